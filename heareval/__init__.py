@@ -1,0 +1,3 @@
+"""HEAR, the Holistic Evaluation of Audio Representations, as one pipeline from corpora to scores."""
+
+__version__ = "0.1.0"

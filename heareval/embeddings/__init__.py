@@ -1,0 +1,1 @@
+"""Room 2: task folders and a submission become embeddings."""

@@ -1,0 +1,188 @@
+"""Things that appear on disk whole or not at all; checksums; JSON; fingerprints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "MANIFEST.json"
+CHUNK_BYTES = 1 << 20
+# Another machine's scratch cannot be asked whether its owner lives; after this long it is dead.
+FOREIGN_SCRATCH_S = 2 * 86400
+
+
+def fingerprint(stage: str, version: int, **settings: Any) -> str:
+    """Sixteen hex digits that change with the stage, its code version or any setting.
+
+    >>> fingerprint("prepare", 1, rate=16000) == fingerprint("prepare", 1, rate=16000)
+    True
+    >>> fingerprint("prepare", 1, rate=16000) == fingerprint("prepare", 2, rate=16000)
+    False
+    """
+    text = json.dumps([stage, version, settings], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_checksum(path: Path, algorithm: str) -> str:
+    """Hex digest of a file, read in blocks."""
+    digest = hashlib.new(algorithm)
+    with open(path, "rb") as stream:
+        while block := stream.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def algorithm_of(checksum: str) -> str:
+    """The hash function whose hex digests have this length.
+
+    >>> algorithm_of("6b74f3901214cb2c2934e98196829835")
+    'md5'
+    """
+    return {32: "md5", 40: "sha1", 64: "sha256"}[len(checksum)]
+
+
+def dump_json(value: Any) -> str:
+    """JSON as HEAR publishes it: one space of indent, ASCII, no final newline."""
+    return json.dumps(value, indent=1)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = scratch_path(path)
+    try:
+        with open(scratch, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, dump_json(value))
+
+
+def scratch_path(target: Path) -> Path:
+    """Where this process builds `target`: a hidden neighbour that tells whose it is."""
+    return target.with_name(f".{target.name[:150]}.{socket.gethostname()}.{os.getpid()}.partial")
+
+
+def remove_dead_scratch(target: Path) -> None:
+    """Remove what killed processes left of `target`; scratch of the living stays."""
+    prefix = f".{target.name[:150]}."
+    for path in target.parent.glob("." + glob_escape(prefix[1:]) + "*.partial"):
+        if not _owner_lives(path):
+            remove_tree(path)
+
+
+def glob_escape(text: str) -> str:
+    """Text that `glob` matches literally."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _owner_lives(scratch: Path) -> bool:
+    host, pid = scratch.name.removesuffix(".partial").rsplit(".", 2)[-2:]
+    if not pid.isdigit():
+        return True
+    if not scratch.name.removesuffix(f".{pid}.partial").endswith("." + socket.gethostname()):
+        with contextlib.suppress(FileNotFoundError):
+            return scratch.stat().st_mtime > _now() - FOREIGN_SCRATCH_S
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def building_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Build a folder beside its place and rename it there at the end of the block.
+
+    An exception removes the scratch. When another process has published the same folder
+    meanwhile, that one stays and ours is removed: both were built from the same settings.
+
+    Args:
+        target: the folder's final path.
+        replace: the name is stable, so an older folder gives way.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead_scratch(target)
+    scratch = scratch_path(target)
+    remove_tree(scratch)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if replace:
+            _swap(scratch, target)
+        else:
+            _rename_unless_there(scratch, target)
+    finally:
+        remove_tree(scratch)
+
+
+def _rename_unless_there(scratch: Path, target: Path) -> None:
+    try:
+        os.rename(scratch, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _swap(scratch: Path, target: Path) -> None:
+    old = scratch_path(target.with_name(target.name + ".old"))
+    remove_tree(old)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(target, old)
+    _rename_unless_there(scratch, target)
+    remove_tree(old)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the advisory lock of a file; another process waits its turn, a killed one lets go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where the file system can't."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,80 @@
+"""Every file and folder name on disk, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+VOCABULARY = "labelvocabulary.csv"
+TASK_METADATA = "task_metadata.json"
+SCORES = "test.predicted-scores.json"
+PREDICTIONS = "test.predictions.npz"
+SHA256SUMS = "SHA256SUMS"
+# The folder inside the tarballs, as published; it names the edition of the data, not of this program.
+TAR_EDITION = "hear-2021.1.1"
+TAR_LATEST = "hear-LATEST"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one run.
+
+    Args:
+        work: downloads, extracted corpora and everything in between; may be deleted after a run.
+        tasks: published task folders.
+        tars: published tarballs and SHA256SUMS.
+        embeddings: embeddings and scores, a folder per submission.
+    """
+
+    work: str = "_workdir"
+    tasks: str = "tasks"
+    tars: str = "tars"
+    embeddings: str = "embeddings"
+
+    def archive(self, checksum: str, file_name: str) -> Path:
+        """A downloaded archive, shared by all tasks that name the same checksum."""
+        return Path(self.work) / "downloads" / checksum / file_name
+
+    def extracted(self, checksum: str, fingerprint: str) -> Path:
+        """The folder of an extracted archive: MANIFEST.json and `files/`."""
+        return Path(self.work) / "corpora" / f"{checksum[:16]}-{fingerprint}"
+
+    def stage(self, task_folder: str, stage: str, fingerprint: str) -> Path:
+        """The folder of one step of one task and mode."""
+        return Path(self.work) / task_folder / f"{stage}-{fingerprint}"
+
+    def task(self, task_folder: str) -> Path:
+        """A published task folder."""
+        return Path(self.tasks) / task_folder
+
+    def tar(self, task_folder: str, sample_rate: int, edition: str = TAR_EDITION) -> Path:
+        """A published tarball."""
+        return Path(self.tars) / f"{edition}-{task_folder}-{sample_rate}.tar.gz"
+
+    def embeddings_of(self, submission: str, task_folder: str) -> Path:
+        """The embeddings and scores of one submission on one task."""
+        return Path(self.embeddings) / submission / task_folder
+
+    def logs(self) -> Path:
+        """Where runs leave their logs."""
+        return Path(self.work) / "logs"
+
+
+def split_json(split: str) -> str:
+    """`train.json`: the clips and labels of a split."""
+    return f"{split}.json"
+
+
+def split_array(split: str) -> str:
+    """`train.npy`: float32 embeddings, `(clips, dim)` or `(clips, timestamps, dim)`, in the order of train.json."""
+    return f"{split}.npy"
+
+
+def split_timestamps(split: str) -> str:
+    """`train.timestamps.npy`: float32 milliseconds, `(clips, timestamps)`."""
+    return f"{split}.timestamps.npy"
+
+
+def tar_manifest(tar: Path) -> Path:
+    """The sidecar of a tarball: its fingerprint and SHA-256."""
+    return tar.parent / ".manifests" / f"{tar.name}.json"

@@ -1,0 +1,1 @@
+"""Room 3: embeddings become predictors and scores."""

@@ -1,0 +1,1 @@
+"""Pure functions from targets and predictions to numbers, and METRICS, their table."""

@@ -1,0 +1,1 @@
+"""Room 1: corpora become task folders and tarballs."""

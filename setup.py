@@ -1,0 +1,4 @@
+"""Metadata and tool settings are in pyproject.toml."""
+from setuptools import setup
+
+setup()
