@@ -1,0 +1,139 @@
+"""The console script `heareval`: the three doors, and all of them in one graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import heareval
+from heareval import doors, layout
+from heareval.embeddings.runner import embed
+from heareval.embeddings.submission import Submission, open_submission
+from heareval.layout import Places
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.runner import predict, protocol_of, protocol_options
+from heareval.predictions.table import score_table
+from heareval.tasks.runner import demo_corpora, prepare, summarise
+from heareval.workflow.evaluate import Embed, Predict
+from heareval.workflow.prepare import PackTar, PublishTask, TaskJob
+from heareval.workflow.step import Step
+
+BASELINE = "heareval.embeddings.baseline"
+DEMO_TASKS = ("speech_commands", "nsynth_pitch", "dcase2016_task2")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(heareval.__version__)
+def main() -> None:
+    """HEAR: how good is an audio embedding, without fine-tuning, on speech, environmental sound and music?"""
+
+
+@main.command()
+@click.argument("module")
+@doors.model
+@doors.model_options
+@click.option("--tasks", default="all", show_default=True, help="Names with commas between them, `open` or `all`.")
+@doors.options(doors.mode, doors.sample_rate)
+@doors.options(doors.tmp_dir, doors.tasks_dir, doors.embeddings_dir)
+@doors.corpus_options
+@protocol_options
+@doors.run_options
+@doors.told_in_one_line
+def evaluate(
+    module: str,
+    model: str,
+    model_options: str,
+    tasks: str,
+    mode: str | None,
+    sample_rates: tuple[str, ...],
+    tmp_dir: str,
+    tasks_dir: str,
+    embeddings_dir: str,
+    mirror: tuple[str, ...],
+    accept_checksums: str | None,
+    engine: str,
+    grid_points: int,
+    grid: str,
+    shuffle: bool,
+    seed: int,
+    gpus: str | None,
+    in_memory: bool,
+    deterministic: bool,
+    num_workers: int,
+    scheduler_url: str,
+) -> None:
+    """Score MODULE, a model with the HEAR API: prepare the tasks, embed them, train predictors.
+
+    Only the sample rate that the model asks for is prepared, unless --sample-rate names more.
+    """
+    places = Places(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
+    protocol = protocol_of(
+        grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
+    )
+    mirrors = doors.mirrors_of(mirror)
+    if mode == "demo" and not mirrors:
+        mirrors, accept_checksums = demo_corpora(Path(tmp_dir))
+    names = tuple(filter(None, (name.strip() for name in tasks.split(","))))
+    jobs = doors.task_jobs(
+        names, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
+    )
+    submission = open_submission(module, model, model_options, Path(tmp_dir) / "submissions")
+    wanted = {submission.sample_rate, *map(int, sample_rates)}
+    jobs = [replace(job, sample_rates=tuple(sorted(wanted))) for job in jobs]
+    roots = [predict_step(places, job, submission, protocol, mirrors) for job in jobs]
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    doors.say(score_table([Path(root.folder) / layout.SCORES for root in roots]))
+    done = f"{outcome.steps} steps" if outcome.steps else "nothing to do, every score is there"
+    doors.say(f"{done}; {outcome.seconds:.1f} s; scores and predictions are in {Path(embeddings_dir) / submission.name}")
+
+
+def predict_step(
+    places: Places, job: TaskJob, submission: Submission, protocol: Protocol, mirrors: tuple[str, ...]
+) -> Predict:
+    """The last step of a task, with everything it stands on."""
+    published = PublishTask(places, job=job, mirrors=mirrors)
+    embedded = Embed(
+        places,
+        task_folder=job.folder,
+        content=published.content_fingerprint,
+        submission=submission,
+        upstream=published.as_upstream(),
+    )
+    return Predict(
+        places,
+        folder=str(embedded.folder),
+        embeddings=embedded.fingerprint,
+        protocol=protocol,
+        upstream=embedded.as_upstream(),
+    )
+
+
+@main.command()
+@click.option("--folder", type=click.Path(file_okay=False), default="demo", show_default=True, help="Where it works.")
+@doors.run_options
+@doors.told_in_one_line
+def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
+    """Run everything on small synthetic corpora: task folders, tarballs, the baseline's embeddings and scores."""
+    places = Places(*(str(Path(folder) / name) for name in ("_workdir", "tasks", "tars", "embeddings")))
+    mirrors, accepted = demo_corpora(Path(places.work))
+    jobs = doors.task_jobs(DEMO_TASKS, "demo", sample_rates=(), engine_name="soxr", accepted_file=accepted)
+    submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
+    scored = [predict_step(places, job, submission, Protocol(), mirrors) for job in jobs]
+    packed: list[Step] = [
+        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate) for job in jobs for rate in job.sample_rates
+    ]
+    outcome = doors.run_steps([*packed, *scored], places, workers=num_workers, scheduler=scheduler_url)
+    summarise(places, jobs)
+    doors.say(score_table([Path(step.folder) / layout.SCORES for step in scored]))
+    done = f"{outcome.steps} steps" if outcome.steps else "nothing to do, everything is there"
+    doors.say(f"{done}; {outcome.seconds:.1f} s; embeddings and scores are in {places.embeddings}")
+
+
+main.add_command(prepare)
+main.add_command(embed)
+main.add_command(predict)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the doors share: options, one plain line for every error, and the end of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
+from heareval.tasks import fetch
+from heareval.tasks.registry import select
+from heareval.workflow.prepare import TaskJob
+from heareval.workflow.run import Outcome, load_config, run
+from heareval.workflow.step import Step
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+# The exit code of a wrong command line, as click and most programs have it.
+USAGE_EXIT_CODE = 2
+
+
+def configured(key: str) -> Callable[[], str]:
+    """The value of a key of luigi.cfg's section [heareval], when it is needed."""
+    return lambda: load_config().get("heareval", key, "")
+
+
+def _folder(name: str, key: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, type=click.Path(file_okay=False), default=configured(key), help=text)
+
+
+tmp_dir = _folder("--tmp-dir", "tmp_dir", "Downloads and everything in between.  [_workdir]")
+tasks_dir = _folder("--tasks-dir", "tasks_dir", "Published task folders.  [tasks]")
+tar_dir = _folder("--tar-dir", "tar_dir", "Published tarballs and SHA256SUMS.  [tars]")
+embeddings_dir = _folder("--embeddings-dir", "embeddings_dir", "Embeddings and scores.  [embeddings]")
+mode = click.option("--mode", help="5h, 50h, full, small, demo or all; without it each task's default mode.")
+mirror = click.option(
+    "--mirror",
+    multiple=True,
+    help="Folder or URL to look for archives first, by file name. Repeatable.",
+)
+accept_checksums = click.option(
+    "--accept-checksums",
+    type=click.Path(dir_okay=False),
+    help="File as md5sum writes it: archives admitted although they are not the published ones.",
+)
+engine = click.option(
+    "--engine", type=click.Choice(["soxr", "ffmpeg"]), default="soxr", show_default=True, help="What resamples."
+)
+sample_rate = click.option(
+    "--sample-rate",
+    "sample_rates",
+    type=click.Choice([str(rate) for rate in SAMPLE_RATES]),
+    multiple=True,
+    help=f"Rate to write, in Hz. Repeatable.  [{' '.join(map(str, DEFAULT_SAMPLE_RATES))}]",
+)
+num_workers = click.option(
+    "--num-workers",
+    type=click.IntRange(min=1),
+    default=lambda: os.cpu_count() or 1,
+    help="Processes side by side.  [one per core]",
+)
+scheduler_url = click.option("--scheduler-url", default="", help="A luigid that several machines share.")
+debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+model = click.option("--model", default="", help="File with the model's weights.")
+model_options = click.option("--model-options", default="{}", help="Further arguments of load_model, as JSON.")
+
+
+def options(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+corpus_options = options(mirror, accept_checksums, engine)
+run_options = options(num_workers, scheduler_url, debug)
+
+
+def task_jobs(
+    names: tuple[str, ...],
+    mode_name: str | None,
+    *,
+    sample_rates: Sequence[str],
+    engine_name: str,
+    accepted_file: str | None,
+) -> list[TaskJob]:
+    """The tasks and modes that the words of a command line mean."""
+    accepted = fetch.read_accepted_checksums(Path(accepted_file)) if accepted_file else {}
+    rates = tuple(sorted({int(rate) for rate in sample_rates})) or DEFAULT_SAMPLE_RATES
+    return [
+        TaskJob(task.name, chosen, rates, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
+        for task, chosen in select(names, mode_name)
+    ]
+
+
+def _accepted_for(downloads: Sequence[Any], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Only what differs from the published sums counts, and only for archives of the task."""
+    pairs = {(d.file_name, accepted.get(d.file_name, d.checksum)) for d in downloads}
+    published = {(d.file_name, d.checksum) for d in downloads}
+    return tuple(sorted(pairs - published))
+
+
+def mirrors_of(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The mirrors of the command line, or the one of luigi.cfg."""
+    return given or tuple(filter(None, [configured("mirror")()]))
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    click.echo(text)
+
+
+def run_steps(roots: Sequence[Step], places: Places, *, workers: int, scheduler: str) -> Outcome:
+    """Run the steps; an unsuccessful end prints its lines and exits with its code."""
+    outcome = run(roots, workers=workers, scheduler_url=scheduler, log_folder=places.logs())
+    if outcome.exit_code:
+        for title, explanation in outcome.failures:
+            click.echo(f"error: {title}: {explanation}", err=True)
+        if not outcome.failures:
+            click.echo("error: not everything is done, and no step of this runner failed", err=True)
+        click.echo(f"log: {outcome.log}", err=True)
+        sys.exit(outcome.exit_code)
+    return outcome
+
+
+def told_in_one_line(command: Command) -> Command:
+    """Turn errors that users can mend into one line on stderr, unless `--debug` asks for the traceback."""
+
+    def guarded(**arguments: Any) -> None:
+        show_traceback = arguments.pop("debug")
+        try:
+            command(**arguments)
+        except HearevalError as error:
+            if show_traceback:
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(USAGE_EXIT_CODE)
+
+    guarded.__name__, guarded.__doc__ = command.__name__, command.__doc__
+    return guarded  # type: ignore[return-value]

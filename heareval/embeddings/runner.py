@@ -1,0 +1,73 @@
+"""The door of room 2: `python -m heareval.embeddings.runner my_model --model weights.pt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import doors, files, layout
+from heareval.embeddings import store
+from heareval.embeddings.submission import Submission, open_submission
+from heareval.errors import HearevalError, unknown_name
+from heareval.layout import Places
+from heareval.workflow.evaluate import Embed
+
+
+@click.command()
+@click.argument("module")
+@doors.model
+@doors.model_options
+@doors.tasks_dir
+@click.option("--task", default="all", show_default=True, help="A folder of --tasks-dir, or the name of a task.")
+@doors.embeddings_dir
+@doors.tmp_dir
+@doors.run_options
+@doors.told_in_one_line
+def embed(
+    module: str,
+    model: str,
+    model_options: str,
+    tasks_dir: str,
+    task: str,
+    embeddings_dir: str,
+    tmp_dir: str,
+    num_workers: int,
+    scheduler_url: str,
+) -> None:
+    """Compute the embeddings of published task folders with MODULE, a model with the HEAR API."""
+    places = Places(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
+    folders = _task_folders(Path(tasks_dir), task)
+    submission = open_submission(module, model, model_options, Path(tmp_dir) / "submissions")
+    roots = [embed_step(places, folder, submission) for folder in folders]
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    for root in roots:
+        doors.say(f"{root.folder}")
+    doors.say(f"{outcome.steps or 'no'} tasks embedded, {len(roots)} are there; {outcome.seconds:.1f} s")
+
+
+def embed_step(places: Places, folder: Path, submission: Submission) -> Embed:
+    """The step that embeds a task folder which is there already."""
+    content = store.content_fingerprint(folder, submission.sample_rate)
+    return Embed(places, task_folder=folder.name, content=content, submission=submission)
+
+
+def _task_folders(tasks: Path, name: str) -> list[Path]:
+    """The published folders that a name means: one folder, the modes of a task, or all there are."""
+    found = sorted(path.parent for path in tasks.glob(f"*/{layout.TASK_METADATA}"))
+    if not found:
+        raise HearevalError(
+            f"tasks folder {tasks}",
+            got="no published task",
+            expected=f"folders with {layout.TASK_METADATA}",
+            remedy="Make them with `python -m heareval.tasks.runner`.",
+        )
+    names = {folder.name: str(files.read_json(folder / layout.TASK_METADATA)["task_name"]) for folder in found}
+    chosen = [folder for folder in found if name in ("all", folder.name, names[folder.name])]
+    if not chosen:
+        raise unknown_name("task folder", name, {*names, *names.values()})
+    return chosen
+
+
+if __name__ == "__main__":
+    embed()

@@ -1,0 +1,166 @@
+"""What decides a score beside the embeddings: the protocol, its grids and the points drawn from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from heareval.errors import HearevalError, unknown_name
+
+# Part of every fingerprint: goes up when the same settings would give other scores.
+PREDICTOR_VERSION = 1
+PUBLISHED_GRID_POINTS = 8
+
+GridName = Literal["default", "fast", "faster"]
+Order = Literal["fixed", "shuffled"]
+Device = Literal["auto", "cpu", "cuda"]
+Grid = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One grid point: the predictor's shape and how it is trained.
+
+    Args:
+        hidden_layers: how many hidden layers; 0 is a linear predictor.
+        lr: Adam's learning rate.
+        initialization: "xavier_uniform" or "xavier_normal".
+        check_val_every_n_epoch: epochs between validations.
+        patience: validations without a better score before training stops.
+    """
+
+    hidden_layers: int
+    lr: float
+    initialization: str
+    hidden_dim: int = 1024
+    dropout: float = 0.1
+    batch_size: int = 1024
+    max_epochs: int = 500
+    check_val_every_n_epoch: int = 3
+    patience: int = 20
+
+
+_DEFAULT: Grid = {
+    "hidden_layers": (1, 2),
+    "lr": (3.2e-3, 1e-3, 3.2e-4, 1e-4),
+    "initialization": ("xavier_uniform", "xavier_normal"),
+}
+GRIDS: Mapping[str, Grid] = {
+    "default": _DEFAULT,
+    "fast": {**_DEFAULT, "max_epochs": (10, 50), "check_val_every_n_epoch": (3, 10)},
+    "faster": {
+        **_DEFAULT,
+        "hidden_layers": (0, 1),
+        "hidden_dim": (64, 128),
+        "patience": (1, 3),
+        "max_epochs": (10,),
+        "check_val_every_n_epoch": (1,),
+    },
+}
+# Set by the evaluation in 2021, not by the task's own metadata.
+TASK_GRIDS: Mapping[str, Grid] = {"dcase2016_task2": {"check_val_every_n_epoch": (10,)}}
+INITIALIZATIONS = ("xavier_uniform", "xavier_normal")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How predictors are trained and chosen.
+
+    Args:
+        name: the published protocol it starts from.
+        grid: which settings may be tried.
+        grid_points: how many of them are drawn.
+        order: "fixed" keeps the batches of 2021, "shuffled" draws new ones every epoch.
+        seed: of the drawn grid points, the weights and the dropout.
+        device: "auto" takes a CUDA device if there is one.
+        deterministic: equal numbers on every run of one machine, on CUDA too (slower there).
+    """
+
+    name: str = "hear2021"
+    grid: GridName = "default"
+    grid_points: int = PUBLISHED_GRID_POINTS
+    order: Order = "fixed"
+    seed: int = 0
+    device: Device = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for kind, value, known in (
+            ("protocol", self.name, ("hear2021",)),
+            ("grid", self.grid, tuple(GRIDS)),
+            ("order", self.order, ("fixed", "shuffled")),
+            ("device", self.device, ("auto", "cpu", "cuda")),
+        ):
+            if value not in known:
+                raise unknown_name(kind, value, known)
+        if self.grid_points < 1:
+            raise HearevalError("grid points", got=str(self.grid_points), expected="1 or more")
+
+    @property
+    def recorded_name(self) -> str:
+        """The name under which scores are kept, so that no others mix with those of the published protocol.
+
+        >>> Protocol().recorded_name, Protocol(grid="fast", order="shuffled").recorded_name
+        ('hear2021', 'hear2021-fast-shuffled')
+        """
+        parts = [self.name]
+        if self.grid != "default":
+            parts.append(self.grid)
+        if self.grid_points != PUBLISHED_GRID_POINTS:
+            parts.append(f"{self.grid_points}points")
+        if self.order != "fixed":
+            parts.append(self.order)
+        return "-".join(parts)
+
+
+def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
+    """What of a protocol decides the scores, as JSON values.
+
+    The device is left out: scores agree between devices within the noise of the seeds, and a run that
+    moves to another machine must not start over.
+    """
+    return {
+        "protocol": protocol.recorded_name,
+        "grid": protocol.grid,
+        "grid_points": protocol.grid_points,
+        "order": protocol.order,
+        "seed": protocol.seed,
+    }
+
+
+def grid_for(protocol: Protocol, task_name: str, overrides: Grid) -> Grid:
+    """The grid of a task: the protocol's, changed by the task's name, then by its metadata.
+
+    Args:
+        overrides: `evaluation_params.task_specific_param_grid` of task_metadata.json.
+
+    Raises:
+        HearevalError: the metadata names a setting that predictors don't have.
+    """
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in overrides:
+        if name not in known:
+            raise unknown_name(f"setting in the grid of {task_name}", name, known)
+    grid = {**GRIDS[protocol.grid], **TASK_GRIDS.get(task_name, {}), **overrides}
+    for name in grid.get("initialization", ()):
+        if name not in INITIALIZATIONS:
+            raise unknown_name(f"initialization in the grid of {task_name}", name, INITIALIZATIONS)
+    return grid
+
+
+def draw_settings(protocol: Protocol, task_name: str, overrides: Grid) -> tuple[Settings, ...]:
+    """The grid points to try, in the order they are tried.
+
+    >>> len(draw_settings(Protocol(), "esc50", {})), draw_settings(Protocol(), "esc50", {})[0].max_epochs
+    (8, 500)
+    """
+    grid = grid_for(protocol, task_name, overrides)
+    points = [
+        Settings(**dict(zip(grid, values, strict=True))) for values in itertools.product(*grid.values())
+    ]
+    random.Random(protocol.seed).shuffle(points)
+    return tuple(points[: protocol.grid_points])

@@ -1,0 +1,89 @@
+"""The door of room 3: `python -m heareval.predictions.runner embeddings/my_model/*`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import doors, files, layout
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.table import score_table
+from heareval.workflow.evaluate import Predict
+
+protocol_options = doors.options(
+    click.option("--grid-points", type=click.IntRange(min=1), default=8, show_default=True, help="Settings to try."),
+    click.option("--grid", type=click.Choice(["default", "fast", "faster"]), default="default", show_default=True),
+    click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."),
+    click.option("--gpus", help="GPUs to use; 0 trains on the CPU.  [the GPU if there is one]"),
+    click.option("--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."),
+    click.option("--deterministic/--no-deterministic", default=True, help="Equal scores on equal machines."),
+)
+
+
+def protocol_of(*, grid_points: int, grid: str, shuffle: bool, seed: int, gpus: str | None, deterministic: bool) -> Protocol:
+    """The protocol that the options describe."""
+    device = "auto" if gpus is None else "cpu" if gpus in ("0", "") else "cuda"
+    return Protocol(
+        grid=grid,  # type: ignore[arg-type]
+        grid_points=grid_points,
+        order="shuffled" if shuffle else "fixed",
+        seed=seed,
+        device=device,  # type: ignore[arg-type]
+        deterministic=deterministic,
+    )
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@protocol_options
+@doors.tmp_dir
+@doors.run_options
+@doors.told_in_one_line
+def predict(
+    folders: tuple[str, ...],
+    grid_points: int,
+    grid: str,
+    shuffle: bool,
+    seed: int,
+    gpus: str | None,
+    in_memory: bool,
+    deterministic: bool,
+    tmp_dir: str,
+    num_workers: int,
+    scheduler_url: str,
+) -> None:
+    """Train predictors on folders of embeddings and score them.
+
+    TASK_DIR is a folder that room 2 wrote: embeddings/SUBMISSION/TASK.
+    """
+    places = Places(work=tmp_dir)
+    protocol = protocol_of(
+        grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
+    )
+    roots = [
+        Predict(places, folder=folder, embeddings=_fingerprint(Path(folder)), protocol=protocol) for folder in folders
+    ]
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    doors.say(score_table([Path(folder) / layout.SCORES for folder in folders]))
+    done = f"{outcome.steps} tasks scored" if outcome.steps else "nothing to do, every score is there"
+    doors.say(f"{done}; {outcome.seconds:.1f} s")
+
+
+def _fingerprint(folder: Path) -> str:
+    manifest = folder / files.MANIFEST
+    if not manifest.is_file():
+        raise HearevalError(
+            f"embeddings folder {folder}",
+            got=f"no {files.MANIFEST}",
+            expected="a folder embeddings/SUBMISSION/TASK",
+            remedy="Make it with `python -m heareval.embeddings.runner`.",
+        )
+    return str(files.read_json(manifest)["fingerprint"])
+
+
+if __name__ == "__main__":
+    predict()

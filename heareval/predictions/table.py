@@ -1,0 +1,45 @@
+"""Scores as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from heareval import files, layout
+
+
+def score_table(scores_files: Iterable[Path], width: int = 110) -> str:
+    """One row for each task and metric; a score over folds comes with its standard deviation.
+
+    Args:
+        scores_files: the test.predicted-scores.json of some tasks.
+        width: characters of a line.
+    """
+    table = Table(box=None, pad_edge=False)
+    for name in ("submission", "task", "metric"):
+        table.add_column(name)
+    for name in ("score", "std", "clips tested"):
+        table.add_column(name, justify="right")
+    table.add_column("protocol")
+    notes = []
+    for path in scores_files:
+        results = files.read_json(path)
+        for metric, score in results["scores"].items():
+            tested = sum(results["clips"][split] for split in score["folds"])
+            numbers = (_decimal(score["score"]), _decimal(score["std"], missing=""), str(tested))
+            table.add_row(path.parent.parent.name, path.parent.name, metric, *numbers, results["protocol"])
+        notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
+        if "not_the_published_corpus" in files.read_json(path.parent / layout.TASK_METADATA):
+            notes.append(f"{path.parent.name}: made from archives that are NOT the published corpus")
+    console = Console(width=width, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def _decimal(number: float | None, missing: str = "undefined") -> str:
+    return missing if number is None else f"{number:.4f}"

@@ -1,0 +1,121 @@
+"""One embeddings folder evaluated in a process of its own: `python -m heareval.predictions.worker JOB.json`.
+
+The job is `{"folder": ..., "protocol": {fields of Protocol}, "fingerprint": ...}`. Standard output carries
+one JSON object a line and nothing else: `{"done", "total", "note"}` now and then, `{"error": {"what",
+"got", "expected", "remedy"}}` before exit code 1. What libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from heareval import files
+from heareval.errors import HearevalError, unknown_name
+from heareval.predictions.protocol import Protocol
+
+MIN_PROGRESS_S = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to do."""
+
+    folder: Path
+    protocol: Protocol
+    fingerprint: str
+
+
+@dataclass
+class Reporter:
+    """Lines for the parent process; progress at most five times a second."""
+
+    stream: TextIO
+    _last: float = field(default=-MIN_PROGRESS_S)
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """Tell how far the work is, unless that was told a moment ago."""
+        now = time.monotonic()
+        if done == total or now - self._last >= MIN_PROGRESS_S:
+            self._last = now
+            self._write({"done": done, "total": total, "note": note})
+
+    def error(self, error: HearevalError) -> None:
+        """Tell why the work ends."""
+        facts = {"what": error.what, "got": error.got, "expected": error.expected, "remedy": error.remedy}
+        self._write({"error": facts})
+
+    def _write(self, value: dict[str, Any]) -> None:
+        self.stream.write(json.dumps(value) + "\n")
+        self.stream.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job of a file; the process's exit code."""
+    die_with_parent()
+    with private_stdout() as stream:
+        reporter = Reporter(stream)
+        try:
+            run(read_job(Path(arguments[0])), reporter)
+        except HearevalError as error:
+            reporter.error(error)
+            return 1
+    return 0
+
+
+def run(job: Job, reporter: Reporter) -> None:
+    """Evaluate the job's folder and write the results into it."""
+    if job.protocol.deterministic:
+        # Read by cuBLAS when it starts, so it comes before torch.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from heareval.predictions.results import write_results
+    from heareval.predictions.selection import evaluate_folder
+
+    torch.use_deterministic_algorithms(job.protocol.deterministic)
+    result = evaluate_folder(job.folder, job.protocol, reporter.progress)
+    write_results(job.folder, result, job.fingerprint)
+
+
+def read_job(path: Path) -> Job:
+    """The job in a file."""
+    job = files.read_json(path)
+    known = [option.name for option in dataclasses.fields(Protocol)]
+    for name in job["protocol"]:
+        if name not in known:
+            raise unknown_name("protocol setting", name, known)
+    return Job(Path(job["folder"]), Protocol(**job["protocol"]), job["fingerprint"])
+
+
+def private_stdout() -> TextIO:
+    """The standard output for our lines alone; from here on everybody else writes to standard error."""
+    sys.stdout.flush()
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # The parent may have ended just before the wish was made.
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Reproducible tarballs of published task folders, with their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from isal import igzip
+
+from heareval import files, layout
+
+VERSION = 1
+# ISA-L's levels are 0 to 3; see benchmarks/README.md for what they cost and save.
+GZIP_LEVEL = 1
+BUFFER_BYTES = 1 << 20
+
+Progress = Callable[[int, int], None]
+
+
+class _HashingWriter(io.RawIOBase):
+    """Passes bytes on to a file and keeps their SHA-256."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.stream.write(data)
+
+
+def pack(task_folder: Path, sample_rate: int, target: Path, progress: Progress) -> str:
+    """Write the tarball of one rate of a published task; returns its SHA-256.
+
+    Members are sorted and carry no owner, time or mode of this machine, so equal folders give equal bytes.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files.remove_dead_scratch(target)
+    scratch = files.scratch_path(target)
+    members = list(_members(task_folder, sample_rate))
+    try:
+        with open(scratch, "wb") as raw:
+            hashing = _HashingWriter(raw)
+            packed = igzip.IGzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=hashing, mtime=0)
+            with packed, io.BufferedWriter(packed, BUFFER_BYTES) as buffer:
+                with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                    for done, path in enumerate(members, start=1):
+                        _add(tar, path, task_folder)
+                        progress(done, len(members))
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return hashing.digest.hexdigest()
+
+
+def _members(task_folder: Path, sample_rate: int) -> Iterator[Path]:
+    """What a tarball holds: the descriptions, the rate's folder, and each split's folder with its clips."""
+    yield from sorted(p for p in task_folder.iterdir() if p.is_file() and p.name != files.MANIFEST)
+    rate_folder = task_folder / str(sample_rate)
+    yield rate_folder
+    for split in sorted(p for p in rate_folder.iterdir() if p.is_dir()):
+        yield split
+        yield from sorted(split.iterdir())
+
+
+def _add(tar: tarfile.TarFile, path: Path, task_folder: Path) -> None:
+    info = tarfile.TarInfo(f"{layout.TAR_EDITION}/tasks/{task_folder.name}/{path.relative_to(task_folder).as_posix()}")
+    if path.is_dir():
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+        return
+    content = path.read_bytes()
+    info.size, info.mode = len(content), 0o644
+    tar.addfile(info, io.BytesIO(content))
+
+
+def write_checksums(tars: Path) -> None:
+    """Write SHA256SUMS anew from the sidecars of the tarballs that are there."""
+    with files.locked(tars / ".manifests" / ".lock"):
+        lines = []
+        for sidecar in sorted((tars / ".manifests").glob("*.json")):
+            facts = files.read_json(sidecar)
+            lines += [f"{facts['sha256']}  {name}\n" for name in facts["names"] if (tars / name).exists()]
+        files.write_text(tars / layout.SHA256SUMS, "".join(sorted(lines, key=lambda line: line.split()[1])))

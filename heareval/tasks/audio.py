@@ -1,0 +1,227 @@
+"""From a stretch of a source file to 16-bit mono samples of one length at every rate."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from heareval.errors import HearevalError
+from heareval.spec import Recording
+
+VERSION = 1
+ENGINES = ("soxr", "ffmpeg")
+
+Samples = npt.NDArray[np.int16]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """How clips are made.
+
+    Args:
+        sample_rates: the rates to write, in Hz.
+        duration_s: length of every clip; None keeps each clip's own.
+        engine: `soxr` resamples in this process, `ffmpeg` in one process per clip.
+    """
+
+    sample_rates: tuple[int, ...]
+    duration_s: float | None
+    engine: str = "soxr"
+
+
+def prepare_clips(
+    clips: Sequence[Recording], folder: Path, settings: AudioSettings, progress: Progress
+) -> None:
+    """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate."""
+    for rate in settings.sample_rates:
+        for split in {clip.split for clip in clips}:
+            (folder / str(rate) / split).mkdir(parents=True, exist_ok=True)
+    for done, clip in enumerate(clips):
+        prepare_clip(clip, folder, settings)
+        progress(done + 1, len(clips))
+
+
+def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None:
+    """Decode once, trim or pad, write every rate."""
+    samples, rate = read_mono(clip.path, clip.start_frame, _frames_to_read(clip, settings))
+    if settings.duration_s is not None:
+        samples = trim_pad(samples, round(settings.duration_s * rate))
+    targets = {r: folder / str(r) / clip.split / f"{clip.clip_id}.wav" for r in settings.sample_rates}
+    if rate in targets:
+        write_wav(targets.pop(rate), samples, rate)
+    if settings.engine == "ffmpeg" and targets:
+        _resample_with_ffmpeg(samples, rate, targets)
+        return
+    for target_rate, path in targets.items():
+        write_wav(path, resample(samples, rate, target_rate), target_rate)
+
+
+def _frames_to_read(clip: Recording, settings: AudioSettings) -> Callable[[int], int]:
+    """How many frames of a source at a given rate can matter; -1 for all."""
+
+    def frames(rate: int) -> int:
+        known = [clip.frames] if clip.frames is not None else []
+        if settings.duration_s is not None:
+            known.append(round(settings.duration_s * rate))
+        return min(known, default=-1)
+
+    return frames
+
+
+def trim_pad(samples: Samples, frames: int) -> Samples:
+    """The samples cut at the end, or with zeros appended.
+
+    >>> trim_pad(np.array([1, 2, 3], np.int16), 5).tolist()
+    [1, 2, 3, 0, 0]
+    """
+    return np.pad(samples[:frames], (0, max(0, frames - len(samples))))
+
+
+def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
+    """Samples at another rate: libsoxr "HQ", rounded without dither, so the same input gives the same bytes.
+
+    The result has floor(n * target_rate / rate + 0.5) frames.
+    """
+    wave = soxr.resample(samples.astype(np.float32), rate, target_rate, quality="HQ")
+    return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)
+
+
+def write_wav(path: Path, samples: Samples, rate: int) -> None:
+    """Write 16-bit mono samples with the plain 44-byte header."""
+    data = np.ascontiguousarray(samples, dtype="<i2")
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + data.nbytes, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", data.nbytes),
+    )
+    with open(path, "wb", buffering=0) as stream:
+        stream.write(header + data.tobytes())
+
+
+# --------------------------------------------------------------------------- decoding
+
+
+def read_mono(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int]:
+    """16-bit mono samples of a file and its rate.
+
+    Lossless files whose conversion to 16 bit has been measured are read here; what else there is
+    goes through ffmpeg, as everything did in 2021.
+
+    Args:
+        start: first frame.
+        frames_at: the number of frames to read at the file's rate, -1 for all.
+    """
+    samples, rate = _read_lossless(path, start, frames_at) or _read_with_ffmpeg(path, start, frames_at)
+    if not len(samples):
+        raise HearevalError(
+            f"audio file {path}",
+            got="no samples",
+            expected="at least one",
+            remedy="The file is empty or damaged: fetch the archive again.",
+        )
+    return samples, rate
+
+
+def _read_lossless(
+    path: Path, start: int, frames_at: Callable[[int], int]
+) -> tuple[Samples, int] | None:
+    try:
+        with soundfile.SoundFile(path) as source:
+            convert = TO_16_BIT_MONO.get((source.subtype, source.channels))
+            if source.format not in LOSSLESS or convert is None:
+                return None
+            dtype, to_mono = convert
+            if start:
+                source.seek(min(start, source.frames))
+            raw = source.read(frames_at(source.samplerate), dtype=dtype)
+            if not np.isfinite(raw).all():
+                raise HearevalError(f"audio file {path}", got="NaN or infinity", expected="finite samples")
+            return to_mono(raw), source.samplerate
+    except soundfile.LibsndfileError:
+        return None
+
+
+LOSSLESS = {"WAV", "WAVEX", "FLAC", "AIFF"}
+
+
+def _round_to_16_bit(wave: npt.NDArray[np.float64]) -> Samples:
+    return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
+
+
+# (subtype, channels) -> what to read and how it becomes 16-bit mono; all measured on ffmpeg.
+TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Callable[[npt.NDArray[np.float64]], Samples]]] = {
+    ("PCM_16", 1): ("int16", lambda x: x),
+    ("PCM_16", 2): ("int16", lambda x: ((x[:, 0].astype(np.int32) + x[:, 1] + 1) >> 1).astype(np.int16)),
+    ("PCM_U8", 1): ("int16", lambda x: x),
+    # Truncated, not rounded: the file's three bytes fill the upper part of the integer.
+    ("PCM_24", 1): ("int32", lambda x: (x >> 16).astype(np.int16)),
+    ("PCM_24", 2): ("float64", lambda x: _round_to_16_bit(x.mean(axis=1))),
+    ("FLOAT", 1): ("float64", _round_to_16_bit),
+}
+
+
+def _read_with_ffmpeg(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int]:
+    # "au" has a header of plain numbers at the front, which a pipe can carry, unlike wav's sizes.
+    stream = ffmpeg.input(str(path)).output("pipe:", map="0:a:0", format="au", acodec="pcm_s16be", ac=1)
+    sound = _run_ffmpeg(stream, path)
+    if len(sound) < 24:
+        return np.zeros(0, np.int16), 0
+    offset, _, _, rate, _ = struct.unpack(">5I", sound[4:24])
+    samples = np.frombuffer(sound, ">i2", offset=offset)[start:].astype(np.int16)
+    frames = frames_at(rate)
+    return (samples if frames < 0 else samples[:frames]), rate
+
+
+def _resample_with_ffmpeg(samples: Samples, rate: int, targets: dict[int, Path]) -> None:
+    """Write the samples at other rates with ffmpeg's soxr, all in one process."""
+    copies = ffmpeg.input("pipe:", format="s16le", ar=rate, ac=1).filter_multi_output("asplit", len(targets))
+    outputs = [
+        copies[i]
+        .filter("aresample", resampler="soxr")
+        .output(str(path), ar=target_rate, acodec="pcm_s16le", fflags="+bitexact", map_metadata=-1)
+        for i, (target_rate, path) in enumerate(targets.items())
+    ]
+    _run_ffmpeg(ffmpeg.merge_outputs(*outputs), next(iter(targets.values())), samples.astype("<i2").tobytes())
+
+
+def _run_ffmpeg(stream: object, path: Path, stdin: bytes | None = None) -> bytes:
+    command = ffmpeg.compile(stream, cmd=ffmpeg_program(), overwrite_output=True)
+    command[1:1] = ["-v", "error", "-nostdin"] if stdin is None else ["-v", "error"]
+    result = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    if result.returncode:
+        complaint: Iterable[str] = result.stderr.decode(errors="replace").strip().splitlines()
+        raise HearevalError(
+            f"audio file {path}",
+            got=f"ffmpeg: {' / '.join(complaint) or f'exit code {result.returncode}'}",
+            expected="sound that ffmpeg can decode",
+            remedy="The file is damaged or not audio: fetch the archive again.",
+        )
+    return result.stdout
+
+
+@functools.cache
+def ffmpeg_program() -> str:
+    """The ffmpeg on PATH if it can resample with libsoxr, else the one that imageio-ffmpeg brings."""
+    candidates = [shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()]
+    for program in filter(None, candidates):
+        shown = subprocess.run([program, "-hide_banner", "-buildconf"], capture_output=True, text=True, check=False)
+        if "--enable-libsoxr" in shown.stdout:
+            return program
+    raise HearevalError(
+        "ffmpeg",
+        got="none with libsoxr on PATH or in imageio-ffmpeg",
+        expected="one built with --enable-libsoxr",
+        remedy="Install imageio-ffmpeg again, or put such an ffmpeg on PATH.",
+    )

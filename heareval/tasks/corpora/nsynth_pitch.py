@@ -1,0 +1,61 @@
+"""NSynth: four-second notes of a thousand instruments; the label is the MIDI pitch.
+
+Source: Engel et al., "Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders", 2017.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
+
+SPLITS = ("train", "valid", "test")
+PITCHES = range(21, 109)  # the keys of a piano; other notes are dropped
+
+
+def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
+    """The notes of the three sets, each listed in its `examples.json`."""
+    for split in SPLITS:
+        folder = archives[split] / f"nsynth-{split}"
+        notes = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        for note in notes.values():
+            if note["pitch"] in PITCHES:
+                name = note["note_str"]
+                instrument = name.split("-")[0]
+                path = folder / "audio" / f"{name}.wav"
+                yield Recording(path, name, (note["pitch"],), split=split, group=instrument)
+
+
+def _downloads(address: str, checksums: tuple[str, str, str]) -> tuple[Download, ...]:
+    return tuple(Download(address.format(s), checksum, s) for s, checksum in zip(SPLITS, checksums, strict=True))
+
+
+_PUBLISHED = _downloads(
+    "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{}.jsonwav.tar.gz",
+    ("fde6665a93865503ba598b9fac388660", "87e94a00a19b6dbc99cf6d4c0c0cae87", "5e6f8719bf7e16ad0a00d518b78af77d"),
+)
+_DOWNSAMPLED = _downloads(
+    "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/nsynth-{}-small.zip",
+    ("c17070e4798655d8bea1231506479ba8", "e36722262497977f6b945bb06ab0969d", "9a98e869ed4add8ba9ebb0d7c22becca"),
+)
+
+TASK = TaskSpec(
+    name="nsynth_pitch",
+    version="v2.2.3",
+    embedding_type="scene",
+    prediction_type="multiclass",
+    splits=Splits("trainvaltest"),
+    clip_duration_s=4.0,
+    metrics=("pitch_acc", "chroma_acc"),
+    modes={
+        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": 2000.0}, shards=4),
+        "50h": Mode(_PUBLISHED, {"train": 160000.0, "valid": 20000.0, "test": 20000.0}, shards=32),
+        "small": Mode(_DOWNSAMPLED, drop_missing_files=True),
+        "demo": Mode(_PUBLISHED, published=False),
+    },
+    default_mode="5h",
+    read_recordings=read_recordings,
+    settings={"pitch_range_min": PITCHES[0], "pitch_range_max": PITCHES[-1]},
+    is_open=True,
+)

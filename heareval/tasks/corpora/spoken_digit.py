@@ -1,0 +1,62 @@
+"""Free Spoken Digit Dataset, as TensorFlow Datasets (TFDS) named and ordered its clips.
+
+Source: Jackson et al., "Free Spoken Digit Dataset" v1.0.9; TFDS spoken_digit 1.0.9.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
+from heareval.tasks import tfds
+
+
+def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
+    """The original recordings under their TFDS ids; the small archive already carries such names."""
+    folder = archives["train"]
+    if mode == "small":
+        with open(folder / "train_labels.csv", encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                path = folder / "audio" / row["filename"]
+                yield Recording(path, path.stem, (int(row["label"]),))
+        return
+    files = sorted((folder / "free-spoken-digit-dataset-1.0.9" / "recordings").glob("*.wav"))
+    for path, clip_id in tfds.clip_ids("spoken_digit", "train", {path.stem: path for path in files}).items():
+        yield Recording(path, clip_id, (int(path.stem.split("_")[0]),))
+
+
+_ORIGINAL = Download(
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz",
+    "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0",
+    "train",
+)
+_DOWNSAMPLED = Download(
+    "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/spoken_digit-small.zip",
+    "69d50c15805ea11beb12d9a4db1d4c2a",
+    "train",
+)
+
+TASK = TaskSpec(
+    name="spoken_digit",
+    version="1.0.9",
+    embedding_type="scene",
+    prediction_type="multiclass",
+    splits=Splits("new_split_kfold", folds=5),
+    clip_duration_s=0.56,
+    metrics=("top1_acc",),
+    modes={
+        "full": Mode((_ORIGINAL,), shards=2),
+        "small": Mode((_DOWNSAMPLED,), drop_missing_files=True),
+    },
+    default_mode="full",
+    read_recordings=read_recordings,
+    settings={
+        "tfds_task_name": "spoken_digit",
+        "tfds_task_version": "1.0.9",
+        "extract_splits": ["train"],
+    },
+    # In 2021 TFDS fetched this corpus, so the general settings name no download.
+    lists_downloads=False,
+    is_open=True,
+)

@@ -1,0 +1,283 @@
+"""From recordings to the clips of each split and the files that describe them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heareval import files, layout
+from heareval.errors import HearevalError
+from heareval.spec import Event, Label, Mode, Recording, TaskSpec
+from heareval.tasks.splits import draw_splits, labels_of, numpy_seed, subsample
+
+VERSION = 1
+CLIPS = "clips.jsonl"
+# Where the 2021 kit worked; task_metadata.json always says so, to be the same wherever it is made.
+PUBLISHED_TMP_DIR = "_workdir"
+KEY_ORDER = (
+    "task_name",
+    "version",
+    "embedding_type",
+    "prediction_type",
+    "split_mode",
+    "nfolds",
+    "sample_duration",
+    "pitch_range_min",
+    "pitch_range_max",
+    "evaluation",
+    "tfds_task_name",
+    "tfds_task_version",
+    "extract_splits",
+    "download_urls",
+    "default_mode",
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The clips of a task: recordings with their final split, labels and events.
+
+    Args:
+        clips: sorted by split and file name; labels and events of a clip in the published order.
+        dropped: clip ids whose file is missing (only where the mode allows it).
+        warnings: what the rules let pass but a reader should know.
+    """
+
+    clips: tuple[Recording, ...]
+    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def of_split(self, split: str) -> list[Recording]:
+        """The clips of one split."""
+        return [clip for clip in self.clips if clip.split == split]
+
+
+def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) -> Drawn:
+    """Shuffle, split, trim events and subsample, exactly as published.
+
+    Raises:
+        HearevalError: a listed file is missing, two recordings share a name, a label is lost, ...
+    """
+    mode = task.modes[mode_name]
+    shuffled = shuffle_rows(list(recordings), task)
+    present = [r for r in shuffled if r.path.exists()]
+    if len(present) < len(shuffled) and not mode.drop_missing_files:
+        raise _missing_file(shuffled)
+    # Maestro's rule: where several labels sound at once, a split without one of them is only a warning.
+    strict = not mode.drop_missing_files and (task.embedding_type, task.prediction_type) != (
+        "event",
+        "multilabel",
+    )
+    split_of = draw_splits(present, task.splits, mode.split_percentages, need_every_label=strict)
+    clips = [_trim_events(replace(r, split=split_of[r.clip_id]), task.duration_s(mode_name)) for r in present]
+    warnings = _check_labels(clips, task, strict)
+    kept = _subsampled(clips, task, mode_name)
+    warnings |= _check_labels(kept, task, strict)
+    dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in present}
+    kept.sort(key=lambda clip: (clip.split, f"{clip.clip_id}.wav"))
+    return Drawn(tuple(kept), tuple(sorted(dropped)), tuple(sorted(warnings)))
+
+
+def shuffle_rows(recordings: list[Recording], task: TaskSpec) -> list[Recording]:
+    """The recordings with labels and events in the order of the shuffled table.
+
+    The table has one row per label or event. It is sorted, then permuted with the benchmark's seed.
+    """
+    _check_names(recordings, task)
+    rows = sorted(_rows(recordings), key=lambda row: row[1])
+    order = np.random.RandomState(numpy_seed("postprocess_all_metadata")).permutation(len(rows))
+    found: dict[str, list[Label | Event]] = defaultdict(list)
+    owner: dict[str, Recording] = {}
+    for i in order:
+        recording, _, what = rows[i]
+        found[recording.clip_id].append(what)
+        owner[recording.clip_id] = recording
+    field = "events" if task.embedding_type == "event" else "labels"
+    return [replace(owner[clip_id], **{field: tuple(what)}) for clip_id, what in found.items()]
+
+
+def _rows(recordings: Iterable[Recording]) -> Iterable[tuple[Recording, tuple[Any, ...], Label | Event]]:
+    for r in recordings:
+        for label in r.labels:
+            yield r, (r.clip_id, label), label
+        for event in r.events:
+            yield r, (r.clip_id, event.onset_ms, event.offset_ms, event.label), event
+
+
+def _check_names(recordings: Sequence[Recording], task: TaskSpec) -> None:
+    counts = Counter(r.clip_id for r in recordings)
+    if not counts:
+        raise HearevalError(
+            f"{task.name}", got="no recordings", expected="some", remedy="Is the archive the right one?"
+        )
+    clip_id, count = counts.most_common(1)[0]
+    if count > 1 or "/" in clip_id:
+        raise HearevalError(
+            f"{task.name}: clip name {clip_id!r}", got=f"{count} recordings", expected="one file without '/'"
+        )
+    for r in recordings:
+        if task.prediction_type == "multiclass" and task.embedding_type == "scene" and len(r.labels) != 1:
+            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {r.labels}", expected="exactly one")
+        if not labels_of(r):
+            raise HearevalError(f"{task.name}: {r.clip_id}", got="no label", expected="at least one")
+
+
+def _missing_file(recordings: Sequence[Recording]) -> HearevalError:
+    missing = sorted(str(r.path) for r in recordings if not r.path.exists())
+    return HearevalError(
+        f"listed file {missing[0]}",
+        got=f"{len(missing)} of {len(recordings)} missing",
+        expected="every labelled file in the archive",
+        remedy="The archive is incomplete: fetch it again, or use --mode small if that is meant.",
+    )
+
+
+def _trim_events(clip: Recording, duration_s: float | None) -> Recording:
+    """Events within the clip's length: later ones dropped, longer ones cut."""
+    if duration_s is None or not clip.events:
+        return clip
+    end_ms = duration_s * 1000
+    events = tuple(
+        replace(e, offset_ms=min(e.offset_ms, end_ms)) for e in clip.events if e.onset_ms < end_ms
+    )
+    if not events:
+        raise HearevalError(
+            f"{clip.clip_id}", got="no event in the clip", expected=f"one before {duration_s:g} s"
+        )
+    return replace(clip, events=events)
+
+
+def _check_labels(clips: Sequence[Recording], task: TaskSpec, strict: bool) -> set[str]:
+    """Complaints about labels that a split lacks; an error where the rules are strict."""
+    seen: dict[str, set[Label]] = {name: set() for name in task.splits.names}
+    for clip in clips:
+        seen[clip.split] |= labels_of(clip)
+    everything = set().union(*seen.values())
+    lacking = {
+        f"split {split} has no clip labelled {label!r}"
+        for split, labels in seen.items()
+        for label in everything - labels
+    }
+    if lacking and strict:
+        raise HearevalError(
+            f"{task.name}: {min(lacking)}",
+            got=f"{len(lacking)} such gaps",
+            expected="every label in every split",
+            remedy="The archive is incomplete or not the published one.",
+        )
+    return lacking
+
+
+def _subsampled(clips: Sequence[Recording], task: TaskSpec, mode_name: str) -> list[Recording]:
+    mode, duration_s = task.modes[mode_name], task.duration_s(mode_name)
+    kept: list[Recording] = []
+    for split in task.splits.names:
+        of_split = [clip for clip in clips if clip.split == split]
+        maximum_s = (mode.max_duration_s or {}).get(split)
+        # Nominal lengths count, whatever the files' own are.
+        limit = None if maximum_s is None or duration_s is None else int(maximum_s / duration_s)
+        chosen = subsample([clip.clip_id for clip in of_split], split, limit)
+        kept += [clip for clip in of_split if clip.clip_id in chosen]
+    return kept
+
+
+# --------------------------------------------------------------------------- the files
+
+
+def write_description(folder: Path, task: TaskSpec, mode_name: str, drawn: Drawn) -> None:
+    """Write the published JSON and CSV files of a task."""
+    mode = task.modes[mode_name]
+    for split in task.splits.names:
+        labels = {f"{clip.clip_id}.wav": _published_labels(clip) for clip in drawn.of_split(split)}
+        files.write_json(folder / layout.split_json(split), labels)
+    files.write_text(folder / layout.VOCABULARY, vocabulary_csv(drawn))
+    files.write_json(folder / layout.TASK_METADATA, task_metadata(task, mode_name, mode))
+
+
+def _published_labels(clip: Recording) -> list[Any]:
+    if clip.events:
+        return [{"label": e.label, "start": e.onset_ms, "end": e.offset_ms} for e in clip.events]
+    return list(clip.labels)
+
+
+def vocabulary_csv(drawn: Drawn) -> str:
+    """The sorted labels of all splits with their indices."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["idx", "label"])
+    writer.writerows(enumerate(sorted(set().union(*(labels_of(clip) for clip in drawn.clips)))))
+    return stream.getvalue()
+
+
+def task_metadata(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
+    """The settings of a task as its task_metadata.json tells them, in the published order."""
+    general: dict[str, Any] = {
+        "task_name": task.name,
+        "version": task.version,
+        "embedding_type": task.embedding_type,
+        "prediction_type": task.prediction_type,
+        "split_mode": task.splits.mode,
+        **({"nfolds": task.splits.folds} if task.splits.folds else {}),
+        "sample_duration": task.clip_duration_s,
+        "evaluation": list(task.metrics),
+        **({"download_urls": None} if task.lists_downloads else {}),
+        "default_mode": task.default_mode,
+        **task.settings,
+    }
+    ordered = dict(sorted(general.items(), key=lambda item: KEY_ORDER.index(item[0])))
+    # A mode's own settings keep the place of the general ones or follow them.
+    return ordered | _mode_settings(task, mode_name, mode)
+
+
+def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if task.lists_downloads or mode_name != task.default_mode:
+        settings["download_urls"] = [_download_entry(d) for d in mode.downloads]
+    if mode.split_percentages:
+        settings["split_percentage"] = dict(mode.split_percentages)
+    if task.splits.mode == "trainvaltest":
+        limits = dict.fromkeys(task.splits.names) | dict(mode.max_duration_s or {})
+        settings["max_task_duration_by_split"] = limits
+    else:
+        settings["max_task_duration_by_fold"] = mode.max_duration_s
+    if mode.clip_duration_s:
+        settings["sample_duration"] = mode.clip_duration_s
+    settings |= {"tmp_dir": PUBLISHED_TMP_DIR, "mode": mode_name, "splits": list(task.splits.names)}
+    stand_ins = [d for d in mode.downloads if not d.is_published]
+    if stand_ins:
+        settings["not_the_published_corpus"] = [
+            {"archive": d.file_name, "published": d.checksum, "used": d.accepted} for d in stand_ins
+        ]
+    return settings
+
+
+def _download_entry(download: Any) -> dict[str, str]:
+    entry = {"split": download.split, "name": download.name, "url": download.url}
+    return {key: text for key, text in entry.items() if text} | {"md5": download.checksum}
+
+
+# --------------------------------------------------------------------------- the table between two steps
+
+
+def write_clips(path: Path, drawn: Drawn, root: Path) -> None:
+    """Write where each clip's samples come from; paths relative to `root`."""
+    lines = (
+        json.dumps([clip.path.relative_to(root).as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames])
+        for clip in drawn.clips
+    )
+    files.write_text(path, "\n".join(lines) + "\n")
+
+
+def read_clips(path: Path, root: Path) -> list[Recording]:
+    """The clips of `write_clips`, without their labels."""
+    with open(path, encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    return [Recording(root / p, clip_id, (), (), split, "", start, frames) for p, clip_id, split, start, frames in rows]

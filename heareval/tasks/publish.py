@@ -1,0 +1,47 @@
+"""The published folder of a task, put together from its steps by links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from heareval import files
+
+
+def publish_task(
+    target: Path, description: Path, shards: Iterable[Path], sample_rates: Sequence[int], manifest: dict[str, Any]
+) -> None:
+    """Link the descriptions and every shard's clips into the task's folder, which then replaces an older one.
+
+    Rates that an earlier run published stay if the manifest tells that they were made from the same clips.
+    """
+    with files.building_folder(target, replace=True) as scratch:
+        for path in sorted(description.glob("*.json")) + sorted(description.glob("*.csv")):
+            if path.name != files.MANIFEST:
+                files.link_or_copy(path, scratch / path.name)
+        for shard in shards:
+            for rate in sample_rates:
+                _link_tree(shard / str(rate), scratch / str(rate))
+        kept = sorted(set(_rates_to_keep(target, manifest["fingerprint"])) - set(sample_rates))
+        for rate in kept:
+            _link_tree(target / str(rate), scratch / str(rate))
+        rates = sorted({*sample_rates, *kept})
+        files.write_json(scratch / files.MANIFEST, {**manifest, "sample_rates": rates})
+
+
+def _rates_to_keep(target: Path, fingerprint: str) -> list[int]:
+    if not (target / files.MANIFEST).exists():
+        return []
+    manifest = files.read_json(target / files.MANIFEST)
+    return list(manifest["sample_rates"]) if manifest["fingerprint"] == fingerprint else []
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Link the clips of `source/<split>/` into `target/<split>/`; a shard may be empty."""
+    if not source.exists():
+        return
+    for split in sorted(source.iterdir()):
+        (target / split.name).mkdir(parents=True, exist_ok=True)
+        for path in split.iterdir():
+            files.link_or_copy(path, target / split.name / path.name)

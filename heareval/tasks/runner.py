@@ -1,0 +1,82 @@
+"""The door of room 1: `python -m heareval.tasks.runner speech_commands`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import doors, files, layout
+from heareval.layout import Places
+from heareval.tasks import demo
+from heareval.workflow.prepare import PackTar, TaskJob
+from heareval.workflow.step import Step
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@doors.options(doors.mode, doors.sample_rate, doors.tmp_dir, doors.tasks_dir, doors.tar_dir)
+@doors.corpus_options
+@doors.run_options
+@doors.told_in_one_line
+def prepare(
+    tasks: tuple[str, ...],
+    mode: str | None,
+    sample_rates: tuple[str, ...],
+    tmp_dir: str,
+    tasks_dir: str,
+    tar_dir: str,
+    mirror: tuple[str, ...],
+    accept_checksums: str | None,
+    engine: str,
+    num_workers: int,
+    scheduler_url: str,
+) -> None:
+    """Make task folders and tarballs from the published corpora.
+
+    TASK is the name of a task, `open` for the open ones or `all`. What is done already is not done again.
+    """
+    places = Places(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
+    mirrors = doors.mirrors_of(mirror)
+    if mode == "demo" and not mirrors:
+        mirrors, accept_checksums = demo_corpora(Path(tmp_dir))
+    jobs = doors.task_jobs(
+        tasks, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
+    )
+    roots: list[Step] = [
+        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate) for job in jobs for rate in job.sample_rates
+    ]
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    summarise(places, jobs)
+    done = f"{outcome.steps} steps" if outcome.steps else "nothing to do, everything is there"
+    doors.say(f"{done}; {outcome.seconds:.1f} s")
+
+
+def demo_corpora(work: Path) -> tuple[tuple[str, ...], str]:
+    """Build the synthetic corpora of the mode `demo` if they are not there: their mirror and checksums."""
+    folder = work / "demo-corpora"
+    if not folder.exists():
+        demo.build_demo_corpora(folder)
+    return (str(folder),), str(folder / demo.MD5SUMS)
+
+
+def summarise(places: Places, jobs: list[TaskJob]) -> None:
+    """Tell for each task what there is and where."""
+    for job in jobs:
+        folder = places.task(job.folder)
+        manifest = files.read_json(folder / files.MANIFEST)
+        counts = ", ".join(f"{split} {count}" for split, count in manifest["clips"].items())
+        doors.say(f"{folder}: {counts} clips at {', '.join(map(str, manifest['sample_rates']))} Hz")
+        notes = list(manifest["warnings"])
+        if manifest["dropped"]:
+            notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
+        if not manifest["is_the_published_corpus"]:
+            names = ", ".join(a["name"] for a in manifest["archives"] if not a["published"])
+            notes.append(f"this is NOT the published corpus: other checksums were accepted for {names}")
+        for note in notes:
+            doors.say(f"  note: {note}")
+    doors.say(f"{Path(places.tars) / layout.SHA256SUMS}")
+
+
+if __name__ == "__main__":
+    prepare()

@@ -1,0 +1,313 @@
+"""Room 1 as steps: archives, labels and splits, clips, the published folder, its tarballs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import time
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import luigi
+
+from heareval import files, layout, progress
+from heareval.spec import Download, Mode, TaskSpec
+from heareval.tasks import archive, audio, extract, fetch, metadata, publish
+from heareval.tasks.registry import find_mode, find_task
+from heareval.workflow.step import DataclassParameter, Step, read_manifest, versions, write_manifest
+
+
+@dataclass(frozen=True)
+class TaskJob:
+    """A task to prepare, as far as it decides what comes out.
+
+    Args:
+        sample_rates: rates to write, in Hz.
+        accepted: (archive name, checksum) of archives admitted in place of the published ones.
+    """
+
+    task: str
+    mode: str
+    sample_rates: tuple[int, ...]
+    engine: str = "soxr"
+    accepted: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Name of the published folder."""
+        return find_task(self.task).folder(self.mode)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task with the accepted checksums filled in."""
+        task = find_task(self.task)
+        mode = find_mode(task, self.mode)
+        accepted = dict(self.accepted)
+        downloads = tuple(replace(d, accepted=accepted.get(d.file_name, "")) for d in mode.downloads)
+        return replace(task, modes={self.mode: replace(mode, downloads=downloads)})
+
+    @property
+    def mode_spec(self) -> Mode:
+        """The mode with the accepted checksums filled in."""
+        return self.spec.modes[self.mode]
+
+
+class FetchArchive(Step):
+    """An archive in the work folder, shared by every task that names its checksum."""
+
+    download = DataclassParameter(Download)
+    mirrors = luigi.TupleParameter(default=(), significant=False)
+    resources = {"download": 1}  # noqa: RUF012
+
+    @property
+    def title(self) -> str:
+        return f"fetch {self.download.file_name}"
+
+    @property
+    def path(self) -> Path:
+        return self.places.archive(self.download.wanted, self.download.file_name)
+
+    def complete(self) -> bool:
+        return self.path.exists()
+
+    def work(self, report: progress.Report) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fetch.fetch(self.download, self.path, self.mirrors, report)
+
+
+class ExtractArchive(Step):
+    """What is in an archive."""
+
+    download = DataclassParameter(Download)
+    mirrors = luigi.TupleParameter(default=(), significant=False)
+
+    @property
+    def title(self) -> str:
+        return f"extract {self.download.file_name}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return files.fingerprint("extract", extract.VERSION, checksum=self.download.wanted)
+
+    @property
+    def folder(self) -> Path:
+        return self.places.extracted(self.download.wanted, self.fingerprint)
+
+    def requires(self) -> FetchArchive:
+        return FetchArchive(self.places, download=self.download, mirrors=self.mirrors)
+
+    def complete(self) -> bool:
+        return self.folder.exists()
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        with files.building_folder(self.folder) as scratch:
+            count = extract.extract(self.requires().path, scratch / "files", report)
+            write_manifest(scratch, self.fingerprint, started, archive=self.download.file_name, files=count)
+
+
+class TaskStep(Step):
+    """A step of one task and mode."""
+
+    job = DataclassParameter(TaskJob)
+    mirrors = luigi.TupleParameter(default=(), significant=False)
+
+    @property
+    def name(self) -> str:
+        """`speech_commands 5h`"""
+        return f"{self.job.task} {self.job.mode}"
+
+    @functools.cached_property
+    def clips_fingerprint(self) -> str:
+        """Changes with whatever decides which clips there are and what they are called."""
+        task, mode = self.job.spec, self.job.mode_spec
+        settings = {**asdict(task), "modes": asdict(mode), "read_recordings": _source_digest(task)}
+        extracted = [step.fingerprint for step in self.extractions]
+        return files.fingerprint("clips", metadata.VERSION, task=settings, mode=self.job.mode, inputs=extracted)
+
+    @functools.cached_property
+    def content_fingerprint(self) -> str:
+        """Changes with whatever decides the clips' samples, whichever rates are asked for."""
+        engine = version_of("soxr") if self.job.engine == "soxr" else audio.ffmpeg_program()
+        settings = {"engine": [self.job.engine, engine], "duration_s": self.job.spec.duration_s(self.job.mode)}
+        return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
+
+    @functools.cached_property
+    def extractions(self) -> list[ExtractArchive]:
+        """The archives of this task and mode, extracted."""
+        return [ExtractArchive(self.places, download=d, mirrors=self.mirrors) for d in self.job.mode_spec.downloads]
+
+    @property
+    def extracted_root(self) -> Path:
+        return Path(self.places.work) / "corpora"
+
+
+class DrawClips(TaskStep):
+    """The labels and splits of a task, and where each clip comes from."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: labels and splits"
+
+    @property
+    def folder(self) -> Path:
+        return self.places.stage(self.job.folder, "clips", self.clips_fingerprint)
+
+    def requires(self) -> list[ExtractArchive]:
+        return self.extractions
+
+    def complete(self) -> bool:
+        return self.folder.exists()
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        task, mode = self.job.spec, self.job.mode
+        archives = {step.download.folder: step.folder / "files" for step in self.extractions}
+        drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode))
+        with files.building_folder(self.folder) as scratch:
+            metadata.write_description(scratch, task, mode, drawn)
+            metadata.write_clips(scratch / metadata.CLIPS, drawn, self.extracted_root)
+            counts = {split: len(drawn.of_split(split)) for split in task.splits.names}
+            facts = {"clips": counts, "dropped": drawn.dropped, "warnings": drawn.warnings}
+            write_manifest(scratch, self.clips_fingerprint, started, **facts)
+
+
+class PrepareClips(TaskStep):
+    """One shard of a task's clips at some rates."""
+
+    shard = luigi.IntParameter()
+
+    @property
+    def shards(self) -> int:
+        return self.job.mode_spec.shards
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: clips {self.shard + 1}/{self.shards}"
+
+    @property
+    def folder(self) -> Path:
+        settings = {"rates": self.job.sample_rates, "shard": self.shard, "shards": self.shards}
+        fingerprint = files.fingerprint("shard", 1, content=self.content_fingerprint, **settings)
+        return self.places.stage(self.job.folder, f"shard{self.shard:03d}", fingerprint)
+
+    def requires(self) -> DrawClips:
+        return DrawClips(self.places, job=self.job, mirrors=self.mirrors)
+
+    def complete(self) -> bool:
+        return self.folder.exists()
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        clips = metadata.read_clips(self.requires().folder / metadata.CLIPS, self.extracted_root)
+        start, end = (len(clips) * i // self.shards for i in (self.shard, self.shard + 1))
+        settings = audio.AudioSettings(
+            self.job.sample_rates, self.job.spec.duration_s(self.job.mode), self.job.engine
+        )
+        with files.building_folder(self.folder) as scratch:
+            audio.prepare_clips(clips[start:end], scratch, settings, report)
+            write_manifest(scratch, self.content_fingerprint, started, clips=end - start, rates=settings.sample_rates)
+
+
+class PublishTask(TaskStep):
+    """The published folder of a task, at least at the rates asked for."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: task folder"
+
+    @property
+    def folder(self) -> Path:
+        return self.places.task(self.job.folder)
+
+    @functools.cached_property
+    def missing_rates(self) -> tuple[int, ...]:
+        """The rates that the folder does not have yet; only they are made."""
+        manifest = read_manifest(self.folder)
+        have = manifest["sample_rates"] if manifest.get("fingerprint") == self.content_fingerprint else []
+        return tuple(rate for rate in self.job.sample_rates if rate not in have)
+
+    @property
+    def shards(self) -> list[PrepareClips]:
+        job = replace(self.job, sample_rates=self.missing_rates)
+        return [PrepareClips(self.places, job=job, mirrors=self.mirrors, shard=i) for i in range(job.mode_spec.shards)]
+
+    @property
+    def draw(self) -> DrawClips:
+        job = replace(self.job, sample_rates=self.missing_rates)
+        return DrawClips(self.places, job=job, mirrors=self.mirrors)
+
+    def requires(self) -> list[TaskStep]:
+        return [self.draw, *self.shards]
+
+    def complete(self) -> bool:
+        manifest = read_manifest(self.folder)
+        if manifest.get("fingerprint") != self.content_fingerprint:
+            return False
+        return set(self.job.sample_rates) <= set(manifest["sample_rates"])
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        drawn = files.read_json(self.draw.folder / files.MANIFEST)
+        downloads = self.job.mode_spec.downloads
+        manifest = {
+            "fingerprint": self.content_fingerprint,
+            "task": self.job.task,
+            "mode": self.job.mode,
+            "engine": self.job.engine,
+            "archives": [{"name": d.file_name, "checksum": d.wanted, "published": d.is_published} for d in downloads],
+            "is_the_published_corpus": all(d.is_published for d in downloads),
+            **{key: drawn[key] for key in ("clips", "dropped", "warnings")},
+            "versions": versions("heareval", "numpy", "soundfile", "soxr"),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        shards = [shard.folder for shard in self.shards]
+        publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)
+
+
+class PackTar(TaskStep):
+    """The tarball of one rate of a published task, under both of its names."""
+
+    sample_rate = luigi.IntParameter()
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: tarball {self.sample_rate}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        settings = {"content": self.content_fingerprint, "sample_rate": self.sample_rate}
+        return files.fingerprint("tar", archive.VERSION, **settings)
+
+    @property
+    def path(self) -> Path:
+        return self.places.tar(self.job.folder, self.sample_rate)
+
+    def requires(self) -> PublishTask:
+        return PublishTask(self.places, job=self.job, mirrors=self.mirrors)
+
+    def complete(self) -> bool:
+        sidecar = layout.tar_manifest(self.path)
+        if not (self.path.exists() and sidecar.exists()):
+            return False
+        return bool(files.read_json(sidecar)["fingerprint"] == self.fingerprint)
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        layout.tar_manifest(self.path).unlink(missing_ok=True)
+        sha256 = archive.pack(self.requires().folder, self.sample_rate, self.path, report)
+        latest = self.places.tar(self.job.folder, self.sample_rate, layout.TAR_LATEST)
+        latest.unlink(missing_ok=True)
+        files.link_or_copy(self.path, latest)
+        facts = {"sha256": sha256, "bytes": self.path.stat().st_size, "names": [self.path.name, latest.name]}
+        facts |= {"fingerprint": self.fingerprint, "seconds": round(time.monotonic() - started, 3)}
+        files.write_json(layout.tar_manifest(self.path), facts)
+        archive.write_checksums(self.path.parent)
+
+
+def _source_digest(task: TaskSpec) -> str:
+    """Digest of the corpus module: another way to read labels must never pass for the old one."""
+    module = inspect.getmodule(task.read_recordings)
+    return hashlib.sha256(inspect.getsource(module or task.read_recordings).encode()).hexdigest()

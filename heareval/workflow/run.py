@@ -1,0 +1,105 @@
+"""Running a graph of steps: scheduler, workers, log, and an exit code that means what it says."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import luigi
+from luigi.execution_summary import LuigiStatusCode
+
+from heareval import progress
+from heareval.workflow.step import Step, steps_below
+
+PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
+# What luigi.build reports, and the name in [retcode] of the exit code that goes with it.
+RETURN_CODES = {
+    LuigiStatusCode.FAILED: "task_failed",
+    LuigiStatusCode.FAILED_AND_SCHEDULING_FAILED: "task_failed",
+    LuigiStatusCode.SCHEDULING_FAILED: "scheduling_error",
+    LuigiStatusCode.MISSING_EXT: "missing_data",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        exit_code: 0 exactly when every root step is complete on disk, else the meaning of luigi's [retcode].
+        steps: how many steps were done by this runner.
+        failures: (title of the step, explanation in one line).
+        log: Luigi's log; None when there was nothing to do.
+    """
+
+    exit_code: int
+    steps: int
+    failures: tuple[tuple[str, str], ...]
+    log: Path | None
+    seconds: float
+
+
+def load_config() -> luigi.configuration.base_parser.BaseParser:
+    """Luigi's configuration: the packaged values, under the user's own luigi.cfg and LUIGI_CONFIG_PATH."""
+    luigi.configuration.add_config_path(str(PACKAGED_CONFIG))
+    for path in ("luigi.cfg", os.environ.get("LUIGI_CONFIG_PATH", "")):
+        if path and Path(path).is_file():
+            luigi.configuration.add_config_path(path)
+    return luigi.configuration.get_config()
+
+
+def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: Path) -> Outcome:
+    """Do what is not done yet.
+
+    Args:
+        workers: processes that work side by side.
+        scheduler_url: a luigid that several machines share; "" schedules in this process.
+    """
+    started = time.monotonic()
+    todo = list(steps_below(list(roots)))
+    if not todo:
+        return Outcome(0, 0, (), None, time.monotonic() - started)
+    log = _log_to(log_folder)
+    # Otherwise Luigi would send its log to the terminal, between the bars.
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    settings = {"workers": workers, "local_scheduler": not scheduler_url}
+    if scheduler_url:
+        settings["scheduler_url"] = scheduler_url
+    else:
+        _for_one_runner()
+    with progress.showing(len(todo)) as account:
+        result = luigi.build(list(roots), detailed_summary=True, **settings)
+    complete = all(root.complete() for root in roots)
+    exit_code = 0 if complete else _exit_code(result.status)
+    seconds = time.monotonic() - started
+    return Outcome(exit_code, len(account.finished), tuple(account.failures), log, seconds)
+
+
+def _for_one_runner() -> None:
+    """Without a luigid nobody else can take over a step, so a failure is told at once, not retried."""
+    config = luigi.configuration.get_config()
+    config.set("scheduler", "retry_count", "1")
+    config.set("worker", "keep_alive", "false")
+
+
+def _exit_code(status: LuigiStatusCode) -> int:
+    name = RETURN_CODES.get(status, "not_run")
+    return luigi.configuration.get_config().getint("retcode", name, 25) or 25
+
+
+def _log_to(folder: Path) -> Path:
+    """Send Luigi's log into a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    handler = logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    for name in ("luigi", "luigi-interface"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return log

@@ -1,0 +1,123 @@
+"""What every step of the corridor shares, and how settings travel as Luigi parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from heareval import files, progress
+from heareval.errors import HearevalError
+from heareval.layout import Places
+
+
+class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
+    """A frozen dataclass as a Luigi parameter, written as JSON."""
+
+    def __init__(self, kind: type, **options: Any) -> None:
+        super().__init__(**options)
+        self.kind = kind
+
+    def serialize(self, value: Any) -> str:
+        return json.dumps(asdict(value), sort_keys=True)
+
+    def parse(self, text: str) -> Any:
+        return self.kind(**{key: _tuples(value) for key, value in json.loads(text).items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class DiesWithParent:
+    """Makes a step's process die with the runner, so that a killed run leaves nothing working."""
+
+    def __init__(self, step: luigi.Task) -> None:
+        self.step = step
+
+    def __enter__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Step(luigi.Task):  # type: ignore[misc]
+    """A step that shows itself and explains its failure in one line."""
+
+    places = DataclassParameter(Places)
+    upstream = luigi.OptionalParameter(default=None, significant=False)
+
+    @property
+    def title(self) -> str:
+        """What the person who waits reads."""
+        raise NotImplementedError
+
+    def work(self, report: progress.Report) -> None:
+        """Make the output."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        if self.complete():
+            return
+        with progress.step(self.title) as report:
+            self.work(report)
+
+    @property
+    def upstream_step(self) -> list[Step]:
+        """The step named by `upstream`, if any: its family and parameters as JSON."""
+        if not self.upstream:
+            return []
+        family, parameters = json.loads(self.upstream)
+        return [luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)]
+
+    def as_upstream(self) -> str:
+        """This step as the `upstream` of another."""
+        return json.dumps([self.task_family, self.to_str_params()])
+
+    def on_failure(self, exception: BaseException) -> str:
+        if isinstance(exception, HearevalError):
+            explanation = str(exception)
+        elif isinstance(exception, OSError):
+            explanation = f"{exception.filename or ''}: {exception.strerror or exception}".lstrip(": ")
+        else:
+            explanation = f"{type(exception).__name__}: {exception}"
+        progress.failed(self.title, explanation)
+        return str(super().on_failure(exception))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / files.MANIFEST
+    return files.read_json(path) if path.exists() else {}
+
+
+def write_manifest(folder: Path, fingerprint: str, started: float, **facts: Any) -> None:
+    manifest = {"fingerprint": fingerprint, **facts, "versions": versions("heareval", "numpy")}
+    files.write_json(folder / files.MANIFEST, {**manifest, "seconds": round(time.monotonic() - started, 3)})
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {package: version_of(package) for package in packages} | {"python": sys.version.split()[0]}
+
+
+def steps_below(roots: list[Step]) -> Iterator[Step]:
+    """The steps that are not complete, each once."""
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        step = waiting.pop()
+        if step.task_id not in seen and not step.complete():
+            seen.add(step.task_id)
+            waiting += luigi.task.flatten(step.requires())
+            yield step
