@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
+import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -97,13 +98,14 @@ def _source_digest(module: str) -> str:
 
 def _find(module: str) -> Path:
     """The file of a module, found without importing anything of it."""
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    spec = None
-    name = ""
-    for part in module.split("."):
-        name = f"{name}.{part}" if name else part
+    top, *inner = module.split(".")
+    # As in the worker, the folder the user works in comes first. Finding a top-level name imports nothing.
+    spec = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())]) or importlib.util.find_spec(top)
+    name = top
+    for part in inner:
+        name = f"{name}.{part}"
+        places = spec.submodule_search_locations if spec else None
         spec = importlib.machinery.PathFinder.find_spec(name, places) if places else None
-        places = list(spec.submodule_search_locations or []) if spec else None
     if spec is None or spec.origin is None:
         raise HearevalError(
             f"submission {module}",

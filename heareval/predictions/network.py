@@ -15,6 +15,16 @@ _INITIALIZERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's dropout, drawn in a third of the time on the CPU, where it rivals the matrix products."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(rows, width)` with a share `p` set to 0 and the rest scaled up; unchanged in evaluation mode."""
+        if x.is_cuda or not self.training:
+            return super().forward(x)
+        return x * torch.rand_like(x).ge_(self.p).div_(1.0 - self.p)
+
+
 def build_predictor(dim: int, labels: int, settings: Settings) -> nn.Sequential:
     """A fresh predictor on the CPU, from `(rows, dim)` embeddings to `(rows, labels)` logits.
 
@@ -26,8 +36,8 @@ def build_predictor(dim: int, labels: int, settings: Settings) -> nn.Sequential:
         layers += [
             _linear(width, settings.hidden_dim, gain, settings.initialization),
             nn.BatchNorm1d(settings.hidden_dim),
-            nn.Dropout(settings.dropout),
-            nn.ReLU(),
+            Dropout(settings.dropout),
+            nn.ReLU(inplace=True),
         ]
         # From here on a layer's input went through a ReLU, which halves its variance.
         width, gain = settings.hidden_dim, nn.init.calculate_gain("relu")

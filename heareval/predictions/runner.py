@@ -14,17 +14,27 @@ from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
 
 protocol_options = doors.options(
-    click.option("--grid-points", type=click.IntRange(min=1), default=8, show_default=True, help="Settings to try."),
-    click.option("--grid", type=click.Choice(["default", "fast", "faster"]), default="default", show_default=True),
+    click.option(
+        "--grid-points", type=click.IntRange(min=1), default=8, show_default=True, help="Settings to try."
+    ),
+    click.option(
+        "--grid", type=click.Choice(["default", "fast", "faster"]), default="default", show_default=True
+    ),
     click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."
+    ),
     click.option("--gpus", help="GPUs to use; 0 trains on the CPU.  [the GPU if there is one]"),
-    click.option("--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."),
+    click.option(
+        "--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."
+    ),
     click.option("--deterministic/--no-deterministic", default=True, help="Equal scores on equal machines."),
 )
 
 
-def protocol_of(*, grid_points: int, grid: str, shuffle: bool, seed: int, gpus: str | None, deterministic: bool) -> Protocol:
+def protocol_of(
+    *, grid_points: int, grid: str, shuffle: bool, seed: int, gpus: str | None, deterministic: bool
+) -> Protocol:
     """The protocol that the options describe."""
     device = "auto" if gpus is None else "cpu" if gpus in ("0", "") else "cuda"
     return Protocol(
@@ -65,7 +75,8 @@ def predict(
         grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
     )
     roots = [
-        Predict(places, folder=folder, embeddings=_fingerprint(Path(folder)), protocol=protocol) for folder in folders
+        Predict(places, folder=folder, embeddings=_fingerprint(Path(folder)), protocol=protocol)
+        for folder in folders
     ]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     doors.say(score_table([Path(folder) / layout.SCORES for folder in folders]))

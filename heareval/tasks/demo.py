@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from heareval.errors import HearevalError
 from heareval.files import building_folder, file_checksum, write_text
@@ -54,11 +54,15 @@ def sine_table() -> Samples:
     return np.asarray(np.rint(np.sin(phase) * (1 << 20)) / (1 << 20))
 
 
-def tone(hz: Samples | float, frames: int, rate: int) -> Samples:
-    """A sine; its frequency may change from frame to frame."""
-    cycles = np.cumsum(np.broadcast_to(hz, frames)) / rate
+def sine(cycles: Samples) -> Samples:
+    """The sine of a phase that counts whole turns."""
     steps = (cycles * SINE_STEPS).astype(np.int64) & (SINE_STEPS - 1)
     return np.asarray(sine_table()[steps])
+
+
+def tone(hz: Samples | float, frames: int, rate: int) -> Samples:
+    """A sine; its frequency may change from frame to frame."""
+    return sine(np.cumsum(np.broadcast_to(hz, frames)) / rate)
 
 
 def noise(rng: RandomState, width_hz: float, frames: int, rate: int) -> Samples:
@@ -68,7 +72,7 @@ def noise(rng: RandomState, width_hz: float, frames: int, rate: int) -> Samples:
     return np.asarray((total[span:] - total[:-span]) * np.sqrt(1.5 / span))
 
 
-def curve(shares: ArrayLike, levels: ArrayLike, frames: int) -> Samples:
+def curve(shares: Samples | tuple[float, ...], levels: Samples | tuple[float, ...], frames: int) -> Samples:
     """Straight lines from level to level; each is reached at its share of the length."""
     return np.asarray(np.interp(np.arange(frames) / frames, shares, levels))
 
@@ -194,10 +198,11 @@ def note_clip(instrument: str, pitch: int, velocity: int) -> bytes:
     # Rounded, because an error in the last bit would grow with the phase.
     middle_hz = round(440 * 2 ** ((pitch - 69 + rng.uniform(-0.4, 0.4)) / 12), 3)
     hz = middle_hz * (1 + timbre.uniform(0, 0.015) * tone(timbre.uniform(4, 7), frames, NOTE_RATE))
+    cycles = np.cumsum(hz) / NOTE_RATE
     sound = rng.uniform(0.01, 0.3) * noise(rng, timbre.uniform(500, 4000), frames, NOTE_RATE)
     for harmonic, weight in zip(HARMONICS, weights / weights.sum(), strict=True):
         if harmonic * middle_hz < 0.45 * NOTE_RATE:
-            sound += weight * tone(harmonic * hz, frames, NOTE_RATE)
+            sound += weight * sine(harmonic * cycles)
     levels = (0, 1, timbre.uniform(0.1, 1), 0)
     shape = curve((0, timbre.uniform(0.005, 0.05), 0.75, 1), levels, frames)
     return wav_bytes(sound * shape * (velocity / 254), NOTE_RATE)
@@ -332,6 +337,12 @@ def write_zip(path: Path, members: Iterable[Member]) -> None:
             target.writestr(info, member.content, zipfile.ZIP_DEFLATED, 1)
 
 
+def write_archive(folder: Path, name: str) -> None:
+    """Write one of ARCHIVES."""
+    write = write_zip if name.endswith(".zip") else write_tar_gz
+    write(folder / name, ARCHIVES[name]())
+
+
 def build_demo_corpora(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Write the archives of the demo corpora and their MD5SUMS, flat in one folder.
 
@@ -346,10 +357,9 @@ def build_demo_corpora(folder: Path, progress: Callable[[int, int], None] = lamb
             f"{folder} holds other files", expected="a new folder", remedy="Name another one."
         )
     with building_folder(folder) as scratch:
-        for done, (name, members) in enumerate(ARCHIVES.items()):
+        for done, name in enumerate(ARCHIVES):
             progress(done, len(ARCHIVES))
-            write = write_zip if name.endswith(".zip") else write_tar_gz
-            write(scratch / name, members())
+            write_archive(scratch, name)
         lines = (f"{file_checksum(scratch / name, 'md5')}  {name}\n" for name in sorted(ARCHIVES))
         write_text(scratch / MD5SUMS, "".join(lines))
     progress(len(ARCHIVES), len(ARCHIVES))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
+import urllib3
 
 from heareval import files
 from heareval.errors import HearevalError
@@ -103,11 +104,11 @@ def _download(
         part.unlink()
         _fetch_part(url, part, progress, tries, pause_s)
         checksum = files.file_checksum(part, files.algorithm_of(download.wanted))
+    _validator_file(part).unlink(missing_ok=True)
     if checksum != download.wanted:
         part.unlink()
         raise wrong_checksum(url, checksum, download)
     part.replace(target)
-    _validator_file(part).unlink(missing_ok=True)
     return True
 
 
@@ -119,7 +120,7 @@ def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: f
         resumed = resumed or before > 0
         try:
             _fetch_rest(url, part, progress)
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             got_more = part.exists() and part.stat().st_size > before
             failures = 1 if got_more else failures + 1
             if failures >= tries:
@@ -162,7 +163,8 @@ def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
         total = have + int(answer.headers.get("Content-Length", 0))
         with open(part, "r+b" if have else "wb") as stream:
             stream.seek(have)
-            for block in answer.iter_content(BLOCK_BYTES):
+            # read1 hands over what has come, so that a cut connection loses nothing of it.
+            while block := answer.raw.read1(BLOCK_BYTES, decode_content=True):
                 stream.write(block)
                 have += len(block)
                 progress(have, max(total, have))

@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.predictions.protocol import Protocol, draw_settings, grid_for, settings_for_fingerprint
+
+
+def test_default_grid_has_sixteen_points_of_which_eight_are_drawn():
+    assert len(set(draw_settings(Protocol(grid_points=99), "esc50", {}))) == 16
+    assert len(set(draw_settings(Protocol(), "esc50", {}))) == 8
+
+
+def test_default_settings_are_those_of_2021():
+    point = draw_settings(Protocol(), "esc50", {})[0]
+    assert (point.hidden_dim, point.dropout, point.batch_size) == (1024, 0.1, 1024)
+    assert (point.max_epochs, point.check_val_every_n_epoch, point.patience) == (500, 3, 20)
+
+
+@pytest.mark.parametrize(("grid", "points"), [("default", 16), ("fast", 64), ("faster", 64)])
+def test_size_of_the_grids(grid, points):
+    assert len(draw_settings(Protocol(grid=grid, grid_points=1000), "esc50", {})) == points
+
+
+def test_points_depend_on_the_seed_only():
+    assert draw_settings(Protocol(seed=1), "esc50", {}) == draw_settings(Protocol(seed=1), "gtzan", {})
+    assert draw_settings(Protocol(seed=1), "esc50", {}) != draw_settings(Protocol(seed=2), "esc50", {})
+
+
+def test_task_overrides():
+    dcase = draw_settings(Protocol(), "dcase2016_task2", {})
+    assert {point.check_val_every_n_epoch for point in dcase} == {10}
+    maestro = draw_settings(Protocol(), "maestro", {"max_epochs": [50], "check_val_every_n_epoch": [1]})
+    assert {(point.max_epochs, point.check_val_every_n_epoch) for point in maestro} == {(50, 1)}
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(HearevalError, match="Did you mean max_epochs"):
+        grid_for(Protocol(), "maestro", {"max_epoch": [50]})
+    with pytest.raises(HearevalError, match="Did you mean xavier_normal"):
+        grid_for(Protocol(), "maestro", {"initialization": ["xavier_norm"]})
+    with pytest.raises(HearevalError, match="Did you mean faster or fast"):
+        Protocol(grid="fastest")
+
+
+def test_no_grid_points():
+    with pytest.raises(HearevalError, match="expected 1 or more"):
+        Protocol(grid_points=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"grid": "fast"}, {"grid": "faster"}, {"grid_points": 4}, {"order": "shuffled"}],
+)
+def test_another_protocol_has_another_name(change):
+    assert Protocol(**change).recorded_name != Protocol().recorded_name == "hear2021"
+    assert settings_for_fingerprint(Protocol(**change)) != settings_for_fingerprint(Protocol())
+
+
+def test_seed_but_not_device_is_in_the_fingerprint():
+    assert settings_for_fingerprint(Protocol(seed=1)) != settings_for_fingerprint(Protocol())
+    assert settings_for_fingerprint(Protocol(device="cpu")) == settings_for_fingerprint(Protocol())
+
+
+def test_protocol_does_without_torch():
+    code = "import sys, heareval.predictions.protocol; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

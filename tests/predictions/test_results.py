@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+
+from heareval import layout
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.results import scores_json, write_results
+from heareval.predictions.selection import evaluate_folder
+
+FOLDS = ("fold00", "fold01", "fold02")
+
+
+def _evaluate(folder, **options):
+    protocol = Protocol(grid_points=2, device="cpu", **options)
+    return evaluate_folder(folder, protocol, lambda done, total, note: None)
+
+
+def _without_seconds(value):
+    if isinstance(value, dict):
+        return {key: _without_seconds(each) for key, each in value.items() if key != "seconds"}
+    return [_without_seconds(each) for each in value] if isinstance(value, list) else value
+
+
+def _strict_json(folder):
+    def refuse(text):
+        raise ValueError(f"{text} is no JSON")
+
+    return json.loads((folder / layout.SCORES).read_text(), parse_constant=refuse)
+
+
+def test_scores_of_folds(scene_folder):
+    folder = scene_folder(splits=FOLDS, split_mode="new_split_kfold")
+    result = _evaluate(folder)
+    write_results(folder, result, "feedfeedfeedfeed")
+    written = _strict_json(folder)
+    values = [fold.scores[0].value for fold in result.folds]
+    top1 = written["scores"]["top1_acc"]
+    assert top1["folds"] == dict(zip(FOLDS, values, strict=True))
+    assert top1["score"] == pytest.approx(np.mean(values))
+    assert top1["std"] == pytest.approx(np.std(values, ddof=1))
+    assert written["protocol"] == "hear2021-2points"
+    assert (written["fingerprint"], written["embeddings_fingerprint"]) == (
+        "feedfeedfeedfeed",
+        "0123456789abcdef",
+    )
+    assert written["clips"] == dict.fromkeys(FOLDS, 24)
+    assert [fold["test"] for fold in written["folds"]] == list(FOLDS)
+    assert {"python", "numpy", "torch", "scikit-learn", "scipy", "sed_eval", "heareval"} == set(
+        written["versions"]
+    )
+
+
+def test_one_test_split_has_no_spread(event_folder):
+    written = scores_json(_evaluate(event_folder()), "")
+    assert written["scores"]["event_onset_200ms_fms"]["std"] is None
+    assert set(written["scores"]["event_onset_200ms_fms"]["details"]["test"]) == {"precision", "recall"}
+    assert written["folds"][0]["postprocessing"]["median_filter_ms"] == 250
+
+
+def test_predictions_of_an_event_task(event_folder):
+    folder = event_folder()
+    result = _evaluate(folder)
+    write_results(folder, result, "")
+    with np.load(folder / layout.PREDICTIONS, allow_pickle=False) as arrays:
+        assert sorted(arrays) == [
+            "test/clips",
+            "test/median_filter_ms",
+            "test/min_duration_ms",
+            "test/predictions",
+            "test/targets",
+            "test/timestamps_ms",
+        ]
+        assert arrays["test/clips"].tolist() == list(result.folds[0].predictions.clips)
+        assert arrays["test/predictions"].shape == arrays["test/targets"].shape == (5, 80, 3)
+        assert arrays["test/timestamps_ms"].shape == (5, 80)
+
+
+@pytest.mark.parametrize("kind", ["scene", "event"])
+def test_a_rerun_differs_in_seconds_only(kind, scene_folder, event_folder):
+    folder = scene_folder() if kind == "scene" else event_folder()
+    runs = []
+    for _ in range(2):
+        write_results(folder, _evaluate(folder), "")
+        text = json.dumps(_without_seconds(_strict_json(folder)))
+        runs.append((text, (folder / layout.PREDICTIONS).read_bytes()))
+    assert runs[0] == runs[1]
+
+
+def test_undefined_scores_are_null_and_name_the_label(scene_folder):
+    folder = scene_folder(evaluation=["top1_acc", "aucroc", "d_prime", "mAP"])
+    labels = {clip: ["flute" if mine == [7] else mine[0]] for clip, mine in _read(folder, "test").items()}
+    (folder / "test.json").write_text(json.dumps(labels))
+    write_results(folder, _evaluate(folder), "")
+    written = _strict_json(folder)
+    assert written["scores"]["aucroc"]["score"] is None
+    assert written["scores"]["d_prime"]["folds"]["test"] is None
+    assert written["scores"]["top1_acc"]["score"] is not None
+    assert written["problems"] == [
+        "aucroc is undefined on test: no clip, or every clip, is labelled '7'",
+        "d_prime is undefined on test: no clip, or every clip, is labelled '7'",
+        "mAP counts 0 on test for what no clip is labelled: '7'",
+    ]
+
+
+def test_perfect_labels_are_named(scene_folder):
+    folder = scene_folder(evaluation=["top1_acc", "d_prime"])
+    for split in ("train", "valid", "test"):
+        np.save(folder / f"{split}.npy", np.tile(10 * np.eye(3, dtype=np.float32), (8, 1)))
+    written = scores_json(_evaluate(folder), "")
+    assert written["scores"]["d_prime"]["score"] is None
+    assert written["problems"] == [
+        "d_prime is infinite on test: always or never right about 'drum', 'flute', '7'"
+    ]
+
+
+def _read(folder, split):
+    return json.loads((folder / layout.split_json(split)).read_text())

@@ -1,0 +1,156 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.predictions import selection
+from heareval.predictions.data import read_task
+from heareval.predictions.events import Postprocessing
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.selection import Round, evaluate_folder, plan_rounds
+from heareval.predictions.training import Validation
+
+FOLDS = ("fold02", "fold00", "fold03", "fold01")
+TINY = Protocol(grid_points=2, device="cpu")
+
+
+def _evaluate(folder, protocol=TINY):
+    return evaluate_folder(folder, protocol, lambda done, total, note: None)
+
+
+def test_trainvaltest_has_one_round(scene_folder):
+    assert plan_rounds(read_task(scene_folder())) == (Round("test", "valid", ("train",)),)
+
+
+def test_rounds_of_folds(scene_folder):
+    rounds = plan_rounds(read_task(scene_folder(splits=FOLDS, split_mode="presplit_kfold")))
+    assert rounds == (
+        Round("fold00", "fold01", ("fold02", "fold03")),
+        Round("fold01", "fold02", ("fold00", "fold03")),
+        Round("fold02", "fold03", ("fold00", "fold01")),
+        Round("fold03", "fold00", ("fold01", "fold02")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": ("fold00", "fold01"), "split_mode": "new_split_kfold"}, "got 2, expected at least 3"),
+        ({"splits": ("train", "test")}, "expected train, valid, test"),
+    ],
+)
+def test_splits_that_do_not_do(scene_folder, changes, message):
+    with pytest.raises(HearevalError, match=message):
+        plan_rounds(read_task(scene_folder(**changes)))
+
+
+def test_scene_task(scene_folder):
+    result = _evaluate(scene_folder())
+    assert [score.metric for score in result.folds[0].scores] == ["top1_acc", "mAP"]
+    assert all(score.value > 0.5 for score in result.folds[0].scores)
+    assert len(result.grid) == 2
+    assert result.folds[0].model == max(result.grid, key=lambda point: point.validation_score)
+    assert result.clips == {"train": 24, "valid": 24, "test": 24}
+
+
+def test_event_task(event_folder):
+    result = _evaluate(event_folder())
+    f_measure, error_rate = result.folds[0].scores
+    assert f_measure.value > 0.3
+    assert set(f_measure.details) == {"precision", "recall"}
+    assert 0 <= error_rate.value < 1
+    assert result.folds[0].model.postprocessing in (Postprocessing(250, 125), Postprocessing(250, 250))
+    assert result.folds[0].predictions.probabilities.shape == (5, 80, 3)
+
+
+def test_grid_is_searched_in_the_first_round_only(scene_folder, monkeypatch):
+    trained = []
+
+    def spy(train, valid_x, labels, settings, judge, **options):
+        trained.append(([split.name for split in train], settings))
+        return fit(train, valid_x, labels, settings, judge, **options)
+
+    fit = selection.fit
+    monkeypatch.setattr(selection, "fit", spy)
+    result = _evaluate(scene_folder(splits=FOLDS, split_mode="new_split_kfold"))
+    assert [names for names, _ in trained] == [
+        *[["fold02", "fold03"]] * 2,
+        ["fold00", "fold03"],
+        ["fold00", "fold01"],
+        ["fold01", "fold02"],
+    ]
+    assert {settings for _, settings in trained[2:]} == {result.folds[0].model.settings}
+    assert result.folds[0].model in result.grid
+
+
+def test_loss_decides_where_the_task_says_so(event_folder):
+    result = _evaluate(
+        event_folder(
+            use_scoring_for_early_stopping=False,
+            evaluation_params={
+                "event_postprocessing_grid": {"median_filter_ms": [150], "min_duration": [50]},
+                "task_specific_param_grid": {"hidden_dim": [16], "max_epochs": [6], "lr": [0.0032, 0.0001]},
+            },
+        )
+    )
+    assert result.decided_by == "loss"
+    assert result.folds[0].model == min(result.grid, key=lambda point: point.validation_score)
+    assert result.folds[0].model.postprocessing == Postprocessing(150, 50)
+
+
+def test_undefined_scores_never_choose_a_model(scene_folder, monkeypatch):
+    said = iter([math.nan, 0.1, math.nan])
+
+    def undefined_sometimes(*arguments, **options):
+        return dataclasses.replace(fit(*arguments, **options), validation=Validation(next(said)))
+
+    fit = selection.fit
+    monkeypatch.setattr(selection, "fit", undefined_sometimes)
+    result = _evaluate(scene_folder(), Protocol(grid_points=3))
+    assert result.folds[0].model.validation_score == 0.1
+
+
+def test_nothing_to_choose_from(scene_folder):
+    folder = scene_folder(evaluation=["aucroc"])
+    labels = {clip: ["drum"] for clip in json.loads((folder / "valid.json").read_text())}
+    (folder / "valid.json").write_text(json.dumps(labels))
+    with pytest.raises(HearevalError, match="aucroc undefined on split valid"):
+        _evaluate(folder)
+
+
+def test_constant_embeddings_still_score(scene_folder):
+    folder = scene_folder()
+    for split in ("train", "valid", "test"):
+        np.save(folder / f"{split}.npy", np.zeros((24, 8), np.float32))
+    assert _evaluate(folder).folds[0].scores[0].value == pytest.approx(1 / 3)
+
+
+def test_too_few_training_rows(scene_folder):
+    with pytest.raises(HearevalError, match="got 1 embedding, expected at least 2"):
+        _evaluate(scene_folder(clips=1))
+
+
+def test_splits_of_different_embedding_sizes(scene_folder):
+    folder = scene_folder()
+    np.save(folder / "valid.npy", np.zeros((24, 9), np.float32))
+    with pytest.raises(HearevalError, match="expected one size"):
+        _evaluate(folder)
+
+
+def test_metric_of_the_other_kind(scene_folder):
+    with pytest.raises(HearevalError, match=r"metric segment_1s_er of task scene: expected one of top1_acc"):
+        _evaluate(scene_folder(evaluation=["segment_1s_er"]))
+
+
+def test_progress_rises_to_its_total(scene_folder):
+    told = []
+    evaluate_folder(
+        scene_folder(splits=FOLDS, split_mode="presplit_kfold"), TINY, lambda *facts: told.append(facts)
+    )
+    done = [done for done, _, _ in told]
+    assert done == sorted(done)
+    assert {total for _, total, _ in told} == {5 * selection.UNITS_PER_FIT}
+    assert told[-1] == (500, 500, "scored")

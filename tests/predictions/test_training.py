@@ -1,0 +1,132 @@
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as functional
+
+from heareval.predictions.data import Split
+from heareval.predictions.network import predict_logits
+from heareval.predictions.protocol import Settings
+from heareval.predictions.training import Judge, Validation, batch_bounds, batches_by_epoch, fit
+
+SETTINGS = Settings(
+    1, 1e-3, "xavier_normal", hidden_dim=16, max_epochs=30, check_val_every_n_epoch=3, patience=3
+)
+
+
+def _split(rows=50, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 6, generator=rng)
+    return Split("train", tuple(map(str, range(rows))), x, (x[:, 0] > 0).long())
+
+
+def _fit(
+    scores=None, settings=SETTINGS, *, maximise=True, seed=1, order="fixed", progress=lambda done, total: None
+):
+    """Train; the judge says the given scores one after another, or the accuracy."""
+    train, valid = _split(), _split(20, seed=1)
+    said = iter(scores or ())
+
+    def validate(logits):
+        if scores is not None:
+            return Validation(next(said))
+        return Validation((logits.argmax(dim=1) == valid.y).float().mean().item())
+
+    judge = Judge(functional.cross_entropy, validate, maximise)
+    return fit([train], valid.x, 2, settings, judge, seed=seed, order=order, progress=progress)
+
+
+def _logits(fitted):
+    return predict_logits(fitted.network, _split(20, seed=1).x)
+
+
+def test_it_learns():
+    settings = dataclasses.replace(SETTINGS, lr=0.01, max_epochs=90)
+    assert _fit(settings=settings).validation.score >= 0.9
+
+
+@pytest.mark.parametrize("order", ["fixed", "shuffled"])
+def test_a_seed_decides_every_number(order):
+    settings = dataclasses.replace(SETTINGS, batch_size=16)
+    first, again, other = (_fit(settings=settings, order=order, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(_logits(first), _logits(again))
+    assert not torch.equal(_logits(first), _logits(other))
+    assert first.validation == again.validation
+
+
+def test_torchs_random_state_is_left_alone():
+    before = torch.random.get_rng_state()
+    _fit()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("scores", "maximise", "best", "best_epoch", "epochs"),
+    [
+        ([0.1, 0.5, 0.5, 0.4, 0.5], True, 0.5, 6, 15),
+        ([0.5, 0.4, 0.6, 0.7, 0.8], False, 0.4, 6, 15),
+        ([math.nan, 0.1, math.nan, math.nan, math.nan], True, 0.1, 6, 15),
+        ([0.1, math.nan, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], True, 0.9, 30, 30),
+        ([0.0, 0.0, 0.0, 0.0], True, 0.0, 3, 12),
+        ([math.inf, 1.0, 2.0, 3.0], True, math.inf, 3, 12),
+    ],
+)
+def test_stops_after_validations_without_a_strictly_better_score(scores, maximise, best, best_epoch, epochs):
+    fitted = _fit(scores, maximise=maximise)
+    assert (fitted.validation.score, fitted.best_epoch, fitted.epochs) == (best, best_epoch, epochs)
+
+
+def test_nan_never_wins():
+    fitted = _fit([math.nan] * 3)
+    assert math.isnan(fitted.validation.score)
+    assert (fitted.best_epoch, fitted.epochs) == (0, 9)
+
+
+def test_weights_of_the_best_validation_are_kept():
+    stopped = _fit([0.9, 0.1, 0.1, 0.1])
+    short = _fit([0.9], dataclasses.replace(SETTINGS, max_epochs=3))
+    assert stopped.epochs == 12
+    assert torch.equal(_logits(stopped), _logits(short))
+
+
+def test_fewer_epochs_than_between_validations_are_validated_once():
+    fitted = _fit([0.3], dataclasses.replace(SETTINGS, max_epochs=2))
+    assert (fitted.best_epoch, fitted.validation.score) == (2, 0.3)
+
+
+def test_progress_counts_epochs():
+    told = []
+    _fit([0.1] * 4, progress=lambda done, total: told.append((done, total)))
+    assert told == [(epoch, 30) for epoch in range(1, 13)]
+
+
+@pytest.mark.parametrize("rows", [2, 1023, 1024, 1025, 1026, 2048, 2049, 5000])
+def test_batches_cover_all_rows_and_none_has_one(rows):
+    bounds = batch_bounds(rows, 1024)
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == rows
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
+    assert all(2 <= stop - start <= 1025 for start, stop in bounds)
+
+
+def test_fixed_batches_run_on_across_splits():
+    splits = [_split(rows, seed=rows) for rows in (10, 3, 20)]
+    epochs = batches_by_epoch(splits, 8, "fixed")
+    first, second = next(epochs), next(epochs)
+    # The 33rd row would be alone.
+    assert [len(batch.x) for batch in first] == [8, 8, 8, 9]
+    assert torch.equal(torch.cat([batch.x for batch in first]), torch.cat([split.x for split in splits]))
+    assert torch.equal(torch.cat([batch.y for batch in first]), torch.cat([split.y for split in splits]))
+    assert first is second
+
+
+def test_shuffled_batches_are_drawn_anew():
+    split = _split(30)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        epochs = batches_by_epoch([split], 8, "shuffled")
+        first, second = (torch.cat([batch.x for batch in next(epochs)]) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)

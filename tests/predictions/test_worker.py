@@ -1,0 +1,83 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from heareval import layout
+from heareval.errors import HearevalError
+from heareval.predictions.worker import read_job
+
+CHILD = """
+import os, time
+from heareval.predictions.worker import die_with_parent
+die_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline(), flush=True)
+"""
+
+
+def _job(tmp_path, folder, **protocol):
+    path = tmp_path / "job.json"
+    settings = {"grid_points": 1, "device": "cpu", **protocol}
+    path.write_text(json.dumps({"folder": str(folder), "protocol": settings, "fingerprint": "beef"}))
+    return path
+
+
+def _work(job):
+    command = [sys.executable, "-m", "heareval.predictions.worker", str(job)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_output_is_progress_and_nothing_else(tmp_path, event_folder):
+    folder = event_folder()
+    ended = _work(_job(tmp_path, folder))
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert ended.returncode == 0
+    assert lines[-1] == {"done": 100, "total": 100, "note": "scored"}
+    assert all(set(line) == {"done", "total", "note"} for line in lines)
+    assert json.loads((folder / layout.SCORES).read_text())["fingerprint"] == "beef"
+
+
+def test_errors_are_told_in_a_line(tmp_path, scene_folder):
+    folder = scene_folder()
+    ended = _work(_job(tmp_path, folder, grid="fastest"))
+    error = json.loads(ended.stdout.splitlines()[-1])["error"]
+    assert ended.returncode == 1
+    assert (error["what"], error["got"]) == ("unknown grid", "'fastest'")
+    assert error["remedy"].startswith("Did you mean fast")
+    assert not (folder / layout.SCORES).exists()
+
+
+def test_unknown_protocol_setting(tmp_path):
+    with pytest.raises(HearevalError, match="Did you mean grid_points"):
+        read_job(_job(tmp_path, tmp_path, grid_point=3))
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's end"
+)
+def test_dies_with_its_parent(tmp_path):
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "child.py")]
+    told = subprocess.run(parent, capture_output=True, text=True, check=True, timeout=60)
+    assert _ends(int(told.stdout))
+
+
+def _ends(pid, patience_s=10):
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

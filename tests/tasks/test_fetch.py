@@ -1,0 +1,157 @@
+"""Downloads from a real server that cuts, lies and fails."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.spec import Download
+from heareval.tasks import fetch
+from tests.http_server import Behaviour, serving
+
+CONTENT = random.Random(0).randbytes(3_000_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Behaviour]]:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.zip").write_bytes(CONTENT)
+    with serving(tmp_path / "served") as address_and_behaviour:
+        yield address_and_behaviour
+
+
+def get(download: Download, folder: Path, mirrors: tuple[str, ...] = (), tries: int = 3) -> Path:
+    target = folder / "downloads" / download.file_name
+    target.parent.mkdir(exist_ok=True)
+    fetch.fetch(download, target, mirrors, lambda done, total: None, tries=tries, pause_s=0.01)
+    return target
+
+
+def leftovers(target: Path) -> list[str]:
+    return [p.name for p in target.parent.iterdir() if p != target and not p.name.endswith(".lock")]
+
+
+def test_whole_file(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    target = get(Download(f"{server[0]}/a.zip", MD5), tmp_path)
+    assert target.read_bytes() == CONTENT
+    assert leftovers(target) == []
+
+
+def test_resumes_where_the_connection_was_cut(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.cut_after = [700_001, 900_000, 1]
+    target = get(Download(f"{address}/a.zip", MD5), tmp_path)
+    assert target.read_bytes() == CONTENT
+    assert [r[2] for r in behaviour.requests] == ["", "bytes=700001-", "bytes=1600001-", "bytes=1600002-"]
+    assert sum(r[3] for r in behaviour.requests) == len(CONTENT)
+
+
+def test_goes_on_with_what_a_killed_run_left(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "a.zip.part").write_bytes(CONTENT[:2_000_000])
+    assert get(Download(f"{address}/a.zip", MD5), tmp_path).read_bytes() == CONTENT
+    assert [r[3] for r in behaviour.requests] == [1_000_000]
+
+
+def test_starts_over_without_range(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.cut_after, behaviour.ranges = [1000], False
+    assert get(Download(f"{address}/a.zip", MD5), tmp_path).read_bytes() == CONTENT
+
+
+def test_starts_over_when_the_file_changed_between_two_tries(
+    server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "a.zip.part").write_bytes(b"another edition")
+    (tmp_path / "downloads" / "a.zip.part.validator").write_text('"old"')
+    assert get(Download(f"{address}/a.zip", MD5), tmp_path).read_bytes() == CONTENT
+    assert len(behaviour.requests) == 1
+
+
+def test_starts_over_when_the_pieces_do_not_fit(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "a.zip.part").write_bytes(b"another edition")
+    assert get(Download(f"{address}/a.zip", MD5), tmp_path).read_bytes() == CONTENT
+    assert [r[2] for r in behaviour.requests] == ["bytes=15-", ""]
+
+
+def test_server_errors_are_tried_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.statuses = [503, 500]
+    assert get(Download(f"{address}/a.zip", MD5), tmp_path).read_bytes() == CONTENT
+
+
+def test_gives_up_with_one_line(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.statuses = [503] * 9
+    with pytest.raises(HearevalError, match=r"a\.zip: got HTTP 503 .*3 tries in a row.*--mirror"):
+        get(Download(f"{address}/a.zip", MD5), tmp_path)
+    assert len(behaviour.statuses) == 6
+
+
+def test_not_found_is_not_tried_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match=r"b\.zip: got HTTP 404"):
+        get(Download(f"{server[0]}/b.zip", MD5), tmp_path)
+
+
+def test_wrong_checksum(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match=rf"got MD5 {MD5}, expected 0000.*--accept-checksums"):
+        get(Download(f"{server[0]}/a.zip", "0" * 32), tmp_path)
+    assert leftovers(tmp_path / "downloads" / "a.zip") == []
+
+
+def test_sha256_where_it_was_published(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    download = Download(f"{server[0]}/a.zip", hashlib.sha256(CONTENT).hexdigest())
+    assert get(download, tmp_path).read_bytes() == CONTENT
+
+
+NOWHERE = "http://127.0.0.1:9/a.zip"
+
+
+@pytest.mark.parametrize("place", ["a.zip", "corpus/a.zip"])
+def test_mirror_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / "mirror" / "corpus").mkdir(parents=True)
+    (tmp_path / "mirror" / place).write_bytes(CONTENT)
+    assert get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "mirror"),)).read_bytes() == CONTENT
+
+
+def test_mirror_url(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    assert get(Download(NOWHERE, MD5), tmp_path, (server[0],)).read_bytes() == CONTENT
+
+
+def test_mirror_without_the_archive(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    with pytest.raises(HearevalError, match=r"a\.zip: got .*refused.*in no mirror either"):
+        get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "mirror"),))
+
+
+def test_damaged_archive_in_a_mirror(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.zip").write_bytes(CONTENT[:-1])
+    with pytest.raises(HearevalError, match=rf"mirror/a\.zip: got MD5 \w+, expected {MD5}"):
+        get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "mirror"),))
+
+
+def test_no_such_mirror(tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match="mirror .*/nowhere: got no such folder"):
+        get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "nowhere"),))
+
+
+def test_accepted_checksums(tmp_path: Path) -> None:
+    (tmp_path / "sums").write_text(f"{MD5}  folder/a.zip\n{'ab' * 32} *b.zip\n\n")
+    assert fetch.read_accepted_checksums(tmp_path / "sums") == {"a.zip": MD5, "b.zip": "ab" * 32}
+    (tmp_path / "sums").write_text("hello\n")
+    with pytest.raises(HearevalError, match="sums, line 1: got 'hello'"):
+        fetch.read_accepted_checksums(tmp_path / "sums")
+    with pytest.raises(HearevalError, match="no-file: got No such file"):
+        fetch.read_accepted_checksums(tmp_path / "no-file")
