@@ -10,14 +10,19 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
 # Another machine's scratch cannot be asked whether its owner lives; after this long it is dead.
 FOREIGN_SCRATCH_S = 2 * 86400
+# The process table counts its times in hundredths of a second since boot.
+CLOCK_SLACK_S = 1.0
 
 
 def fingerprint(stage: str, version: int, **settings: Any) -> str:
@@ -103,21 +108,14 @@ def _owner_lives(scratch: Path) -> bool:
         return True
     if not scratch.name.removesuffix(f".{pid}.partial").endswith("." + socket.gethostname()):
         with contextlib.suppress(FileNotFoundError):
-            return scratch.stat().st_mtime > _now() - FOREIGN_SCRATCH_S
+            return scratch.stat().st_mtime > time.time() - FOREIGN_SCRATCH_S
         return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
+    with contextlib.suppress(psutil.Error, FileNotFoundError):
+        process = psutil.Process(int(pid))
+        # A killed child may stay as a zombie, and a number may have gone to a newer process.
+        is_owner = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
+        return is_owner and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def remove_tree(path: Path) -> None:

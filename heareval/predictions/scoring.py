@@ -141,6 +141,12 @@ def _clip_score(task: Task, split: str, name: str, predictions: Predictions) -> 
     return Score(name, value, {}, tuple(problems))
 
 
+def undefined_labels(task: Task, split: Split) -> str:
+    """The labels that no row of a split has, or every row; "" if there is none."""
+    rows = targets_of(task, split).reshape(-1, len(task.labels))
+    return _names(task, labels_without_contrast(rows))
+
+
 def _names(task: Task, labels: NDArray[np.int64]) -> str:
     return ", ".join(repr(task.labels[label]) for label in labels)
 

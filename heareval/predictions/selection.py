@@ -22,6 +22,7 @@ from heareval.predictions.scoring import (
     judge_of,
     predictions_of,
     score_predictions,
+    undefined_labels,
 )
 from heareval.predictions.training import Fitted, fit
 
@@ -103,12 +104,9 @@ def search_grid(bench: Bench, first: Round, points: Sequence[Settings]) -> Searc
         tried.append(_without_network(fitted))
         if best is None or judge.prefers(fitted.validation.score, best.validation.score):
             best = fitted
-    if best is None or math.isnan(best.validation.score):
-        raise HearevalError(
-            f"no model of {bench.task.name} can be chosen",
-            got=f"{decided_by(bench.task)} undefined on split {first.valid} at every validation",
-            expected="clips with and clips without every label in it, and embeddings that can be trained on",
-        )
+    if best is None:
+        raise HearevalError("grid points", got="none", expected="at least one")
+    _check_chosen(bench, first, best)
     return Search(tuple(tried), best)
 
 
@@ -118,6 +116,7 @@ def score_rounds(bench: Bench, rounds: Sequence[Round], best: Fitted) -> tuple[F
     searched = bench.fits - (len(rounds) - 1)
     for number, turn in enumerate(rounds[1:]):
         fitted = fit_round(bench, turn, best.settings, fit_number=searched + number, note=turn.test)
+        _check_chosen(bench, turn, fitted)
         folds.append(score_round(bench, turn, fitted))
     return tuple(folds)
 
@@ -149,6 +148,19 @@ def score_round(bench: Bench, turn: Round, fitted: Fitted) -> FoldResult:
     predictions = predictions_of(bench.task, split, predict_logits(fitted.network, split.x))
     scores = score_predictions(bench.task, split, predictions, fitted.validation.postprocessing)
     return FoldResult(turn.test, turn.valid, turn.train, _without_network(fitted), scores, predictions)
+
+
+def _check_chosen(bench: Bench, turn: Round, fitted: Fitted) -> None:
+    """Refuse a predictor that was never validated by a defined score: its weights are untrained."""
+    if math.isnan(fitted.validation.score):
+        lacking = undefined_labels(bench.task, bench.splits[turn.valid])
+        raise HearevalError(
+            f"no model of {bench.task.name} can be chosen on split {turn.valid}",
+            got=f"{decided_by(bench.task)} undefined at every validation",
+            expected=f"clips with and without the label {lacking}"
+            if lacking
+            else "a training that converges",
+        )
 
 
 def _without_network(fitted: Fitted) -> GridResult:

@@ -162,14 +162,14 @@ def _check_labels(clips: Sequence[Recording], task: TaskSpec, strict: bool) -> s
         seen[clip.split] |= labels_of(clip)
     everything = set().union(*seen.values())
     lacking = {
-        f"split {split} has no clip labelled {label!r}"
+        f"split {split} lacks {len(everything - labels)} of {len(everything)} labels: "
+        + ", ".join(map(str, sorted(everything - labels)))
         for split, labels in seen.items()
-        for label in everything - labels
+        if everything - labels
     }
     if lacking and strict:
         raise HearevalError(
             f"{task.name}: {min(lacking)}",
-            got=f"{len(lacking)} such gaps",
             expected="every label in every split",
             remedy="The archive is incomplete or not the published one.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
         settings["scheduler_url"] = scheduler_url
     else:
         _for_one_runner()
+    # Luigi reads some keys of [core] only where they are used, and then complains about them here.
+    warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
     with progress.showing(len(todo)) as account:
         result = luigi.build(list(roots), detailed_summary=True, **settings)
     complete = all(root.complete() for root in roots)

@@ -117,8 +117,24 @@ def test_nothing_to_choose_from(scene_folder):
     folder = scene_folder(evaluation=["aucroc"])
     labels = {clip: ["drum"] for clip in json.loads((folder / "valid.json").read_text())}
     (folder / "valid.json").write_text(json.dumps(labels))
-    with pytest.raises(HearevalError, match="aucroc undefined on split valid"):
+    with pytest.raises(
+        HearevalError, match=r"on split valid: got aucroc undefined.*label 'drum', 'flute', '7'"
+    ):
         _evaluate(folder)
+
+
+def test_nothing_to_choose_from_in_a_later_round(scene_folder):
+    folder = scene_folder(evaluation=["aucroc"], splits=FOLDS, split_mode="new_split_kfold")
+    labels = {clip: ["drum"] for clip in json.loads((folder / "fold03.json").read_text())}
+    (folder / "fold03.json").write_text(json.dumps(labels))
+    with pytest.raises(HearevalError, match="can be chosen on split fold03"):
+        _evaluate(folder)
+
+
+def test_training_that_runs_away(scene_folder):
+    grid = {"hidden_dim": [16], "max_epochs": [6], "lr": [1e38]}
+    with pytest.raises(HearevalError, match="expected a training that converges"):
+        _evaluate(scene_folder(evaluation_params={"task_specific_param_grid": grid}))
 
 
 def test_constant_embeddings_still_score(scene_folder):

@@ -111,7 +111,7 @@ def _roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]
 def _ranked(targets: Targets, predictions: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Targets from the likeliest clip down, and where each clip's tie ends; both `(labels, clips)`."""
     scores = np.ascontiguousarray(predictions.T)
-    order = np.argsort(-scores, axis=1, kind="stable")
+    order = np.argsort(-scores, axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)
     return np.take_along_axis(targets.T.astype(bool), order, axis=1), _last_of_run(ranked)
 
