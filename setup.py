@@ -1,4 +1,5 @@
 """Metadata and tool settings are in pyproject.toml."""
+
 from setuptools import setup
 
 setup()

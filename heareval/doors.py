@@ -49,7 +49,11 @@ accept_checksums = click.option(
     help="File as md5sum writes it: archives admitted although they are not the published ones.",
 )
 engine = click.option(
-    "--engine", type=click.Choice(["soxr", "ffmpeg"]), default="soxr", show_default=True, help="What resamples."
+    "--engine",
+    type=click.Choice(["soxr", "ffmpeg"]),
+    default="soxr",
+    show_default=True,
+    help="What resamples.",
 )
 sample_rate = click.option(
     "--sample-rate",
@@ -67,7 +71,9 @@ num_workers = click.option(
 scheduler_url = click.option("--scheduler-url", default="", help="A luigid that several machines share.")
 debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 model = click.option("--model", default="", help="File with the model's weights.")
-model_options = click.option("--model-options", default="{}", help="Further arguments of load_model, as JSON.")
+model_options = click.option(
+    "--model-options", default="{}", help="Further arguments of load_model, as JSON."
+)
 
 
 def options(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -117,6 +123,12 @@ def mirrors_of(given: tuple[str, ...]) -> tuple[str, ...]:
 def say(text: str) -> None:
     """A line for the user."""
     click.echo(text)
+
+
+def say_end(outcome: Outcome, where: str) -> None:
+    """The last line of a run: what it did, how long it took and where things are."""
+    done = f"{outcome.steps} steps done" if outcome.steps else "nothing to do, everything is there"
+    say(f"{done}; {outcome.seconds:.1f} s; {where}")
 
 
 def run_steps(roots: Sequence[Step], places: Places, *, workers: int, scheduler: str) -> Outcome:

@@ -67,16 +67,8 @@ def read_json(path: Path) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = scratch_path(path)
-    try:
-        with open(scratch, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with building_file(path) as scratch, open(scratch, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -103,7 +95,7 @@ def glob_escape(text: str) -> str:
 
 
 def _owner_lives(scratch: Path) -> bool:
-    host, pid = scratch.name.removesuffix(".partial").rsplit(".", 2)[-2:]
+    pid = scratch.name.removesuffix(".partial").rsplit(".", 1)[-1]
     if not pid.isdigit():
         return True
     if not scratch.name.removesuffix(f".{pid}.partial").endswith("." + socket.gethostname()):
@@ -113,8 +105,8 @@ def _owner_lives(scratch: Path) -> bool:
     with contextlib.suppress(psutil.Error, FileNotFoundError):
         process = psutil.Process(int(pid))
         # A killed child may stay as a zombie, and a number may have gone to a newer process.
-        is_owner = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
-        return is_owner and process.status() != psutil.STATUS_ZOMBIE
+        is_owner: bool = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
+        return is_owner and bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
@@ -124,6 +116,21 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def building_file(target: Path) -> Iterator[Path]:
+    """Build a file beside its place; at the end of the block it is on disk and has its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead_scratch(target)
+    scratch = scratch_path(target)
+    try:
+        yield scratch
+        with open(scratch, "rb") as stream:
+            os.fsync(stream.fileno())
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -154,7 +161,7 @@ def building_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def _rename_unless_there(scratch: Path, target: Path) -> None:
     try:
-        os.rename(scratch, target)
+        scratch.rename(target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -164,7 +171,7 @@ def _swap(scratch: Path, target: Path) -> None:
     old = scratch_path(target.with_name(target.name + ".old"))
     remove_tree(old)
     with contextlib.suppress(FileNotFoundError):
-        os.rename(target, old)
+        target.rename(old)
     _rename_unless_there(scratch, target)
     remove_tree(old)
 

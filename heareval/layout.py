@@ -66,7 +66,7 @@ def split_json(split: str) -> str:
 
 
 def split_array(split: str) -> str:
-    """`train.npy`: float32 embeddings, `(clips, dim)` or `(clips, timestamps, dim)`, in the order of train.json."""
+    """`train.npy`: float32, `(clips, dim)` or `(clips, timestamps, dim)`, in the order of train.json."""
     return f"{split}.npy"
 
 

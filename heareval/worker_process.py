@@ -26,11 +26,18 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
         HearevalError: the worker's own error, or its death with the last words of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as job_file, open(log, "wb") as complaints:
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as job_file,
+        open(log, "wb") as complaints,
+    ):
         json.dump(job, job_file)
         job_file.flush()
         with subprocess.Popen(
-            [*command, job_file.name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, text=True
+            [*command, job_file.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
         ) as process:
             try:
                 result = _listen(process, progress)

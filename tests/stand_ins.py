@@ -138,7 +138,9 @@ def dcase2016_task2() -> dict[str, Tree]:
         for n, name in enumerate(names[:count]):
             stem, is_long = f"{part}_{name}", (part, n) == ("eval", 3)
             member = f"{folder}/sound/{stem}.wav"
-            tree[member] = sound("dcase2016_task2", f"{part}/{member}", 121.5 if is_long else 4 + n % 3, 44100)
+            tree[member] = sound(
+                "dcase2016_task2", f"{part}/{member}", 121.5 if is_long else 4 + n % 3, 44100
+            )
             labels = [OFFICE_SOUNDS[(n + 3 * k + (part == "eval")) % 11] for k in range(6)]
             tree[f"{folder}/annotation/{stem}.txt"] = _annotation(stem, labels, n, is_long)
         archives[f"{archive}.zip"] = tree
@@ -177,7 +179,10 @@ def spoken_digit() -> dict[str, Tree]:
         rows.append((filename, digit))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("filename", "label"), *rows])
-    return {"v1.0.9.tar.gz": tree, "spoken_digit-small.zip": {**small, "train_labels.csv": table.getvalue().encode()}}
+    return {
+        "v1.0.9.tar.gz": tree,
+        "spoken_digit-small.zip": {**small, "train_labels.csv": table.getvalue().encode()},
+    }
 
 
 CORPORA: dict[str, Callable[[], dict[str, Tree]]] = {

@@ -19,7 +19,9 @@ from heareval.workflow.evaluate import Embed
 @doors.model
 @doors.model_options
 @doors.tasks_dir
-@click.option("--task", default="all", show_default=True, help="A folder of --tasks-dir, or the name of a task.")
+@click.option(
+    "--task", default="all", show_default=True, help="A folder of --tasks-dir, or the name of a task."
+)
 @doors.embeddings_dir
 @doors.tmp_dir
 @doors.run_options
@@ -43,7 +45,7 @@ def embed(
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     for root in roots:
         doors.say(f"{root.folder}")
-    doors.say(f"{outcome.steps or 'no'} tasks embedded, {len(roots)} are there; {outcome.seconds:.1f} s")
+    doors.say_end(outcome, f"embeddings are in {Path(embeddings_dir) / submission.name}")
 
 
 def embed_step(places: Places, folder: Path, submission: Submission) -> Embed:
@@ -62,7 +64,9 @@ def _task_folders(tasks: Path, name: str) -> list[Path]:
             expected=f"folders with {layout.TASK_METADATA}",
             remedy="Make them with `python -m heareval.tasks.runner`.",
         )
-    names = {folder.name: str(files.read_json(folder / layout.TASK_METADATA)["task_name"]) for folder in found}
+    names = {
+        folder.name: str(files.read_json(folder / layout.TASK_METADATA)["task_name"]) for folder in found
+    }
     chosen = [folder for folder in found if name in ("all", folder.name, names[folder.name])]
     if not chosen:
         raise unknown_name("task folder", name, {*names, *names.values()})

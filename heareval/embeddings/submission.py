@@ -72,7 +72,9 @@ def _canonical_options(options: str) -> str:
     try:
         values = json.loads(options or "{}")
     except json.JSONDecodeError as error:
-        raise HearevalError("model options", got=f"{options!r} ({error})", expected="a JSON object") from error
+        raise HearevalError(
+            "model options", got=f"{options!r} ({error})", expected="a JSON object"
+        ) from error
     if not isinstance(values, dict):
         raise HearevalError("model options", got=options, expected="a JSON object such as '{\"size\": 512}'")
     return json.dumps(values, sort_keys=True)
@@ -92,7 +94,9 @@ def _source_digest(module: str) -> str:
     sources = sorted(file.parent.rglob("*.py")) if (file.parent / "__init__.py").exists() else [file]
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(source.relative_to(file.parent).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+        digest.update(
+            source.relative_to(file.parent).as_posix().encode() + b"\0" + source.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 

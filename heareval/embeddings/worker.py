@@ -19,7 +19,9 @@ import signal
 import sys
 import time
 import wave
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ REPORT_S = 0.2
 class SubmissionError(Exception):
     """Something about the submission or its input is wrong: what, got, expected, remedy."""
 
-    def __init__(self, what, got="", expected="", remedy=""):
+    def __init__(self, what: str, got: str = "", expected: str = "", remedy: str = "") -> None:
         super().__init__(what, got, expected, remedy)
         self.facts = {"what": what, "got": got, "expected": expected, "remedy": remedy}
 
@@ -40,7 +42,7 @@ class SubmissionError(Exception):
 # --------------------------------------------------------------------------- the submission
 
 
-def load_submission(module_name, model_file, options):
+def load_submission(module_name: str, model_file: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The imported module and its model, both checked against the HEAR API."""
     try:
         module = importlib.import_module(module_name)
@@ -57,14 +59,16 @@ def load_submission(module_name, model_file, options):
                 f"submission {module_name}",
                 got=f"no function {name}",
                 expected=", ".join(API),
-                remedy="See the HEAR API in docs/protocol.md and the example heareval/embeddings/baseline.py.",
+                remedy="See the HEAR API in docs/protocol.md, and heareval/embeddings/baseline.py to copy.",
             )
     model = module.load_model(model_file, **options)
     for name in SIZES:
         value = getattr(model, name, None)
         if not isinstance(value, int) or value <= 0:
             raise SubmissionError(
-                f"model of {module_name}", got=f"{name} = {value!r}", expected=f"an attribute {name}, a positive int"
+                f"model of {module_name}",
+                got=f"{name} = {value!r}",
+                expected=f"an attribute {name}, a positive int",
             )
     if model.sample_rate not in SAMPLE_RATES:
         raise SubmissionError(
@@ -75,7 +79,7 @@ def load_submission(module_name, model_file, options):
     return module, model
 
 
-def framework_of(model):
+def framework_of(model: Any) -> str:
     """`torch`; other frameworks are refused with one line."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -88,7 +92,7 @@ def framework_of(model):
     )
 
 
-def describe(job):
+def describe(job: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline must know before it plans: sample rate and embedding sizes."""
     _, model = load_submission(job["module"], job["model"], job["options"])
     return {name: getattr(model, name) for name in SIZES} | {"framework": framework_of(model)}
@@ -97,7 +101,7 @@ def describe(job):
 # --------------------------------------------------------------------------- embedding
 
 
-def embed(job):
+def embed(job: dict[str, Any]) -> dict[str, Any]:
     """Embed every clip of every split into `<out>/<split>.npy`, rows in the order of `<split>.json`."""
     module, model = load_submission(job["module"], job["model"], job["options"])
     device = to_device(model)
@@ -119,7 +123,7 @@ def embed(job):
     return {"clips": total, "device": str(device)}
 
 
-def to_device(model):
+def to_device(model: Any) -> Any:
     """Move the model to the GPU if there is one, ready to embed."""
     framework_of(model)
     torch = sys.modules["torch"]
@@ -129,16 +133,18 @@ def to_device(model):
     return device
 
 
-def call(function, audio, model, device):
+def call(function: Callable[..., Any], audio: np.ndarray, model: Any, device: Any) -> tuple[np.ndarray, ...]:
     """The model's answer as a tuple of numpy arrays."""
     torch = sys.modules["torch"]
     with torch.no_grad():
         answer = function(torch.from_numpy(audio).to(device), model)
     parts = answer if isinstance(answer, tuple) else (answer,)
-    return tuple(part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else np.asarray(part) for part in parts)
+    return tuple(
+        part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else np.asarray(part) for part in parts
+    )
 
 
-def batches(folder, clips, batch_samples):
+def batches(folder: Path, clips: list[str], batch_samples: int) -> Iterator[tuple[int, list[Path]]]:
     """(index, paths) of consecutive clips of one length, as many as the budget of samples allows.
 
     Clips of different length never share a batch: padding would change a model's answer.
@@ -158,11 +164,11 @@ def batches(folder, clips, batch_samples):
             yield chunk[0][0], [path for _, path, _ in chunk]
 
 
-def frames_of(path):
+def frames_of(path: Path) -> int:
     """Number of frames of a wav file."""
     try:
         with wave.open(str(path)) as sound:
-            frames = sound.getnframes()
+            frames: int = sound.getnframes()
     except (OSError, EOFError, wave.Error) as error:
         raise SubmissionError(f"clip {path}", got=str(error), expected="a wav file of the task") from error
     if not frames:
@@ -170,8 +176,8 @@ def frames_of(path):
     return frames
 
 
-def read_ahead(plan, sample_rate):
-    """Audio of each batch, `(clips, samples)` float32 in [-1, 1], the next one read while this one is used."""
+def read_ahead(plan: Iterable[tuple[int, list[Path]]], sample_rate: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Audio of each batch, float32 `(clips, samples)`; the next one is read while this one is used."""
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
         waiting = None
         for start, paths in plan:
@@ -183,7 +189,7 @@ def read_ahead(plan, sample_rate):
             yield waiting[0], waiting[1].result()
 
 
-def read_batch(paths, sample_rate):
+def read_batch(paths: list[Path], sample_rate: int) -> np.ndarray:
     """Clips of one length as float32, `(clips, samples)`."""
     sounds = []
     for path in paths:
@@ -202,15 +208,18 @@ def read_batch(paths, sample_rate):
 class Store:
     """Checks each answer and writes it in place into the arrays of one split."""
 
-    def __init__(self, folder, split, clips, size, is_event):
+    def __init__(self, folder: Path, split: str, clips: list[str], size: int, is_event: bool) -> None:
         self.folder, self.split, self.clips, self.size, self.is_event = folder, split, clips, size, is_event
-        self.embeddings = self.timestamps = None
+        self.embeddings: np.memmap | None = None
+        self.timestamps: np.memmap | None = None
 
-    def put(self, start, answer, duration_ms):
+    def put(self, start: int, answer: tuple[np.ndarray, ...], duration_ms: float) -> None:
         """Store the answer for the clips that begin at index `start`."""
         clips = self.clips[start : start + len(answer[0])]
         if len(answer) != (2 if self.is_event else 1):
-            raise self.error(clips, f"{len(answer)} arrays", "embeddings and timestamps" if self.is_event else "one")
+            raise self.error(
+                clips, f"{len(answer)} arrays", "embeddings and timestamps" if self.is_event else "one"
+            )
         embeddings = self.checked_embeddings(clips, answer[0], start)
         if self.is_event:
             times = self.checked_timestamps(clips, answer[1], embeddings.shape[1], duration_ms)
@@ -221,12 +230,12 @@ class Store:
             self.embeddings = self.array(".npy", embeddings.shape[1:])
         self.embeddings[start : start + len(embeddings)] = embeddings
 
-    def array(self, suffix, shape):
+    def array(self, suffix: str, shape: tuple[int, ...]) -> np.memmap:
         """A new array on disk with one row per clip of the split."""
         path = self.folder / f"{self.split}{suffix}"
         return np.lib.format.open_memmap(path, "w+", np.float32, (len(self.clips), *shape))
 
-    def checked_embeddings(self, clips, embeddings, start):
+    def checked_embeddings(self, clips: list[str], embeddings: np.ndarray, start: int) -> np.ndarray:
         """The embeddings, if their shape and values are right."""
         rows = len(self.clips) - start
         good = embeddings.ndim == (3 if self.is_event else 2) and embeddings.shape[-1] == self.size
@@ -234,15 +243,21 @@ class Store:
             good = embeddings.shape[1:] == self.embeddings.shape[1:]
         if not good or len(embeddings) > rows or not len(embeddings):
             shape = f"(clips, timestamps, {self.size})" if self.is_event else f"(clips, {self.size})"
-            raise self.error(clips, f"embeddings of shape {embeddings.shape}", f"{shape}, the same for every batch")
+            raise self.error(
+                clips, f"embeddings of shape {embeddings.shape}", f"{shape}, the same for every batch"
+            )
         if embeddings.dtype != np.float32:
             raise self.error(clips, f"embeddings of type {embeddings.dtype}", "float32")
         bad = ~np.isfinite(embeddings).reshape(len(embeddings), -1).all(axis=1)
         if bad.any():
-            raise self.error([clips[int(np.argmax(bad))]], "NaN or infinity in the embeddings", "finite numbers")
+            raise self.error(
+                [clips[int(np.argmax(bad))]], "NaN or infinity in the embeddings", "finite numbers"
+            )
         return embeddings
 
-    def checked_timestamps(self, clips, times, count, duration_ms):
+    def checked_timestamps(
+        self, clips: list[str], times: np.ndarray, count: int, duration_ms: float
+    ) -> np.ndarray:
         """The timestamps, if they are increasing milliseconds inside the clip."""
         if times.shape != (len(clips), count):
             raise self.error(clips, f"timestamps of shape {times.shape}", f"{(len(clips), count)}")
@@ -258,14 +273,16 @@ class Store:
                 "They look like seconds: multiply them by 1000.",
             )
         if last > 2 * duration_ms or times.min() < -duration_ms:
-            raise self.error(clips, f"timestamps from {times.min():g} to {last:g} ms", f"0 to {duration_ms:g} ms")
+            raise self.error(
+                clips, f"timestamps from {times.min():g} to {last:g} ms", f"0 to {duration_ms:g} ms"
+            )
         return times
 
-    def error(self, clips, got, expected, remedy=""):
+    def error(self, clips: list[str], got: str, expected: str, remedy: str = "") -> SubmissionError:
         """The error for an answer, naming the first clip of it."""
         return SubmissionError(f"embedding {self.split}/{clips[0] if clips else '?'}", got, expected, remedy)
 
-    def close(self):
+    def close(self) -> None:
         """Bring the arrays to disk."""
         for array in (self.embeddings, self.timestamps):
             if array is not None:
@@ -278,16 +295,16 @@ class Store:
 class Reporter:
     """Tells the progress a few times a second, and at the end."""
 
-    def __init__(self, total):
+    def __init__(self, total: int) -> None:
         self.total, self.last = total, 0.0
 
-    def __call__(self, done):
+    def __call__(self, done: int) -> None:
         if done == self.total or time.monotonic() - self.last > REPORT_S:
             self.last = time.monotonic()
             say({"done": done, "total": self.total})
 
 
-def say(message):
+def say(message: dict[str, Any]) -> None:
     """One line to the process that started this one."""
     CHANNEL.write(json.dumps(message) + "\n")
     CHANNEL.flush()
@@ -296,18 +313,18 @@ def say(message):
 CHANNEL = sys.stdout
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
     """The value in a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies; elsewhere do nothing."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def main(job_file):
+def main(job_file: str) -> int:
     """Do the job; returns the exit code."""
     global CHANNEL
     die_with_parent()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,16 +178,8 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_predictions(path: Path, result: TaskResult) -> None:
-    files.remove_dead_scratch(path)
-    scratch = files.scratch_path(path)
-    try:
-        with open(scratch, "wb") as stream:
-            np.savez_compressed(stream, **_arrays(result))  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with files.building_file(path) as scratch, open(scratch, "wb") as stream:
+        np.savez_compressed(stream, **_arrays(result))  # type: ignore[arg-type]
 
 
 def _arrays(result: TaskResult) -> dict[str, NDArray[Any]]:

@@ -80,8 +80,7 @@ def predict(
     ]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     doors.say(score_table([Path(folder) / layout.SCORES for folder in folders]))
-    done = f"{outcome.steps} tasks scored" if outcome.steps else "nothing to do, every score is there"
-    doors.say(f"{done}; {outcome.seconds:.1f} s")
+    doors.say_end(outcome, "scores and predictions are beside the embeddings")
 
 
 def _fingerprint(folder: Path) -> str:

@@ -11,14 +11,13 @@ from rich.table import Table
 from heareval import files, layout
 
 
-def score_table(scores_files: Iterable[Path], width: int = 110) -> str:
+def score_table(scores_files: Iterable[Path]) -> str:
     """One row for each task and metric; a score over folds comes with its standard deviation.
 
     Args:
         scores_files: the test.predicted-scores.json of some tasks.
-        width: characters of a line.
     """
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="")
     for name in ("submission", "task", "metric"):
         table.add_column(name)
     for name in ("score", "std", "clips tested"):
@@ -34,7 +33,8 @@ def score_table(scores_files: Iterable[Path], width: int = 110) -> str:
         notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
         if "not_the_published_corpus" in files.read_json(path.parent / layout.TASK_METADATA):
             notes.append(f"{path.parent.name}: made from archives that are NOT the published corpus")
-    console = Console(width=width, no_color=True)
+    # Names are never cut to the width of a terminal.
+    console = Console(width=1000, no_color=True)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]

@@ -40,22 +40,14 @@ def pack(task_folder: Path, sample_rate: int, target: Path, progress: Progress) 
 
     Members are sorted and carry no owner, time or mode of this machine, so equal folders give equal bytes.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    files.remove_dead_scratch(target)
-    scratch = files.scratch_path(target)
     members = list(_members(task_folder, sample_rate))
-    try:
-        with open(scratch, "wb") as raw:
-            hashing = _HashingWriter(raw)
-            packed = igzip.IGzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=hashing, mtime=0)
-            with packed, io.BufferedWriter(packed, BUFFER_BYTES) as buffer:
-                with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                    for done, path in enumerate(members, start=1):
-                        _add(tar, path, task_folder)
-                        progress(done, len(members))
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with files.building_file(target) as scratch, open(scratch, "wb") as raw:
+        hashing = _HashingWriter(raw)
+        packed = igzip.IGzipFile("", "wb", GZIP_LEVEL, fileobj=hashing, mtime=0)
+        with io.BufferedWriter(packed, BUFFER_BYTES) as buffer, tarfile.open(fileobj=buffer, mode="w") as tar:
+            for done, path in enumerate(members, start=1):
+                _add(tar, path, task_folder)
+                progress(done, len(members))
     return hashing.digest.hexdigest()
 
 
@@ -70,7 +62,9 @@ def _members(task_folder: Path, sample_rate: int) -> Iterator[Path]:
 
 
 def _add(tar: tarfile.TarFile, path: Path, task_folder: Path) -> None:
-    info = tarfile.TarInfo(f"{layout.TAR_EDITION}/tasks/{task_folder.name}/{path.relative_to(task_folder).as_posix()}")
+    info = tarfile.TarInfo(
+        f"{layout.TAR_EDITION}/tasks/{task_folder.name}/{path.relative_to(task_folder).as_posix()}"
+    )
     if path.is_dir():
         info.type, info.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(info)

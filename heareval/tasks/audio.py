@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ffmpeg
 import imageio_ffmpeg
@@ -87,7 +88,8 @@ def trim_pad(samples: Samples, frames: int) -> Samples:
     >>> trim_pad(np.array([1, 2, 3], np.int16), 5).tolist()
     [1, 2, 3, 0, 0]
     """
-    return np.pad(samples[:frames], (0, max(0, frames - len(samples))))
+    padding = max(0, frames - len(samples))
+    return np.concatenate([samples[:frames], np.zeros(padding, np.int16)])
 
 
 def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
@@ -134,9 +136,7 @@ def read_mono(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[
     return samples, rate
 
 
-def _read_lossless(
-    path: Path, start: int, frames_at: Callable[[int], int]
-) -> tuple[Samples, int] | None:
+def _read_lossless(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int] | None:
     try:
         with soundfile.SoundFile(path) as source:
             convert = TO_16_BIT_MONO.get((source.subtype, source.channels))
@@ -161,7 +161,7 @@ def _round_to_16_bit(wave: npt.NDArray[np.float64]) -> Samples:
 
 
 # (subtype, channels) -> what to read and how it becomes 16-bit mono; all measured on ffmpeg.
-TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Callable[[npt.NDArray[np.float64]], Samples]]] = {
+TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Callable[[npt.NDArray[Any]], Samples]]] = {
     ("PCM_16", 1): ("int16", lambda x: x),
     ("PCM_16", 2): ("int16", lambda x: ((x[:, 0].astype(np.int32) + x[:, 1] + 1) >> 1).astype(np.int16)),
     ("PCM_U8", 1): ("int16", lambda x: x),
@@ -214,9 +214,11 @@ def _run_ffmpeg(stream: object, path: Path, stdin: bytes | None = None) -> bytes
 @functools.cache
 def ffmpeg_program() -> str:
     """The ffmpeg on PATH if it can resample with libsoxr, else the one that imageio-ffmpeg brings."""
-    candidates = [shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()]
+    candidates: list[str | None] = [shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()]
     for program in filter(None, candidates):
-        shown = subprocess.run([program, "-hide_banner", "-buildconf"], capture_output=True, text=True, check=False)
+        shown = subprocess.run(
+            [program, "-hide_banner", "-buildconf"], capture_output=True, text=True, check=False
+        )
         if "--enable-libsoxr" in shown.stdout:
             return program
     raise HearevalError(

@@ -26,10 +26,8 @@ def extract(archive: Path, folder: Path, progress: Progress) -> int:
     Raises:
         HearevalError: unknown kind, damaged, or a member that would leave the folder.
     """
-    for suffix, unpack in UNPACKERS.items():
-        if archive.name.endswith(suffix):
-            break
-    else:
+    unpack = next((u for suffix, u in UNPACKERS.items() if archive.name.endswith(suffix)), None)
+    if unpack is None:
         raise HearevalError(f"archive {archive}", got="an unknown kind", expected=", ".join(UNPACKERS))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,7 +53,11 @@ def _unpack_zip(archive: Path, folder: Path, progress: Progress) -> int:
 
 def _unpack_tar_gz(archive: Path, folder: Path, progress: Progress) -> int:
     count, size = 0, archive.stat().st_size
-    with open(archive, "rb") as raw, igzip.open(raw) as stream, tarfile.open(fileobj=stream, mode="r|") as source:
+    with (
+        open(archive, "rb") as raw,
+        igzip.open(raw) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as source,
+    ):
         for member in source:
             _check_name(archive, member.name)
             # "data" refuses devices and links that leave the folder, and drops owners and odd modes.

@@ -65,10 +65,8 @@ def _take_from_folder(mirror: Path, download: Download, target: Path) -> bool:
     for path in filter(Path.is_file, found):
         sums[path] = files.file_checksum(path, files.algorithm_of(download.wanted))
         if sums[path] == download.wanted:
-            scratch = files.scratch_path(target)
-            scratch.unlink(missing_ok=True)
-            files.link_or_copy(path, scratch)
-            scratch.replace(target)
+            with files.building_file(target) as scratch:
+                files.link_or_copy(path, scratch)
             return True
     for path, checksum in sums.items():
         raise wrong_checksum(str(path), checksum, download)
@@ -192,7 +190,9 @@ def read_accepted_checksums(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise HearevalError(f"checksum file {path}", got=error.strerror or "", expected="a readable file") from error
+        raise HearevalError(
+            f"checksum file {path}", got=error.strerror or "", expected="a readable file"
+        ) from error
     for number, line in enumerate(filter(str.strip, lines), start=1):
         checksum, _, name = line.strip().partition(" ")
         if len(checksum) not in (32, 64) or not all(c in "0123456789abcdef" for c in checksum.lower()):

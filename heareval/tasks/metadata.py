@@ -100,8 +100,13 @@ def shuffle_rows(recordings: list[Recording], task: TaskSpec) -> list[Recording]
         recording, _, what = rows[i]
         found[recording.clip_id].append(what)
         owner[recording.clip_id] = recording
-    field = "events" if task.embedding_type == "event" else "labels"
-    return [replace(owner[clip_id], **{field: tuple(what)}) for clip_id, what in found.items()]
+    return [_in_order(owner[clip_id], what) for clip_id, what in found.items()]
+
+
+def _in_order(recording: Recording, what: Sequence[Label | Event]) -> Recording:
+    events = tuple(each for each in what if isinstance(each, Event))
+    labels = tuple(each for each in what if not isinstance(each, Event))
+    return replace(recording, labels=labels, events=events)
 
 
 def _rows(recordings: Iterable[Recording]) -> Iterable[tuple[Recording, tuple[Any, ...], Label | Event]]:
@@ -145,9 +150,7 @@ def _trim_events(clip: Recording, duration_s: float | None) -> Recording:
     if duration_s is None or not clip.events:
         return clip
     end_ms = duration_s * 1000
-    events = tuple(
-        replace(e, offset_ms=min(e.offset_ms, end_ms)) for e in clip.events if e.onset_ms < end_ms
-    )
+    events = tuple(replace(e, offset_ms=min(e.offset_ms, end_ms)) for e in clip.events if e.onset_ms < end_ms)
     if not events:
         raise HearevalError(
             f"{clip.clip_id}", got="no event in the clip", expected=f"one before {duration_s:g} s"
@@ -270,7 +273,9 @@ def _download_entry(download: Any) -> dict[str, str]:
 def write_clips(path: Path, drawn: Drawn, root: Path) -> None:
     """Write where each clip's samples come from; paths relative to `root`."""
     lines = (
-        json.dumps([clip.path.relative_to(root).as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames])
+        json.dumps(
+            [clip.path.relative_to(root).as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames]
+        )
         for clip in drawn.clips
     )
     files.write_text(path, "\n".join(lines) + "\n")
@@ -280,4 +285,7 @@ def read_clips(path: Path, root: Path) -> list[Recording]:
     """The clips of `write_clips`, without their labels."""
     with open(path, encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
-    return [Recording(root / p, clip_id, (), (), split, "", start, frames) for p, clip_id, split, start, frames in rows]
+    return [
+        Recording(root / p, clip_id, (), (), split, "", start, frames)
+        for p, clip_id, split, start, frames in rows
+    ]

@@ -10,7 +10,11 @@ from heareval import files
 
 
 def publish_task(
-    target: Path, description: Path, shards: Iterable[Path], sample_rates: Sequence[int], manifest: dict[str, Any]
+    target: Path,
+    description: Path,
+    shards: Iterable[Path],
+    sample_rates: Sequence[int],
+    manifest: dict[str, Any],
 ) -> None:
     """Link the descriptions and every shard's clips into the task's folder, which then replaces an older one.
 

@@ -44,12 +44,13 @@ def prepare(
         tasks, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
     )
     roots: list[Step] = [
-        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate) for job in jobs for rate in job.sample_rates
+        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
+        for job in jobs
+        for rate in job.sample_rates
     ]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
-    done = f"{outcome.steps} steps" if outcome.steps else "nothing to do, everything is there"
-    doors.say(f"{done}; {outcome.seconds:.1f} s")
+    doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {tar_dir}")
 
 
 def demo_corpora(work: Path) -> tuple[tuple[str, ...], str]:
@@ -72,10 +73,9 @@ def summarise(places: Places, jobs: list[TaskJob]) -> None:
             notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
         if not manifest["is_the_published_corpus"]:
             names = ", ".join(a["name"] for a in manifest["archives"] if not a["published"])
-            notes.append(f"this is NOT the published corpus: other checksums were accepted for {names}")
+            notes.append(f"NOT the published corpus: other checksums were accepted for {names}")
         for note in notes:
             doors.say(f"  note: {note}")
-    doors.say(f"{Path(places.tars) / layout.SHA256SUMS}")
 
 
 if __name__ == "__main__":

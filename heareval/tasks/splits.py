@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -71,7 +72,8 @@ def _drawn_from_train(recordings: Sequence[Recording], percentages: Mapping[str,
     whole = percentages["train"] + sum(percentages[name] for name in missing)
     keys = sorted({r.split_key for r in recordings if r.split == "train"})
     random.Random("split_train_test_val").shuffle(keys)
-    drawn, start = {}, 0
+    drawn: dict[str, str] = {}
+    start = 0
     for name in missing:
         count = round(len(keys) * (100 * percentages[name] / whole) / 100)
         if not count and percentages[name]:
@@ -113,7 +115,7 @@ def _shuffled_folds(keys: list[str], seed: str, folds: int) -> list[list[str]]:
     # As numpy.array_split: the first `len % folds` folds get one key more.
     size, more = divmod(len(keys), folds)
     starts = [fold * size + min(fold, more) for fold in range(folds + 1)]
-    return [keys[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    return [keys[start:end] for start, end in itertools.pairwise(starts)]
 
 
 def labels_of(recording: Recording) -> Set[Label]:

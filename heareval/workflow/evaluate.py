@@ -30,7 +30,7 @@ class Embed(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.task_folder}: embeddings of {self.submission.name}"
+        return f"{self.task_folder}: embeddings"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -67,7 +67,7 @@ class Predict(Step):
 
     @property
     def title(self) -> str:
-        return f"{Path(self.folder).name}: predictor on {Path(self.folder).parent.name}"
+        return f"{Path(self.folder).name}: predictor"
 
     @functools.cached_property
     def fingerprint(self) -> str:

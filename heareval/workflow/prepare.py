@@ -125,19 +125,27 @@ class TaskStep(Step):
         task, mode = self.job.spec, self.job.mode_spec
         settings = {**asdict(task), "modes": asdict(mode), "read_recordings": _source_digest(task)}
         extracted = [step.fingerprint for step in self.extractions]
-        return files.fingerprint("clips", metadata.VERSION, task=settings, mode=self.job.mode, inputs=extracted)
+        return files.fingerprint(
+            "clips", metadata.VERSION, task=settings, mode=self.job.mode, inputs=extracted
+        )
 
     @functools.cached_property
     def content_fingerprint(self) -> str:
         """Changes with whatever decides the clips' samples, whichever rates are asked for."""
         engine = version_of("soxr") if self.job.engine == "soxr" else audio.ffmpeg_program()
-        settings = {"engine": [self.job.engine, engine], "duration_s": self.job.spec.duration_s(self.job.mode)}
+        settings = {
+            "engine": [self.job.engine, engine],
+            "duration_s": self.job.spec.duration_s(self.job.mode),
+        }
         return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
 
     @functools.cached_property
     def extractions(self) -> list[ExtractArchive]:
         """The archives of this task and mode, extracted."""
-        return [ExtractArchive(self.places, download=d, mirrors=self.mirrors) for d in self.job.mode_spec.downloads]
+        return [
+            ExtractArchive(self.places, download=d, mirrors=self.mirrors)
+            for d in self.job.mode_spec.downloads
+        ]
 
     @property
     def extracted_root(self) -> Path:
@@ -208,7 +216,9 @@ class PrepareClips(TaskStep):
         )
         with files.building_folder(self.folder) as scratch:
             audio.prepare_clips(clips[start:end], scratch, settings, report)
-            write_manifest(scratch, self.content_fingerprint, started, clips=end - start, rates=settings.sample_rates)
+            write_manifest(
+                scratch, self.content_fingerprint, started, clips=end - start, rates=settings.sample_rates
+            )
 
 
 class PublishTask(TaskStep):
@@ -232,7 +242,10 @@ class PublishTask(TaskStep):
     @property
     def shards(self) -> list[PrepareClips]:
         job = replace(self.job, sample_rates=self.missing_rates)
-        return [PrepareClips(self.places, job=job, mirrors=self.mirrors, shard=i) for i in range(job.mode_spec.shards)]
+        return [
+            PrepareClips(self.places, job=job, mirrors=self.mirrors, shard=i)
+            for i in range(job.mode_spec.shards)
+        ]
 
     @property
     def draw(self) -> DrawClips:
@@ -257,7 +270,9 @@ class PublishTask(TaskStep):
             "task": self.job.task,
             "mode": self.job.mode,
             "engine": self.job.engine,
-            "archives": [{"name": d.file_name, "checksum": d.wanted, "published": d.is_published} for d in downloads],
+            "archives": [
+                {"name": d.file_name, "checksum": d.wanted, "published": d.is_published} for d in downloads
+            ],
             "is_the_published_corpus": all(d.is_published for d in downloads),
             **{key: drawn[key] for key in ("clips", "dropped", "warnings")},
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import luigi
 from luigi.execution_summary import LuigiStatusCode
@@ -67,7 +68,7 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
     log = _log_to(log_folder)
     # Otherwise Luigi would send its log to the terminal, between the bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    settings = {"workers": workers, "local_scheduler": not scheduler_url}
+    settings: dict[str, Any] = {"workers": workers, "local_scheduler": not scheduler_url}
     if scheduler_url:
         settings["scheduler_url"] = scheduler_url
     else:

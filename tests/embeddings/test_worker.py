@@ -48,7 +48,12 @@ def task(tmp_path: Path) -> Path:
 
 
 def embed(
-    monkeypatch: pytest.MonkeyPatch, task: Path, *, kind: str = "scene", budget: int = 60000, **changes: object
+    monkeypatch: pytest.MonkeyPatch,
+    task: Path,
+    *,
+    kind: str = "scene",
+    budget: int = 60000,
+    **changes: object,
 ) -> Path:
     """Embed with a submission that differs from a good one in some functions; returns the folder."""
     functions = {
@@ -128,14 +133,20 @@ def model_with(**attributes: object) -> object:
 SCENE_BUGS = {
     "no load_model": ({"load_model": None}, "no function load_model"),
     "no scene function": ({"get_scene_embeddings": None}, "no function get_scene_embeddings"),
-    "no module": ({"load_model": lambda model_file_path="": types.SimpleNamespace(**vars(Model))}, "torch.nn.Module"),
+    "no module": (
+        {"load_model": lambda model_file_path="": types.SimpleNamespace(**vars(Model))},
+        "torch.nn.Module",
+    ),
     "rate as text": ({"load_model": model_with(sample_rate="16000")}, "sample_rate = '16000'"),
     "odd rate": ({"load_model": model_with(sample_rate=12345)}, "expected', 'one of|one of 16000"),
     "rate not prepared": ({"load_model": model_with(sample_rate=48000)}, "--sample-rate 48000"),
     "wrong size": ({"load_model": model_with(scene_embedding_size=5)}, r"\(clips, 5\)"),
     "frames instead of a scene": ({"get_scene_embeddings": changed(lambda e, t: e)}, "embeddings of shape"),
     "too few rows": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1)[:0])}, "embeddings of shape"),
-    "too many rows": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1).repeat(9, 1))}, "embeddings of shape"),
+    "too many rows": (
+        {"get_scene_embeddings": changed(lambda e, t: e.mean(1).repeat(9, 1))},
+        "embeddings of shape",
+    ),
     "double": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1).double())}, "float64"),
     "NaN": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1) / 0 * 0)}, "NaN or infinity"),
     "with timestamps": ({"get_scene_embeddings": changed(lambda e, t: (e.mean(1), t))}, "2 arrays"),

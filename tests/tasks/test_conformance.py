@@ -32,7 +32,9 @@ def task_of(case: str) -> tuple[TaskSpec, str]:
     facts = golden_json(case, "case.json")
     task, name = find_task(facts["task"]), facts["mode"]
     changed = facts["changed_settings"]
-    limits = next((value for key, value in changed.items() if key.startswith("max_")), task.modes[name].max_duration_s)
+    limits = next(
+        (value for key, value in changed.items() if key.startswith("max_")), task.modes[name].max_duration_s
+    )
     seconds = changed.get("sample_duration", task.modes[name].clip_duration_s)
     mode = replace(task.modes[name], max_duration_s=limits, clip_duration_s=seconds)
     return replace(task, modes={name: mode}), name
@@ -71,8 +73,13 @@ def test_splits_and_labels(case: str, drawn: Drawn, tmp_path: Path) -> None:
 def test_vocabulary_and_metadata(case: str, drawn: Drawn, tmp_path: Path) -> None:
     task, mode = task_of(case)
     metadata.write_description(tmp_path, task, mode, drawn)
-    assert (tmp_path / "labelvocabulary.csv").read_bytes() == (GOLDEN / case / "labelvocabulary.csv").read_bytes()
-    ours, golden = json.loads((tmp_path / "task_metadata.json").read_text()), golden_json(case, "task_metadata.json")
+    assert (tmp_path / "labelvocabulary.csv").read_bytes() == (
+        GOLDEN / case / "labelvocabulary.csv"
+    ).read_bytes()
+    ours, golden = (
+        json.loads((tmp_path / "task_metadata.json").read_text()),
+        golden_json(case, "task_metadata.json"),
+    )
     assert list(ours) == list(golden)
     without_address = {key: value for key, value in golden.items() if key != "download_urls"}
     assert {key: ours[key] for key in without_address} == without_address

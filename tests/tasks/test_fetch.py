@@ -143,7 +143,7 @@ def test_damaged_archive_in_a_mirror(tmp_path: Path) -> None:
 
 
 def test_no_such_mirror(tmp_path: Path) -> None:
-    with pytest.raises(HearevalError, match="mirror .*/nowhere: got no such folder"):
+    with pytest.raises(HearevalError, match=r"mirror .*/nowhere: got no such folder"):
         get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "nowhere"),))
 
 

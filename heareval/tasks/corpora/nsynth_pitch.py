@@ -28,16 +28,26 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
 
 
 def _downloads(address: str, checksums: tuple[str, str, str]) -> tuple[Download, ...]:
-    return tuple(Download(address.format(s), checksum, s) for s, checksum in zip(SPLITS, checksums, strict=True))
+    return tuple(
+        Download(address.format(s), checksum, s) for s, checksum in zip(SPLITS, checksums, strict=True)
+    )
 
 
 _PUBLISHED = _downloads(
     "http://download.magenta.tensorflow.org/datasets/nsynth/nsynth-{}.jsonwav.tar.gz",
-    ("fde6665a93865503ba598b9fac388660", "87e94a00a19b6dbc99cf6d4c0c0cae87", "5e6f8719bf7e16ad0a00d518b78af77d"),
+    (
+        "fde6665a93865503ba598b9fac388660",
+        "87e94a00a19b6dbc99cf6d4c0c0cae87",
+        "5e6f8719bf7e16ad0a00d518b78af77d",
+    ),
 )
 _DOWNSAMPLED = _downloads(
     "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/nsynth-{}-small.zip",
-    ("c17070e4798655d8bea1231506479ba8", "e36722262497977f6b945bb06ab0969d", "9a98e869ed4add8ba9ebb0d7c22becca"),
+    (
+        "c17070e4798655d8bea1231506479ba8",
+        "e36722262497977f6b945bb06ab0969d",
+        "9a98e869ed4add8ba9ebb0d7c22becca",
+    ),
 )
 
 TASK = TaskSpec(
