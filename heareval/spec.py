@@ -116,7 +116,7 @@ class Mode:
 
     Args:
         downloads: the archives.
-        max_duration_s: nominal seconds kept of each split; None keeps everything.
+        max_duration_s: nominal seconds kept, of each split by name or of every fold; None keeps all.
         clip_duration_s: overrides the task's clip length.
         split_percentages: shares of drawn splits; None means 80/10/10.
         drop_missing_files: the archives lack some labelled files, whose rows are dropped.
@@ -125,12 +125,17 @@ class Mode:
     """
 
     downloads: tuple[Download, ...]
-    max_duration_s: Mapping[str, float | None] | None = None
+    max_duration_s: Mapping[str, float | None] | float | None = None
     clip_duration_s: float | None = None
     split_percentages: Mapping[str, float] | None = None
     drop_missing_files: bool = False
     published: bool = True
     shards: int = 1
+
+    def limit_s(self, split: str) -> float | None:
+        """Nominal seconds kept of a split, or None for all of it."""
+        limit = self.max_duration_s
+        return limit.get(split) if isinstance(limit, Mapping) else limit
 
 
 # From the key of a download (`train/dev`) to the folder that holds the extracted archive.

@@ -8,6 +8,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
 
     The result has floor(n * target_rate / rate + 0.5) frames.
     """
-    wave = soxr.resample(samples.astype(np.float32), rate, target_rate, quality="HQ")
+    wave: npt.NDArray[np.float32] = soxr.resample(samples.astype(np.float32), rate, target_rate, quality="HQ")
     return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)
 
 
@@ -227,3 +228,12 @@ def ffmpeg_program() -> str:
         expected="one built with --enable-libsoxr",
         remedy="Install imageio-ffmpeg again, or put such an ffmpeg on PATH.",
     )
+
+
+@functools.cache
+def engine_version(engine: str) -> str:
+    """The release of what resamples; another one may give other samples."""
+    if engine == "soxr":
+        return version_of("soxr")
+    shown = subprocess.run([ffmpeg_program(), "-version"], capture_output=True, text=True, check=True)
+    return shown.stdout.split()[2]

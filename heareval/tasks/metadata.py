@@ -184,7 +184,7 @@ def _subsampled(clips: Sequence[Recording], task: TaskSpec, mode_name: str) -> l
     kept: list[Recording] = []
     for split in task.splits.names:
         of_split = [clip for clip in clips if clip.split == split]
-        maximum_s = (mode.max_duration_s or {}).get(split)
+        maximum_s = mode.limit_s(split)
         # Nominal lengths count, whatever the files' own are.
         limit = None if maximum_s is None or duration_s is None else int(maximum_s / duration_s)
         chosen = subsample([clip.clip_id for clip in of_split], split, limit)
@@ -247,8 +247,7 @@ def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]
     if mode.split_percentages:
         settings["split_percentage"] = dict(mode.split_percentages)
     if task.splits.mode == "trainvaltest":
-        limits = dict.fromkeys(task.splits.names) | dict(mode.max_duration_s or {})
-        settings["max_task_duration_by_split"] = limits
+        settings["max_task_duration_by_split"] = {name: mode.limit_s(name) for name in task.splits.names}
     else:
         settings["max_task_duration_by_fold"] = mode.max_duration_s
     if mode.clip_duration_s:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heareval import doors, files, layout
+from heareval import doors, files, layout, progress
 from heareval.layout import Places
 from heareval.tasks import demo
 from heareval.workflow.prepare import PackTar, TaskJob
@@ -57,7 +57,8 @@ def demo_corpora(work: Path) -> tuple[tuple[str, ...], str]:
     """Build the synthetic corpora of the mode `demo` if they are not there: their mirror and checksums."""
     folder = work / "demo-corpora"
     if not folder.exists():
-        demo.build_demo_corpora(folder)
+        with progress.showing(1), progress.step("demo corpora") as report:
+            demo.build_demo_corpora(folder, report)
     return (str(folder),), str(folder / demo.MD5SUMS)
 
 

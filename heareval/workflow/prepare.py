@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import time
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import luigi
@@ -132,9 +131,8 @@ class TaskStep(Step):
     @functools.cached_property
     def content_fingerprint(self) -> str:
         """Changes with whatever decides the clips' samples, whichever rates are asked for."""
-        engine = version_of("soxr") if self.job.engine == "soxr" else audio.ffmpeg_program()
         settings = {
-            "engine": [self.job.engine, engine],
+            "engine": [self.job.engine, audio.engine_version(self.job.engine)],
             "duration_s": self.job.spec.duration_s(self.job.mode),
         }
         return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
@@ -262,7 +260,6 @@ class PublishTask(TaskStep):
         return set(self.job.sample_rates) <= set(manifest["sample_rates"])
 
     def work(self, report: progress.Report) -> None:
-        started = time.monotonic()
         drawn = files.read_json(self.draw.folder / files.MANIFEST)
         downloads = self.job.mode_spec.downloads
         manifest = {
@@ -276,7 +273,6 @@ class PublishTask(TaskStep):
             "is_the_published_corpus": all(d.is_published for d in downloads),
             **{key: drawn[key] for key in ("clips", "dropped", "warnings")},
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),
-            "seconds": round(time.monotonic() - started, 3),
         }
         shards = [shard.folder for shard in self.shards]
         publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)

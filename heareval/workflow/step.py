@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import signal
 import sys
 import time
@@ -46,6 +48,8 @@ class DiesWithParent:
         self.step = step
 
     def __enter__(self) -> None:
+        if multiprocessing.parent_process() is None:
+            return  # the step runs in the runner itself, which may outlive its shell
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -60,13 +64,13 @@ class Step(luigi.Task):  # type: ignore[misc]
     upstream = luigi.OptionalParameter(default=None, significant=False)
 
     @property
+    @abc.abstractmethod
     def title(self) -> str:
         """What the person who waits reads."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def work(self, report: progress.Report) -> None:
         """Make the output."""
-        raise NotImplementedError
 
     def run(self) -> None:
         if self.complete():
@@ -98,16 +102,19 @@ class Step(luigi.Task):  # type: ignore[misc]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a published folder, empty if there is none."""
     path = folder / files.MANIFEST
     return files.read_json(path) if path.exists() else {}
 
 
 def write_manifest(folder: Path, fingerprint: str, started: float, **facts: Any) -> None:
+    """Tell in a step's folder what it was made from and with; `started` is of time.monotonic()."""
     manifest = {"fingerprint": fingerprint, **facts, "versions": versions("heareval", "numpy")}
     files.write_json(folder / files.MANIFEST, {**manifest, "seconds": round(time.monotonic() - started, 3)})
 
 
 def versions(*packages: str) -> dict[str, str]:
+    """The releases of some packages, and of Python."""
     return {package: version_of(package) for package in packages} | {"python": sys.version.split()[0]}
 
 

@@ -1,3 +1,5 @@
+"""Every clip metric against scikit-learn, scipy or a plain count."""
+
 import warnings
 
 import numpy as np

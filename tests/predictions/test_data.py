@@ -1,3 +1,5 @@
+"""Embeddings and labels on their way into the trainer: order, frame labels, bad input."""
+
 import json
 import random
 

@@ -1,3 +1,5 @@
+"""The quick event score against sed_eval, on random and degenerate events."""
+
 import numpy as np
 import pytest
 from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics

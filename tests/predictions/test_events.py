@@ -1,3 +1,5 @@
+"""Median filter and events against scipy and a plain loop."""
+
 import numpy as np
 import pytest
 from scipy.ndimage import median_filter

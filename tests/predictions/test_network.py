@@ -1,3 +1,5 @@
+"""The shape and the first weights of the predictor."""
+
 import math
 
 import pytest

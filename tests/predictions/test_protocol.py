@@ -1,3 +1,5 @@
+"""Grids, the points drawn from them, and the names that results carry."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""Which split plays which part, and which settings win."""
+
 import dataclasses
 import json
 import math

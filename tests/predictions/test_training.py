@@ -1,3 +1,5 @@
+"""Training by hand-made cases: batches, early stop, seeds, degenerate rows."""
+
 import dataclasses
 import itertools
 import math

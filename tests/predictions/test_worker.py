@@ -1,3 +1,5 @@
+"""The worker as a process: its lines, its errors, its death."""
+
 import json
 import os
 import subprocess

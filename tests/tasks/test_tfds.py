@@ -1,0 +1,58 @@
+"""TFDS ids without TFDS: sizes judged by literally serialised examples, order and shards by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from heareval.tasks import tfds
+from heareval.tasks.audio import write_wav
+
+
+def varint(value: int) -> bytes:
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field(content: bytes) -> bytes:
+    return b"\x0a" + varint(len(content)) + content
+
+
+def test_sizes_are_those_of_the_serialised_bytes() -> None:
+    draw = np.random.RandomState(0)
+    for values in (
+        np.zeros(1),
+        draw.randint(-32768, 32768, 3000),
+        np.array([127, 128, 16383, 16384, 32767, -1]),
+    ):
+        packed = b"".join(varint(int(value)) for value in values)
+        assert tfds.int64_list_bytes(values.astype(np.int16)) == len(field(field(packed)))
+    feature = field(field(b"some name.wav"))
+    entry = field(b"audio/filename") + field(feature)
+    assert tfds.example_bytes({"audio/filename": len(feature)}) == len(field(field(entry)))
+
+
+def test_ids_follow_the_hash_of_the_keys(tmp_path: Path) -> None:
+    files = {}
+    for key in ("0_theo_1", "3_jackson_0", "9_yweweler_12"):
+        files[key] = tmp_path / f"{key}.wav"
+        write_wav(files[key], np.ones(10, np.int16), 8000)
+    ids = tfds.clip_ids("spoken_digit", "train", files)
+    by_hash = sorted(files, key=lambda key: hashlib.md5(f"train{key}".encode()).hexdigest())
+    expected = [f"tfds_id_spoken-digit-train-tfrecord-00000-of-00001-{i}" for i in range(3)]
+    assert [ids[files[key]] for key in by_hash] == expected
+
+
+def test_shard_counts() -> None:
+    """At most one shard for each 64 MiB and at least one for each GiB, a power of two."""
+    assert tfds.shard_count(127 << 20, 1000) == 1
+    assert tfds.shard_count(128 << 20, 1000) == 2
+    assert tfds.shard_count(4_000_000_000, 1000) == 32
+    assert tfds.shard_count(4_000_000_000, 20) == 16
+    assert tfds.shard_count(1 << 45, 10) == 1

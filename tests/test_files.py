@@ -1,0 +1,85 @@
+"""Whole or not at all: folders and files that appear under races, errors and kills."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heareval import files
+from heareval.errors import HearevalError
+
+
+def test_folder_appears_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "x" / "folder"
+    with files.building_folder(target) as scratch:
+        (scratch / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_error_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match="no"), files.building_folder(tmp_path / "folder") as scratch:  # noqa: PT012
+        (scratch / "a").write_text("1")
+        raise HearevalError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_of_two_wins(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with files.building_folder(target) as scratch:
+        (scratch / "a").write_text("mine")
+        target.mkdir()
+        (target / "a").write_text("theirs")
+    assert (target / "a").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_stable_name_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for content in ("old", "new"):
+        with files.building_folder(target, replace=True) as scratch:
+            (scratch / content).write_text(content)
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_scratch_of_the_dead_goes_and_of_the_living_stays(tmp_path: Path) -> None:
+    target = tmp_path / "folder[1]"
+    code = "import sys; from pathlib import Path; from heareval import files"
+    code += "; s = files.scratch_path(Path(sys.argv[1])); s.mkdir(); print(s, flush=True); input()"
+    living = subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    scratch = Path(living.stdout.readline().strip())
+    files.remove_dead_scratch(target)
+    assert scratch.exists()
+    living.kill()
+    # Killed but not yet waited for, it is a zombie, which owns nothing any more.
+    os.waitid(os.P_PID, living.pid, os.WEXITED | os.WNOWAIT)
+    files.remove_dead_scratch(target)
+    assert not scratch.exists()
+    living.communicate()
+
+
+def test_lock_is_let_go_by_the_killed(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from heareval import files"
+    code += "\nwith files.locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "mine\n"
+    holder.kill()
+    with files.locked(tmp_path / "lock"):
+        pass
+    holder.communicate()
+
+
+def test_errors_are_one_line() -> None:
+    error = HearevalError("clip a.wav", got="3\nchannels", expected="one", remedy="Mix it down.")
+    assert str(error) == "clip a.wav: got 3 channels, expected one. Mix it down."
+    assert str(HearevalError("nothing to say")) == "nothing to say"
