@@ -1,0 +1,118 @@
+"""What takes longer: kills at random moments of a whole evaluation, and a real luigid."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_end_to_end import MODEL, SCORE, SPOKEN, checksums, evaluate, prepare, scratch_left
+
+pytestmark = pytest.mark.slow
+
+
+def start(folder: Path, mirror: Path, *words: str) -> subprocess.Popen[bytes]:
+    """Start a command on the stand-ins and leave it running."""
+    sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-m", *words, *sums], cwd=folder, **silent)
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Digests of what an evaluation leaves, but for the times in its files."""
+    embeddings = folder / "embeddings" / "my_model" / SPOKEN
+    found = [*embeddings.glob("*.np?"), *(folder / "tasks" / SPOKEN).rglob("*.wav")]
+    digests = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    scores = json.loads((embeddings / "test.predicted-scores.json").read_text())
+    return {**digests, "scores": json.dumps(scores["scores"])}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "my_model.py").write_text(MODEL)
+    done = evaluate(folder, mirror)
+    assert done.returncode == 0, done.stderr
+    assert prepare(folder, mirror, "spoken_digit").returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_evaluation_ends_with_the_same_bytes(
+    undisturbed: Path, mirror: Path, tmp_path: Path, seed: int
+) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    draw = random.Random(seed)
+    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE)
+    for _ in range(3):
+        runner = start(tmp_path, mirror, *words)
+        time.sleep(draw.uniform(0.5, 9))
+        runner.send_signal(signal.SIGKILL)
+        runner.wait()
+    done = evaluate(tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path) == results(undisturbed)
+    assert not scratch_left(tmp_path)
+
+
+@pytest.fixture
+def luigid(tmp_path: Path) -> Iterator[str]:
+    """The address of a real luigid."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        "-c",
+        "from luigi.cmdline import luigid; luigid()",
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    log = (tmp_path / "luigid.log").open("wb")
+    daemon = subprocess.Popen(
+        [sys.executable, *words, "--state-path", str(tmp_path / "state")], stdout=log, stderr=log
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(100):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/is_paused"):
+            break
+        time.sleep(0.1)
+    yield address
+    daemon.kill()
+    daemon.wait()
+
+
+def test_two_runners_share_the_steps_of_a_luigid(
+    undisturbed: Path, mirror: Path, tmp_path: Path, luigid: str
+) -> None:
+    words = ("heareval.tasks.runner", "spoken_digit", "speech_commands", "--scheduler-url", luigid)
+    runners = [start(tmp_path, mirror, *words, "--num-workers", "1") for _ in range(2)]
+    assert [runner.wait(timeout=120) for runner in runners] == [0, 0]
+    assert checksums(undisturbed).items() <= checksums(tmp_path).items()
+    assert not scratch_left(tmp_path)
+
+
+def test_the_other_runner_takes_over_from_a_killed_one(
+    undisturbed: Path, mirror: Path, tmp_path: Path, luigid: str
+) -> None:
+    words = ("heareval.tasks.runner", "spoken_digit", "--scheduler-url", luigid, "--num-workers", "1")
+    first = start(tmp_path, mirror, *words)
+    time.sleep(1.5)
+    second = start(tmp_path, mirror, *words)
+    time.sleep(0.5)
+    first.kill()
+    first.wait()
+    assert second.wait(timeout=180) == 0
+    assert checksums(undisturbed) == checksums(tmp_path)
