@@ -1,0 +1,57 @@
+"""The code of each stage and the version it had; `python -m tests.stages` records both as they are."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+from heareval.embeddings import store, submission
+from heareval.predictions import protocol
+from heareval.tasks import archive, audio, extract, metadata
+
+PACKAGE = Path(__file__).parent.parent / "heareval"
+RECORD = Path(__file__).with_name("stages.json")
+# Stage -> its version, and the files whose code decides its output.
+STAGES = {
+    "extract": (extract.VERSION, ["tasks/extract.py"]),
+    "clips": (metadata.VERSION, ["tasks/metadata.py", "tasks/splits.py", "tasks/tfds.py"]),
+    "audio": (audio.VERSION, ["tasks/audio.py"]),
+    "tar": (archive.VERSION, ["tasks/archive.py"]),
+    "submission": (submission.VERSION, ["embeddings/submission.py"]),
+    "embed": (store.VERSION, ["embeddings/store.py", "embeddings/worker.py"]),
+    "predict": (
+        protocol.PREDICTOR_VERSION,
+        [
+            *(f"predictions/{name}.py" for name in ("protocol", "data", "network", "training", "events")),
+            *(f"predictions/{name}.py" for name in ("scoring", "selection", "results")),
+            *(
+                "predictions/metrics/__init__.py",
+                "predictions/metrics/clip.py",
+                "predictions/metrics/event.py",
+            ),
+        ],
+    ),
+}
+
+
+def code_digest(names: list[str]) -> str:
+    """Digest of some files' code; comments, docstrings and layout don't count."""
+    digest = hashlib.sha256()
+    for name in names:
+        tree = ast.parse((PACKAGE / name).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+def current() -> dict[str, list[object]]:
+    """Version and code digest of every stage, now."""
+    return {stage: [version, code_digest(names)] for stage, (version, names) in STAGES.items()}
+
+
+if __name__ == "__main__":
+    RECORD.write_text(json.dumps(current(), indent=1) + "\n")
