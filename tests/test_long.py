@@ -32,7 +32,7 @@ def start(folder: Path, mirror: Path, *words: str) -> subprocess.Popen[bytes]:
 def results(folder: Path) -> dict[str, str]:
     """Digests of what an evaluation leaves, but for the times in its files."""
     embeddings = folder / "embeddings" / "my_model" / SPOKEN
-    found = [*embeddings.glob("*.np?"), *(folder / "tasks" / SPOKEN).rglob("*.wav")]
+    found = [*embeddings.glob("*.np?"), *(folder / "tasks" / SPOKEN / "16000").rglob("*.wav")]
     digests = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
     scores = json.loads((embeddings / "test.predicted-scores.json").read_text())
     return {**digests, "scores": json.dumps(scores["scores"])}
