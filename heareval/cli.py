@@ -10,14 +10,14 @@ import click
 import heareval
 from heareval import doors, layout
 from heareval.embeddings.runner import embed
-from heareval.embeddings.submission import Submission, open_submission
+from heareval.embeddings.submission import open_submission
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
 from heareval.tasks.runner import demo_corpora, prepare, summarise
-from heareval.workflow.evaluate import Embed, Predict
-from heareval.workflow.prepare import PackTar, PublishTask, TaskJob
+from heareval.workflow.evaluate import score_task
+from heareval.workflow.prepare import PackTar
 from heareval.workflow.step import Step
 
 BASELINE = "heareval.embeddings.baseline"
@@ -90,31 +90,10 @@ def evaluate(
     submission = open_submission(module, model, model_options, Path(tmp_dir) / "submissions")
     wanted = {submission.sample_rate, *map(int, sample_rates)}
     jobs = [replace(job, sample_rates=tuple(sorted(wanted))) for job in jobs]
-    roots = [predict_step(places, job, submission, protocol, mirrors) for job in jobs]
+    roots = [score_task(places, job, submission, protocol, mirrors) for job in jobs]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     doors.say(score_table([Path(root.folder) / layout.SCORES for root in roots]))
     doors.say_end(outcome, f"scores and predictions are in {Path(embeddings_dir) / submission.name}")
-
-
-def predict_step(
-    places: Places, job: TaskJob, submission: Submission, protocol: Protocol, mirrors: tuple[str, ...]
-) -> Predict:
-    """The last step of a task, with everything it stands on."""
-    published = PublishTask(places, job=job, mirrors=mirrors)
-    embedded = Embed(
-        places,
-        task_folder=job.folder,
-        content=published.content_fingerprint,
-        submission=submission,
-        upstream=published.as_upstream(),
-    )
-    return Predict(
-        places,
-        folder=str(embedded.folder),
-        embeddings=embedded.fingerprint,
-        protocol=protocol,
-        upstream=embedded.as_upstream(),
-    )
 
 
 @main.command()
@@ -129,7 +108,7 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     mirrors, accepted = demo_corpora(Path(places.work))
     jobs = doors.task_jobs(tuple(DEMO), "demo", sample_rates=(), engine_name="soxr", accepted_file=accepted)
     submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
-    scored = [predict_step(places, job, submission, DEMO[job.task], mirrors) for job in jobs]
+    scored = [score_task(places, job, submission, DEMO[job.task], mirrors) for job in jobs]
     packed: list[Step] = [
         PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
         for job in jobs

@@ -12,8 +12,10 @@ import luigi
 from heareval import files, layout, progress
 from heareval.embeddings import store
 from heareval.embeddings.submission import Submission
+from heareval.layout import Places
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
+from heareval.workflow.prepare import PublishTask, TaskJob
 from heareval.workflow.step import DataclassParameter, Step, read_manifest
 
 
@@ -85,3 +87,24 @@ class Predict(Step):
         job = {"folder": self.folder, "protocol": asdict(self.protocol), "fingerprint": self.fingerprint}
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         run_worker([sys.executable, "-m", "heareval.predictions.worker"], job, log, report)
+
+
+def score_task(
+    places: Places, job: TaskJob, submission: Submission, protocol: Protocol, mirrors: tuple[str, ...]
+) -> Predict:
+    """The step that scores a submission on a task, standing on those that embed and prepare it."""
+    published = PublishTask(places, job=job, mirrors=mirrors)
+    embedded = Embed(
+        places,
+        task_folder=job.folder,
+        content=published.content_fingerprint,
+        submission=submission,
+        upstream=published.as_upstream(),
+    )
+    return Predict(
+        places,
+        folder=str(embedded.folder),
+        embeddings=embedded.fingerprint,
+        protocol=protocol,
+        upstream=embedded.as_upstream(),
+    )
