@@ -27,7 +27,7 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else "heareval: got Python %d.%d, expected 3.10 to 3.13. Say which with `make PYTHON=python3.12 ...`." % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt --editable '.[dev]'
 	@touch $@
 
 clean:

@@ -10,7 +10,7 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.spec import Recording, Splits
 from heareval.tasks import metadata
-from heareval.tasks.registry import all_tasks, find_task, select
+from heareval.tasks.registry import find_task
 from heareval.tasks.splits import draw_splits, subsample
 
 
@@ -93,30 +93,3 @@ def test_bad_recordings(name: str) -> None:
     bad, complaint = BAD_RECORDINGS[name]
     with pytest.raises(HearevalError, match=complaint):
         metadata.draw_clips(find_task("speech_commands"), "full", bad)
-
-
-# --------------------------------------------------------------------------- rules for every task
-
-
-@pytest.mark.parametrize("task", all_tasks().values(), ids=lambda task: task.name)
-def test_every_task_is_declared_whole(task) -> None:
-    assert task.default_mode in task.modes
-    assert task.splits.names
-    for mode in task.modes.values():
-        assert mode.downloads
-        for download in mode.downloads:
-            assert len(download.checksum) in (32, 64)
-            assert download.file_name
-        assert len({download.folder for download in mode.downloads}) == len(mode.downloads)
-
-
-def test_words_of_the_command_line() -> None:
-    assert [(task.name, mode) for task, mode in select(("spoken_digit", "open"), None)] == [
-        ("spoken_digit", "full"),
-        ("dcase2016_task2", "full"),
-        ("nsynth_pitch", "5h"),
-        ("speech_commands", "5h"),
-    ]
-    assert [mode for _, mode in select(("speech_commands",), "all")] == ["5h", "full", "small"]
-    with pytest.raises(HearevalError, match="Did you mean dcase2016_task2"):
-        select(("dcase2016_task",), None)
