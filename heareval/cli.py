@@ -17,8 +17,7 @@ from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
 from heareval.tasks.runner import demo_corpora, prepare, summarise
 from heareval.workflow.evaluate import score_task
-from heareval.workflow.prepare import PackTar
-from heareval.workflow.step import Step
+from heareval.workflow.prepare import publish_and_pack
 
 BASELINE = "heareval.embeddings.baseline"
 # The published protocol tries 8 grid points and trains for up to 500 epochs; the demo shows the way in
@@ -109,11 +108,7 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     jobs = doors.task_jobs(tuple(DEMO), "demo", sample_rates=(), engine_name="soxr", accepted_file=accepted)
     submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
     scored = [score_task(places, job, submission, DEMO[job.task], mirrors) for job in jobs]
-    packed: list[Step] = [
-        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
-        for job in jobs
-        for rate in job.sample_rates
-    ]
+    packed = publish_and_pack(places, jobs, mirrors)
     outcome = doors.run_steps([*packed, *scored], places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
     doors.say(score_table([Path(step.folder) / layout.SCORES for step in scored]))

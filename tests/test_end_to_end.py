@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def test_another_rate_redoes_nothing_else(prepared: Path, mirror: Path, tmp_path
     rates = sorted(p.name for p in (folder / "tasks" / SPOKEN).iterdir() if p.is_dir())
     assert rates == ["16000", "22050", "32000", "44100", "48000"]
     assert checksums(prepared).items() <= checksums(folder).items()
+
+
+def test_a_lost_task_folder_comes_back(prepared: Path, mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(prepared, folder)
+    shutil.rmtree(folder / "tasks")
+    done = prepare(folder, mirror, "spoken_digit")
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "tasks" / SPOKEN).glob("*/*/*.wav"))) == 4 * 65
+    assert "fetch" not in done.stderr
 
 
 def test_two_runners_at_once(prepared: Path, mirror: Path, tmp_path: Path) -> None:
@@ -278,6 +289,23 @@ def test_doors_two_and_three_find_the_same_work_done(evaluated: Path) -> None:
     assert "nothing to do" in done.stdout, done.stderr
     done = command(evaluated, "heareval.predictions.runner", f"embeddings/my_model/{SPOKEN}", *SCORE)
     assert "nothing to do" in done.stdout, done.stderr
+
+
+def test_unpacked_tarball_serves_as_task_folder(prepared: Path, evaluated: Path, tmp_path: Path) -> None:
+    """A researcher who only has the published tarball gets the same embeddings."""
+    (tmp_path / "my_model.py").write_text(MODEL)
+    with tarfile.open(prepared / "tars" / f"hear-2021.1.1-{SPOKEN}-16000.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", "hear-2021.1.1/tasks")
+    done = command(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    for fold in ("fold00", "fold04"):
+        ours, theirs = (
+            np.load(folder / "embeddings" / "my_model" / SPOKEN / f"{fold}.npy")
+            for folder in (tmp_path, evaluated)
+        )
+        assert np.array_equal(ours, theirs)
+    assert "nothing to do" in command(tmp_path, *words).stdout
 
 
 BAD_MODELS = {

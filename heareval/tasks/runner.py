@@ -9,8 +9,7 @@ import click
 from heareval import doors, files, layout, progress
 from heareval.layout import Places
 from heareval.tasks import demo
-from heareval.workflow.prepare import PackTar, TaskJob
-from heareval.workflow.step import Step
+from heareval.workflow.prepare import TaskJob, publish_and_pack
 
 
 @click.command()
@@ -43,11 +42,7 @@ def prepare(
     jobs = doors.task_jobs(
         tasks, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
     )
-    roots: list[Step] = [
-        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
-        for job in jobs
-        for rate in job.sample_rates
-    ]
+    roots = publish_and_pack(places, jobs, mirrors)
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
     doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {tar_dir}")

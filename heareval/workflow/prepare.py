@@ -6,12 +6,14 @@ import functools
 import hashlib
 import inspect
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import luigi
 
 from heareval import files, layout, progress
+from heareval.layout import Places
 from heareval.spec import Download, Mode, TaskSpec
 from heareval.tasks import archive, audio, extract, fetch, metadata, publish
 from heareval.tasks.registry import find_mode, find_task
@@ -316,6 +318,17 @@ class PackTar(TaskStep):
         facts |= {"fingerprint": self.fingerprint, "seconds": round(time.monotonic() - started, 3)}
         files.write_json(layout.tar_manifest(self.path), facts)
         archive.write_checksums(self.path.parent)
+
+
+def publish_and_pack(places: Places, jobs: Sequence[TaskJob], mirrors: tuple[str, ...]) -> list[Step]:
+    """The steps whose completion means that task folders and tarballs are there."""
+    folders: list[Step] = [PublishTask(places, job=job, mirrors=mirrors) for job in jobs]
+    tars = [
+        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
+        for job in jobs
+        for rate in job.sample_rates
+    ]
+    return [*folders, *tars]
 
 
 def _source_digest(task: TaskSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import ctypes
+import errno
 import json
 import multiprocessing
 import signal
@@ -91,14 +92,21 @@ class Step(luigi.Task):  # type: ignore[misc]
         return json.dumps([self.task_family, self.to_str_params()])
 
     def on_failure(self, exception: BaseException) -> str:
-        if isinstance(exception, HearevalError):
-            explanation = str(exception)
-        elif isinstance(exception, OSError):
-            explanation = f"{exception.filename or ''}: {exception.strerror or exception}".lstrip(": ")
-        else:
-            explanation = f"{type(exception).__name__}: {exception}"
+        if isinstance(exception, OSError):
+            exception = self._about_files(exception)
+        is_ours = isinstance(exception, HearevalError)
+        explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
         progress.failed(self.title, explanation)
         return str(super().on_failure(exception))
+
+    def _about_files(self, error: OSError) -> HearevalError:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return HearevalError(
+            str(error.filename or self.places.work),
+            got=error.strerror or str(error),
+            expected="room to write" if is_full else "to read or write it",
+            remedy="Free some, or name other folders with --tmp-dir and its like." if is_full else "",
+        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
