@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 import heareval
-from heareval import doors, layout
+from heareval import doors
 from heareval.embeddings.runner import embed
 from heareval.embeddings.submission import open_submission
-from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
+from heareval.spec import DEFAULT_SAMPLE_RATES
 from heareval.tasks.runner import demo_corpora, prepare, summarise
 from heareval.workflow.evaluate import score_task
-from heareval.workflow.prepare import publish_and_pack
+from heareval.workflow.prepare import PublishTask, publish_and_pack
 
 BASELINE = "heareval.embeddings.baseline"
 # The published protocol tries 8 grid points and trains for up to 500 epochs; the demo shows the way in
@@ -25,7 +24,7 @@ BASELINE = "heareval.embeddings.baseline"
 DEMO = {
     "speech_commands": Protocol(grid_points=2),
     "nsynth_pitch": Protocol(grid_points=2),
-    "dcase2016_task2": Protocol(grid="fast", grid_points=4),
+    "dcase2016_task2": Protocol(grid="fast", grid_points=2),
 }
 
 
@@ -75,24 +74,24 @@ def evaluate(
 
     Only the sample rate that the model asks for is prepared, unless --sample-rate names more.
     """
-    places = Places(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
+    places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     protocol = protocol_of(
         grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
     )
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors:
-        mirrors, accept_checksums = demo_corpora(Path(tmp_dir))
+        mirrors, accept_checksums = demo_corpora(places)
     names = tuple(filter(None, (name.strip() for name in tasks.split(","))))
-    jobs = doors.task_jobs(
-        names, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
-    )
-    submission = open_submission(module, model, model_options, Path(tmp_dir) / "submissions")
-    wanted = {submission.sample_rate, *map(int, sample_rates)}
-    jobs = [replace(job, sample_rates=tuple(sorted(wanted))) for job in jobs]
-    roots = [score_task(places, job, submission, protocol, mirrors) for job in jobs]
+    jobs = doors.task_jobs(names, mode, engine_name=engine, accepted_file=accept_checksums)
+    submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
+    rates = tuple(sorted({submission.sample_rate, *map(int, sample_rates)}))
+    published = [PublishTask(places, job=job, sample_rates=rates, mirrors=mirrors) for job in jobs]
+    roots = [score_task(step, submission, protocol) for step in published]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
-    doors.say(score_table([Path(root.folder) / layout.SCORES for root in roots]))
-    doors.say_end(outcome, f"scores and predictions are in {Path(embeddings_dir) / submission.name}")
+    doors.say(score_table([root.scores for root in roots]))
+    doors.say_end(
+        outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
+    )
 
 
 @main.command()
@@ -103,16 +102,18 @@ def evaluate(
 @doors.told_in_one_line
 def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     """Run everything, from archives to scores, on small synthetic corpora with the built-in baseline."""
-    places = Places(*(str(Path(folder) / name) for name in ("_workdir", "tasks", "tars", "embeddings")))
-    mirrors, accepted = demo_corpora(Path(places.work))
-    jobs = doors.task_jobs(tuple(DEMO), "demo", sample_rates=(), engine_name="soxr", accepted_file=accepted)
+    names = ("work", "_workdir"), ("tasks", "tasks"), ("tars", "tars"), ("embeddings", "embeddings")
+    places = doors.places_of(**{place: f"{folder}/{name}" for place, name in names})
+    mirrors, accepted = demo_corpora(places)
+    jobs = doors.task_jobs(tuple(DEMO), "demo", engine_name="soxr", accepted_file=accepted)
     submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
-    scored = [score_task(places, job, submission, DEMO[job.task], mirrors) for job in jobs]
-    packed = publish_and_pack(places, jobs, mirrors)
+    packed = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, mirrors)
+    published = [step for step in packed if isinstance(step, PublishTask)]
+    scored = [score_task(step, submission, DEMO[step.job.task]) for step in published]
     outcome = doors.run_steps([*packed, *scored], places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
-    doors.say(score_table([Path(step.folder) / layout.SCORES for step in scored]))
-    doors.say_end(outcome, f"embeddings and scores are in {places.embeddings}")
+    doors.say(score_table([step.scores for step in scored]))
+    doors.say_end(outcome, f"embeddings and scores are in {doors.shown(places.embeddings)}")
 
 
 main.add_command(prepare)

@@ -12,8 +12,9 @@ import click
 
 from heareval.errors import HearevalError
 from heareval.layout import Places
-from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
+from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
 from heareval.tasks import fetch
+from heareval.tasks.audio import ENGINES
 from heareval.tasks.registry import select
 from heareval.workflow.prepare import TaskJob
 from heareval.workflow.run import Outcome, load_config, run
@@ -22,6 +23,8 @@ from heareval.workflow.step import Step
 Command = TypeVar("Command", bound=Callable[..., Any])
 # The exit code of a wrong command line, as click and most programs have it.
 USAGE_EXIT_CODE = 2
+# What shells give a program that Ctrl-C has ended.
+INTERRUPTED_EXIT_CODE = 130
 
 
 def configured(key: str) -> Callable[[], str]:
@@ -50,7 +53,7 @@ accept_checksums = click.option(
 )
 engine = click.option(
     "--engine",
-    type=click.Choice(["soxr", "ffmpeg"]),
+    type=click.Choice(list(ENGINES)),
     default="soxr",
     show_default=True,
     help="What resamples.",
@@ -60,7 +63,7 @@ sample_rate = click.option(
     "sample_rates",
     type=click.Choice([str(rate) for rate in SAMPLE_RATES]),
     multiple=True,
-    help=f"Rate to write, in Hz. Repeatable.  [{' '.join(map(str, DEFAULT_SAMPLE_RATES))}]",
+    help="Rate to write, in Hz. Repeatable.",
 )
 num_workers = click.option(
     "--num-workers",
@@ -91,24 +94,28 @@ corpus_options = options(mirror, accept_checksums, engine)
 run_options = options(num_workers, scheduler_url, debug)
 
 
+def places_of(**folders: str) -> Places:
+    """The folders of a run as absolute paths, so that a shared luigid never mixes up two of them."""
+    return Places(**{name: str(Path(folder).absolute()) for name, folder in folders.items()})
+
+
+def rates_of(given: Sequence[str]) -> tuple[int, ...]:
+    """The sample rates of the command line, in Hz, or the four default ones."""
+    return tuple(sorted({int(rate) for rate in given})) or DEFAULT_SAMPLE_RATES
+
+
 def task_jobs(
-    names: tuple[str, ...],
-    mode_name: str | None,
-    *,
-    sample_rates: Sequence[str],
-    engine_name: str,
-    accepted_file: str | None,
+    names: tuple[str, ...], mode_name: str | None, *, engine_name: str, accepted_file: str | None
 ) -> list[TaskJob]:
     """The tasks and modes that the words of a command line mean."""
     accepted = fetch.read_accepted_checksums(Path(accepted_file)) if accepted_file else {}
-    rates = tuple(sorted({int(rate) for rate in sample_rates})) or DEFAULT_SAMPLE_RATES
     return [
-        TaskJob(task.name, chosen, rates, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
+        TaskJob(task.name, chosen, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
         for task, chosen in select(names, mode_name)
     ]
 
 
-def _accepted_for(downloads: Sequence[Any], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def _accepted_for(downloads: Sequence[Download], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Only what differs from the published sums counts, and only for archives of the task."""
     pairs = {(d.file_name, accepted.get(d.file_name, d.checksum)) for d in downloads}
     published = {(d.file_name, d.checksum) for d in downloads}
@@ -120,6 +127,12 @@ def mirrors_of(given: tuple[str, ...]) -> tuple[str, ...]:
     return given or tuple(filter(None, [configured("mirror")()]))
 
 
+def shown(path: str | Path) -> str:
+    """A path as people like it: relative if it lies below the working folder."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def say(text: str) -> None:
     """A line for the user."""
     click.echo(text)
@@ -127,7 +140,8 @@ def say(text: str) -> None:
 
 def say_end(outcome: Outcome, where: str) -> None:
     """The last line of a run: what it did, how long it took and where things are."""
-    done = f"{outcome.steps} steps done" if outcome.steps else "nothing to do, everything is there"
+    noun = "step" if outcome.steps == 1 else "steps"
+    done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is there"
     say(f"{done}; {outcome.seconds:.1f} s; {where}")
 
 
@@ -151,11 +165,14 @@ def told_in_one_line(command: Command) -> Command:
         show_traceback = arguments.pop("debug")
         try:
             command(**arguments)
-        except HearevalError as error:
+        except (HearevalError, OSError) as error:
             if show_traceback:
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(USAGE_EXIT_CODE)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            sys.exit(INTERRUPTED_EXIT_CODE)
 
     guarded.__name__, guarded.__doc__ = command.__name__, command.__doc__
     return guarded  # type: ignore[return-value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ CHUNK_BYTES = 1 << 20
 FOREIGN_SCRATCH_S = 2 * 86400
 # The process table counts its times in hundredths of a second since boot.
 CLOCK_SLACK_S = 1.0
+# Of Linux: relative to the working folder; let both names live on.
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def fingerprint(stage: str, version: int, **settings: Any) -> str:
@@ -83,8 +86,16 @@ def scratch_path(target: Path) -> Path:
 
 def remove_dead_scratch(target: Path) -> None:
     """Remove what killed processes left of `target`; scratch of the living stays."""
-    prefix = f".{target.name[:150]}."
-    for path in target.parent.glob("." + glob_escape(prefix[1:]) + "*.partial"):
+    _remove_dead(target.parent.glob(f".{glob_escape(target.name[:150])}.*.partial"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder and its sub-folders, whatever it was to become."""
+    _remove_dead([*folder.glob(".*.partial"), *folder.glob("*/.*.partial")])
+
+
+def _remove_dead(scratch: Iterable[Path]) -> None:
+    for path in scratch:
         if not _owner_lives(path):
             remove_tree(path)
 
@@ -168,12 +179,24 @@ def _rename_unless_there(scratch: Path, target: Path) -> None:
 
 
 def _swap(scratch: Path, target: Path) -> None:
-    old = scratch_path(target.with_name(target.name + ".old"))
-    remove_tree(old)
-    with contextlib.suppress(FileNotFoundError):
-        target.rename(old)
-    _rename_unless_there(scratch, target)
-    remove_tree(old)
+    """Put the new folder in the old one's place; the old one becomes the scratch."""
+    with locked(target.with_name(f".{target.name}.lock")):
+        if not target.exists():
+            scratch.rename(target)
+        elif not _exchanged(scratch, target):
+            old = scratch_path(target.with_name(f"{target.name}.old"))
+            target.rename(old)
+            scratch.rename(target)
+            remove_tree(old)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places at once, where Linux can; False where it can't."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 
 VOCABULARY = "labelvocabulary.csv"
 TASK_METADATA = "task_metadata.json"
-SCORES = "test.predicted-scores.json"
-PREDICTIONS = "test.predictions.npz"
+# The protocol whose results have the plain names; every other protocol's carry its name.
+PUBLISHED_PROTOCOL = "hear2021"
 SHA256SUMS = "SHA256SUMS"
 # The folder inside the tarballs, as published; it names the edition of the data, not of this program.
 TAR_EDITION = "hear-2021.1.1"
@@ -73,6 +73,24 @@ def split_array(split: str) -> str:
 def split_timestamps(split: str) -> str:
     """`train.timestamps.npy`: float32 milliseconds, `(clips, timestamps)`."""
     return f"{split}.timestamps.npy"
+
+
+def scores(protocol: str) -> str:
+    """The scores that a protocol gave.
+
+    >>> scores("hear2021"), scores("hear2021-fast")
+    ('test.predicted-scores.json', 'test.hear2021-fast.predicted-scores.json')
+    """
+    return f"test.{_prefix(protocol)}predicted-scores.json"
+
+
+def predictions(protocol: str) -> str:
+    """What the predictors of a protocol said about each clip."""
+    return f"test.{_prefix(protocol)}predictions.npz"
+
+
+def _prefix(protocol: str) -> str:
+    return "" if protocol == PUBLISHED_PROTOCOL else f"{protocol}."
 
 
 def tar_manifest(tar: Path) -> Path:

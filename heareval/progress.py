@@ -13,15 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 REPORT_S = 0.1
 LINE_EVERY_S = 15.0
-# Longer lines would not reach the pipe in one piece.
-MAX_ERROR_CHARS = 3000
+# What Linux writes to a pipe in one piece; of longer lines the explanation is cut.
+PIPE_BYTES = 4096
+MAX_ERROR_CHARS = 600
 
 Report = Callable[[int, int], None]
 
@@ -42,9 +43,15 @@ class Account:
 
 
 def _send(message: dict[str, object]) -> None:
-    if _channel is not None:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(_channel, (json.dumps(message) + "\n").encode())
+    if _channel is None:
+        return
+    line = (json.dumps(message) + "\n").encode()
+    if len(line) > PIPE_BYTES:
+        line = (
+            json.dumps({**message, "failed": str(message.get("failed", ""))[:MAX_ERROR_CHARS]}) + "\n"
+        ).encode()
+    with contextlib.suppress(BrokenPipeError):
+        os.write(_channel, line)
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def step(title: str) -> Iterator[Report]:
 
 def failed(title: str, explanation: str) -> None:
     """Tell that a step ended with an error."""
-    _send({"step": title, "failed": explanation[:MAX_ERROR_CHARS]})
+    _send({"step": title, "failed": explanation})
 
 
 @contextlib.contextmanager
@@ -79,7 +86,9 @@ def showing(steps: int, stream: TextIO | None = None) -> Iterator[Account]:
     global _channel
     account = Account()
     reading, _channel = os.pipe()
-    shown = threading.Thread(target=_show, args=(reading, steps, account, stream or sys.stderr), daemon=True)
+    shown = threading.Thread(
+        target=_follow, args=(reading, account, _display(steps, stream or sys.stderr)), daemon=True
+    )
     shown.start()
     try:
         yield account
@@ -91,25 +100,62 @@ def showing(steps: int, stream: TextIO | None = None) -> Iterator[Account]:
         os.close(reading)
 
 
-def _show(reading: int, steps: int, account: Account, stream: TextIO) -> None:
-    display = _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
-    with display, open(reading, encoding="utf-8", closefd=False) as lines:
+def _follow(reading: int, account: Account, display: _Display) -> None:
+    """Keep the account to the end, even when there is nothing left to show it on."""
+    with contextlib.suppress(OSError):
+        display.open()
+    with open(reading, encoding="utf-8", closefd=False) as lines:
         for line in lines:
             message = json.loads(line)
             if "end" in message:
-                return
+                break
             title = message["step"]
             if "failed" in message:
                 account.failures.append((title, message["failed"]))
-                display.remove(title)
             elif "finished" in message:
                 account.finished.append(title)
-                display.finish(title)
-            else:
-                display.move(title, message.get("done", 0), message.get("total"))
+            # A terminal that is gone or a full disk must not stop the steps, which wait for this thread.
+            with contextlib.suppress(OSError, ValueError):
+                display.show(title, message)
+    with contextlib.suppress(OSError):
+        display.close()
 
 
-class _Bars:
+def _display(steps: int, stream: TextIO | None) -> _Display:
+    if stream is None:
+        return _Display()
+    return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
+
+
+class _Display:
+    """Shows nothing; what the others have in common."""
+
+    def open(self) -> None:
+        """Begin to show."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+    def show(self, title: str, message: dict[str, Any]) -> None:
+        """Show one message of a step."""
+        if "failed" in message:
+            self.remove(title)
+        elif "finished" in message:
+            self.finish(title)
+        else:
+            self.move(title, message.get("done", 0), message.get("total"))
+
+    def move(self, title: str, done: int, total: int | None) -> None:
+        """A step has come so far."""
+
+    def remove(self, title: str) -> None:
+        """A step has failed."""
+
+    def finish(self, title: str) -> None:
+        """A step is done."""
+
+
+class _Bars(_Display):
     """A bar for the whole run and one for each step at work."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
@@ -118,10 +164,10 @@ class _Bars:
         self.total = self.progress.add_task("steps", total=steps)
         self.bars: dict[str, TaskID] = {}
 
-    def __enter__(self) -> None:
+    def open(self) -> None:
         self.progress.start()
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.progress.stop()
 
     def move(self, title: str, done: int, total: int | None) -> None:
@@ -138,19 +184,13 @@ class _Bars:
         self.progress.advance(self.total)
 
 
-class _Lines:
+class _Lines(_Display):
     """A line when a step is finished, and now and then while it lasts."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
         self.stream, self.steps, self.finished = stream, steps, 0
         self.begun: dict[str, float] = {}
         self.spoke: dict[str, float] = {}
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def move(self, title: str, done: int, total: int | None) -> None:
         now = time.monotonic()

@@ -138,6 +138,9 @@ class Mode:
         return limit.get(split) if isinstance(limit, Mapping) else limit
 
 
+# What a long-running function is given to tell (done, total) as it goes.
+Progress = Callable[[int, int], None]
+
 # From the key of a download (`train/dev`) to the folder that holds the extracted archive.
 Archives = Mapping[str, Path]
 

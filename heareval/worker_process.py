@@ -2,69 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from heareval.errors import HearevalError
+from heareval.spec import Progress
 
-Progress = Callable[[int, int], None]
+# A worker that has told its result may still close files; a thread of a submission may never end.
+END_S = 20
 
 
 def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress: Progress) -> dict[str, Any]:
     """Run `command JOB_FILE` and return what it reports under "result".
 
     Args:
-        job: JSON values for the job file.
+        job: JSON values for the job file, which stays beside the log.
         log: where everything goes that the worker writes to stderr.
 
     Raises:
-        HearevalError: the worker's own error, or its death with the last words of its log.
+        HearevalError: the worker's own error, or its end without a result, with the last words of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    job_file = log.with_suffix(".job.json")
+    job_file.write_text(json.dumps(job, indent=1), encoding="utf-8")
     with (
-        tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as job_file,
         open(log, "wb") as complaints,
-    ):
-        json.dump(job, job_file)
-        job_file.flush()
-        with subprocess.Popen(
-            [*command, job_file.name],
+        subprocess.Popen(
+            [*command, str(job_file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-        ) as process:
-            try:
-                result = _listen(process, progress)
-            except BaseException:
-                process.kill()
-                raise
-    if process.returncode:
+        ) as process,
+    ):
+        try:
+            result = _listen(process, progress)
+            if result is not None:
+                process.wait(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        except BaseException:
+            process.kill()
+            raise
+    if result is None:
         raise _death(process.returncode, log)
     return result
 
 
-def _listen(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _listen(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
+    """The worker's result; None if it ended without one."""
     for line in process.stdout or ():
         message = json.loads(line)
         if "error" in message:
-            error = message["error"]
-            raise HearevalError(
-                error["what"],
-                got=error.get("got", ""),
-                expected=error.get("expected", ""),
-                remedy=error.get("remedy", ""),
-            )
-        if "done" in message:
-            progress(message["done"], message["total"])
-        result = message.get("result", result)
-    return result
+            raise HearevalError(**message["error"])
+        if "result" in message:
+            return dict(message["result"])
+        progress(message["done"], message["total"])
+    return None
 
 
 def _death(code: int, log: Path) -> HearevalError:
@@ -76,3 +76,9 @@ def _death(code: int, log: Path) -> HearevalError:
         expected="a result",
         remedy=f"Its log is {log}",
     )
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Ask Linux to send this process a signal when the thread that started it ends; elsewhere do nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal_number)

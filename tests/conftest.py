@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import stand_ins
+from tests.commands import prepare
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +28,13 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for archive, tree in make().items():
             stand_ins.pack(tree, folder / archive)
     stand_ins.md5sums(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
+    """spoken_digit, prepared from the stand-ins at the four rates."""
+    folder = tmp_path_factory.mktemp("prepared")
+    done = prepare(folder, mirror, "spoken_digit")
+    assert done.returncode == 0, done.stderr
     return folder

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "heareval.files": (),
     "heareval.progress": (),
     "heareval.layout": ("heareval.spec",),
-    "heareval.worker_process": ("heareval.errors",),
+    "heareval.worker_process": ("heareval.errors", "heareval.spec"),
     "heareval.tasks": (*FOUNDATION, "heareval.tasks"),
     "heareval.tasks.corpora": ("heareval.spec", "heareval.tasks.tfds"),
     "heareval.tasks.tfds": (),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import random
 import signal
 import socket
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_end_to_end import MODEL, SCORE, SPOKEN, checksums, evaluate, prepare, scratch_left
+from heareval.workflow.run import PACKAGED_CONFIG
+from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, evaluate, prepare, scratch_left
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,7 @@ def results(folder: Path) -> dict[str, str]:
     embeddings = folder / "embeddings" / "my_model" / SPOKEN
     found = [*embeddings.glob("*.np?"), *(folder / "tasks" / SPOKEN / "16000").rglob("*.wav")]
     digests = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-    scores = json.loads((embeddings / "test.predicted-scores.json").read_text())
+    scores = json.loads((embeddings / RESULT).read_text())
     return {**digests, "scores": json.dumps(scores["scores"])}
 
 
@@ -48,8 +50,37 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("seed", range(10))
+# What must be there before the kill comes, and how long the work then goes on.
+MOMENTS = {
+    "preparing": ("_workdir/*/.shard*.partial", 0.1),
+    "embedding": ("_workdir/logs/embed-*.job.json", 2.0),
+    "training": ("_workdir/logs/predict-*.job.json", 3.0),
+    "training, later": ("_workdir/logs/predict-*.job.json", 4.5),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_evaluation_ends_with_the_same_bytes(
+    undisturbed: Path, mirror: Path, tmp_path: Path, moment: str
+) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    pattern, delay_s = MOMENTS[moment]
+    runner = start(
+        tmp_path, mirror, "heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE
+    )
+    while not list(tmp_path.glob(pattern)) and runner.poll() is None:
+        time.sleep(0.001)
+    time.sleep(delay_s)
+    runner.send_signal(signal.SIGKILL)
+    assert runner.wait() == -signal.SIGKILL, f"the run was over before it was seen {moment}"
+    done = evaluate(tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path) == results(undisturbed)
+    assert not scratch_left(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_evaluation_killed_at_random_moments(
     undisturbed: Path, mirror: Path, tmp_path: Path, seed: int
 ) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
@@ -82,7 +113,11 @@ def luigid(tmp_path: Path) -> Iterator[str]:
     ]
     log = (tmp_path / "luigid.log").open("wb")
     daemon = subprocess.Popen(
-        [sys.executable, *words, "--state-path", str(tmp_path / "state")], stdout=log, stderr=log
+        [sys.executable, *words, "--state-path", str(tmp_path / "state")],
+        cwd=tmp_path,
+        env={**os.environ, "LUIGI_CONFIG_PATH": str(PACKAGED_CONFIG)},
+        stdout=log,
+        stderr=log,
     )
     address = f"http://127.0.0.1:{port}"
     for _ in range(100):
@@ -109,10 +144,10 @@ def test_the_other_runner_takes_over_from_a_killed_one(
 ) -> None:
     words = ("heareval.tasks.runner", "spoken_digit", "--scheduler-url", luigid, "--num-workers", "1")
     first = start(tmp_path, mirror, *words)
-    time.sleep(1.5)
+    while not list(tmp_path.glob("_workdir/*/.shard*.partial")) and first.poll() is None:
+        time.sleep(0.0005)
     second = start(tmp_path, mirror, *words)
-    time.sleep(0.5)
     first.kill()
-    first.wait()
+    assert first.wait() == -signal.SIGKILL
     assert second.wait(timeout=180) == 0
     assert checksums(undisturbed) == checksums(tmp_path)

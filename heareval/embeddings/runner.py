@@ -38,14 +38,14 @@ def embed(
     scheduler_url: str,
 ) -> None:
     """Compute the embeddings of published task folders with MODULE, a model with the HEAR API."""
-    places = Places(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
-    folders = _task_folders(Path(tasks_dir), task)
-    submission = open_submission(module, model, model_options, Path(tmp_dir) / "submissions")
+    places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
+    folders = _task_folders(Path(places.tasks), task)
+    submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
     roots = [embed_step(places, folder, submission) for folder in folders]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     for root in roots:
-        doors.say(f"{root.folder}")
-    doors.say_end(outcome, f"embeddings are in {Path(embeddings_dir) / submission.name}")
+        doors.say(doors.shown(root.folder))
+    doors.say_end(outcome, f"embeddings are in {doors.shown(Path(places.embeddings) / submission.name)}")
 
 
 def embed_step(places: Places, folder: Path, submission: Submission) -> Embed:

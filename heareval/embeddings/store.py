@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from heareval import files, layout
 from heareval.embeddings.submission import WORKER, Submission
 from heareval.errors import HearevalError
+from heareval.spec import Progress
 from heareval.worker_process import run_worker
 
 VERSION = 1
@@ -26,19 +27,26 @@ def embed_task(
     submission: Submission,
     task: Path,
     target: Path,
+    content: str,
     fingerprint: str,
+    *,
     log: Path,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Embed all clips of a published task and put the arrays beside copies of its descriptions.
 
     Args:
         task: published task folder.
         target: folder of the embeddings; an older one gives way.
+        content: fingerprint of the task that is to be embedded.
         log: where the model's own output goes.
+
+    Raises:
+        HearevalError: the model failed, or the task was replaced meanwhile.
     """
     started = time.monotonic()
     settings = read_task_metadata(task)
+    check_content(task, submission.sample_rate, content)
     with files.building_folder(target, replace=True) as scratch:
         job = {
             "do": "embed",
@@ -52,16 +60,32 @@ def embed_task(
             "out": str(scratch),
         }
         facts = run_worker([sys.executable, str(WORKER)], job, log, progress)
+        arrays = _arrays(scratch, settings["splits"], settings["embedding_type"])
         for name in (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, settings["splits"])):
             shutil.copyfile(task / name, scratch / name)
+        check_content(task, submission.sample_rate, content)
         manifest = {
             "fingerprint": fingerprint,
             "submission": asdict(submission),
             "task": task.name,
+            "arrays": arrays,
             **facts,
             "seconds": round(time.monotonic() - started, 3),
         }
         files.write_json(scratch / files.MANIFEST, manifest)
+
+
+def _arrays(folder: Path, splits: Sequence[str], embedding_type: str) -> list[str]:
+    """Names of the arrays, all of which must be there."""
+    wanted = [layout.split_array(split) for split in splits]
+    if embedding_type == "event":
+        wanted += [layout.split_timestamps(split) for split in splits]
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise HearevalError(
+            "the embedding worker", got=f"no {', '.join(missing)}", expected="an array for every split"
+        )
+    return wanted
 
 
 def read_task_metadata(task: Path) -> dict[str, Any]:
@@ -80,7 +104,8 @@ def read_task_metadata(task: Path) -> dict[str, Any]:
 def content_fingerprint(task: Path, sample_rate: int) -> str:
     """What tells whether a published task has changed: its manifest, or else its files.
 
-    A folder that was unpacked from a tarball has no manifest; names, sizes and times of its clips serve.
+    A folder that was unpacked from a tarball has no manifest; names, sizes and change times of its clips
+    serve. The time of the last change is the file system's own, which no archive can set.
     """
     manifest = task / files.MANIFEST
     if manifest.exists():
@@ -90,5 +115,17 @@ def content_fingerprint(task: Path, sample_rate: int) -> str:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for path in sorted((task / str(sample_rate)).glob("*/*.wav")):
         facts = path.stat()
-        digest.update(f"{path.relative_to(task)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(task)}\0{facts.st_size}\0{facts.st_ctime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def check_content(task: Path, sample_rate: int, expected: str) -> None:
+    """Raise HearevalError if a task folder is no longer the one that was planned with."""
+    found = content_fingerprint(task, sample_rate)
+    if found != expected:
+        raise HearevalError(
+            f"task folder {task}",
+            got=f"clips of fingerprint {found}",
+            expected=expected,
+            remedy="Another run has replaced them meanwhile: run again.",
+        )

@@ -7,8 +7,8 @@ import importlib.machinery
 import importlib.util
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from heareval import files
@@ -26,46 +26,66 @@ class Submission:
     Args:
         module: importable module with the HEAR API.
         model: file with its weights, or "".
+        weights: SHA-256 of that file, or "".
         options: further arguments of load_model, as JSON.
-        fingerprint: changes with the module's source, the weights, the options and torch's version.
+        fingerprint: changes with the sources, the weights, the options and the versions of what is loaded.
         sample_rate: what the model wants to hear, in Hz.
     """
 
     module: str
     model: str
+    weights: str
     options: str
     fingerprint: str
     sample_rate: int
 
     @property
     def name(self) -> str:
-        """Name of its folder: the module, and what tells several editions of it apart."""
-        weights = f"+{Path(self.model).stem}" if self.model else ""
+        """Name of its folder: the module, and what tells several models of it apart."""
+        weights = f"+{Path(self.model).stem}-{self.weights[:6]}" if self.model else ""
         options = f"+{hashlib.sha256(self.options.encode()).hexdigest()[:6]}" if self.options != "{}" else ""
         return f"{self.module}{weights}{options}"
 
 
 def open_submission(module: str, model: str, options: str, cache: Path) -> Submission:
-    """The submission with its fingerprint and sample rate; the model is loaded once per fingerprint.
+    """The submission with its fingerprint and sample rate; the model is loaded only if something changed.
 
     Args:
         cache: folder in which descriptions are kept.
     """
-    canonical = _canonical_options(options)
+    canonical, weights, package = (
+        _canonical_options(options),
+        _weights_digest(model),
+        _package_sources(module),
+    )
+    key = files.fingerprint(
+        "description", VERSION, module=str(package[0]), weights=weights, options=canonical, python=sys.prefix
+    )
+    known = cache / f"{key}.json"
+    facts = files.read_json(known) if known.exists() else {}
+    if not facts or facts["digests"] != _digests(facts["digests"]):
+        job = {"do": "describe", "module": module, "model": model, "options": json.loads(canonical)}
+        log = cache / f"{key}.log"
+        facts = run_worker([sys.executable, str(WORKER)], job, log, lambda done, total: None)
+        facts["digests"] = _digests([*facts.pop("sources"), *map(str, package)])
+        files.write_json(known, facts)
     fingerprint = files.fingerprint(
         "submission",
         VERSION,
-        source=_source_digest(module),
-        weights=_weights_digest(model),
+        # By what they hold, not where they lie: another checkout of the same code is the same submission.
+        sources=sorted(facts["digests"].values()),
+        weights=weights,
         options=canonical,
-        torch=metadata.version("torch"),
+        versions=facts["versions"],
     )
-    known = cache / f"{fingerprint}.json"
-    if not known.exists():
-        job = {"do": "describe", "module": module, "model": model, "options": json.loads(canonical)}
-        log = cache / f"{fingerprint}.log"
-        files.write_json(known, run_worker([sys.executable, str(WORKER)], job, log, lambda done, total: None))
-    return Submission(module, model, canonical, fingerprint, files.read_json(known)["sample_rate"])
+    return Submission(module, model, weights, canonical, fingerprint, facts["sample_rate"])
+
+
+def _digests(paths: Iterable[str]) -> dict[str, str]:
+    """Digest of every file, "" for one that is gone."""
+    return {
+        p: files.file_checksum(Path(p), "sha256") if Path(p).is_file() else "" for p in sorted(set(paths))
+    }
 
 
 def _canonical_options(options: str) -> str:
@@ -88,16 +108,11 @@ def _weights_digest(model: str) -> str:
     return files.file_checksum(Path(model), "sha256")
 
 
-def _source_digest(module: str) -> str:
-    """Digest of the module's source: the file itself, or all Python files of the package it lies in."""
+def _package_sources(module: str) -> list[Path]:
+    """The module's file, then all Python files of the package it lies in: some are only loaded later."""
     file = _find(module)
-    sources = sorted(file.parent.rglob("*.py")) if (file.parent / "__init__.py").exists() else [file]
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(
-            source.relative_to(file.parent).as_posix().encode() + b"\0" + source.read_bytes() + b"\0"
-        )
-    return digest.hexdigest()
+    is_in_package = (file.parent / "__init__.py").exists()
+    return [file, *(sorted(file.parent.rglob("*.py")) if is_in_package else [])]
 
 
 def _find(module: str) -> Path:

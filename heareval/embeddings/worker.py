@@ -17,7 +17,9 @@ import json
 import os
 import signal
 import sys
+import sysconfig
 import time
+import traceback
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,17 +44,27 @@ class SubmissionError(Exception):
 # --------------------------------------------------------------------------- the submission
 
 
+@contextlib.contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Tell an exception of the submission's own code in one line; the traceback goes to the log."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = (str(error).strip().splitlines() or [""])[0]
+        raise SubmissionError(
+            what,
+            got=f"{type(error).__name__}: {told} (line {last.lineno} of {last.filename})",
+            expected="no exception",
+            remedy="The traceback is in the log beside the job file.",
+        ) from error
+
+
 def load_submission(module_name: str, model_file: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The imported module and its model, both checked against the HEAR API."""
-    try:
+    with blaming(f"import of {module_name}"):
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise SubmissionError(
-            f"submission {module_name}",
-            got=str(error),
-            expected="an importable module",
-            remedy="Install it with `pip install PATH`, or run where it can be imported.",
-        ) from error
     for name in API:
         if not callable(getattr(module, name, None)):
             raise SubmissionError(
@@ -61,7 +73,8 @@ def load_submission(module_name: str, model_file: str, options: dict[str, Any]) 
                 expected=", ".join(API),
                 remedy="See the HEAR API in docs/protocol.md, and heareval/embeddings/baseline.py to copy.",
             )
-    model = module.load_model(model_file, **options)
+    with blaming(f"load_model of {module_name}"):
+        model = module.load_model(model_file, **options)
     for name in SIZES:
         value = getattr(model, name, None)
         if not isinstance(value, int) or value <= 0:
@@ -95,7 +108,28 @@ def framework_of(model: Any) -> str:
 def describe(job: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline must know before it plans: sample rate and embedding sizes."""
     _, model = load_submission(job["module"], job["model"], job["options"])
-    return {name: getattr(model, name) for name in SIZES} | {"framework": framework_of(model)}
+    facts = {name: getattr(model, name) for name in SIZES}
+    return {
+        **facts,
+        "framework": framework_of(model),
+        "sources": loaded_sources(),
+        "versions": loaded_versions(),
+    }
+
+
+def loaded_sources() -> list[str]:
+    """Files of the loaded modules that belong neither to Python nor to an installed package."""
+    installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    found = {getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "__main__"}
+    return sorted(path for path in found if path and path.endswith(".py") and not path.startswith(installed))
+
+
+def loaded_versions() -> dict[str, str]:
+    """Versions of the loaded packages that tell theirs."""
+    versions = {
+        name: getattr(module, "__version__", None) for name, module in sys.modules.items() if "." not in name
+    }
+    return {name: version for name, version in sorted(versions.items()) if isinstance(version, str)}
 
 
 # --------------------------------------------------------------------------- embedding
@@ -116,7 +150,7 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
         store = Store(Path(job["out"]), split, clips, size, is_event)
         for start, audio in read_ahead(batches(folder, clips, job["batch_samples"]), model.sample_rate):
             answer = call(function, audio, model, device)
-            store.put(start, answer, audio.shape[1] / model.sample_rate * 1000)
+            store.put(start, len(audio), answer, audio.shape[1] / model.sample_rate * 1000)
             done += len(audio)
             report(done)
         store.close()
@@ -136,7 +170,7 @@ def to_device(model: Any) -> Any:
 def call(function: Callable[..., Any], audio: np.ndarray, model: Any, device: Any) -> tuple[np.ndarray, ...]:
     """The model's answer as a tuple of numpy arrays."""
     torch = sys.modules["torch"]
-    with torch.no_grad():
+    with torch.no_grad(), blaming(f"{function.__name__} on audio of shape {audio.shape}"):
         answer = function(torch.from_numpy(audio).to(device), model)
     parts = answer if isinstance(answer, tuple) else (answer,)
     return tuple(
@@ -213,14 +247,14 @@ class Store:
         self.embeddings: np.memmap | None = None
         self.timestamps: np.memmap | None = None
 
-    def put(self, start: int, answer: tuple[np.ndarray, ...], duration_ms: float) -> None:
-        """Store the answer for the clips that begin at index `start`."""
-        clips = self.clips[start : start + len(answer[0])]
+    def put(self, start: int, count: int, answer: tuple[np.ndarray, ...], duration_ms: float) -> None:
+        """Store the answer for the `count` clips that begin at index `start`."""
+        clips = self.clips[start : start + count]
         if len(answer) != (2 if self.is_event else 1):
             raise self.error(
                 clips, f"{len(answer)} arrays", "embeddings and timestamps" if self.is_event else "one"
             )
-        embeddings = self.checked_embeddings(clips, answer[0], start)
+        embeddings = self.checked_embeddings(clips, answer[0])
         if self.is_event:
             times = self.checked_timestamps(clips, answer[1], embeddings.shape[1], duration_ms)
             if self.timestamps is None:
@@ -235,16 +269,19 @@ class Store:
         path = self.folder / f"{self.split}{suffix}"
         return np.lib.format.open_memmap(path, "w+", np.float32, (len(self.clips), *shape))
 
-    def checked_embeddings(self, clips: list[str], embeddings: np.ndarray, start: int) -> np.ndarray:
+    def checked_embeddings(self, clips: list[str], embeddings: np.ndarray) -> np.ndarray:
         """The embeddings, if their shape and values are right."""
-        rows = len(self.clips) - start
         good = embeddings.ndim == (3 if self.is_event else 2) and embeddings.shape[-1] == self.size
         if good and self.embeddings is not None:
             good = embeddings.shape[1:] == self.embeddings.shape[1:]
-        if not good or len(embeddings) > rows or not len(embeddings):
-            shape = f"(clips, timestamps, {self.size})" if self.is_event else f"(clips, {self.size})"
+        if not good or len(embeddings) != len(clips):
+            shape = (
+                f"({len(clips)}, timestamps, {self.size})"
+                if self.is_event
+                else f"({len(clips)}, {self.size})"
+            )
             raise self.error(
-                clips, f"embeddings of shape {embeddings.shape}", f"{shape}, the same for every batch"
+                clips, f"embeddings of shape {embeddings.shape}", f"{shape}, a row for each clip"
             )
         if embeddings.dtype != np.float32:
             raise self.error(clips, f"embeddings of type {embeddings.dtype}", "float32")

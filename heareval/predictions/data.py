@@ -36,6 +36,8 @@ class Task:
         settings_grid: changes of the predictor's grid.
         postprocessing_grid: changes of the grid that turns frames into events.
         embeddings_fingerprint: of the embeddings' MANIFEST.json, "" without one.
+        submission: what that manifest tells of the model.
+        is_published: whether the task was made from the published archives.
     """
 
     folder: Path
@@ -52,6 +54,8 @@ class Task:
     settings_grid: Mapping[str, Sequence[Any]]
     postprocessing_grid: Mapping[str, Sequence[float]]
     embeddings_fingerprint: str
+    submission: Mapping[str, Any]
+    is_published: bool
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ def read_task(folder: Path) -> Task:
         loss_decides=not metadata.get("use_scoring_for_early_stopping", True),
         settings_grid=evaluation.get("task_specific_param_grid") or {},
         postprocessing_grid=evaluation.get("event_postprocessing_grid") or {},
-        embeddings_fingerprint=_embeddings_fingerprint(folder),
+        embeddings_fingerprint=embeddings_fingerprint(folder),
+        submission=_manifest(folder).get("submission", {}),
+        is_published="not_the_published_corpus" not in metadata,
     )
 
 
@@ -280,9 +286,14 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(label for _, label in rows)
 
 
-def _embeddings_fingerprint(folder: Path) -> str:
+def embeddings_fingerprint(folder: Path) -> str:
+    """The fingerprint in the embeddings' manifest, "" without one."""
+    return str(_manifest(folder).get("fingerprint", ""))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / files.MANIFEST
-    return str(files.read_json(path).get("fingerprint", "")) if path.is_file() else ""
+    return dict(_read_json(path)) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> Any:

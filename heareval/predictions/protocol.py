@@ -86,7 +86,7 @@ class Protocol:
     order: Order = "fixed"
     seed: int = 0
     device: Device = "auto"
-    deterministic: bool = False
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -129,6 +129,7 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
         "grid_points": protocol.grid_points,
         "order": protocol.order,
         "seed": protocol.seed,
+        "deterministic": protocol.deterministic,
     }
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 import heareval
 from heareval import files, layout
-from heareval.predictions.data import Task
+from heareval.errors import HearevalError
+from heareval.predictions.data import Task, embeddings_fingerprint
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.protocol import Protocol, Settings
 
@@ -100,10 +101,27 @@ class TaskResult:
     seconds: float
 
 
-def write_results(folder: Path, result: TaskResult, fingerprint: str) -> None:
-    """Write the predictions, then the scores, each whole or not at all."""
-    _write_predictions(folder / layout.PREDICTIONS, result)
-    files.write_json(folder / layout.SCORES, scores_json(result, fingerprint))
+def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings: str) -> Path:
+    """Write the predictions, then the scores, each whole or not at all; returns the path of the scores.
+
+    Args:
+        embeddings: fingerprint of the embeddings that were to be scored.
+
+    Raises:
+        HearevalError: the folder held, or holds by now, other embeddings.
+    """
+    for found in (result.task.embeddings_fingerprint, embeddings_fingerprint(folder)):
+        if found != embeddings:
+            raise HearevalError(
+                f"embeddings in {folder}",
+                got=f"those of fingerprint {found or 'unknown'}",
+                expected=embeddings,
+                remedy="Another run has replaced them meanwhile: run again.",
+            )
+    name = result.protocol.recorded_name
+    _write_predictions(folder / layout.predictions(name), result)
+    files.write_json(folder / layout.scores(name), scores_json(result, fingerprint))
+    return folder / layout.scores(name)
 
 
 def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
@@ -116,6 +134,8 @@ def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
         "mode": result.task.mode,
         "fingerprint": fingerprint,
         "embeddings_fingerprint": result.task.embeddings_fingerprint,
+        "submission": dict(result.task.submission),
+        "is_the_published_corpus": result.task.is_published,
         "scores": _task_scores(result),
         "problems": [text for fold in result.folds for score in fold.scores for text in score.problems],
         "decided_by": result.decided_by,

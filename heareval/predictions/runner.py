@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from heareval import doors, files, layout
+from heareval import doors, files
 from heareval.errors import HearevalError
-from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
@@ -68,18 +67,18 @@ def predict(
 ) -> None:
     """Train predictors on folders of embeddings and score them.
 
-    TASK_DIR is a folder that room 2 wrote: embeddings/SUBMISSION/TASK.
+    TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
-    places = Places(work=tmp_dir)
+    places = doors.places_of(work=tmp_dir)
     protocol = protocol_of(
         grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
     )
+    paths = [Path(folder).absolute() for folder in folders]
     roots = [
-        Predict(places, folder=folder, embeddings=_fingerprint(Path(folder)), protocol=protocol)
-        for folder in folders
+        Predict(places, folder=str(path), embeddings=_fingerprint(path), protocol=protocol) for path in paths
     ]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
-    doors.say(score_table([Path(folder) / layout.SCORES for folder in folders]))
+    doors.say(score_table([root.scores for root in roots]))
     doors.say_end(outcome, "scores and predictions are beside the embeddings")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from heareval.predictions.scoring import (
     undefined_labels,
 )
 from heareval.predictions.training import Fitted, fit
+from heareval.spec import Progress
 
-# Is told (units done, units in all, what is being done).
-Progress = Callable[[int, int, str], None]
+# Progress is told in hundredths of a training.
 UNITS_PER_FIT = 100
 MIN_TRAINING_ROWS = 2
 
@@ -81,7 +81,7 @@ def evaluate_folder(folder: Path, protocol: Protocol, progress: Progress) -> Tas
     bench = Bench(task, protocol, splits, len(points) + len(rounds) - 1, progress)
     search = search_grid(bench, rounds[0], points)
     folds = score_rounds(bench, rounds, search.best)
-    progress(bench.fits * UNITS_PER_FIT, bench.fits * UNITS_PER_FIT, "scored")
+    progress(bench.fits * UNITS_PER_FIT, bench.fits * UNITS_PER_FIT)
     return TaskResult(
         protocol=protocol,
         task=task,
@@ -99,8 +99,7 @@ def search_grid(bench: Bench, first: Round, points: Sequence[Settings]) -> Searc
     judge = judge_of(bench.task, bench.splits[first.valid])
     best, tried = None, []
     for number, settings in enumerate(points):
-        note = f"grid point {number + 1} of {len(points)}"
-        fitted = fit_round(bench, first, settings, fit_number=number, note=note)
+        fitted = fit_round(bench, first, settings, fit_number=number)
         tried.append(_without_network(fitted))
         if best is None or judge.prefers(fitted.validation.score, best.validation.score):
             best = fitted
@@ -115,19 +114,19 @@ def score_rounds(bench: Bench, rounds: Sequence[Round], best: Fitted) -> tuple[F
     folds = [score_round(bench, rounds[0], best)]
     searched = bench.fits - (len(rounds) - 1)
     for number, turn in enumerate(rounds[1:]):
-        fitted = fit_round(bench, turn, best.settings, fit_number=searched + number, note=turn.test)
+        fitted = fit_round(bench, turn, best.settings, fit_number=searched + number)
         _check_chosen(bench, turn, fitted)
         folds.append(score_round(bench, turn, fitted))
     return tuple(folds)
 
 
-def fit_round(bench: Bench, turn: Round, settings: Settings, *, fit_number: int, note: str) -> Fitted:
+def fit_round(bench: Bench, turn: Round, settings: Settings, *, fit_number: int) -> Fitted:
     """A predictor trained on the round's training splits, chosen on its validation split."""
     valid = bench.splits[turn.valid]
 
     def progress(epoch: int, epochs: int) -> None:
         done = fit_number * UNITS_PER_FIT + UNITS_PER_FIT * epoch // epochs
-        bench.progress(done, bench.fits * UNITS_PER_FIT, f"{note}, epoch {epoch}")
+        bench.progress(done, bench.fits * UNITS_PER_FIT)
 
     return fit(
         [bench.splits[name] for name in turn.train],

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from heareval import files, layout
+from heareval import files
 
 
 def score_table(scores_files: Iterable[Path]) -> str:
@@ -23,7 +23,8 @@ def score_table(scores_files: Iterable[Path]) -> str:
     for name in ("score", "std", "clips tested"):
         table.add_column(name, justify="right")
     table.add_column("protocol")
-    notes = []
+    notes: list[str] = []
+    others: list[str] = []
     for path in scores_files:
         results = files.read_json(path)
         for metric, score in results["scores"].items():
@@ -31,8 +32,9 @@ def score_table(scores_files: Iterable[Path]) -> str:
             numbers = (_decimal(score["score"]), _decimal(score["std"], missing=""), str(tested))
             table.add_row(path.parent.parent.name, path.parent.name, metric, *numbers, results["protocol"])
         notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
-        if "not_the_published_corpus" in files.read_json(path.parent / layout.TASK_METADATA):
-            notes.append(f"{path.parent.name}: made from archives that are NOT the published corpus")
+        others += [path.parent.name] * (not results["is_the_published_corpus"])
+    if others:
+        notes.append(f"NOT the published corpus: {', '.join(others)}")
     # Names are never cut to the width of a terminal.
     console = Console(width=1000, no_color=True)
     with console.capture() as captured:

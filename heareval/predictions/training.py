@@ -14,6 +14,7 @@ from heareval.predictions.data import Split
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.network import build_predictor, predict_logits
 from heareval.predictions.protocol import Order, Settings
+from heareval.spec import Progress
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def fit(
     *,
     seed: int,
     order: Order,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Fitted:
     """The predictor trained on the rows of `train`, with the weights of its best validation.
 
@@ -105,7 +106,7 @@ def _fit_network(
     valid_x: Tensor,
     settings: Settings,
     judge: Judge,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Fitted:
     started = time.perf_counter()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)

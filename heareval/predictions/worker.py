@@ -1,17 +1,16 @@
 """One embeddings folder evaluated in a process of its own: `python -m heareval.predictions.worker JOB.json`.
 
-The job is `{"folder": ..., "protocol": {fields of Protocol}, "fingerprint": ...}`. Standard output carries
-one JSON object a line and nothing else: `{"done", "total", "note"}` now and then, `{"error": {"what",
-"got", "expected", "remedy"}}` before exit code 1. What libraries print goes to standard error.
+The job is `{"folder": ..., "embeddings": their fingerprint, "protocol": {fields of Protocol},
+"fingerprint": ...}`. Standard output carries one JSON object a line and nothing else: `{"done", "total"}`
+now and then, `{"result": {"scores": path}}` at the end, or `{"error": {"what", "got", "expected", "remedy"}}`
+before exit code 1. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from typing import Any, TextIO
 from heareval import files
 from heareval.errors import HearevalError, unknown_name
 from heareval.predictions.protocol import Protocol
+from heareval.worker_process import die_with_parent
 
 MIN_PROGRESS_S = 0.2
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Job:
     """One evaluation to do."""
 
     folder: Path
+    embeddings: str
     protocol: Protocol
     fingerprint: str
 
@@ -43,12 +43,16 @@ class Reporter:
     stream: TextIO
     _last: float = field(default=-MIN_PROGRESS_S)
 
-    def progress(self, done: int, total: int, note: str) -> None:
+    def progress(self, done: int, total: int) -> None:
         """Tell how far the work is, unless that was told a moment ago."""
         now = time.monotonic()
         if done == total or now - self._last >= MIN_PROGRESS_S:
             self._last = now
-            self._write({"done": done, "total": total, "note": note})
+            self._write({"done": done, "total": total})
+
+    def result(self, scores: Path) -> None:
+        """Tell where the scores are."""
+        self._write({"result": {"scores": str(scores)}})
 
     def error(self, error: HearevalError) -> None:
         """Tell why the work ends."""
@@ -85,7 +89,7 @@ def run(job: Job, reporter: Reporter) -> None:
 
     torch.use_deterministic_algorithms(job.protocol.deterministic)
     result = evaluate_folder(job.folder, job.protocol, reporter.progress)
-    write_results(job.folder, result, job.fingerprint)
+    reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings))
 
 
 def read_job(path: Path) -> Job:
@@ -95,7 +99,7 @@ def read_job(path: Path) -> Job:
     for name in job["protocol"]:
         if name not in known:
             raise unknown_name("protocol setting", name, known)
-    return Job(Path(job["folder"]), Protocol(**job["protocol"]), job["fingerprint"])
+    return Job(Path(job["folder"]), job["embeddings"], Protocol(**job["protocol"]), job["fingerprint"])
 
 
 def private_stdout() -> TextIO:
@@ -104,17 +108,6 @@ def private_stdout() -> TextIO:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return stream
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it ends (Linux only)."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # The parent may have ended just before the wish was made.
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

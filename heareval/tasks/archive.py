@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from isal import igzip
 
 from heareval import files, layout
+from heareval.spec import Progress
 
 VERSION = 1
 # On 48 kHz clips ISA-L's level 1 packs as well as zlib's 9 (to 0.868) at 13 times its speed; 3 gains nothing.
 GZIP_LEVEL = 1
 BUFFER_BYTES = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 class _HashingWriter(io.RawIOBase):
@@ -82,3 +81,11 @@ def write_checksums(tars: Path) -> None:
             facts = files.read_json(sidecar)
             lines += [f"{facts['sha256']}  {name}\n" for name in facts["names"] if (tars / name).exists()]
         files.write_text(tars / layout.SHA256SUMS, "".join(sorted(lines, key=lambda line: line.split()[1])))
+
+
+def is_listed(tar: Path) -> bool:
+    """Whether SHA256SUMS names a tarball with the sum that its sidecar tells."""
+    sums, sidecar = tar.parent / layout.SHA256SUMS, layout.tar_manifest(tar)
+    if not (sums.exists() and sidecar.exists()):
+        return False
+    return f"{files.read_json(sidecar)['sha256']}  {tar.name}" in sums.read_text().splitlines()

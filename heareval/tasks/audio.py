@@ -20,13 +20,12 @@ import soundfile
 import soxr
 
 from heareval.errors import HearevalError
-from heareval.spec import Recording
+from heareval.spec import Progress, Recording
 
 VERSION = 1
 ENGINES = ("soxr", "ffmpeg")
 
 Samples = npt.NDArray[np.int16]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from heareval.errors import HearevalError
 from heareval.files import building_folder, file_checksum, write_text
+from heareval.spec import Progress
 
 Samples = NDArray[np.float64]
 
@@ -343,7 +344,7 @@ def write_archive(folder: Path, name: str) -> None:
     write(folder / name, ARCHIVES[name]())
 
 
-def build_demo_corpora(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+def build_demo_corpora(folder: Path, progress: Progress = lambda done, total: None) -> None:
     """Write the archives of the demo corpora and their MD5SUMS, flat in one folder.
 
     Args:

@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from isal import igzip
 
 from heareval.errors import HearevalError
+from heareval.spec import Progress
 
 VERSION = 1
 
-Progress = Callable[[int, int], None]
 
 # Whatever a damaged archive makes the readers raise.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, igzip.BadGzipFile, EOFError, OSError, ValueError)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, igzip.BadGzipFile, EOFError)
 
 
 def extract(archive: Path, folder: Path, progress: Progress) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import requests
@@ -11,9 +12,7 @@ import urllib3
 
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.spec import Download
-
-Progress = Callable[[int, int], None]
+from heareval.spec import Download, Progress
 
 TIMEOUT_S = (10, 60)  # to connect, and between two pieces of the answer
 BLOCK_BYTES = 1 << 18
@@ -66,7 +65,8 @@ def _take_from_folder(mirror: Path, download: Download, target: Path) -> bool:
         sums[path] = files.file_checksum(path, files.algorithm_of(download.wanted))
         if sums[path] == download.wanted:
             with files.building_file(target) as scratch:
-                files.link_or_copy(path, scratch)
+                # A copy, not a link: what happens to the mirror later must not change a verified archive.
+                shutil.copyfile(path, scratch)
             return True
     for path, checksum in sums.items():
         raise wrong_checksum(str(path), checksum, download)
@@ -76,17 +76,17 @@ def _take_from_folder(mirror: Path, download: Download, target: Path) -> bool:
 def wrong_checksum(place: str, got: str, download: Download) -> HearevalError:
     """The error for an archive that is not the one that was published."""
     kind = files.algorithm_of(download.wanted).upper().replace("SHA256", "SHA-256")
-    return HearevalError(
-        f"archive {place}",
-        got=f"{kind} {got}",
-        expected=download.wanted,
-        remedy="It is damaged or another edition: replace it, or admit it with --accept-checksums.",
-    )
+    remedy = "It is damaged or another edition: replace it, or admit it with --accept-checksums."
+    if got == download.checksum:
+        remedy = "This is the published archive: take its name out of the --accept-checksums file."
+    return HearevalError(f"archive {place}", got=f"{kind} {got}", expected=download.wanted, remedy=remedy)
 
 
 def _answers(url: str) -> bool:
+    """Whether a mirror has the file; one that can't be reached has nothing."""
     try:
-        return requests.head(url, timeout=TIMEOUT_S, allow_redirects=True).ok
+        with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
+            return answer.ok
     except requests.RequestException:
         return False
 
@@ -189,11 +189,12 @@ def read_accepted_checksums(path: Path) -> dict[str, str]:
     accepted = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise HearevalError(
-            f"checksum file {path}", got=error.strerror or "", expected="a readable file"
-        ) from error
-    for number, line in enumerate(filter(str.strip, lines), start=1):
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise HearevalError(f"checksum file {path}", got=reason or "", expected="a readable file") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         checksum, _, name = line.strip().partition(" ")
         if len(checksum) not in (32, 64) or not all(c in "0123456789abcdef" for c in checksum.lower()):
             raise HearevalError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from heareval import files, layout
 from heareval.errors import HearevalError
-from heareval.spec import Event, Label, Mode, Recording, TaskSpec
+from heareval.spec import Download, Event, Label, Mode, Recording, TaskSpec
 from heareval.tasks.splits import draw_splits, labels_of, numpy_seed, subsample
 
 VERSION = 1
@@ -261,7 +261,7 @@ def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]
     return settings
 
 
-def _download_entry(download: Any) -> dict[str, str]:
+def _download_entry(download: Download) -> dict[str, str]:
     entry = {"split": download.split, "name": download.name, "url": download.url}
     return {key: text for key, text in entry.items() if text} | {"md5": download.checksum}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
+from heareval.errors import HearevalError
 
 
 def publish_task(
@@ -20,7 +21,11 @@ def publish_task(
 
     Rates that an earlier run published stay if the manifest tells that they were made from the same clips.
     """
-    with files.building_folder(target, replace=True) as scratch:
+    # One publisher at a time: each must see the rates that the one before it added.
+    with (
+        files.locked(target.with_name(f".{target.name}.publishing.lock")),
+        files.building_folder(target, replace=True) as scratch,
+    ):
         for path in sorted(description.glob("*.json")) + sorted(description.glob("*.csv")):
             if path.name != files.MANIFEST:
                 files.link_or_copy(path, scratch / path.name)
@@ -48,4 +53,27 @@ def _link_tree(source: Path, target: Path) -> None:
     for split in sorted(source.iterdir()):
         (target / split.name).mkdir(parents=True, exist_ok=True)
         for path in split.iterdir():
+            # The published clip and the step's are one file, which nobody should edit.
+            path.chmod(0o444)
             files.link_or_copy(path, target / split.name / path.name)
+
+
+def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
+    """Raise HearevalError unless a published folder holds the clips of this fingerprint, all of them."""
+    manifest = files.read_json(folder / files.MANIFEST)
+    if manifest["fingerprint"] != fingerprint:
+        raise HearevalError(
+            f"task folder {folder}",
+            got=f"clips of fingerprint {manifest['fingerprint']}",
+            expected=fingerprint,
+            remedy="Another run has replaced them meanwhile: run again.",
+        )
+    for split, count in manifest["clips"].items():
+        found = sum(1 for _ in (folder / str(sample_rate) / split).glob("*.wav"))
+        if found != count:
+            raise HearevalError(
+                f"task folder {folder}",
+                got=f"{found} clips in {sample_rate}/{split}",
+                expected=str(count),
+                remedy=f"Something has changed it: remove {folder} and run again.",
+            )

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
-from heareval.errors import unknown_name
+from heareval.errors import HearevalError, unknown_name
 from heareval.spec import Mode, TaskSpec
 from heareval.tasks import corpora
 
@@ -40,16 +40,23 @@ def select(names: tuple[str, ...], mode: str | None) -> list[tuple[TaskSpec, str
     """Tasks and modes that the words of a command line mean, without repetition.
 
     Args:
-        names: task names, `open`, `all`.
+        names: task names, or `open` and `all`, which mean those of their tasks that have the mode.
         mode: a mode, `all` for every published mode, None for each task's default.
     """
     tasks: dict[str, TaskSpec] = {}
     for name in names:
-        if name in ("all", "open"):
-            tasks |= {t.name: t for t in all_tasks().values() if name == "all" or t.is_open}
-        else:
-            tasks[name] = find_task(name)
+        tasks |= _group(name, mode) if name in ("all", "open") else {name: find_task(name)}
+    if not tasks:
+        raise HearevalError("tasks", got="none", expected=f"some of {', '.join(all_tasks())}, open, all")
     return [(task, chosen) for task in tasks.values() for chosen in _modes(task, mode)]
+
+
+def _group(name: str, mode: str | None) -> dict[str, TaskSpec]:
+    group = {t.name: t for t in all_tasks().values() if name == "all" or t.is_open}
+    chosen = {n: task for n, task in group.items() if mode in (None, "all") or mode in task.modes}
+    if not chosen:
+        raise unknown_name("mode", str(mode), {m for task in group.values() for m in task.modes})
+    return chosen
 
 
 def _modes(task: TaskSpec, mode: str | None) -> list[str]:

@@ -33,24 +33,23 @@ def prepare(
 ) -> None:
     """Make task folders and tarballs from the published corpora.
 
-    TASK is the name of a task, `open` for the open ones or `all`. What is done already is not done again.
+    TASK is the name of a task, `open` for the open ones or `all`. The sample rates are 16000, 22050, 44100
+    and 48000 Hz unless --sample-rate names others. What is done already is not done again.
     """
-    places = Places(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
+    places = doors.places_of(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors:
-        mirrors, accept_checksums = demo_corpora(Path(tmp_dir))
-    jobs = doors.task_jobs(
-        tasks, mode, sample_rates=sample_rates, engine_name=engine, accepted_file=accept_checksums
-    )
-    roots = publish_and_pack(places, jobs, mirrors)
+        mirrors, accept_checksums = demo_corpora(places)
+    jobs = doors.task_jobs(tasks, mode, engine_name=engine, accepted_file=accept_checksums)
+    roots = publish_and_pack(places, jobs, doors.rates_of(sample_rates), mirrors)
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
-    doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {tar_dir}")
+    doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {doors.shown(places.tars)}")
 
 
-def demo_corpora(work: Path) -> tuple[tuple[str, ...], str]:
+def demo_corpora(places: Places) -> tuple[tuple[str, ...], str]:
     """Build the synthetic corpora of the mode `demo` if they are not there: their mirror and checksums."""
-    folder = work / "demo-corpora"
+    folder = Path(places.work) / "demo-corpora"
     if not folder.exists():
         with progress.showing(1), progress.step("demo corpora") as report:
             demo.build_demo_corpora(folder, report)
@@ -63,7 +62,9 @@ def summarise(places: Places, jobs: list[TaskJob]) -> None:
         folder = places.task(job.folder)
         manifest = files.read_json(folder / files.MANIFEST)
         counts = ", ".join(f"{split} {count}" for split, count in manifest["clips"].items())
-        doors.say(f"{folder}: {counts} clips at {', '.join(map(str, manifest['sample_rates']))} Hz")
+        doors.say(
+            f"{doors.shown(folder)}: {counts} clips at {', '.join(map(str, manifest['sample_rates']))} Hz"
+        )
         notes = list(manifest["warnings"])
         if manifest["dropped"]:
             notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")

@@ -12,10 +12,9 @@ import luigi
 from heareval import files, layout, progress
 from heareval.embeddings import store
 from heareval.embeddings.submission import Submission
-from heareval.layout import Places
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
-from heareval.workflow.prepare import PublishTask, TaskJob
+from heareval.workflow.prepare import PublishTask
 from heareval.workflow.step import DataclassParameter, Step, read_manifest
 
 
@@ -32,7 +31,7 @@ class Embed(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.task_folder}: embeddings"
+        return f"{self.submission.name} on {self.task_folder}: embeddings"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -47,12 +46,16 @@ class Embed(Step):
         return self.upstream_step
 
     def complete(self) -> bool:
-        return bool(read_manifest(self.folder).get("fingerprint") == self.fingerprint)
+        manifest = read_manifest(self.folder)
+        if manifest.get("fingerprint") != self.fingerprint:
+            return False
+        return all((self.folder / name).exists() for name in manifest["arrays"])
 
     def work(self, report: progress.Report) -> None:
         log = self.places.logs() / f"embed-{self.fingerprint}.log"
+        task = self.places.task(self.task_folder)
         store.embed_task(
-            self.submission, self.places.task(self.task_folder), self.folder, self.fingerprint, log, report
+            self.submission, task, self.folder, self.content, self.fingerprint, log=log, progress=report
         )
 
 
@@ -69,7 +72,8 @@ class Predict(Step):
 
     @property
     def title(self) -> str:
-        return f"{Path(self.folder).name}: predictor"
+        folder = Path(self.folder)
+        return f"{folder.parent.name} on {folder.name}: predictor"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -79,24 +83,34 @@ class Predict(Step):
     def requires(self) -> list[Step]:
         return self.upstream_step
 
+    @property
+    def scores(self) -> Path:
+        """The file of the scores."""
+        return Path(self.folder) / layout.scores(self.protocol.recorded_name)
+
     def complete(self) -> bool:
-        scores = Path(self.folder) / layout.SCORES
-        return scores.exists() and bool(files.read_json(scores).get("fingerprint") == self.fingerprint)
+        predictions = self.scores.with_name(layout.predictions(self.protocol.recorded_name))
+        if not (self.scores.exists() and predictions.exists()):
+            return False
+        return bool(files.read_json(self.scores)["fingerprint"] == self.fingerprint)
 
     def work(self, report: progress.Report) -> None:
-        job = {"folder": self.folder, "protocol": asdict(self.protocol), "fingerprint": self.fingerprint}
+        job = {
+            "folder": self.folder,
+            "embeddings": self.embeddings,
+            "protocol": asdict(self.protocol),
+            "fingerprint": self.fingerprint,
+        }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         run_worker([sys.executable, "-m", "heareval.predictions.worker"], job, log, report)
 
 
-def score_task(
-    places: Places, job: TaskJob, submission: Submission, protocol: Protocol, mirrors: tuple[str, ...]
-) -> Predict:
-    """The step that scores a submission on a task, standing on those that embed and prepare it."""
-    published = PublishTask(places, job=job, mirrors=mirrors)
+def score_task(published: PublishTask, submission: Submission, protocol: Protocol) -> Predict:
+    """The step that scores a submission on a task, standing on those that embed and publish it."""
+    places = published.places
     embedded = Embed(
         places,
-        task_folder=job.folder,
+        task_folder=published.job.folder,
         content=published.content_fingerprint,
         submission=submission,
         upstream=published.as_upstream(),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import luigi
@@ -25,13 +26,11 @@ class TaskJob:
     """A task to prepare, as far as it decides what comes out.
 
     Args:
-        sample_rates: rates to write, in Hz.
         accepted: (archive name, checksum) of archives admitted in place of the published ones.
     """
 
     task: str
     mode: str
-    sample_rates: tuple[int, ...]
     engine: str = "soxr"
     accepted: tuple[tuple[str, str], ...] = ()
 
@@ -123,12 +122,14 @@ class TaskStep(Step):
     @functools.cached_property
     def clips_fingerprint(self) -> str:
         """Changes with whatever decides which clips there are and what they are called."""
-        task, mode = self.job.spec, self.job.mode_spec
-        settings = {**asdict(task), "modes": asdict(mode), "read_recordings": _source_digest(task)}
-        extracted = [step.fingerprint for step in self.extractions]
-        return files.fingerprint(
-            "clips", metadata.VERSION, task=settings, mode=self.job.mode, inputs=extracted
-        )
+        mode = self.job.mode_spec
+        settings = {
+            "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
+            "drop_missing_files": mode.drop_missing_files,
+            "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
+            "reader": _reader_digest(self.job.spec),
+        }
+        return files.fingerprint("clips", metadata.VERSION, **settings)
 
     @functools.cached_property
     def content_fingerprint(self) -> str:
@@ -185,6 +186,7 @@ class DrawClips(TaskStep):
 class PrepareClips(TaskStep):
     """One shard of a task's clips at some rates."""
 
+    sample_rates = luigi.TupleParameter()
     shard = luigi.IntParameter()
 
     @property
@@ -197,8 +199,8 @@ class PrepareClips(TaskStep):
 
     @property
     def folder(self) -> Path:
-        settings = {"rates": self.job.sample_rates, "shard": self.shard, "shards": self.shards}
-        fingerprint = files.fingerprint("shard", 1, content=self.content_fingerprint, **settings)
+        settings = {"rates": self.sample_rates, "shard": self.shard, "shards": self.shards}
+        fingerprint = files.fingerprint("shard", audio.VERSION, content=self.content_fingerprint, **settings)
         return self.places.stage(self.job.folder, f"shard{self.shard:03d}", fingerprint)
 
     def requires(self) -> DrawClips:
@@ -212,7 +214,7 @@ class PrepareClips(TaskStep):
         clips = metadata.read_clips(self.requires().folder / metadata.CLIPS, self.extracted_root)
         start, end = (len(clips) * i // self.shards for i in (self.shard, self.shard + 1))
         settings = audio.AudioSettings(
-            self.job.sample_rates, self.job.spec.duration_s(self.job.mode), self.job.engine
+            self.sample_rates, self.job.spec.duration_s(self.job.mode), self.job.engine
         )
         with files.building_folder(self.folder) as scratch:
             audio.prepare_clips(clips[start:end], scratch, settings, report)
@@ -224,6 +226,8 @@ class PrepareClips(TaskStep):
 class PublishTask(TaskStep):
     """The published folder of a task, at least at the rates asked for."""
 
+    sample_rates = luigi.TupleParameter()
+
     @property
     def title(self) -> str:
         return f"{self.name}: task folder"
@@ -232,34 +236,31 @@ class PublishTask(TaskStep):
     def folder(self) -> Path:
         return self.places.task(self.job.folder)
 
+    def rates_there(self) -> set[int]:
+        """The rates that the folder has of these very clips."""
+        manifest = read_manifest(self.folder)
+        is_current = manifest.get("fingerprint") == self.content_fingerprint
+        return set(manifest["sample_rates"]) if is_current else set()
+
     @functools.cached_property
     def missing_rates(self) -> tuple[int, ...]:
-        """The rates that the folder does not have yet; only they are made."""
-        manifest = read_manifest(self.folder)
-        have = manifest["sample_rates"] if manifest.get("fingerprint") == self.content_fingerprint else []
-        return tuple(rate for rate in self.job.sample_rates if rate not in have)
-
-    @property
-    def shards(self) -> list[PrepareClips]:
-        job = replace(self.job, sample_rates=self.missing_rates)
-        return [
-            PrepareClips(self.places, job=job, mirrors=self.mirrors, shard=i)
-            for i in range(job.mode_spec.shards)
-        ]
+        """The rates that were not there when the run was planned; only they are made."""
+        return tuple(rate for rate in self.sample_rates if rate not in self.rates_there())
 
     @property
     def draw(self) -> DrawClips:
-        job = replace(self.job, sample_rates=self.missing_rates)
-        return DrawClips(self.places, job=job, mirrors=self.mirrors)
+        return DrawClips(self.places, job=self.job, mirrors=self.mirrors)
+
+    @property
+    def shards(self) -> list[PrepareClips]:
+        options = {"job": self.job, "mirrors": self.mirrors, "sample_rates": self.missing_rates}
+        return [PrepareClips(self.places, shard=i, **options) for i in range(self.job.mode_spec.shards)]
 
     def requires(self) -> list[TaskStep]:
         return [self.draw, *self.shards]
 
     def complete(self) -> bool:
-        manifest = read_manifest(self.folder)
-        if manifest.get("fingerprint") != self.content_fingerprint:
-            return False
-        return set(self.job.sample_rates) <= set(manifest["sample_rates"])
+        return set(self.sample_rates) <= self.rates_there()
 
     def work(self, report: progress.Report) -> None:
         drawn = files.read_json(self.draw.folder / files.MANIFEST)
@@ -281,8 +282,9 @@ class PublishTask(TaskStep):
 
 
 class PackTar(TaskStep):
-    """The tarball of one rate of a published task, under both of its names."""
+    """The tarball of one rate of a published task, under both of its names, and its line in SHA256SUMS."""
 
+    sample_rates = luigi.TupleParameter()
     sample_rate = luigi.IntParameter()
 
     @property
@@ -298,40 +300,61 @@ class PackTar(TaskStep):
     def path(self) -> Path:
         return self.places.tar(self.job.folder, self.sample_rate)
 
-    def requires(self) -> PublishTask:
-        return PublishTask(self.places, job=self.job, mirrors=self.mirrors)
+    @property
+    def latest(self) -> Path:
+        return self.places.tar(self.job.folder, self.sample_rate, layout.TAR_LATEST)
 
-    def complete(self) -> bool:
+    def requires(self) -> PublishTask:
+        options = {"job": self.job, "mirrors": self.mirrors, "sample_rates": self.sample_rates}
+        return PublishTask(self.places, **options)
+
+    def is_packed(self) -> bool:
+        """Whether the tarballs are there and their sidecar tells this fingerprint."""
         sidecar = layout.tar_manifest(self.path)
-        if not (self.path.exists() and sidecar.exists()):
+        if not (self.path.exists() and self.latest.exists() and sidecar.exists()):
             return False
         return bool(files.read_json(sidecar)["fingerprint"] == self.fingerprint)
 
+    def complete(self) -> bool:
+        return self.is_packed() and archive.is_listed(self.path)
+
     def work(self, report: progress.Report) -> None:
-        started = time.monotonic()
-        layout.tar_manifest(self.path).unlink(missing_ok=True)
-        sha256 = archive.pack(self.requires().folder, self.sample_rate, self.path, report)
-        latest = self.places.tar(self.job.folder, self.sample_rate, layout.TAR_LATEST)
-        latest.unlink(missing_ok=True)
-        files.link_or_copy(self.path, latest)
-        facts = {"sha256": sha256, "bytes": self.path.stat().st_size, "names": [self.path.name, latest.name]}
-        facts |= {"fingerprint": self.fingerprint, "seconds": round(time.monotonic() - started, 3)}
-        files.write_json(layout.tar_manifest(self.path), facts)
+        sidecar = layout.tar_manifest(self.path)
+        with files.locked(sidecar.with_suffix(".lock")):
+            if not self.is_packed():
+                self._pack(sidecar, report)
         archive.write_checksums(self.path.parent)
 
+    def _pack(self, sidecar: Path, report: progress.Report) -> None:
+        started = time.monotonic()
+        sidecar.unlink(missing_ok=True)
+        folder = self.requires().folder
+        publish.check_published(folder, self.content_fingerprint, self.sample_rate)
+        sha256 = archive.pack(folder, self.sample_rate, self.path, report)
+        publish.check_published(folder, self.content_fingerprint, self.sample_rate)
+        with files.building_file(self.latest) as scratch:
+            files.link_or_copy(self.path, scratch)
+        facts = {"sha256": sha256, "bytes": self.path.stat().st_size}
+        facts |= {"names": [self.path.name, self.latest.name], "fingerprint": self.fingerprint}
+        files.write_json(sidecar, {**facts, "seconds": round(time.monotonic() - started, 3)})
 
-def publish_and_pack(places: Places, jobs: Sequence[TaskJob], mirrors: tuple[str, ...]) -> list[Step]:
+
+def publish_and_pack(
+    places: Places, jobs: Sequence[TaskJob], sample_rates: tuple[int, ...], mirrors: tuple[str, ...]
+) -> list[Step]:
     """The steps whose completion means that task folders and tarballs are there."""
-    folders: list[Step] = [PublishTask(places, job=job, mirrors=mirrors) for job in jobs]
-    tars = [
-        PackTar(places, job=job, mirrors=mirrors, sample_rate=rate)
-        for job in jobs
-        for rate in job.sample_rates
-    ]
-    return [*folders, *tars]
+    steps: list[Step] = []
+    for job in jobs:
+        options = {"job": job, "sample_rates": sample_rates, "mirrors": mirrors}
+        steps.append(PublishTask(places, **options))
+        steps += [PackTar(places, sample_rate=rate, **options) for rate in sample_rates]
+    return steps
 
 
-def _source_digest(task: TaskSpec) -> str:
-    """Digest of the corpus module: another way to read labels must never pass for the old one."""
-    module = inspect.getmodule(task.read_recordings)
-    return hashlib.sha256(inspect.getsource(module or task.read_recordings).encode()).hexdigest()
+def _reader_digest(task: TaskSpec) -> str:
+    """Digest of the corpus module's code: another way to read labels must never pass for the old one."""
+    tree = ast.parse(inspect.getsource(inspect.getmodule(task.read_recordings) or task.read_recordings))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import luigi
 from luigi.execution_summary import LuigiStatusCode
 
-from heareval import progress
+from heareval import files, progress
 from heareval.workflow.step import Step, steps_below
 
 PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
@@ -62,9 +63,12 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
         scheduler_url: a luigid that several machines share; "" schedules in this process.
     """
     started = time.monotonic()
+    load_config()
     todo = list(steps_below(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
+    for folder in _folders_of(roots):
+        files.sweep(folder)
     log = _log_to(log_folder)
     # Otherwise Luigi would send its log to the terminal, between the bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
@@ -75,12 +79,19 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
         _for_one_runner()
     # Luigi reads some keys of [core] only where they are used, and then complains about them here.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
+    # SIGTERM ends a run as Ctrl-C does, with everything tidied up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress.showing(len(todo)) as account:
         result = luigi.build(list(roots), detailed_summary=True, **settings)
     complete = all(root.complete() for root in roots)
     exit_code = 0 if complete else _exit_code(result.status)
     seconds = time.monotonic() - started
     return Outcome(exit_code, len(account.finished), tuple(account.failures), log, seconds)
+
+
+def _folders_of(roots: Sequence[Step]) -> set[Path]:
+    """The folders that killed runs may have left scratch in."""
+    return {Path(folder) for root in roots for folder in asdict(root.places).values()}
 
 
 def _for_one_runner() -> None:

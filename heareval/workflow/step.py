@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import ctypes
 import errno
 import json
 import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ import luigi
 from heareval import files, progress
 from heareval.errors import HearevalError
 from heareval.layout import Places
+from heareval.worker_process import die_with_parent
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
@@ -51,8 +49,7 @@ class DiesWithParent:
     def __enter__(self) -> None:
         if multiprocessing.parent_process() is None:
             return  # the step runs in the runner itself, which may outlive its shell
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        die_with_parent()
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -10,12 +10,14 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.results import scores_json, write_results
 from heareval.predictions.selection import evaluate_folder
 
+NAME = "hear2021-2points"
+EMBEDDINGS = "0123456789abcdef"  # as the fixture writes it
 FOLDS = ("fold00", "fold01", "fold02")
 
 
 def _evaluate(folder, **options):
     protocol = Protocol(grid_points=2, device="cpu", **options)
-    return evaluate_folder(folder, protocol, lambda done, total, note: None)
+    return evaluate_folder(folder, protocol, lambda done, total: None)
 
 
 def _without_seconds(value):
@@ -28,13 +30,13 @@ def _strict_json(folder):
     def refuse(text):
         raise ValueError(f"{text} is no JSON")
 
-    return json.loads((folder / layout.SCORES).read_text(), parse_constant=refuse)
+    return json.loads((folder / layout.scores(NAME)).read_text(), parse_constant=refuse)
 
 
 def test_scores_of_folds(scene_folder):
     folder = scene_folder(splits=FOLDS, split_mode="new_split_kfold")
     result = _evaluate(folder)
-    write_results(folder, result, "feedfeedfeedfeed")
+    write_results(folder, result, "feedfeedfeedfeed", EMBEDDINGS)
     written = _strict_json(folder)
     values = [fold.scores[0].value for fold in result.folds]
     top1 = written["scores"]["top1_acc"]
@@ -63,8 +65,8 @@ def test_one_test_split_has_no_spread(event_folder):
 def test_predictions_of_an_event_task(event_folder):
     folder = event_folder()
     result = _evaluate(folder)
-    write_results(folder, result, "")
-    with np.load(folder / layout.PREDICTIONS, allow_pickle=False) as arrays:
+    write_results(folder, result, "", EMBEDDINGS)
+    with np.load(folder / layout.predictions(NAME), allow_pickle=False) as arrays:
         assert sorted(arrays) == [
             "test/clips",
             "test/median_filter_ms",
@@ -83,9 +85,9 @@ def test_a_rerun_differs_in_seconds_only(kind, scene_folder, event_folder):
     folder = scene_folder() if kind == "scene" else event_folder()
     runs = []
     for _ in range(2):
-        write_results(folder, _evaluate(folder), "")
+        write_results(folder, _evaluate(folder), "", EMBEDDINGS)
         text = json.dumps(_without_seconds(_strict_json(folder)))
-        runs.append((text, (folder / layout.PREDICTIONS).read_bytes()))
+        runs.append((text, (folder / layout.predictions(NAME)).read_bytes()))
     assert runs[0] == runs[1]
 
 
@@ -93,7 +95,7 @@ def test_undefined_scores_are_null_and_name_the_label(scene_folder):
     folder = scene_folder(evaluation=["top1_acc", "aucroc", "d_prime", "mAP"])
     labels = {clip: ["flute" if mine == [7] else mine[0]] for clip, mine in _read(folder, "test").items()}
     (folder / "test.json").write_text(json.dumps(labels))
-    write_results(folder, _evaluate(folder), "")
+    write_results(folder, _evaluate(folder), "", EMBEDDINGS)
     written = _strict_json(folder)
     assert written["scores"]["aucroc"]["score"] is None
     assert written["scores"]["d_prime"]["folds"]["test"] is None

@@ -20,7 +20,7 @@ TINY = Protocol(grid_points=2, device="cpu")
 
 
 def _evaluate(folder, protocol=TINY):
-    return evaluate_folder(folder, protocol, lambda done, total, note: None)
+    return evaluate_folder(folder, protocol, lambda done, total: None)
 
 
 def test_trainvaltest_has_one_round(scene_folder):
@@ -168,7 +168,7 @@ def test_progress_rises_to_its_total(scene_folder):
     evaluate_folder(
         scene_folder(splits=FOLDS, split_mode="presplit_kfold"), TINY, lambda *facts: told.append(facts)
     )
-    done = [done for done, _, _ in told]
+    done = [done for done, _ in told]
     assert done == sorted(done)
-    assert {total for _, total, _ in told} == {5 * selection.UNITS_PER_FIT}
-    assert told[-1] == (500, 500, "scored")
+    assert {total for _, total in told} == {5 * selection.UNITS_PER_FIT}
+    assert told[-1] == (500, 500)

@@ -14,7 +14,7 @@ from heareval.predictions.worker import read_job
 
 CHILD = """
 import os, time
-from heareval.predictions.worker import die_with_parent
+from heareval.worker_process import die_with_parent
 die_with_parent()
 print(os.getpid(), flush=True)
 time.sleep(60)
@@ -29,7 +29,16 @@ print(child.stdout.readline(), flush=True)
 def _job(tmp_path, folder, **protocol):
     path = tmp_path / "job.json"
     settings = {"grid_points": 1, "device": "cpu", **protocol}
-    path.write_text(json.dumps({"folder": str(folder), "protocol": settings, "fingerprint": "beef"}))
+    path.write_text(
+        json.dumps(
+            {
+                "folder": str(folder),
+                "embeddings": "0123456789abcdef",
+                "protocol": settings,
+                "fingerprint": "beef",
+            }
+        )
+    )
     return path
 
 
@@ -43,9 +52,11 @@ def test_output_is_progress_and_nothing_else(tmp_path, event_folder):
     ended = _work(_job(tmp_path, folder))
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert ended.returncode == 0
-    assert lines[-1] == {"done": 100, "total": 100, "note": "scored"}
-    assert all(set(line) == {"done", "total", "note"} for line in lines)
-    assert json.loads((folder / layout.SCORES).read_text())["fingerprint"] == "beef"
+    scores = folder / "test.hear2021-1points.predicted-scores.json"
+    assert lines[-1] == {"result": {"scores": str(scores)}}
+    assert lines[-2] == {"done": 100, "total": 100}
+    assert all(set(line) == {"done", "total"} for line in lines[:-1])
+    assert json.loads(scores.read_text())["fingerprint"] == "beef"
 
 
 def test_errors_are_told_in_a_line(tmp_path, scene_folder):
@@ -55,7 +66,7 @@ def test_errors_are_told_in_a_line(tmp_path, scene_folder):
     assert ended.returncode == 1
     assert (error["what"], error["got"]) == ("unknown grid", "'fastest'")
     assert error["remedy"].startswith("Did you mean fast")
-    assert not (folder / layout.SCORES).exists()
+    assert not (folder / layout.scores("hear2021")).exists()
 
 
 def test_unknown_protocol_setting(tmp_path):
