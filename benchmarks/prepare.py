@@ -9,7 +9,6 @@ one process at a time and in turn (A B C A B C ...), so that a machine whose spe
 from __future__ import annotations
 
 import argparse
-import io
 import shutil
 import statistics
 import subprocess
@@ -69,17 +68,16 @@ def ffmpeg_per_clip(clips: list[Path], out: Path) -> None:
 
 
 def bare_loop(clips: list[Path], out: Path) -> None:
-    """Nothing but read, resample, write and compress."""
+    """Nothing but read, resample, write and compress; no rounding, no headers, no tar members."""
     out.mkdir()
     streams = {rate: igzip.open(out / f"{rate}.gz", "wb", 1) for rate in DEFAULT_SAMPLE_RATES}
     for clip in clips:
         samples, rate = soundfile.read(clip, dtype="float32")
         for target, stream in streams.items():
             wave = samples if target == rate else soxr.resample(samples, rate, target, quality="HQ")
-            data = io.BytesIO()
-            soundfile.write(data, wave, target, subtype="PCM_16", format="WAV")
-            (out / f"{target}-{clip.name}").write_bytes(data.getvalue())
-            stream.write(data.getvalue())
+            data = (wave * 32767).astype("<i2").tobytes()
+            (out / f"{target}-{clip.name}").write_bytes(data)
+            stream.write(data)
     for stream in streams.values():
         stream.close()
 
