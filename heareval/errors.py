@@ -42,7 +42,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
     unknown task: got 'speech_comands', expected one of esc50, speech_commands. Did you mean speech_commands?
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=2)
     return HearevalError(
         f"unknown {kind}",
         got=repr(name),

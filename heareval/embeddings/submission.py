@@ -130,6 +130,8 @@ def _find(module: str) -> Path:
             f"submission {module}",
             got="no such module",
             expected="an importable module",
-            remedy="Install it with `pip install PATH`, or run in the folder that holds it.",
+            remedy=f"Did you mean {Path(module).stem}?"
+            if module.endswith(".py")
+            else "Install it with `pip install PATH`, or run in the folder that holds it.",
         )
     return Path(spec.origin)

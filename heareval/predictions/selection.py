@@ -217,7 +217,7 @@ def choose_device(protocol: Protocol) -> torch.device:
     there = torch.cuda.is_available()
     if protocol.device == "cuda" and not there:
         raise HearevalError(
-            "device", got="no CUDA device", expected="cuda", remedy="Use --device auto or cpu."
+            "device", got="no CUDA device", expected="cuda", remedy="Use --gpus 0, or leave it out."
         )
     return torch.device("cpu" if protocol.device == "cpu" or not there else "cuda:0")
 
