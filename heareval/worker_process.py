@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
         HearevalError: the worker's own error, or its end without a result, with the last words of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Two runs may do the same step at once, each with its own scratch folder in its job.
+    log = log.with_name(f"{log.stem}-{os.getpid()}.log")
     job_file = log.with_suffix(".job.json")
     job_file.write_text(json.dumps(job, indent=1), encoding="utf-8")
     with (
@@ -42,7 +45,7 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
         ) as process,
     ):
         try:
-            result = _listen(process, progress)
+            result = _listen(process, log, progress)
             if result is not None:
                 process.wait(timeout=END_S)
         except subprocess.TimeoutExpired:
@@ -55,12 +58,14 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
     return result
 
 
-def _listen(process: subprocess.Popen[str], progress: Progress) -> dict[str, Any] | None:
+def _listen(process: subprocess.Popen[str], log: Path, progress: Progress) -> dict[str, Any] | None:
     """The worker's result; None if it ended without one."""
     for line in process.stdout or ():
         message = json.loads(line)
         if "error" in message:
-            raise HearevalError(**message["error"])
+            error = HearevalError(**message["error"])
+            error.remedy = error.remedy or f"More is in {log}"
+            raise error
         if "result" in message:
             return dict(message["result"])
         progress(message["done"], message["total"])

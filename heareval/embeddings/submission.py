@@ -53,11 +53,8 @@ def open_submission(module: str, model: str, options: str, cache: Path) -> Submi
     Args:
         cache: folder in which descriptions are kept.
     """
-    canonical, weights, package = (
-        _canonical_options(options),
-        _weights_digest(model),
-        _package_sources(module),
-    )
+    canonical, weights = _canonical_options(options), _weights_digest(model)
+    package = _package_sources(module)
     key = files.fingerprint(
         "description", VERSION, module=str(package[0]), weights=weights, options=canonical, python=sys.prefix
     )
@@ -83,9 +80,8 @@ def open_submission(module: str, model: str, options: str, cache: Path) -> Submi
 
 def _digests(paths: Iterable[str]) -> dict[str, str]:
     """Digest of every file, "" for one that is gone."""
-    return {
-        p: files.file_checksum(Path(p), "sha256") if Path(p).is_file() else "" for p in sorted(set(paths))
-    }
+    there = {path: Path(path).is_file() for path in sorted(set(paths))}
+    return {p: files.file_checksum(Path(p), "sha256") if is_file else "" for p, is_file in there.items()}
 
 
 def _canonical_options(options: str) -> str:

@@ -57,7 +57,6 @@ def blaming(what: str) -> Iterator[None]:
             what,
             got=f"{type(error).__name__}: {told} (line {last.lineno} of {last.filename})",
             expected="no exception",
-            remedy="The traceback is in the log beside the job file.",
         ) from error
 
 
