@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
 from heareval.tasks import fetch
@@ -168,7 +168,8 @@ def told_in_one_line(command: Command) -> Command:
         except (HearevalError, OSError) as error:
             if show_traceback:
                 raise
-            click.echo(f"error: {error}", err=True)
+            told = about_files(error) if isinstance(error, OSError) else error
+            click.echo(f"error: {told}", err=True)
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on from here", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -48,4 +49,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
         got=repr(name),
         expected=f"one of {', '.join(names)}",
         remedy=f"Did you mean {' or '.join(near)}?" if near else "",
+    )
+
+
+def about_files(error: OSError, folder: str = "") -> HearevalError:
+    """The error for what the operating system refused, naming the file, or else the folder at work.
+
+    >>> print(about_files(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
+    _workdir: got No space left on device, expected room to write. Free some, or name other folders.
+    """
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return HearevalError(
+        str(error.filename or folder or "a file"),
+        got=error.strerror or str(error),
+        expected="room to write" if is_full else "to read or write it",
+        remedy="Free some, or name other folders." if is_full else "Check its permissions, or name another.",
     )

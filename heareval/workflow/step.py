@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import errno
 import json
 import multiprocessing
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import luigi
 
 from heareval import files, progress
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.worker_process import die_with_parent
 
@@ -90,20 +89,11 @@ class Step(luigi.Task):  # type: ignore[misc]
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, OSError):
-            exception = self._about_files(exception)
+            exception = about_files(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
         explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
         progress.failed(self.title, explanation)
         return str(super().on_failure(exception))
-
-    def _about_files(self, error: OSError) -> HearevalError:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return HearevalError(
-            str(error.filename or self.places.work),
-            got=error.strerror or str(error),
-            expected="room to write" if is_full else "to read or write it",
-            remedy="Free some, or name other folders with --tmp-dir and its like." if is_full else "",
-        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
