@@ -29,7 +29,14 @@ INTERRUPTED_EXIT_CODE = 130
 
 def configured(key: str) -> Callable[[], str]:
     """The value of a key of luigi.cfg's section [heareval], when it is needed."""
-    return lambda: load_config().get("heareval", key, "")
+
+    def value() -> str:
+        try:
+            return str(load_config().get("heareval", key, ""))
+        except HearevalError as error:
+            raise click.ClickException(str(error)) from error
+
+    return value
 
 
 def _folder(name: str, key: str, text: str) -> Callable[[Command], Command]:

@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
 # Another machine's scratch cannot be asked whether its owner lives; after this long it is dead.
 FOREIGN_SCRATCH_S = 2 * 86400
-# The process table counts its times in hundredths of a second since boot.
-CLOCK_SLACK_S = 1.0
+# A file server's clock may differ from ours by so much.
+CLOCK_SLACK_S = 60.0
 # Of Linux: relative to the working folder; let both names live on.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -79,25 +80,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, dump_json(value))
 
 
+SCRATCH = ".heareval.partial"
+
+
 def scratch_path(target: Path) -> Path:
     """Where this process builds `target`: a hidden neighbour that tells whose it is."""
-    return target.with_name(f".{target.name[:150]}.{socket.gethostname()}.{os.getpid()}.partial")
+    return target.with_name(f".{target.name[:150]}.{_here()}.{os.getpid()}{SCRATCH}")
+
+
+@functools.cache
+def _here() -> str:
+    """Where process numbers mean what they do here: this host, and in it this container."""
+    try:
+        return f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def remove_dead_scratch(target: Path) -> None:
     """Remove what killed processes left of `target`; scratch of the living stays."""
-    _remove_dead(target.parent.glob(f".{glob_escape(target.name[:150])}.*.partial"))
+    _remove_dead(target.parent.glob(f".{glob_escape(target.name[:150])}.*{SCRATCH}"))
 
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder and its sub-folders, whatever it was to become."""
-    _remove_dead([*folder.glob(".*.partial"), *folder.glob("*/.*.partial")])
+    _remove_dead([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
 
 
 def _remove_dead(scratch: Iterable[Path]) -> None:
     for path in scratch:
-        if not _owner_lives(path):
-            remove_tree(path)
+        # Tidying up is a courtesy that must not stop a run.
+        with contextlib.suppress(OSError):
+            if not _owner_lives(path):
+                remove_tree(path)
 
 
 def glob_escape(text: str) -> str:
@@ -106,14 +121,11 @@ def glob_escape(text: str) -> str:
 
 
 def _owner_lives(scratch: Path) -> bool:
-    pid = scratch.name.removesuffix(".partial").rsplit(".", 1)[-1]
-    if not pid.isdigit():
-        return True
-    if not scratch.name.removesuffix(f".{pid}.partial").endswith("." + socket.gethostname()):
-        with contextlib.suppress(FileNotFoundError):
-            return scratch.stat().st_mtime > time.time() - FOREIGN_SCRATCH_S
-        return True
-    with contextlib.suppress(psutil.Error, FileNotFoundError):
+    owner, _, pid = scratch.name.removesuffix(SCRATCH).rpartition(".")
+    if not owner.endswith("." + _here()):
+        changed = max(path.stat().st_mtime for path in [scratch, *scratch.rglob("*")])
+        return changed > time.time() - FOREIGN_SCRATCH_S
+    with contextlib.suppress(psutil.Error, ValueError):
         process = psutil.Process(int(pid))
         # A killed child may stay as a zombie, and a number may have gone to a newer process.
         is_owner: bool = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
@@ -145,7 +157,9 @@ def building_file(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def building_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def building_folder(
+    target: Path, *, replace: bool = False, is_current: Callable[[Path], bool] = lambda folder: False
+) -> Iterator[Path]:
     """Build a folder beside its place and rename it there at the end of the block.
 
     An exception removes the scratch. When another process has published the same folder
@@ -154,6 +168,7 @@ def building_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     Args:
         target: the folder's final path.
         replace: the name is stable, so an older folder gives way.
+        is_current: whether a folder in that place is what is being built, and may stay.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
@@ -163,7 +178,7 @@ def building_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         yield scratch
         if replace:
-            _swap(scratch, target)
+            _swap(scratch, target, is_current)
         else:
             _rename_unless_there(scratch, target)
     finally:
@@ -178,12 +193,12 @@ def _rename_unless_there(scratch: Path, target: Path) -> None:
             raise
 
 
-def _swap(scratch: Path, target: Path) -> None:
+def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool]) -> None:
     """Put the new folder in the old one's place; the old one becomes the scratch."""
     with locked(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             scratch.rename(target)
-        elif not _exchanged(scratch, target):
+        elif not is_current(target) and not _exchanged(scratch, target):
             old = scratch_path(target.with_name(f"{target.name}.old"))
             target.rename(old)
             scratch.rename(target)

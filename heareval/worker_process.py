@@ -33,7 +33,7 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
     # Two runs may do the same step at once, each with its own scratch folder in its job.
     log = log.with_name(f"{log.stem}-{os.getpid()}.log")
     job_file = log.with_suffix(".job.json")
-    job_file.write_text(json.dumps(job, indent=1), encoding="utf-8")
+    job_file.write_text(json.dumps({**job, "parent": os.getpid()}, indent=1), encoding="utf-8")
     with (
         open(log, "wb") as complaints,
         subprocess.Popen(

@@ -106,7 +106,7 @@ BAD_MODELS = {
     "no load_model": (MODEL.replace("def load_model", "def open_model"), "got no function load_model"),
     "crash": (
         MODEL.replace(".mean(1)", ".mean(7)"),
-        "get_scene_embeddings on audio of shape (13, 8960): got IndexError: Dimension out of range",
+        "get_scene_embeddings on audio of shape (1, 16000): got IndexError: Dimension out of range",
     ),
     "exit": (
         MODEL.replace("    frames = audio", "    raise SystemExit(0)\n    frames = audio"),

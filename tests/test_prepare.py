@@ -206,3 +206,26 @@ def test_clip_with_zero_frames(tmp_path: Path) -> None:
     line = only_line(prepare(tmp_path, tmp_path / "mirror", "spoken_digit"))
     assert f"{Path(name).name}: got no samples, expected at least one" in line
     assert not (tmp_path / "tasks").exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, workers: str) -> None:
+    words = ["heareval.tasks.runner", "speech_commands", "spoken_digit", "--mirror", str(mirror)]
+    words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--num-workers", workers]
+    runner = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("_workdir/*/.shard*.partial")) and runner.poll() is None:
+        time.sleep(0.0005)
+    # As a terminal does: to every process of the group.
+    os.killpg(runner.pid, number)
+    lines = [line for line in runner.communicate(timeout=30)[1].splitlines() if not line.startswith("[")]
+    assert (runner.returncode, lines) == (130, ["stopped; the same command goes on from here"])
+    done = prepare(tmp_path, mirror, "spoken_digit")
+    assert done.returncode == 0, done.stderr
+    assert not scratch_left(tmp_path)

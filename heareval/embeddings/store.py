@@ -47,7 +47,17 @@ def embed_task(
     started = time.monotonic()
     settings = read_task_metadata(task)
     check_content(task, submission.sample_rate, content)
-    with files.building_folder(target, replace=True) as scratch:
+
+    def is_current(folder: Path) -> bool:
+        """Another run may have made the very same arrays, and scores from them, meanwhile."""
+        manifest = folder / files.MANIFEST
+        return (
+            manifest.exists()
+            and files.read_json(manifest).get("fingerprint") == fingerprint
+            and all((folder / name).exists() for name in arrays)
+        )
+
+    with files.building_folder(target, replace=True, is_current=is_current) as scratch:
         job = {
             "do": "embed",
             "module": submission.module,
@@ -104,8 +114,7 @@ def read_task_metadata(task: Path) -> dict[str, Any]:
 def content_fingerprint(task: Path, sample_rate: int) -> str:
     """What tells whether a published task has changed: its manifest, or else its files.
 
-    A folder that was unpacked from a tarball has no manifest; names, sizes and change times of its clips
-    serve. The time of the last change is the file system's own, which no archive can set.
+    A folder that was unpacked from a tarball has no manifest, so all its clips are read.
     """
     manifest = task / files.MANIFEST
     if manifest.exists():
@@ -114,8 +123,7 @@ def content_fingerprint(task: Path, sample_rate: int) -> str:
     for path in sorted(p for p in task.iterdir() if p.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for path in sorted((task / str(sample_rate)).glob("*/*.wav")):
-        facts = path.stat()
-        digest.update(f"{path.relative_to(task)}\0{facts.st_size}\0{facts.st_ctime_ns}\n".encode())
+        digest.update(f"{path.relative_to(task)}\0{files.file_checksum(path, 'sha256')}\n".encode())
     return digest.hexdigest()[:16]
 
 

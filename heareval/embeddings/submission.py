@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from heareval import files
@@ -56,7 +57,13 @@ def open_submission(module: str, model: str, options: str, cache: Path) -> Submi
     canonical, weights = _canonical_options(options), _weights_digest(model)
     package = _package_sources(module)
     key = files.fingerprint(
-        "description", VERSION, module=str(package[0]), weights=weights, options=canonical, python=sys.prefix
+        "description",
+        VERSION,
+        module=str(package[0]),
+        weights=weights,
+        options=canonical,
+        python=sys.prefix,
+        installed=sorted(f"{d.name}=={d.version}" for d in metadata.distributions()),
     )
     known = cache / f"{key}.json"
     facts = files.read_json(known) if known.exists() else {}

@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import time
 import traceback
+import types
 import wave
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -106,7 +107,11 @@ def framework_of(model: Any) -> str:
 
 def describe(job: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline must know before it plans: sample rate and embedding sizes."""
-    _, model = load_submission(job["module"], job["model"], job["options"])
+    module, model = load_submission(job["module"], job["model"], job["options"])
+    device = to_device(model)
+    # A second of silence shows what a submission imports only when it embeds.
+    for function in (module.get_scene_embeddings, module.get_timestamp_embeddings):
+        call(function, np.zeros((1, model.sample_rate), np.float32), model, device)
     facts = {name: getattr(model, name) for name in SIZES}
     return {
         **facts,
@@ -119,16 +124,23 @@ def describe(job: dict[str, Any]) -> dict[str, Any]:
 def loaded_sources() -> list[str]:
     """Files of the loaded modules that belong neither to Python nor to an installed package."""
     installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-    found = {getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "__main__"}
-    return sorted(path for path in found if path and path.endswith(".py") and not path.startswith(installed))
+    found = {names.get("__file__") for name, names in loaded_names() if name != "__main__"}
+    paths = (path for path in found if isinstance(path, str))
+    return sorted(path for path in paths if path.endswith(".py") and not path.startswith(installed))
 
 
 def loaded_versions() -> dict[str, str]:
     """Versions of the loaded packages that tell theirs."""
-    versions = {
-        name: getattr(module, "__version__", None) for name, module in sys.modules.items() if "." not in name
-    }
+    versions = {name: names.get("__version__") for name, names in loaded_names() if "." not in name}
     return {name: version for name, version in sorted(versions.items()) if isinstance(version, str)}
+
+
+def loaded_names() -> list[tuple[str, dict[str, Any]]]:
+    """Name and namespace of every loaded module; a lazy one stays unloaded."""
+    loaded = [
+        (name, module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)
+    ]
+    return [(name, object.__getattribute__(module, "__dict__")) for name, module in loaded]
 
 
 # --------------------------------------------------------------------------- embedding
@@ -369,6 +381,8 @@ def main(job_file: str) -> int:
     # The folder the user works in, not this file's, is where a submission may lie.
     sys.path[0] = str(Path.cwd())
     job = read_json(Path(job_file))
+    if os.getppid() != job.get("parent", os.getppid()):
+        return 1  # the parent died before it could be asked to take this process along
     try:
         say({"result": {"describe": describe, "embed": embed}[job["do"]](job)})
     except SubmissionError as error:

@@ -119,6 +119,8 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
                 remedy="Another run has replaced them meanwhile: run again.",
             )
     name = result.protocol.recorded_name
+    # Without scores no run takes the new predictions for those of the old scores.
+    (folder / layout.scores(name)).unlink(missing_ok=True)
     _write_predictions(folder / layout.predictions(name), result)
     files.write_json(folder / layout.scores(name), scores_json(result, fingerprint))
     return folder / layout.scores(name)

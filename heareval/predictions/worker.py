@@ -34,6 +34,7 @@ class Job:
     embeddings: str
     protocol: Protocol
     fingerprint: str
+    parent: int
 
 
 @dataclass
@@ -70,7 +71,10 @@ def main(arguments: Sequence[str]) -> int:
     with private_stdout() as stream:
         reporter = Reporter(stream)
         try:
-            run(read_job(Path(arguments[0])), reporter)
+            job = read_job(Path(arguments[0]))
+            if os.getppid() != job.parent:
+                return 1  # the parent died before it could be asked to take this process along
+            run(job, reporter)
         except HearevalError as error:
             reporter.error(error)
             return 1
@@ -99,7 +103,13 @@ def read_job(path: Path) -> Job:
     for name in job["protocol"]:
         if name not in known:
             raise unknown_name("protocol setting", name, known)
-    return Job(Path(job["folder"]), job["embeddings"], Protocol(**job["protocol"]), job["fingerprint"])
+    return Job(
+        Path(job["folder"]),
+        job["embeddings"],
+        Protocol(**job["protocol"]),
+        job["fingerprint"],
+        job.get("parent", os.getppid()),
+    )
 
 
 def private_stdout() -> TextIO:

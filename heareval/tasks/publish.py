@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def _link_tree(source: Path, target: Path) -> None:
         (target / split.name).mkdir(parents=True, exist_ok=True)
         for path in split.iterdir():
             # The published clip and the step's are one file, which nobody should edit.
-            path.chmod(0o444)
+            with contextlib.suppress(OSError):
+                path.chmod(0o444)
             files.link_or_copy(path, target / split.name / path.name)
 
 

@@ -327,7 +327,6 @@ class PackTar(TaskStep):
 
     def _pack(self, sidecar: Path, report: progress.Report) -> None:
         started = time.monotonic()
-        sidecar.unlink(missing_ok=True)
         folder = self.requires().folder
         publish.check_published(folder, self.content_fingerprint, self.sample_rate)
         sha256 = archive.pack(folder, self.sample_rate, self.path, report)

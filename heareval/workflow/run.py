@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import logging
 import os
 import signal
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ import luigi
 from luigi.execution_summary import LuigiStatusCode
 
 from heareval import files, progress
+from heareval.errors import HearevalError
 from heareval.workflow.step import Step, steps_below
 
+INTERRUPT_AGAIN_S = 2.0
 PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
 # What luigi.build reports, and the name in [retcode] of the exit code that goes with it.
 RETURN_CODES = {
@@ -51,7 +55,10 @@ def load_config() -> luigi.configuration.base_parser.BaseParser:
     luigi.configuration.add_config_path(str(PACKAGED_CONFIG))
     for path in ("luigi.cfg", os.environ.get("LUIGI_CONFIG_PATH", "")):
         if path and Path(path).is_file():
-            luigi.configuration.add_config_path(path)
+            try:
+                luigi.configuration.add_config_path(path)
+            except configparser.Error as error:
+                raise HearevalError(f"configuration {path}", got=str(error), expected="ini syntax") from error
     return luigi.configuration.get_config()
 
 
@@ -79,9 +86,7 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
         _for_one_runner()
     # Luigi reads some keys of [core] only where they are used, and then complains about them here.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
-    # SIGTERM ends a run as Ctrl-C does, with everything tidied up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with progress.showing(len(todo)) as account:
+    with _interruptible(), progress.showing(len(todo)) as account:
         result = luigi.build(list(roots), detailed_summary=True, **settings)
     complete = all(root.complete() for root in roots)
     exit_code = 0 if complete else _exit_code(result.status)
@@ -89,9 +94,33 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
     return Outcome(exit_code, len(account.finished), tuple(account.failures), log, seconds)
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, and neither is lost.
+
+    Python drops an exception that a signal raises inside some of its own hooks, at a fork for one, so it is
+    raised once more until the run has ended.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INTERRUPT_AGAIN_S)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _folders_of(roots: Sequence[Step]) -> set[Path]:
     """The folders that killed runs may have left scratch in."""
-    return {Path(folder) for root in roots for folder in asdict(root.places).values()}
+    named = {Path(folder) for root in roots for folder in asdict(root.places).values()}
+    # A door makes the folders absolute that it was given; the others are not ours to touch.
+    return {folder for folder in named if folder.is_absolute()}
 
 
 def _for_one_runner() -> None:

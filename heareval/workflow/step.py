@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,9 @@ class DiesWithParent:
         if multiprocessing.parent_process() is None:
             return  # the step runs in the runner itself, which may outlive its shell
         die_with_parent()
+        # Ctrl-C reaches every process of the terminal; the runner ends its children itself.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def __exit__(self, *_: object) -> None:
         pass
