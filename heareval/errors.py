@@ -52,6 +52,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
     )
 
 
+def replaced(what: str, found: str, planned: str) -> HearevalError:
+    """The error for a published folder that is no longer the one that the run was planned with."""
+    return HearevalError(
+        what,
+        got=f"fingerprint {found or 'unknown'}",
+        expected=planned,
+        remedy="Another run has replaced it meanwhile: run again.",
+    )
+
+
 def about_files(error: OSError, folder: str = "") -> HearevalError:
     """The error for what the operating system refused, naming the file, or else the folder at work.
 

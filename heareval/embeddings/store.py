@@ -14,7 +14,7 @@ from typing import Any
 
 from heareval import files, layout
 from heareval.embeddings.submission import WORKER, Submission
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, replaced
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
 
@@ -131,9 +131,4 @@ def check_content(task: Path, sample_rate: int, expected: str) -> None:
     """Raise HearevalError if a task folder is no longer the one that was planned with."""
     found = content_fingerprint(task, sample_rate)
     if found != expected:
-        raise HearevalError(
-            f"task folder {task}",
-            got=f"clips of fingerprint {found}",
-            expected=expected,
-            remedy="Another run has replaced them meanwhile: run again.",
-        )
+        raise replaced(f"task folder {task}", found, expected)

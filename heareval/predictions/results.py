@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import heareval
 from heareval import files, layout
-from heareval.errors import HearevalError
+from heareval.errors import replaced
 from heareval.predictions.data import Task, embeddings_fingerprint
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.protocol import Protocol, Settings
@@ -112,12 +112,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     """
     for found in (result.task.embeddings_fingerprint, embeddings_fingerprint(folder)):
         if found != embeddings:
-            raise HearevalError(
-                f"embeddings in {folder}",
-                got=f"those of fingerprint {found or 'unknown'}",
-                expected=embeddings,
-                remedy="Another run has replaced them meanwhile: run again.",
-            )
+            raise replaced(f"embeddings folder {folder}", found, embeddings)
     name = result.protocol.recorded_name
     # Without scores no run takes the new predictions for those of the old scores.
     (folder / layout.scores(name)).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from heareval import layout
+from heareval.errors import HearevalError
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.results import scores_json, write_results
 from heareval.predictions.selection import evaluate_folder
@@ -120,3 +121,12 @@ def test_perfect_labels_are_named(scene_folder):
 
 def _read(folder, split):
     return json.loads((folder / layout.split_json(split)).read_text())
+
+
+def test_embeddings_that_were_replaced_under_the_run(scene_folder):
+    folder = scene_folder()
+    result = _evaluate(folder)
+    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "another"}))
+    with pytest.raises(HearevalError, match="got fingerprint another, expected 0123456789abcdef"):
+        write_results(folder, result, "", EMBEDDINGS)
+    assert not list(folder.glob("test.*predict*"))
