@@ -9,11 +9,14 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/heareval demo
 
+# A process per core; the tests of a file stay together and share what they prepare.
+TOGETHER := -n auto --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "" $(TOGETHER)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -28,8 +28,15 @@ MAY_IMPORT = {
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
     "heareval.tasks": (*FOUNDATION, "heareval.tasks"),
-    "heareval.tasks.corpora": ("heareval.spec", "heareval.tasks.tfds"),
-    "heareval.tasks.tfds": (),
+    "heareval.tasks.corpora": (
+        *("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
+        # What one unusual corpus needs, or a few.
+        *("heareval.tasks.midi", "heareval.tasks.shots", "heareval.tasks.tfds"),
+    ),
+    "heareval.tasks.sources": ("heareval.errors", "heareval.spec"),
+    "heareval.tasks.midi": ("heareval.errors",),
+    "heareval.tasks.shots": ("heareval.errors",),
+    "heareval.tasks.tfds": ("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
     "heareval.embeddings": (*FOUNDATION, "heareval.embeddings"),
     "heareval.embeddings.baseline": (),
     "heareval.embeddings.worker": (),
@@ -53,7 +60,9 @@ ONLY_IN = {
     "click": OPEN_TO_ALL,
     "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.worker"),
     "tensorflow": ("heareval.embeddings.worker",),
-    "requests": ("heareval.tasks.fetch",),
+    "requests": ("heareval.tasks.fetch", "heareval.tasks.sizes"),
+    "libarchive": ("heareval.tasks.rar",),
+    "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
 }
