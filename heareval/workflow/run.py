@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -22,6 +23,8 @@ from heareval.errors import HearevalError
 from heareval.workflow.step import Step, steps_below
 
 INTERRUPT_AGAIN_S = 2.0
+FORK_S = 0.02
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
 # What luigi.build reports, and the name in [retcode] of the exit code that goes with it.
 RETURN_CODES = {
@@ -98,22 +101,46 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
 def _interruptible() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does, and neither is lost.
 
-    Python drops an exception that a signal raises inside some of its own hooks, at a fork for one, so it is
-    raised once more until the run has ended.
+    Python drops an exception that a signal raises inside some of its own hooks, so it is raised once more
+    until the run has ended.
     """
+    runner, asked, forking = os.getpid(), [], _forks_under_way()
 
-    def interrupt(*_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, INTERRUPT_AGAIN_S)
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: object) -> None:
+        if os.getpid() != runner:
+            # A child forked a moment ago, without handlers of its own yet; the runner tells the user.
+            os._exit(128 + number)
+        asked.append(number)
+        signal.setitimer(signal.ITIMER_REAL, FORK_S if forking else INTERRUPT_AGAIN_S)
+        if not forking:
+            raise KeyboardInterrupt
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {number: signal.signal(number, interrupt) for number in signals}
+    before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        # The steps were ended by the same signal, and Luigi came to an end before it was raised again.
+        raise KeyboardInterrupt
+
+
+@functools.cache
+def _forks_under_way() -> list[bool]:
+    """A list that is empty except while this process forks.
+
+    Python's hooks at a fork take the locks of logging, and an exception between them would leave one taken.
+    Ours run before and after them, and hold no line of Python in which a signal could be noticed.
+    """
+    forking: list[bool] = []
+    os.register_at_fork(
+        before=functools.partial(forking.append, True),
+        after_in_parent=forking.clear,
+        after_in_child=forking.clear,
+    )
+    return forking
 
 
 def _folders_of(roots: Sequence[Step]) -> set[Path]:
