@@ -16,7 +16,7 @@ from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
 from heareval.tasks import fetch
 from heareval.tasks.audio import ENGINES
 from heareval.tasks.registry import select
-from heareval.workflow.prepare import TaskJob
+from heareval.workflow.corpus import TaskJob
 from heareval.workflow.run import Outcome, load_config, run
 from heareval.workflow.step import Step
 
@@ -124,9 +124,9 @@ def task_jobs(
 
 def _accepted_for(downloads: Sequence[Download], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Only what differs from the published sums counts, and only for archives of the task."""
-    pairs = {(d.file_name, accepted.get(d.file_name, d.checksum)) for d in downloads}
-    published = {(d.file_name, d.checksum) for d in downloads}
-    return tuple(sorted(pairs - published))
+    archives = [file for download in downloads for file in download.files]
+    pairs = {(d.file_name, accepted.get(d.file_name, d.checksum)) for d in archives}
+    return tuple(sorted(pairs - {(d.file_name, d.checksum) for d in archives}))
 
 
 def mirrors_of(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -59,6 +59,15 @@ def algorithm_of(checksum: str) -> str:
     return {32: "md5", 40: "sha1", 64: "sha256"}[len(checksum)]
 
 
+def kind_of(checksum: str) -> str:
+    """The hash function of a checksum, as people write it.
+
+    >>> kind_of("6b74f3901214cb2c2934e98196829835")
+    'MD5'
+    """
+    return {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256"}[algorithm_of(checksum)]
+
+
 def dump_json(value: Any) -> str:
     """JSON as HEAR publishes it: one space of indent, ASCII, no final newline."""
     return json.dumps(value, indent=1)

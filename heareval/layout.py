@@ -96,3 +96,8 @@ def _prefix(protocol: str) -> str:
 def tar_manifest(tar: Path) -> Path:
     """The sidecar of a tarball: its fingerprint and SHA-256."""
     return tar.parent / ".manifests" / f"{tar.name}.json"
+
+
+def found_checksum(archive: Path) -> Path:
+    """Where the SHA-256 found of an archive is noted, if no checksum was published of it."""
+    return archive.with_name(f"{archive.name}.sha256")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,9 +25,12 @@ class Download:
 
     Args:
         url: where it was published; the last part of its path is the file's name.
-        checksum: published MD5 (32 hex digits) or SHA-256 (64), whichever the publisher gave.
+        checksum: published MD5 (32 hex digits) or SHA-256 (64), whichever the publisher gave; "" = none ever.
         split: the split its recordings start in ("train", "fold00" ...).
         name: tells several downloads of one split apart.
+        key: the key of its content where split and name don't make one.
+        other_urls: where else it can be had, in the order of trying.
+        volumes: the earlier volumes (`.z01` ...) of a zip whose last one this is.
         accepted: another checksum that the user admits in place of the published one ("" = none).
     """
 
@@ -33,6 +38,9 @@ class Download:
     checksum: str
     split: str = ""
     name: str = ""
+    key: str = ""
+    other_urls: tuple[str, ...] = ()
+    volumes: tuple[Download, ...] = ()
     accepted: str = ""
 
     @property
@@ -43,17 +51,32 @@ class Download:
     @property
     def folder(self) -> str:
         """The key under which a corpus module finds what was in the archive: `train` or `train/dev`."""
-        return "/".join(part for part in (self.split, self.name) if part)
+        return self.key or "/".join(part for part in (self.split, self.name) if part)
+
+    @property
+    def files(self) -> tuple[Download, ...]:
+        """The files to fetch: the volumes and the download itself."""
+        return (*self.volumes, self)
 
     @property
     def wanted(self) -> str:
-        """The checksum that the file must have."""
+        """The checksum that the file must have; "" admits any."""
         return self.accepted or self.checksum
 
     @property
+    def identity(self) -> str:
+        """What tells this file from all others: its checksum or, where there is none, its address."""
+        return self.wanted or "unpublished-" + hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+    @property
     def is_published(self) -> bool:
-        """Whether the file is the one that the benchmark was published with."""
-        return self.wanted == self.checksum
+        """Whether nothing is known against its being what the benchmark was published with."""
+        return not self.checksum or self.wanted == self.checksum
+
+    def accepting(self, checksums: Mapping[str, str]) -> Download:
+        """The same with the checksums, by file name, that the user admits."""
+        volumes = tuple(volume.accepting(checksums) for volume in self.volumes)
+        return replace(self, volumes=volumes, accepted=checksums.get(self.file_name, ""))
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,7 @@ class Recording:
         group: recordings of one group never straddle drawn splits; "" means the clip_id.
         start_frame: first frame of the stretch at the source's own rate.
         frames: length of the stretch; None means to the end of the file.
+        floor: the mean of the channels is cut to 16 bit, not converted by the rules that hold elsewhere.
     """
 
     path: Path
@@ -88,6 +112,7 @@ class Recording:
     group: str = ""
     start_frame: int = 0
     frames: int | None = None
+    floor: bool = False
 
     @property
     def split_key(self) -> str:
@@ -110,6 +135,18 @@ class Splits:
         return tuple(f"fold{i:02d}" for i in range(self.folds or 0))
 
 
+# A step prepares about so many clips, or so much sound.
+CLIPS_PER_SHARD, SECONDS_PER_SHARD = 2000, 1800.0
+
+# What a long-running function is given to tell (done, total) as it goes.
+Progress = Callable[[int, int], None]
+
+# From the key of a download (`train/dev`) to the folder that holds the extracted archive.
+Archives = Mapping[str, Path]
+# The key of the folder of `Mode.listed_files`.
+LISTED = "listed"
+
+
 @dataclass(frozen=True)
 class Mode:
     """One edition of a task: which archives, how much of them.
@@ -119,30 +156,27 @@ class Mode:
         max_duration_s: nominal seconds kept, of each split by name or of every fold; None keeps all.
         clip_duration_s: overrides the task's clip length.
         split_percentages: shares of drawn splits; None means 80/10/10.
+        folds: overrides the task's number of folds.
         drop_missing_files: the archives lack some labelled files, whose rows are dropped.
         published: whether the benchmark published this edition; the mode `all` means these.
-        shards: how many steps prepare its clips.
+        clips: about how many clips there are, as far as known: for planning only, nothing depends on it.
+        listed_files: further single files, named in the archives and fetched after them.
     """
 
     downloads: tuple[Download, ...]
     max_duration_s: Mapping[str, float | None] | float | None = None
     clip_duration_s: float | None = None
     split_percentages: Mapping[str, float] | None = None
+    folds: int | None = None
     drop_missing_files: bool = False
     published: bool = True
-    shards: int = 1
+    clips: int = 0
+    listed_files: Callable[[Archives], Iterable[Download]] | None = None
 
     def limit_s(self, split: str) -> float | None:
         """Nominal seconds kept of a split, or None for all of it."""
         limit = self.max_duration_s
         return limit.get(split) if isinstance(limit, Mapping) else limit
-
-
-# What a long-running function is given to tell (done, total) as it goes.
-Progress = Callable[[int, int], None]
-
-# From the key of a download (`train/dev`) to the folder that holds the extracted archive.
-Archives = Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -154,8 +188,10 @@ class TaskSpec:
         clip_duration_s: length of every clip; None keeps each clip's own length.
         metrics: names of the metrics, the first decides model selection.
         settings: further keys of task_metadata.json.
+        moved_settings: key of task_metadata.json -> the one it follows, where that is not the usual one.
         lists_downloads: whether the general settings of task_metadata.json name the downloads.
         is_open: whether the task belongs to the open tasks of the challenge.
+        content: changes with the files of a task that has no archives; "" for the published tasks.
     """
 
     name: str
@@ -169,12 +205,24 @@ class TaskSpec:
     default_mode: str
     read_recordings: Callable[[Archives, str], Iterable[Recording]]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    moved_settings: Mapping[str, str] = field(default_factory=dict)
     lists_downloads: bool = True
     is_open: bool = False
+    content: str = ""
 
     def duration_s(self, mode: str) -> float | None:
         """Length of the clips in this mode, in seconds."""
         return self.modes[mode].clip_duration_s or self.clip_duration_s
+
+    def splits_of(self, mode: str) -> Splits:
+        """How clips come to their splits in this mode."""
+        return replace(self.splits, folds=self.modes[mode].folds or self.splits.folds)
+
+    def shards(self, mode: str) -> int:
+        """How many steps prepare the clips of this mode; what comes out does not depend on it."""
+        clips = self.modes[mode].clips
+        seconds = clips * (self.duration_s(mode) or 0)
+        return max(1, math.ceil(clips / CLIPS_PER_SHARD), math.ceil(seconds / SECONDS_PER_SHARD))
 
     def folder(self, mode: str) -> str:
         """Name of the published folder: `speech_commands-v0.0.2-5h`."""

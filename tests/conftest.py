@@ -1,34 +1,83 @@
-"""Corpora that several tests share, made once per run."""
+"""Corpora that several tests share, made once per run and only if asked for."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from heareval.spec import LISTED, Archives, TaskSpec
 from tests import stand_ins
 from tests.commands import prepare
 
+ArchivesOf = Callable[[TaskSpec, str], Archives]
+# The corpora that the tests of whole commands work with.
+OPEN_CORPORA = ("speech_commands", "nsynth_pitch", "dcase2016_task2", "spoken_digit")
+# Those with unusual archives: rar, zip in volumes, single files, none with a published checksum.
+UNUSUAL_CORPORA = ("beehive", "fsd50k", "crema_d", "gtzan")
+
+
+# Tests that unpack rar archives among others.
+WITH_RAR = {"test_extract.py", "test_volumes.py", "test_unusual_archives.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pass over what needs the system's libarchive where that is not installed."""
+    try:
+        importlib.import_module("libarchive")
+    except (ImportError, OSError, AttributeError):
+        skip = pytest.mark.skip(reason="no libarchive: apt install libarchive13, or brew install libarchive")
+        for item in items:
+            if item.path.name in WITH_RAR:
+                item.add_marker(skip)
+
 
 @pytest.fixture(scope="session")
-def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`<archive name>/` for each stand-in archive, as if extracted."""
+def archives_of(tmp_path_factory: pytest.TempPathFactory) -> ArchivesOf:
+    """The extracted stand-in archives of a task and mode."""
     folder = tmp_path_factory.mktemp("extracted")
-    for make in stand_ins.CORPORA.values():
-        for archive, tree in make().items():
-            stand_ins.write_tree(tree, folder / archive)
+
+    @functools.cache
+    def extracted(corpus: str) -> Path:
+        for archive, tree in stand_ins.CORPORA[corpus]().items():
+            stand_ins.write_tree(tree, folder / corpus / archive)
+        return folder / corpus
+
+    @functools.cache
+    def gunshots() -> Path:
+        return stand_ins.gunshot_recordings(folder / "gunshots")
+
+    def archives(task: TaskSpec, mode: str) -> Archives:
+        if (task.name, mode) == ("gunshot_triangulation", "full"):
+            return {download.folder: gunshots() for download in task.modes[mode].downloads}
+        corpus = extracted(stand_ins.corpus_of(task.name))
+        found = {download.folder: corpus / download.file_name for download in task.modes[mode].downloads}
+        return {**found, LISTED: corpus / "AudioWAV"} if task.modes[mode].listed_files else found
+
+    return archives
+
+
+def _packed(folder: Path, corpora: tuple[str, ...]) -> Path:
+    for corpus in corpora:
+        for archive, tree in stand_ins.CORPORA[corpus]().items():
+            stand_ins.pack(tree, folder / archive)
+    stand_ins.md5sums(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of stand-in archives and their MD5SUMS."""
-    folder = tmp_path_factory.mktemp("mirror")
-    for make in stand_ins.CORPORA.values():
-        for archive, tree in make().items():
-            stand_ins.pack(tree, folder / archive)
-    stand_ins.md5sums(folder)
-    return folder
+    return _packed(tmp_path_factory.mktemp("mirror"), OPEN_CORPORA)
+
+
+@pytest.fixture(scope="session")
+def unusual_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the corpora with unusual archives."""
+    return _packed(tmp_path_factory.mktemp("unusual_mirror"), UNUSUAL_CORPORA)
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,21 @@ from pathlib import Path
 
 from heareval.embeddings import store, submission
 from heareval.predictions import protocol
-from heareval.tasks import archive, audio, extract, metadata
+from heareval.tasks import adopt, archive, audio, extract, metadata
 
 PACKAGE = Path(__file__).parent.parent / "heareval"
 RECORD = Path(__file__).with_name("stages.json")
 # Stage -> its version, and the files whose code decides its output.
 STAGES = {
-    "extract": (extract.VERSION, ["tasks/extract.py"]),
-    "clips": (metadata.VERSION, ["tasks/metadata.py", "tasks/splits.py", "tasks/tfds.py"]),
+    "extract": (
+        extract.VERSION,
+        [f"tasks/{name}.py" for name in ("extract", "members", "rar", "volumes")],
+    ),
+    "adopt": (adopt.VERSION, ["tasks/adopt.py"]),
+    "clips": (
+        metadata.VERSION,
+        [f"tasks/{name}.py" for name in ("metadata", "splits", "sources", "tfds", "midi", "shots")],
+    ),
     "audio": (audio.VERSION, ["tasks/audio.py"]),
     "tar": (archive.VERSION, ["tasks/archive.py"]),
     "submission": (submission.VERSION, ["embeddings/submission.py"]),

@@ -57,7 +57,7 @@ def prepare_clips(
 
 def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None:
     """Decode once, trim or pad, write every rate."""
-    samples, rate = read_mono(clip.path, clip.start_frame, _frames_to_read(clip, settings))
+    samples, rate = read_mono(clip.path, clip.start_frame, _frames_to_read(clip, settings), floor=clip.floor)
     if settings.duration_s is not None:
         samples = trim_pad(samples, round(settings.duration_s * rate))
     targets = {r: folder / str(r) / clip.split / f"{clip.clip_id}.wav" for r in settings.sample_rates}
@@ -115,7 +115,9 @@ def write_wav(path: Path, samples: Samples, rate: int) -> None:
 # --------------------------------------------------------------------------- decoding
 
 
-def read_mono(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int]:
+def read_mono(
+    path: Path, start: int, frames_at: Callable[[int], int], *, floor: bool = False
+) -> tuple[Samples, int]:
     """16-bit mono samples of a file and its rate.
 
     Lossless files whose conversion to 16 bit has been measured are read here; what else there is
@@ -124,22 +126,27 @@ def read_mono(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[
     Args:
         start: first frame.
         frames_at: the number of frames to read at the file's rate, -1 for all.
+        floor: the mean of the channels is cut to 16 bit, whatever the file holds.
     """
-    samples, rate = _read_lossless(path, start, frames_at) or _read_with_ffmpeg(path, start, frames_at)
+    samples, rate = _read_lossless(path, start, frames_at, floor) or _read_with_ffmpeg(path, start, frames_at)
     if not len(samples):
         raise HearevalError(
             f"audio file {path}",
             got="no samples",
             expected="at least one",
-            remedy="The file is empty or damaged: fetch the archive again.",
+            remedy="The file is empty or damaged: replace it, or fetch its archive again.",
         )
     return samples, rate
 
 
-def _read_lossless(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int] | None:
+def _read_lossless(
+    path: Path, start: int, frames_at: Callable[[int], int], floor: bool
+) -> tuple[Samples, int] | None:
     try:
         with soundfile.SoundFile(path) as source:
             convert = TO_16_BIT_MONO.get((source.subtype, source.channels))
+            if floor:
+                convert = "float32", _floor_to_16_bit
             if source.format not in LOSSLESS or convert is None:
                 return None
             dtype, to_mono = convert
@@ -158,6 +165,11 @@ LOSSLESS = {"WAV", "WAVEX", "FLAC", "AIFF"}
 
 def _round_to_16_bit(wave: npt.NDArray[np.float64]) -> Samples:
     return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
+
+
+def _floor_to_16_bit(wave: npt.NDArray[np.float32]) -> Samples:
+    mono = wave.mean(axis=1) if wave.ndim > 1 else wave
+    return np.clip(np.floor(mono * 32768), -32768, 32767).astype(np.int16)
 
 
 # (subtype, channels) -> what to read and how it becomes 16-bit mono; all measured on ffmpeg.
@@ -206,7 +218,7 @@ def _run_ffmpeg(stream: object, path: Path, stdin: bytes | None = None) -> bytes
             f"audio file {path}",
             got=f"ffmpeg: {' / '.join(complaint) or f'exit code {result.returncode}'}",
             expected="sound that ffmpeg can decode",
-            remedy="The file is damaged or not audio: fetch the archive again.",
+            remedy="The file is damaged or not audio: replace it, or fetch its archive again.",
         )
     return result.stdout
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -16,12 +21,48 @@ from heareval.spec import Download, Progress
 
 TIMEOUT_S = (10, 60)  # to connect, and between two pieces of the answer
 BLOCK_BYTES = 1 << 18
+# How deep archives may lie in a mirror folder.
+MIRROR_LEVELS = 3
+LISTED_AT_ONCE = 8
+LISTED_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A place to look for archives first.
+
+    Args:
+        address: folder or URL.
+        found: the files of a folder and its sub-folders by name; None for a URL.
+    """
+
+    address: str
+    found: Mapping[str, Sequence[Path]] | None
+
+
+def open_mirrors(addresses: Sequence[str]) -> list[Mirror]:
+    """The mirrors, with what is in those that are folders."""
+    return [Mirror(a, None if "://" in a else _files_below(Path(a))) for a in addresses]
+
+
+def _files_below(folder: Path) -> dict[str, list[Path]]:
+    """The files in a folder and some levels below by their names, those higher up first."""
+    if not folder.is_dir():
+        raise HearevalError(f"mirror {folder}", got="no such folder", expected="a folder or URL of archives")
+    found: dict[str, list[Path]] = defaultdict(list)
+    levels = [[folder]]
+    for _ in range(MIRROR_LEVELS):
+        entries = sorted(path for parent in levels[-1] for path in parent.iterdir())
+        for path in filter(Path.is_file, entries):
+            found[path.name].append(path)
+        levels.append([path for path in entries if path.is_dir()])
+    return found
 
 
 def fetch(
     download: Download,
     target: Path,
-    mirrors: Sequence[str],
+    mirrors: Sequence[Mirror],
     progress: Progress,
     *,
     tries: int = 5,
@@ -30,7 +71,6 @@ def fetch(
     """Put the archive at `target`, from the first mirror that has it or else from where it was published.
 
     Args:
-        mirrors: folders or URLs that hold archives under their file names.
         tries: attempts in a row that may bring nothing new before the download is given up.
         pause_s: pause after the first fruitless attempt; it doubles with each.
 
@@ -38,32 +78,75 @@ def fetch(
         HearevalError: wrong checksum, not found, or no connection.
     """
     with files.locked(target.with_name(f".{target.name}.lock")):
-        if target.exists():
-            return
-        for mirror in mirrors:
-            if "://" in mirror:
-                url = f"{mirror.rstrip('/')}/{download.file_name}"
-                if _answers(url) and _download(url, download, target, progress, tries, pause_s):
-                    return
-            elif _take_from_folder(Path(mirror), download, target):
-                return
+        _fetch(download, target, mirrors, progress, tries, pause_s)
+
+
+def fetch_listed(
+    downloads: Sequence[Download], folder: Path, mirrors: Sequence[Mirror], progress: Progress
+) -> str:
+    """Put many small files into a folder, several at once; those that are there stay.
+
+    Returns the SHA-256 of the list of their names and SHA-256 sums.
+    """
+
+    def bring(download: Download) -> str:
+        target = folder / download.file_name
+        _fetch(download, target, mirrors, lambda done, total: None, 5, 1.0)
+        return f"{files.file_checksum(target, 'sha256')}  {download.file_name}\n"
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    with files.locked(folder.with_name(".lock")), ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
         try:
-            _download(download.url, download, target, progress, tries, pause_s)
-        except HearevalError as error:
-            if mirrors:
-                error.remedy = f"It is in no mirror either ({', '.join(mirrors)}). {error.remedy}"
+            for line in pool.map(bring, downloads):
+                lines.append(line)
+                progress(len(lines), len(downloads))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
             raise
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _take_from_folder(mirror: Path, download: Download, target: Path) -> bool:
-    """Take the archive from a mirror folder or one of its sub-folders; False if it holds none of the name."""
-    if not mirror.is_dir():
-        raise HearevalError(f"mirror {mirror}", got="no such folder", expected="a folder or URL of archives")
-    found = [mirror / download.file_name, *sorted(mirror.glob(f"*/{files.glob_escape(download.file_name)}"))]
+def _fetch(
+    download: Download,
+    target: Path,
+    mirrors: Sequence[Mirror],
+    progress: Progress,
+    tries: int,
+    pause_s: float,
+) -> None:
+    if target.exists():
+        return
+    for mirror in mirrors:
+        if mirror.found is None:
+            url = f"{mirror.address.rstrip('/')}/{download.file_name}"
+            if _answers(url):
+                return _download(url, download, target, progress, tries, pause_s)
+        elif _take(mirror.found.get(download.file_name, ()), download, target):
+            return None
+    *others, last = (download.url, *download.other_urls)
+    for url in others:
+        # Patience is for the last address; the first may have been gone for years.
+        with contextlib.suppress(HearevalError):
+            return _download(url, download, target, progress, 1, pause_s)
+    try:
+        _download(last, download, target, progress, tries, pause_s)
+    except HearevalError as error:
+        if others:
+            error.remedy = f"Nor is it at {', '.join(others)}. {error.remedy}"
+        if mirrors:
+            names = ", ".join(mirror.address for mirror in mirrors)
+            error.remedy = f"It is in no mirror either ({names}). {error.remedy}"
+        raise
+
+
+def _take(found: Sequence[Path], download: Download, target: Path) -> bool:
+    """Take the archive from where a mirror has files of its name; False if it has none."""
     sums = {}
-    for path in filter(Path.is_file, found):
-        sums[path] = files.file_checksum(path, files.algorithm_of(download.wanted))
-        if sums[path] == download.wanted:
+    for path in found:
+        if download.wanted:
+            sums[path] = files.file_checksum(path, files.algorithm_of(download.wanted))
+        if sums.get(path, "") == download.wanted:
             with files.building_file(target) as scratch:
                 # A copy, not a link: what happens to the mirror later must not change a verified archive.
                 shutil.copyfile(path, scratch)
@@ -75,7 +158,7 @@ def _take_from_folder(mirror: Path, download: Download, target: Path) -> bool:
 
 def wrong_checksum(place: str, got: str, download: Download) -> HearevalError:
     """The error for an archive that is not the one that was published."""
-    kind = files.algorithm_of(download.wanted).upper().replace("SHA256", "SHA-256")
+    kind = files.kind_of(download.wanted)
     remedy = "It is damaged or another edition: replace it, or admit it with --accept-checksums."
     if got == download.checksum:
         remedy = "This is the published archive: take its name out of the --accept-checksums file."
@@ -93,21 +176,25 @@ def _answers(url: str) -> bool:
 
 def _download(
     url: str, download: Download, target: Path, progress: Progress, tries: int, pause_s: float
-) -> bool:
+) -> None:
     part = target.with_name(f"{target.name}.part")
     resumed = _fetch_part(url, part, progress, tries, pause_s)
-    checksum = files.file_checksum(part, files.algorithm_of(download.wanted))
+    checksum = _checksum_of(part, download)
     if checksum != download.wanted and resumed:
         # The pieces may come from two editions of the file: once more in one piece.
         part.unlink()
         _fetch_part(url, part, progress, tries, pause_s)
-        checksum = files.file_checksum(part, files.algorithm_of(download.wanted))
+        checksum = _checksum_of(part, download)
     _validator_file(part).unlink(missing_ok=True)
     if checksum != download.wanted:
         part.unlink()
         raise wrong_checksum(url, checksum, download)
     part.replace(target)
-    return True
+
+
+def _checksum_of(part: Path, download: Download) -> str:
+    """The checksum to compare with the wanted one; any file will do where none was published."""
+    return files.file_checksum(part, files.algorithm_of(download.wanted)) if download.wanted else ""
 
 
 def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: float) -> bool:
@@ -120,7 +207,7 @@ def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: f
             _fetch_rest(url, part, progress)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             got_more = part.exists() and part.stat().st_size > before
-            failures = 1 if got_more else failures + 1
+            failures = 0 if got_more else failures + 1
             if failures >= tries:
                 raise HearevalError(
                     f"download of {url}",
@@ -128,7 +215,7 @@ def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: f
                     expected="the archive",
                     remedy="Check the network, or put the file into a folder and name it with --mirror.",
                 ) from error
-            time.sleep(pause_s * 2 ** (failures - 1))
+            time.sleep(pause_s * 2 ** max(0, failures - 1))
         else:
             return resumed
 

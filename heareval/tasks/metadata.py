@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from heareval.errors import HearevalError
 from heareval.spec import Download, Event, Label, Mode, Recording, TaskSpec
 from heareval.tasks.splits import draw_splits, labels_of, numpy_seed, subsample
 
-VERSION = 1
+VERSION = 2
 CLIPS = "clips.jsonl"
 # Where the 2021 kit worked; task_metadata.json always says so, to be the same wherever it is made.
 PUBLISHED_TMP_DIR = "_workdir"
@@ -33,6 +33,8 @@ KEY_ORDER = (
     "pitch_range_min",
     "pitch_range_max",
     "evaluation",
+    "use_scoring_for_early_stopping",
+    "evaluation_params",
     "tfds_task_name",
     "tfds_task_version",
     "extract_splits",
@@ -66,7 +68,7 @@ def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) 
     Raises:
         HearevalError: a listed file is missing, two recordings share a name, a label is lost, ...
     """
-    mode = task.modes[mode_name]
+    mode, splits = task.modes[mode_name], task.splits_of(mode_name)
     shuffled = shuffle_rows(list(recordings), task)
     present = [r for r in shuffled if r.path.exists()]
     if len(present) < len(shuffled) and not mode.drop_missing_files:
@@ -76,11 +78,11 @@ def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) 
         "event",
         "multilabel",
     )
-    split_of = draw_splits(present, task.splits, mode.split_percentages, need_every_label=strict)
+    split_of = draw_splits(present, splits, mode.split_percentages, need_every_label=strict)
     clips = [_trim_events(replace(r, split=split_of[r.clip_id]), task.duration_s(mode_name)) for r in present]
-    warnings = _check_labels(clips, task, strict)
+    warnings = _check_labels(clips, task, splits.names, strict)
     kept = _subsampled(clips, task, mode_name)
-    warnings |= _check_labels(kept, task, strict)
+    warnings |= _check_labels(kept, task, splits.names, strict)
     dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in present}
     kept.sort(key=lambda clip: (clip.split, f"{clip.clip_id}.wav"))
     return Drawn(tuple(kept), tuple(sorted(dropped)), tuple(sorted(warnings)))
@@ -158,9 +160,11 @@ def _trim_events(clip: Recording, duration_s: float | None) -> Recording:
     return replace(clip, events=events)
 
 
-def _check_labels(clips: Sequence[Recording], task: TaskSpec, strict: bool) -> set[str]:
+def _check_labels(
+    clips: Sequence[Recording], task: TaskSpec, splits: Sequence[str], strict: bool
+) -> set[str]:
     """Complaints about labels that a split lacks; an error where the rules are strict."""
-    seen: dict[str, set[Label]] = {name: set() for name in task.splits.names}
+    seen: dict[str, set[Label]] = {name: set() for name in splits}
     for clip in clips:
         seen[clip.split] |= labels_of(clip)
     everything = set().union(*seen.values())
@@ -182,7 +186,7 @@ def _check_labels(clips: Sequence[Recording], task: TaskSpec, strict: bool) -> s
 def _subsampled(clips: Sequence[Recording], task: TaskSpec, mode_name: str) -> list[Recording]:
     mode, duration_s = task.modes[mode_name], task.duration_s(mode_name)
     kept: list[Recording] = []
-    for split in task.splits.names:
+    for split in task.splits_of(mode_name).names:
         of_split = [clip for clip in clips if clip.split == split]
         maximum_s = mode.limit_s(split)
         # Nominal lengths count, whatever the files' own are.
@@ -198,7 +202,7 @@ def _subsampled(clips: Sequence[Recording], task: TaskSpec, mode_name: str) -> l
 def write_description(folder: Path, task: TaskSpec, mode_name: str, drawn: Drawn) -> None:
     """Write the published JSON and CSV files of a task."""
     mode = task.modes[mode_name]
-    for split in task.splits.names:
+    for split in task.splits_of(mode_name).names:
         labels = {f"{clip.clip_id}.wav": _published_labels(clip) for clip in drawn.of_split(split)}
         files.write_json(folder / layout.split_json(split), labels)
     files.write_text(folder / layout.VOCABULARY, vocabulary_csv(drawn))
@@ -235,25 +239,35 @@ def task_metadata(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
         "default_mode": task.default_mode,
         **task.settings,
     }
-    ordered = dict(sorted(general.items(), key=lambda item: KEY_ORDER.index(item[0])))
+    order = _key_order(task.moved_settings)
+    ordered = dict(sorted(general.items(), key=lambda item: order.index(item[0])))
     # A mode's own settings keep the place of the general ones or follow them.
     return ordered | _mode_settings(task, mode_name, mode)
 
 
+def _key_order(moved: Mapping[str, str]) -> list[str]:
+    order = list(KEY_ORDER)
+    for key, before in moved.items():
+        order.remove(key)
+        order.insert(order.index(before) + 1, key)
+    return order
+
+
 def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"nfolds": mode.folds} if mode.folds else {}
     if task.lists_downloads or mode_name != task.default_mode:
         settings["download_urls"] = [_download_entry(d) for d in mode.downloads]
     if mode.split_percentages:
         settings["split_percentage"] = dict(mode.split_percentages)
+    names = task.splits_of(mode_name).names
     if task.splits.mode == "trainvaltest":
-        settings["max_task_duration_by_split"] = {name: mode.limit_s(name) for name in task.splits.names}
+        settings["max_task_duration_by_split"] = {name: mode.limit_s(name) for name in names}
     else:
         settings["max_task_duration_by_fold"] = mode.max_duration_s
     if mode.clip_duration_s:
         settings["sample_duration"] = mode.clip_duration_s
-    settings |= {"tmp_dir": PUBLISHED_TMP_DIR, "mode": mode_name, "splits": list(task.splits.names)}
-    stand_ins = [d for d in mode.downloads if not d.is_published]
+    settings |= {"tmp_dir": PUBLISHED_TMP_DIR, "mode": mode_name, "splits": list(names)}
+    stand_ins = [d for download in mode.downloads for d in download.files if not d.is_published]
     if stand_ins:
         settings["not_the_published_corpus"] = [
             {"archive": d.file_name, "published": d.checksum, "used": d.accepted} for d in stand_ins
@@ -261,7 +275,10 @@ def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]
     return settings
 
 
-def _download_entry(download: Download) -> dict[str, str]:
+def _download_entry(download: Download) -> dict[str, Any]:
+    if download.volumes:
+        volumes = [{"url": d.url, "md5": d.checksum} for d in download.files]
+        return {"split": download.split, "multipart_zip_urls": volumes, "zipname": download.file_name}
     entry = {"split": download.split, "name": download.name, "url": download.url}
     return {key: text for key, text in entry.items() if text} | {"md5": download.checksum}
 
@@ -270,14 +287,14 @@ def _download_entry(download: Download) -> dict[str, str]:
 
 
 def write_clips(path: Path, drawn: Drawn, root: Path) -> None:
-    """Write where each clip's samples come from; paths relative to `root`."""
-    lines = (
-        json.dumps(
-            [clip.path.relative_to(root).as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames]
-        )
-        for clip in drawn.clips
-    )
+    """Write where each clip's samples come from; paths relative to `root` where they are below it."""
+    lines = (json.dumps(_clip_row(clip, root)) for clip in drawn.clips)
     files.write_text(path, "\n".join(lines) + "\n")
+
+
+def _clip_row(clip: Recording, root: Path) -> list[Any]:
+    source = clip.path.relative_to(root) if clip.path.is_relative_to(root) else clip.path
+    return [source.as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames, clip.floor]
 
 
 def read_clips(path: Path, root: Path) -> list[Recording]:
@@ -285,6 +302,6 @@ def read_clips(path: Path, root: Path) -> list[Recording]:
     with open(path, encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
     return [
-        Recording(root / p, clip_id, (), (), split, "", start, frames)
-        for p, clip_id, split, start, frames in rows
+        Recording(root / source, clip_id, (), (), split, "", start, frames, floor)
+        for source, clip_id, split, start, frames, floor in rows
     ]

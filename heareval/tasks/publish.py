@@ -33,18 +33,20 @@ def publish_task(
         for shard in shards:
             for rate in sample_rates:
                 _link_tree(shard / str(rate), scratch / str(rate))
-        kept = sorted(set(_rates_to_keep(target, manifest["fingerprint"])) - set(sample_rates))
+        kept = sorted(set(_rates_to_keep(target, manifest)) - set(sample_rates))
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
         files.write_json(scratch / files.MANIFEST, {**manifest, "sample_rates": rates})
 
 
-def _rates_to_keep(target: Path, fingerprint: str) -> list[int]:
+def _rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
+    """The rates made of the same clips, that is, with equal settings from equal archives."""
     if not (target / files.MANIFEST).exists():
         return []
-    manifest = files.read_json(target / files.MANIFEST)
-    return list(manifest["sample_rates"]) if manifest["fingerprint"] == fingerprint else []
+    older = files.read_json(target / files.MANIFEST)
+    is_same = all(older.get(key) == manifest[key] for key in ("fingerprint", "archives"))
+    return list(older["sample_rates"]) if is_same else []
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -9,7 +9,8 @@ import click
 from heareval import doors, files, layout, progress
 from heareval.layout import Places
 from heareval.tasks import demo
-from heareval.workflow.prepare import TaskJob, publish_and_pack
+from heareval.workflow.corpus import TaskJob
+from heareval.workflow.prepare import publish_and_pack
 
 
 @click.command()
@@ -69,8 +70,13 @@ def summarise(places: Places, jobs: list[TaskJob]) -> None:
         if manifest["dropped"]:
             notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
         if not manifest["is_the_published_corpus"]:
-            names = ", ".join(a["name"] for a in manifest["archives"] if not a["published"])
+            names = ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False)
             notes.append(f"NOT the published corpus: other checksums were accepted for {names}")
+        notes += [
+            f"no checksum was ever published of {a['name']}; used: {files.kind_of(a['checksum'])} {a['checksum']}"
+            for a in manifest["archives"]
+            if a["published"] is None
+        ]
         for note in notes:
             doors.say(f"  note: {note}")
 

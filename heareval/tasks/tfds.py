@@ -9,27 +9,50 @@ from __future__ import annotations
 
 import hashlib
 import re
-import wave
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
+
+from heareval.errors import HearevalError
+from heareval.spec import Recording
+from heareval.tasks.sources import read_table
 
 SHARD_COUNTS = tuple(2**power for power in range(9, 0, -1))
 MIN_SHARD_BYTES, MAX_SHARD_BYTES = 1 << 26, 1 << 30
 RECORD_OVERHEAD_BYTES = 16  # a TFRecord's length and checksums
 
 
-def clip_ids(dataset: str, split: str, files: Mapping[str, Path]) -> dict[Path, str]:
+def settings(dataset: str, version: str, splits: Sequence[str] = ("train",)) -> dict[str, Any]:
+    """What task_metadata.json tells of a corpus that TFDS fetched in 2021."""
+    return {"tfds_task_name": dataset, "tfds_task_version": version, "extract_splits": list(splits)}
+
+
+def small_recordings(folder: Path, split: str) -> Iterator[Recording]:
+    """The clips of a downsampled archive, which has them under their TFDS ids with a table of labels."""
+    for row in read_table(folder / f"{split}_labels.csv"):
+        path = folder / "audio" / row["filename"]
+        label = row["label"]
+        yield Recording(path, path.stem, (int(label) if label.isdecimal() else label,))
+
+
+def clip_ids(
+    dataset: str, split: str, files: Mapping[str, Path], rate_hz: int, texts: Mapping[str, int] | None = None
+) -> dict[Path, str]:
     """The clip id of every file of a TFDS split.
 
     Args:
         dataset: TFDS name, `spoken_digit`.
         split: TFDS name of the split: train, validation or test.
-        files: 16-bit wav files by their TFDS key.
+        files: 16-bit mono wav files by their TFDS key.
+        rate_hz: the rate that they must have.
+        texts: the texts that an example holds beside sound and label, by name, and their lengths in bytes;
+            None means the file's name.
     """
     keys = sorted(files, key=lambda key: hashlib.md5((split + key).encode()).digest())
-    total = sum(RECORD_OVERHEAD_BYTES + _audio_example_bytes(files[key]) for key in keys)
+    total = sum(RECORD_OVERHEAD_BYTES + _audio_example_bytes(files[key], rate_hz, texts) for key in keys)
     shards = shard_count(total, len(keys))
     bounds = [round(len(keys) * shard / shards) for shard in range(shards + 1)]
     ids = {}
@@ -51,15 +74,23 @@ def shard_count(total_bytes: int, examples: int) -> int:
     return next(fitting, 1)
 
 
-def _audio_example_bytes(path: Path) -> int:
-    with wave.open(str(path)) as sound:
-        samples = np.frombuffer(sound.readframes(sound.getnframes()), dtype="<i2")
-    features = {
-        "audio": int64_list_bytes(samples),
-        "audio/filename": _field_bytes(_field_bytes(len(path.name.encode()))),
-        "label": int64_list_bytes(np.zeros(1, np.int16)),
-    }
+def _audio_example_bytes(path: Path, rate_hz: int, texts: Mapping[str, int] | None) -> int:
+    with soundfile.SoundFile(path) as sound:
+        found = f"{sound.subtype}, {sound.channels} channels, {sound.samplerate} Hz"
+        if (sound.subtype, sound.channels, sound.samplerate) != ("PCM_16", 1, rate_hz):
+            raise HearevalError(f"sound {path}", got=found, expected=f"PCM_16, 1 channels, {rate_hz} Hz")
+        samples = sound.read(dtype="int16")
+    texts = {"audio/filename": len(path.name.encode())} if texts is None else texts
+    features = {"audio": int64_list_bytes(samples), "label": int64_list_bytes(np.zeros(1, np.int16))}
+    features |= {name: _field_bytes(_field_bytes(size)) for name, size in texts.items()}
     return example_bytes(features)
+
+
+def published_checksums(path: Path) -> dict[str, tuple[str, str]]:
+    """Address and SHA-256 by file name, from a list of checksums as TFDS has them."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    return {row[0].rsplit("/", 1)[-1]: (row[0], row[-1]) for row in rows}
 
 
 def example_bytes(features: Mapping[str, int]) -> int:
@@ -82,3 +113,16 @@ def int64_list_bytes(values: np.ndarray) -> int:
 def _field_bytes(size: int) -> int:
     """A length-delimited protobuf field: one byte of tag, the length as a varint, the content."""
     return 1 + max(1, (size.bit_length() + 6) // 7) + size
+
+
+def draw_sets(speakers: Iterable[str]) -> dict[str, Sequence[str]]:
+    """Which speakers the TFDS set crema_d draws for its splits.
+
+    >>> [len(members) for members in draw_sets(map(str, range(1001, 1092))).values()]
+    [63, 9, 19]
+    """
+    names = sorted(speakers)
+    np.random.RandomState(0).shuffle(names)
+    # In floating point 0.7 + 0.1 is a little less than 0.8.
+    first, second = int(0.7 * len(names)), int((0.7 + 0.1) * len(names))
+    return {"train": names[:first], "validation": names[first:second], "test": names[second:]}

@@ -2,132 +2,38 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
-import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import luigi
 
 from heareval import files, layout, progress
 from heareval.layout import Places
-from heareval.spec import Download, Mode, TaskSpec
-from heareval.tasks import archive, audio, extract, fetch, metadata, publish
-from heareval.tasks.registry import find_mode, find_task
-from heareval.workflow.step import DataclassParameter, Step, read_manifest, versions, write_manifest
+from heareval.spec import LISTED
+from heareval.tasks import adopt, archive, audio, metadata, publish
+from heareval.workflow.corpus import CorpusStep, ExtractPublished, FetchListed, TaskJob, reader_digest
+from heareval.workflow.step import Step, read_manifest, versions, write_manifest
 
 
-@dataclass(frozen=True)
-class TaskJob:
-    """A task to prepare, as far as it decides what comes out.
-
-    Args:
-        accepted: (archive name, checksum) of archives admitted in place of the published ones.
-    """
-
-    task: str
-    mode: str
-    engine: str = "soxr"
-    accepted: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def folder(self) -> str:
-        """Name of the published folder."""
-        return find_task(self.task).folder(self.mode)
-
-    @property
-    def spec(self) -> TaskSpec:
-        """The task with the accepted checksums filled in."""
-        task = find_task(self.task)
-        mode = find_mode(task, self.mode)
-        accepted = dict(self.accepted)
-        downloads = tuple(replace(d, accepted=accepted.get(d.file_name, "")) for d in mode.downloads)
-        return replace(task, modes={self.mode: replace(mode, downloads=downloads)})
-
-    @property
-    def mode_spec(self) -> Mode:
-        """The mode with the accepted checksums filled in."""
-        return self.spec.modes[self.mode]
-
-
-class FetchArchive(Step):
-    """An archive in the work folder, shared by every task that names its checksum."""
-
-    download = DataclassParameter(Download)
-    mirrors = luigi.TupleParameter(default=(), significant=False)
-    resources = {"download": 1}  # noqa: RUF012
-
-    @property
-    def title(self) -> str:
-        return f"fetch {self.download.file_name}"
-
-    @property
-    def path(self) -> Path:
-        return self.places.archive(self.download.wanted, self.download.file_name)
-
-    def complete(self) -> bool:
-        return self.path.exists()
-
-    def work(self, report: progress.Report) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fetch.fetch(self.download, self.path, self.mirrors, report)
-
-
-class ExtractArchive(Step):
-    """What is in an archive."""
-
-    download = DataclassParameter(Download)
-    mirrors = luigi.TupleParameter(default=(), significant=False)
-
-    @property
-    def title(self) -> str:
-        return f"extract {self.download.file_name}"
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        return files.fingerprint("extract", extract.VERSION, checksum=self.download.wanted)
-
-    @property
-    def folder(self) -> Path:
-        return self.places.extracted(self.download.wanted, self.fingerprint)
-
-    def requires(self) -> FetchArchive:
-        return FetchArchive(self.places, download=self.download, mirrors=self.mirrors)
-
-    def complete(self) -> bool:
-        return self.folder.exists()
-
-    def work(self, report: progress.Report) -> None:
-        started = time.monotonic()
-        with files.building_folder(self.folder) as scratch:
-            count = extract.extract(self.requires().path, scratch / "files", report)
-            write_manifest(scratch, self.fingerprint, started, archive=self.download.file_name, files=count)
-
-
-class TaskStep(Step):
-    """A step of one task and mode."""
-
-    job = DataclassParameter(TaskJob)
-    mirrors = luigi.TupleParameter(default=(), significant=False)
-
-    @property
-    def name(self) -> str:
-        """`speech_commands 5h`"""
-        return f"{self.job.task} {self.job.mode}"
+class TaskStep(CorpusStep):
+    """A step that makes something of a task's corpus."""
 
     @functools.cached_property
     def clips_fingerprint(self) -> str:
         """Changes with whatever decides which clips there are and what they are called."""
+        if self.job.published:
+            inputs = [self.job.folder, self.tarball.fingerprint]
+            return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
         mode = self.job.mode_spec
         settings = {
             "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
             "drop_missing_files": mode.drop_missing_files,
             "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
-            "reader": _reader_digest(self.job.spec),
+            "listed": [step.fingerprint for step in self.listed],
+            "reader": reader_digest(self.job.spec),
+            "content": self.job.spec.content,
         }
         return files.fingerprint("clips", metadata.VERSION, **settings)
 
@@ -136,17 +42,32 @@ class TaskStep(Step):
         """Changes with whatever decides the clips' samples, whichever rates are asked for."""
         settings = {
             "engine": [self.job.engine, audio.engine_version(self.job.engine)],
-            "duration_s": self.job.spec.duration_s(self.job.mode),
+            "duration_s": self.clip_duration_s,
         }
         return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
 
     @functools.cached_property
-    def extractions(self) -> list[ExtractArchive]:
-        """The archives of this task and mode, extracted."""
-        return [
-            ExtractArchive(self.places, download=d, mirrors=self.mirrors)
-            for d in self.job.mode_spec.downloads
-        ]
+    def listed(self) -> list[FetchListed]:
+        """The step that fetches the single files which the archives name, if they do."""
+        if self.job.mode_spec.listed_files is None:
+            return []
+        return [FetchListed(self.places, job=self.job, mirrors=self.mirrors)]
+
+    @property
+    def clip_duration_s(self) -> float | None:
+        """What clips are trimmed or padded to; those of a finished tarball keep the length that they have."""
+        return None if self.job.published else self.job.spec.duration_s(self.job.mode)
+
+    @property
+    def tarball(self) -> ExtractPublished:
+        """The step that brings the finished tarball of a job which names one."""
+        return ExtractPublished(self.places, job=self.job, mirrors=self.mirrors)
+
+    @property
+    def draw(self) -> DrawClips | AdoptClips:
+        """The step that decides which clips there are."""
+        step = AdoptClips if self.job.published else DrawClips
+        return step(self.places, job=self.job, mirrors=self.mirrors)
 
     @property
     def extracted_root(self) -> Path:
@@ -164,8 +85,8 @@ class DrawClips(TaskStep):
     def folder(self) -> Path:
         return self.places.stage(self.job.folder, "clips", self.clips_fingerprint)
 
-    def requires(self) -> list[ExtractArchive]:
-        return self.extractions
+    def requires(self) -> list[Step]:
+        return [*self.extractions, *self.listed]
 
     def complete(self) -> bool:
         return self.folder.exists()
@@ -173,13 +94,45 @@ class DrawClips(TaskStep):
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
         task, mode = self.job.spec, self.job.mode
-        archives = {step.download.folder: step.folder / "files" for step in self.extractions}
+        listed = {LISTED: self.listed[0].folder / "files"} if self.listed else {}
+        archives = {**self.archives(), **listed}
         drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode))
         with files.building_folder(self.folder) as scratch:
             metadata.write_description(scratch, task, mode, drawn)
             metadata.write_clips(scratch / metadata.CLIPS, drawn, self.extracted_root)
-            counts = {split: len(drawn.of_split(split)) for split in task.splits.names}
+            counts = {split: len(drawn.of_split(split)) for split in task.splits_of(mode).names}
             facts = {"clips": counts, "dropped": drawn.dropped, "warnings": drawn.warnings}
+            facts["archives"] = [each for step in (*self.extractions, *self.listed) for each in step.facts()]
+            write_manifest(scratch, self.clips_fingerprint, started, **facts)
+
+
+class AdoptClips(TaskStep):
+    """The labels and splits of a finished tarball, as they are, and where each clip comes from."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: labels and splits of the tarball"
+
+    @property
+    def folder(self) -> Path:
+        return self.places.stage(self.job.folder, "clips", self.clips_fingerprint)
+
+    def requires(self) -> ExtractPublished:
+        return self.tarball
+
+    def complete(self) -> bool:
+        return self.folder.exists()
+
+    def work(self, report: progress.Report) -> None:
+        started = time.monotonic()
+        task, mode, source = self.job.spec, self.job.mode, self.tarball.folder
+        inside = adopt.read_inside(source / "files", task, mode, report)
+        with files.building_folder(self.folder) as scratch:
+            adopt.copy_description(inside, scratch)
+            metadata.write_clips(scratch / metadata.CLIPS, inside.drawn, self.extracted_root)
+            counts = {split: len(inside.drawn.of_split(split)) for split in task.splits_of(mode).names}
+            facts = {"clips": counts, "dropped": [], "warnings": inside.drawn.warnings}
+            facts["archives"] = [{**read_manifest(source)["archive"], "published": inside.is_published}]
             write_manifest(scratch, self.clips_fingerprint, started, **facts)
 
 
@@ -191,7 +144,7 @@ class PrepareClips(TaskStep):
 
     @property
     def shards(self) -> int:
-        return self.job.mode_spec.shards
+        return self.job.spec.shards(self.job.mode)
 
     @property
     def title(self) -> str:
@@ -203,19 +156,17 @@ class PrepareClips(TaskStep):
         fingerprint = files.fingerprint("shard", audio.VERSION, content=self.content_fingerprint, **settings)
         return self.places.stage(self.job.folder, f"shard{self.shard:03d}", fingerprint)
 
-    def requires(self) -> DrawClips:
-        return DrawClips(self.places, job=self.job, mirrors=self.mirrors)
+    def requires(self) -> TaskStep:
+        return self.draw
 
     def complete(self) -> bool:
         return self.folder.exists()
 
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
-        clips = metadata.read_clips(self.requires().folder / metadata.CLIPS, self.extracted_root)
+        clips = metadata.read_clips(self.draw.folder / metadata.CLIPS, self.extracted_root)
         start, end = (len(clips) * i // self.shards for i in (self.shard, self.shard + 1))
-        settings = audio.AudioSettings(
-            self.sample_rates, self.job.spec.duration_s(self.job.mode), self.job.engine
-        )
+        settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine)
         with files.building_folder(self.folder) as scratch:
             audio.prepare_clips(clips[start:end], scratch, settings, report)
             write_manifest(
@@ -248,13 +199,10 @@ class PublishTask(TaskStep):
         return tuple(rate for rate in self.sample_rates if rate not in self.rates_there())
 
     @property
-    def draw(self) -> DrawClips:
-        return DrawClips(self.places, job=self.job, mirrors=self.mirrors)
-
-    @property
     def shards(self) -> list[PrepareClips]:
         options = {"job": self.job, "mirrors": self.mirrors, "sample_rates": self.missing_rates}
-        return [PrepareClips(self.places, shard=i, **options) for i in range(self.job.mode_spec.shards)]
+        shards = range(self.job.spec.shards(self.job.mode))
+        return [PrepareClips(self.places, shard=i, **options) for i in shards]
 
     def requires(self) -> list[TaskStep]:
         return [self.draw, *self.shards]
@@ -264,17 +212,14 @@ class PublishTask(TaskStep):
 
     def work(self, report: progress.Report) -> None:
         drawn = files.read_json(self.draw.folder / files.MANIFEST)
-        downloads = self.job.mode_spec.downloads
         manifest = {
             "fingerprint": self.content_fingerprint,
-            "task": self.job.task,
+            "task": self.job.spec.name,
             "mode": self.job.mode,
             "engine": self.job.engine,
-            "archives": [
-                {"name": d.file_name, "checksum": d.wanted, "published": d.is_published} for d in downloads
-            ],
-            "is_the_published_corpus": all(d.is_published for d in downloads),
-            **{key: drawn[key] for key in ("clips", "dropped", "warnings")},
+            "tarball": adopt.name_of(self.job.published) if self.job.published else None,
+            "is_the_published_corpus": all(a["published"] is not False for a in drawn["archives"]),
+            **{key: drawn[key] for key in ("archives", "clips", "dropped", "warnings")},
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),
         }
         shards = [shard.folder for shard in self.shards]
@@ -348,12 +293,3 @@ def publish_and_pack(
         steps.append(PublishTask(places, **options))
         steps += [PackTar(places, sample_rate=rate, **options) for rate in sample_rates]
     return steps
-
-
-def _reader_digest(task: TaskSpec) -> str:
-    """Digest of the corpus module's code: another way to read labels must never pass for the old one."""
-    tree = ast.parse(inspect.getsource(inspect.getmodule(task.read_recordings) or task.read_recordings))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()

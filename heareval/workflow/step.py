@@ -8,8 +8,9 @@ import multiprocessing
 import signal
 import sys
 import time
+import typing
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,22 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
         return json.dumps(asdict(value), sort_keys=True)
 
     def parse(self, text: str) -> Any:
-        return self.kind(**{key: _tuples(value) for key, value in json.loads(text).items()})
+        return _build(self.kind, json.loads(text))
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _build(kind: type, values: dict[str, Any]) -> Any:
+    """A dataclass from JSON; its fields may be tuples, also of dataclasses."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{key: _value(hints[key], value) for key, value in values.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    item = typing.get_args(hint)[0] if typing.get_args(hint) else None
+    if isinstance(item, type) and is_dataclass(item):
+        return tuple(_build(item, each) for each in value)
+    return tuple(_value(item, each) for each in value)
 
 
 class DiesWithParent:

@@ -36,7 +36,7 @@ def test_lossless_samples_are_those_of_ffmpeg(
         pytest.skip("flac holds integers of 16 or 24 bits")
     path = tmp_path / f"a.{container}"
     soundfile.write(path, noise(channels, subtype), RATE, subtype=subtype)
-    ours = audio._read_lossless(path, 0, everything)
+    ours = audio._read_lossless(path, 0, everything, floor=False)
     theirs = audio._read_with_ffmpeg(path, 0, everything)
     assert ours is not None
     assert ours[1] == theirs[1] == RATE
@@ -108,6 +108,20 @@ def test_stretch_of_a_file(tmp_path: Path) -> None:
     audio.prepare_clip(clip, _folders(tmp_path), audio.AudioSettings((RATE,), None))
     written, _ = soundfile.read(tmp_path / str(RATE) / "train" / "a.wav", dtype="int16")
     assert written.tolist() == samples[100:150].tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_floor(tmp_path: Path, channels: int) -> None:
+    """The gunshots: the channels' mean in single precision, cut down to 16 bit."""
+    draw = np.random.RandomState(channels)
+    samples = draw.randint(-(2**23), 2**23, (5000, channels))
+    samples[:4] = np.array([[-(2**23)], [2**23 - 1], [-1], [255]])
+    soundfile.write(tmp_path / "a.wav", (samples << 8).astype(np.int32), RATE, subtype="PCM_24")
+    found, _ = audio.read_mono(tmp_path / "a.wav", 0, everything, floor=True)
+    mean = (samples / 2**23).astype(np.float32).sum(1, dtype=np.float32) / np.float32(channels)
+    expected = [int(np.floor(value * np.float32(32768))) for value in mean]
+    assert found.tolist() == expected
+    assert expected[:4] == [-32768, 32767, -1, 0]
 
 
 def _folders(folder: Path) -> Path:

@@ -28,8 +28,9 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Behaviour]]:
 
 def get(download: Download, folder: Path, mirrors: tuple[str, ...] = (), tries: int = 3) -> Path:
     target = folder / "downloads" / download.file_name
-    target.parent.mkdir(exist_ok=True)
-    fetch.fetch(download, target, mirrors, lambda done, total: None, tries=tries, pause_s=0.01)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    opened = fetch.open_mirrors(mirrors)
+    fetch.fetch(download, target, opened, lambda done, total: None, tries=tries, pause_s=0.01)
     return target
 
 
@@ -155,3 +156,60 @@ def test_accepted_checksums(tmp_path: Path) -> None:
         fetch.read_accepted_checksums(tmp_path / "sums")
     with pytest.raises(HearevalError, match="no-file: got No such file"):
         fetch.read_accepted_checksums(tmp_path / "no-file")
+
+
+def test_next_address_when_the_first_is_gone(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, _ = server
+    download = Download(
+        "http://127.0.0.1:9/a.zip", MD5, other_urls=(f"{address}/gone/a.zip", f"{address}/a.zip")
+    )
+    assert get(download, tmp_path).read_bytes() == CONTENT
+    nowhere = Download(f"{address}/gone/a.zip", MD5, other_urls=(f"{address}/lost/a.zip",))
+    with pytest.raises(
+        HearevalError, match=r"lost/a\.zip: got HTTP 404 .* Nor is it at http.*/gone/a\.zip\. "
+    ):
+        get(nowhere, tmp_path / "again")
+
+
+def test_any_file_will_do_where_no_checksum_was_published(
+    server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    assert get(Download(f"{server[0]}/a.zip", ""), tmp_path).read_bytes() == CONTENT
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.zip").write_bytes(b"mine")
+    found = get(Download(f"{server[0]}/a.zip", ""), tmp_path / "again", (str(tmp_path / "mirror"),))
+    assert found.read_bytes() == b"mine"
+
+
+def test_deep_mirror_and_names_that_several_corpora_share(tmp_path: Path) -> None:
+    for folder, content in (("corpus/sounds", CONTENT), ("other/b", b"another corpus")):
+        (tmp_path / "mirror" / folder).mkdir(parents=True)
+        (tmp_path / "mirror" / folder / "dev.zip").write_bytes(content)
+    mirrors = (str(tmp_path / "mirror"),)
+    assert get(Download("http://127.0.0.1:9/dev.zip", MD5), tmp_path, mirrors).read_bytes() == CONTENT
+
+
+def listed(address: str, count: int) -> list[Download]:
+    return [Download(f"{address}/{i}.wav", hashlib.sha256(bytes([i])).hexdigest()) for i in range(count)]
+
+
+def test_listed_files(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    for i in range(20):
+        (tmp_path / "served" / f"{i}.wav").write_bytes(bytes([i]))
+    told = []
+    args = (tmp_path / "files", [], lambda done, total: told.append((done, total)))
+    wrong = [*listed(address, 12), Download(f"{address}/13.wav", "0" * 64)]
+    with pytest.raises(HearevalError, match=r"13\.wav: got SHA-256 .*, expected 0000"):
+        fetch.fetch_listed(wrong, *args)
+    brought = {p.name for p in (tmp_path / "files").glob("*.wav")}
+    assert brought
+    behaviour.requests.clear()
+    first = fetch.fetch_listed(listed(address, 20), *args)
+    # What an earlier try has brought is not asked for again.
+    assert not brought & {request[1].lstrip("/") for request in behaviour.requests}
+    assert told[-1] == (20, 20)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "files").glob("*")} == {
+        f"{i}.wav": bytes([i]) for i in range(20)
+    }
+    assert fetch.fetch_listed(listed(address, 20)[::-1], *args) == first

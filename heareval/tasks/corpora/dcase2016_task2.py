@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heareval.spec import Archives, Download, Event, Mode, Recording, Splits, TaskSpec
+from heareval.tasks.sources import OPEN_DOWNSAMPLED
 
 # Where each archive keeps its `annotation` and `sound` folders.
 FOLDERS = {
@@ -47,7 +48,7 @@ _PUBLISHED = _downloads(
     ("dcase2016_task2_test_public/dcase2016_task2_test_public.zip", "ac98768b39a08fc0c6c2ddd15a981dd7"),
 )
 _DOWNSAMPLED = _downloads(
-    "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/",
+    OPEN_DOWNSAMPLED,
     ("dcase2016_task2_train_dev-small.zip", "aa9b43c40e9d496163caab83becf972e"),
     ("dcase2016_task2_test_public-small.zip", "14539d85dec03cb7ac75eb62dd1dd21e"),
 )
@@ -62,7 +63,7 @@ TASK = TaskSpec(
     clip_duration_s=120.0,
     metrics=("event_onset_200ms_fms", "segment_1s_er"),
     modes={
-        "full": Mode(_PUBLISHED, split_percentages=_SHARES, shards=4),
+        "full": Mode(_PUBLISHED, split_percentages=_SHARES, clips=72),
         "small": Mode(_DOWNSAMPLED, drop_missing_files=True),
         "demo": Mode(_PUBLISHED, clip_duration_s=20.0, split_percentages=_SHARES, published=False),
     },

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
+from heareval.tasks.sources import OPEN_DOWNSAMPLED
 
 SPLITS = ("train", "valid", "test")
 PITCHES = range(21, 109)  # the keys of a piano; other notes are dropped
@@ -42,7 +44,7 @@ _PUBLISHED = _downloads(
     ),
 )
 _DOWNSAMPLED = _downloads(
-    "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/nsynth-{}-small.zip",
+    OPEN_DOWNSAMPLED + "nsynth-{}-small.zip",
     (
         "c17070e4798655d8bea1231506479ba8",
         "e36722262497977f6b945bb06ab0969d",
@@ -50,7 +52,8 @@ _DOWNSAMPLED = _downloads(
     ),
 )
 
-TASK = TaskSpec(
+_SMALL = Mode(_DOWNSAMPLED, drop_missing_files=True)
+_PITCH = TaskSpec(
     name="nsynth_pitch",
     version="v2.2.3",
     embedding_type="scene",
@@ -59,9 +62,9 @@ TASK = TaskSpec(
     clip_duration_s=4.0,
     metrics=("pitch_acc", "chroma_acc"),
     modes={
-        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": 2000.0}, shards=4),
-        "50h": Mode(_PUBLISHED, {"train": 160000.0, "valid": 20000.0, "test": 20000.0}, shards=32),
-        "small": Mode(_DOWNSAMPLED, drop_missing_files=True),
+        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": 2000.0}, clips=5000),
+        "50h": Mode(_PUBLISHED, {"train": 160000.0, "valid": 20000.0, "test": 20000.0}, clips=49060),
+        "small": _SMALL,
         "demo": Mode(_PUBLISHED, published=False),
     },
     default_mode="5h",
@@ -69,3 +72,17 @@ TASK = TaskSpec(
     settings={"pitch_range_min": PITCHES[0], "pitch_range_max": PITCHES[-1]},
     is_open=True,
 )
+# The three sets pooled; no instrument is in two folds.
+_KFOLD = replace(
+    _PITCH,
+    name="nsynth_pitch_kfold",
+    splits=Splits("new_split_kfold", folds=10),
+    modes={
+        "5h": Mode(_PUBLISHED, 2000.0, clips=5000),
+        "50h": Mode(_PUBLISHED, 20000.0, clips=50000),
+        "small": _SMALL,
+    },
+    moved_settings={"nfolds": "default_mode"},
+    is_open=False,
+)
+TASKS = [_PITCH, _KFOLD]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
+from heareval.tasks.sources import open_downsampled
 
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 SILENCE, UNKNOWN, NOISE = "_silence_", "_unknown_", "_background_noise_"
@@ -55,14 +56,13 @@ def _silences(path: Path) -> Iterator[Recording]:
 
 
 _ORIGIN = "http://download.tensorflow.org/data/"
-_SMALL = "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/"
 _PUBLISHED = (
     Download(_ORIGIN + "speech_commands_v0.02.tar.gz", "6b74f3901214cb2c2934e98196829835", "train"),
     Download(_ORIGIN + "speech_commands_test_set_v0.02.tar.gz", "854c580ee90bff80c516491c84544e32", "test"),
 )
 _DOWNSAMPLED = (
-    Download(_SMALL + "speech_commands_v0.02-small.zip", "455123a88b8410d1f955c77ad331524f", "train"),
-    Download(_SMALL + "speech_commands_test_set_v0.02-small.zip", "26d08374a7abd13ca2f4a4b8424f41d0", "test"),
+    open_downsampled("speech_commands_v0.02-small.zip", "455123a88b8410d1f955c77ad331524f", "train"),
+    open_downsampled("speech_commands_test_set_v0.02-small.zip", "26d08374a7abd13ca2f4a4b8424f41d0", "test"),
 )
 
 TASK = TaskSpec(
@@ -74,8 +74,8 @@ TASK = TaskSpec(
     clip_duration_s=1.0,
     metrics=("top1_acc",),
     modes={
-        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": None}, shards=12),
-        "full": Mode(_PUBLISHED, shards=48),
+        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": None}, clips=22890),
+        "full": Mode(_PUBLISHED, clips=100503),
         "small": Mode(_DOWNSAMPLED, drop_missing_files=True),
         "demo": Mode(_PUBLISHED, published=False),
     },

@@ -5,24 +5,23 @@ Source: Jackson et al., "Free Spoken Digit Dataset" v1.0.9; TFDS spoken_digit 1.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
 from heareval.tasks import tfds
+from heareval.tasks.sources import open_downsampled
+
+NATIVE_RATE_HZ = 8000
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """The original recordings under their TFDS ids; the small archive already carries such names."""
-    folder = archives["train"]
     if mode == "small":
-        with open(folder / "train_labels.csv", encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream):
-                path = folder / "audio" / row["filename"]
-                yield Recording(path, path.stem, (int(row["label"]),))
+        yield from tfds.small_recordings(archives["train"], "train")
         return
-    files = sorted((folder / "free-spoken-digit-dataset-1.0.9" / "recordings").glob("*.wav"))
-    for path, clip_id in tfds.clip_ids("spoken_digit", "train", {path.stem: path for path in files}).items():
+    found = sorted((archives["train"] / "free-spoken-digit-dataset-1.0.9" / "recordings").glob("*.wav"))
+    ids = tfds.clip_ids("spoken_digit", "train", {path.stem: path for path in found}, NATIVE_RATE_HZ)
+    for path, clip_id in ids.items():
         yield Recording(path, clip_id, (int(path.stem.split("_")[0]),))
 
 
@@ -31,11 +30,7 @@ _ORIGINAL = Download(
     "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0",
     "train",
 )
-_DOWNSAMPLED = Download(
-    "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/spoken_digit-small.zip",
-    "69d50c15805ea11beb12d9a4db1d4c2a",
-    "train",
-)
+_DOWNSAMPLED = open_downsampled("spoken_digit-small.zip", "69d50c15805ea11beb12d9a4db1d4c2a")
 
 TASK = TaskSpec(
     name="spoken_digit",
@@ -46,16 +41,12 @@ TASK = TaskSpec(
     clip_duration_s=0.56,
     metrics=("top1_acc",),
     modes={
-        "full": Mode((_ORIGINAL,), shards=2),
+        "full": Mode((_ORIGINAL,), clips=2500),
         "small": Mode((_DOWNSAMPLED,), drop_missing_files=True),
     },
     default_mode="full",
     read_recordings=read_recordings,
-    settings={
-        "tfds_task_name": "spoken_digit",
-        "tfds_task_version": "1.0.9",
-        "extract_splits": ["train"],
-    },
+    settings=tfds.settings("spoken_digit", "1.0.9"),
     # In 2021 TFDS fetched this corpus, so the general settings name no download.
     lists_downloads=False,
     is_open=True,

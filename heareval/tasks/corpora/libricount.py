@@ -1,0 +1,38 @@
+"""LibriCount: five seconds of zero to ten people who speak at once; the label is how many.
+
+Source: Stöter et al., "Classification vs. Regression in Supervised Learning for Single Channel Speaker Count
+Estimation", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
+from heareval.tasks.sources import SCENE_METRICS, downsampled, zenodo
+
+
+def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
+    """Mixtures named `<speakers>_<id>.wav`."""
+    for path in sorted((archives["train"] / "test").rglob("*.wav")):
+        yield Recording(path, path.stem, (int(path.stem.split("_")[0]),))
+
+
+_PUBLISHED = zenodo(1216072, "LibriCount10-0dB.zip", "30c8f844dc59fa65d216d53db9dc37e2")
+_DOWNSAMPLED = downsampled("libricount-train-small.zip", "25d1bd1e71800440d635171a8f41a5f7")
+
+TASK = TaskSpec(
+    name="libricount",
+    version="v1.0.0-hear2021",
+    embedding_type="scene",
+    prediction_type="multiclass",
+    splits=Splits("new_split_kfold", folds=5),
+    clip_duration_s=5.0,
+    metrics=SCENE_METRICS,
+    modes={
+        "full": Mode((_PUBLISHED,), clips=5720),
+        "small": Mode((_DOWNSAMPLED,), clip_duration_s=2, drop_missing_files=True),
+    },
+    default_mode="full",
+    read_recordings=read_recordings,
+)

@@ -1,0 +1,97 @@
+"""Commands on corpora that come as rar, in volumes, as single files, or without any checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests import stand_ins
+from tests.commands import checksums, only_line, prepare, scratch_left
+
+TASKS = ("beehive_states_fold0", "beehive_states_fold1", "fsd50k", "tfds_crema_d", "tfds_gtzan")
+AT_16000 = ("--sample-rate", "16000")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, unusual_mirror: Path) -> tuple[Path, str]:
+    """Where the tasks were prepared, and what the command said."""
+    folder = tmp_path_factory.mktemp("unusual")
+    done = prepare(folder, unusual_mirror, *TASKS, *AT_16000)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def manifest(folder: Path, task: str) -> dict:
+    return json.loads(next(folder.glob(f"tasks/{task}-*/MANIFEST.json")).read_text())
+
+
+def test_all_are_there(run: tuple[Path, str]) -> None:
+    folder, _ = run
+    assert len(checksums(folder)) == 2 * len(TASKS)
+    assert not scratch_left(folder)
+    for task in TASKS:
+        facts = manifest(folder, task)
+        for split, count in facts["clips"].items():
+            assert len(list(folder.glob(f"tasks/{task}-*/16000/{split}/*.wav"))) == count > 0
+
+
+def test_archives_are_brought_once_for_all_tasks(run: tuple[Path, str]) -> None:
+    archives = [path.name for path in (run[0] / "_workdir" / "downloads").glob("*/Hive*.rar")]
+    assert len(archives) == len(set(archives)) == 4
+    facts = [path.read_text() for path in (run[0] / "_workdir" / "corpora").glob("*/MANIFEST.json")]
+    for name in archives:
+        assert sum(name in each for each in facts) == 1
+
+
+def test_clips_keep_their_lengths(run: tuple[Path, str]) -> None:
+    lengths = {soundfile.info(path).frames for path in run[0].glob("tasks/fsd50k-*/16000/train/*.wav")}
+    assert len(lengths) > 3
+
+
+def test_what_has_no_checksum_is_recorded_and_told(run: tuple[Path, str], unusual_mirror: Path) -> None:
+    folder, said = run
+    # The stand-in is listed in the file of accepted checksums, which pins it.
+    assert manifest(folder, "tfds_gtzan")["archives"][0]["published"] is None
+    facts = {each["name"]: each for each in manifest(folder, "tfds_crema_d")["archives"]}
+    assert facts["72 listed files"]["published"] is None
+    assert "no checksum was ever published of 72 listed files; used: SHA-256 " in said
+
+
+def test_the_sha256_of_an_unpinned_archive(tmp_path: Path, unusual_mirror: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(unusual_mirror / "genres.tar.gz", mirror)
+    (mirror / "MD5SUMS").write_text("")
+    done = prepare(tmp_path, mirror, "tfds_gtzan", *AT_16000)
+    assert done.returncode == 0, done.stderr
+    sha256 = hashlib.sha256((mirror / "genres.tar.gz").read_bytes()).hexdigest()
+    expected = {"name": "genres.tar.gz", "checksum": sha256, "published": None}
+    assert manifest(tmp_path, "tfds_gtzan")["archives"] == [expected]
+    assert f"no checksum was ever published of genres.tar.gz; used: SHA-256 {sha256}" in done.stdout
+    # Another archive of that name is another corpus: its clips never join those of the first.
+    shutil.rmtree(tmp_path / "_workdir")
+    tree = stand_ins.CORPORA["gtzan"]()["genres.tar.gz"]
+    stand_ins.pack({**tree, "genres/README": b"another edition"}, mirror / "genres.tar.gz")
+    assert "nothing to do" in prepare(tmp_path, mirror, "tfds_gtzan", *AT_16000).stdout
+    assert prepare(tmp_path, mirror, "tfds_gtzan", "--sample-rate", "48000").returncode == 0
+    assert manifest(tmp_path, "tfds_gtzan")["sample_rates"] == [48000]
+    assert manifest(tmp_path, "tfds_gtzan")["archives"][0]["checksum"] != sha256
+
+
+def test_an_admitted_archive_must_have_the_checksum(tmp_path: Path, unusual_mirror: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(unusual_mirror / "genres.tar.gz", mirror)
+    (mirror / "MD5SUMS").write_text(f"{'0' * 32}  genres.tar.gz\n")
+    line = only_line(prepare(tmp_path, mirror, "tfds_gtzan", *AT_16000))
+    assert f"expected {'0' * 32}" in line
+    assert not list(tmp_path.glob("tasks/*"))
+
+
+def test_nothing_is_done_twice(run: tuple[Path, str], unusual_mirror: Path) -> None:
+    assert "nothing to do" in prepare(run[0], unusual_mirror, *TASKS, *AT_16000).stdout
