@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heareval.embeddings import store, submission
 from heareval.predictions import protocol
-from heareval.tasks import adopt, archive, audio, extract, metadata
+from heareval.tasks import adopt, archive, audio, extract, metadata, own
 
 PACKAGE = Path(__file__).parent.parent / "heareval"
 RECORD = Path(__file__).with_name("stages.json")
@@ -20,6 +20,7 @@ STAGES = {
         [f"tasks/{name}.py" for name in ("extract", "members", "rar", "volumes")],
     ),
     "adopt": (adopt.VERSION, ["tasks/adopt.py"]),
+    "own": (own.VERSION, ["tasks/own.py", "tasks/own_sounds.py"]),
     "clips": (
         metadata.VERSION,
         [f"tasks/{name}.py" for name in ("metadata", "splits", "sources", "tfds", "midi", "shots")],

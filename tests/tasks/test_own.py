@@ -1,0 +1,239 @@
+"""Tasks of one's own: their TOML files, new ones, and the commands on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from heareval import files
+from heareval.errors import HearevalError
+from heareval.predictions.metrics import METRICS
+from heareval.tasks import metadata, own
+from heareval.tasks.registry import address, find_task, select
+from tests.commands import MODEL, RESULT, SCORE, command, only_line
+from tests.tasks.own_birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    return write_birds(tmp_path)
+
+
+# --------------------------------------------------------------------------- what is wrong, in one line
+
+BAD_FILES = {
+    "name = birds": r"birds.toml: got .*line 2, column 8.*, expected TOML",
+    "fold = 5": r"unknown key in .*birds.toml: got 'fold', .*Did you mean folds or folder\?",
+    "folds = 2": "birds.toml: folds: got 2, expected a whole number from 3",
+    "folds = true": "folds: got True, expected",
+    'folds = "5"': "folds: got '5', expected",
+    "clip_duration_s = 0": "clip_duration_s: got 0, expected seconds above 0",
+    "clip_duration_s = inf": "clip_duration_s: got inf, expected seconds above 0",
+    'kind = "regression"': "kind: got 'regression', expected multiclass or multilabel",
+    'version = "a/b"': "version: got 'a/b', expected letters",
+    "split_percentages = { train = 80, valid = 10 }": "split_percentages: got .*, expected shares",
+    "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* make 100",
+    'metrics = ["top1_acc", "top1_acc"]': "metrics: got .*, expected a list of different names",
+    'metrics = ["top_acc"]': r"unknown metric in .*birds.toml: got 'top_acc'.*Did you mean top1_acc",
+    'metrics = ["segment_1s_er"]': "unknown metric in .*: got 'segment_1s_er', expected one of aucroc",
+    'table = "clips.csv"': "folder and table: got both, expected one of them",
+    "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected one at most",
+}
+
+
+@pytest.mark.parametrize("line", BAD_FILES)
+def test_bad_file(birds: Path, line: str) -> None:
+    with pytest.raises(HearevalError, match=BAD_FILES[line]):
+        own.load_task(write_task(birds, line, 'folder = "recordings"'))
+
+
+def test_no_file_no_name_no_sounds(tmp_path: Path) -> None:
+    with pytest.raises(
+        HearevalError, match=r"birds.toml: got no such file. Make one with `heareval tasks new`"
+    ):
+        own.load_task(tmp_path / "birds.toml")
+    with pytest.raises(HearevalError, match="folder and table: got neither"):
+        own.load_task(write_task(tmp_path))
+    for line, complaint in {
+        'folder = "none"': "folder .*none: got no such folder",
+        'table = "none.csv"': "table .*none.csv: got no such file",
+        'folder = "."': "got no sounds, expected some",
+    }.items():
+        with pytest.raises(HearevalError, match=complaint):
+            own.load_task(write_task(tmp_path, line))
+    (tmp_path / "birds.toml").write_text('folder = "."')
+    with pytest.raises(HearevalError, match="name: got nothing, expected letters, digits and _"):
+        own.load_task(tmp_path / "birds.toml")
+
+
+def test_splits_that_lack_a_label(birds: Path) -> None:
+    file = write_task(birds, 'folder = "recordings"')
+    with pytest.raises(HearevalError, match=r"birds.toml: split (valid|test): got no clip of \w+.*folds = 5"):
+        own.load_task(file)
+    write_task(birds, 'folder = "recordings"', "folds = 11")
+    with pytest.raises(HearevalError, match=r"birds.toml: crow: got 10 clips or groups, expected 11 or more"):
+        own.load_task(file)
+
+
+def test_given_splits_admit_no_other_rule(tmp_path: Path) -> None:
+    file = write_table(tmp_path, "path,label,split", *rows_of(columns=",fold0{fold}"))
+    for line, key in {
+        "folds = 3": "folds",
+        "split_percentages = { train = 80, valid = 10, test = 10 }": "split_percentages",
+    }.items():
+        write_task(tmp_path, 'table = "clips.csv"', line)
+        with pytest.raises(HearevalError, match=f"{key}: got splits that are given. Remove {key}"):
+            own.load_task(file)
+
+
+# --------------------------------------------------------------------------- a new task
+
+
+def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten clips of a class are too few for a draw of train, valid and test with every label."""
+    monkeypatch.chdir(birds)
+    lines = own.new_task(
+        {"name": "birds", "folder": "recordings", "clip_duration_s": 0.25}, Path("birds.toml")
+    )
+    assert lines[:3] == [
+        "30 clips, 0.1 minutes",
+        "3 labels, multiclass, in so many clips: crow 10, owl 10, wren 10",
+        "splits: 5 folds, drawn",
+    ]
+    task = own.load_task(Path("birds.toml"))
+    assert own.read_settings(Path("birds.toml")) == own.Settings(
+        *("birds", "v1", "recordings", "", "multiclass"), 0.25, 5, None, task.metrics
+    )
+    with pytest.raises(HearevalError, match=r"birds.toml: got one that is there, expected a new name"):
+        own.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
+
+
+def test_new_leaves_what_works(birds: Path) -> None:
+    for number in range(10, 90):
+        for label in CLASSES:
+            os.link(birds / "recordings" / label / "0.wav", birds / "recordings" / label / f"{number}.wav")
+    lines = own.new_task({"name": "birds", "folder": "recordings"}, birds / "birds.toml")
+    assert lines[-1] == "splits: train, valid, test, drawn"
+    assert own.load_task(birds / "birds.toml").splits.folds is None
+
+
+def test_new_with_too_few_clips(tmp_path: Path) -> None:
+    write_table(tmp_path, "path,label", *rows_of(), "wren.wav,wren")
+    with pytest.raises(HearevalError, match=r"new.toml: wren: got 1 clips or groups, expected 3 or more"):
+        own.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
+    assert not (tmp_path / "new.toml").exists()
+
+
+def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
+    rows = [f'{i}.wav,"owl ""ö"", tawny",0,50' for i in range(10)]
+    write_table(tmp_path, "path,label,start_ms,end_ms", *rows)
+    write_sound(tmp_path / "3.wav", seconds=0.30001)
+    own.new_task({"name": "owls", "table": "clips.csv"}, tmp_path / "owls.toml")
+    task = own.load_task(tmp_path / "owls.toml")
+    assert (task.clip_duration_s, task.prediction_type, task.splits.mode) == (
+        0.3,
+        "multilabel",
+        "trainvaltest",
+    )
+    assert metadata.vocabulary_csv(drawn(task)) == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    (tmp_path / "4.wav").write_bytes(b"no sound")
+    with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Say the length"):
+        own.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
+
+
+# --------------------------------------------------------------------------- among the other tasks
+
+
+def test_metrics_are_those_that_predictors_know() -> None:
+    for embedding_type, kind in (("scene", "clip"), ("event", "event")):
+        assert set(own.METRICS[embedding_type]) == {n for n, metric in METRICS.items() if metric.kind == kind}
+    for (embedding_type, _), names in own.DEFAULT_METRICS.items():
+        assert set(names) <= set(own.METRICS[embedding_type])
+
+
+def test_found_by_file(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_task(birds, 'folder = "recordings"', "folds = 5")
+    monkeypatch.chdir(birds)
+    with pytest.raises(HearevalError, match=r"Did you mean birds.toml"):
+        find_task("birds")
+    selected = select(("birds.toml", "spoken_digit", str(file)), "all")
+    assert [(task.name, mode) for task, mode in selected] == [
+        ("birds", "full"),
+        ("spoken_digit", "full"),
+        ("spoken_digit", "small"),
+    ]
+    assert [address(task) for task, _ in selected[:2]] == [str(file), "spoken_digit"]
+    monkeypatch.chdir("/")
+    assert find_task(address(selected[0][0])) is selected[0][0]
+
+
+def test_two_tasks_of_one_name(birds: Path) -> None:
+    file = write_task(birds, 'folder = "recordings"', "folds = 5")
+    shutil.copy(file, birds / "other.toml")
+    with pytest.raises(HearevalError, match=r"tasks named birds: got .*birds.toml and .*other.toml"):
+        select((str(file), str(birds / "other.toml")), None)
+    file.write_text(file.read_text().replace('"birds"', '"esc50"'))
+    (birds / "third.toml").write_text(file.read_text())
+    with pytest.raises(HearevalError, match="got esc50, expected one that no task of the benchmark has"):
+        find_task(str(birds / "third.toml"))
+
+
+def test_content_follows_the_data(birds: Path) -> None:
+    file = write_task(birds, 'folder = "recordings"', "folds = 5")
+    contents = [own.load_task(file).content]
+    file.write_text(f"# a comment changes nothing\n{file.read_text()}")
+    assert own.load_task(file).content == contents[0]
+    os.utime(birds / "recordings" / "owl" / "3.wav", ns=(1, 1))
+    contents.append(own.load_task(file).content)
+    (birds / "recordings" / "owl" / "3.wav").rename(birds / "recordings" / "owl" / "three.wav")
+    contents.append(own.load_task(file).content)
+    file.write_text(file.read_text() + "\nclip_duration_s = 0.5")
+    contents.append(own.load_task(file).content)
+    assert len(set(contents)) == 4
+
+
+def test_commands_from_folder_to_score(birds: Path) -> None:
+    (birds / "my_model.py").write_text(MODEL)
+    new = ("tasks", "new", "birds", "--folder", "recordings", "--folds", "3")
+    done = command(birds, "heareval.cli", *new)
+    assert done.stdout.splitlines()[-3:] == [
+        "birds.toml is written; next:",
+        "  heareval prepare birds.toml",
+        "  heareval evaluate MODULE --tasks birds.toml",
+    ], done.stderr
+    prepare = ("heareval.tasks.runner", "birds.toml", "--sample-rate", "16000")
+    done = command(birds, *prepare)
+    assert "4 steps done" in done.stdout, done.stderr
+    assert (birds / "tars" / "hear-2021.1.1-birds-v1-full-16000.tar.gz").exists()
+    assert "nothing to do" in command(birds, *prepare).stdout
+    clip = next((birds / "tasks" / "birds-v1-full" / "16000").glob("*/owl_3.wav"))
+    before = clip.read_bytes()
+    write_sound(birds / "recordings" / "owl" / "3.wav", 5000)
+    assert "4 steps done" in command(birds, *prepare).stdout
+    assert clip.read_bytes() != before
+    done = command(birds, "heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    assert "2 steps done" in done.stdout, done.stderr
+    results = files.read_json(birds / "embeddings" / "my_model" / "birds-v1-full" / RESULT)
+    assert results["clips"] == {"fold00": 10, "fold01": 10, "fold02": 10}
+    assert 0 <= results["scores"]["top1_acc"]["score"] <= 1
+
+
+def test_new_tells_in_one_line(tmp_path: Path) -> None:
+    line = only_line(command(tmp_path, "heareval.cli", "tasks", "new", "esc50", "--folder", "recordings"))
+    assert line.endswith("got esc50, expected one that no task of the benchmark has")
+
+
+def test_list_of_tasks(tmp_path: Path) -> None:
+    lines = command(tmp_path, "heareval.cli", "tasks", "list").stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    row = rows["dcase2016_task2"].split("  ")
+    assert [cell.strip() for cell in row if cell] == [
+        *("dcase2016_task2", "event, multilabel", "train, valid, test", "120", "full, small, demo"),
+        "event_onset_200ms_fms, segment_1s_er",
+    ]
+    start = lines[0].index("labels")
+    assert {line[start:].split(",")[0] for line in lines[1:]} == {"scene", "event"}
+    assert "5h, 50h, small, demo" in rows["nsynth_pitch"]

@@ -1,0 +1,217 @@
+"""The sounds of a task of one's own: class folders and tables, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.spec import Event
+from heareval.tasks import metadata, own
+from tests.tasks.own_birds import (
+    drawn,
+    rows_of,
+    splits_by_clip,
+    write_birds,
+    write_sound,
+    write_table,
+    write_task,
+)
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    return write_birds(tmp_path)
+
+
+# --------------------------------------------------------------------------- class folders
+
+
+def test_class_folders(birds: Path) -> None:
+    recordings = birds / "recordings"
+    write_sound(recordings / "owl" / "2024" / "late night.FLAC")
+    for passed_over in ("notes.txt", "owl/notes.txt", "owl/.hidden.wav"):
+        (recordings / passed_over).write_text("no sound")
+    write_sound(recordings / ".trash" / "old.wav")
+    write_sound(recordings / "owl" / ".trash" / "old.wav")
+    task = own.load_task(write_task(birds, 'folder = "recordings"', "folds = 5", "clip_duration_s = 0.5"))
+    assert (task.name, task.folder("full"), task.default_mode) == ("birds", "birds-v1-full", "full")
+    assert (task.embedding_type, task.prediction_type) == ("scene", "multiclass")
+    assert task.metrics == ("top1_acc", "mAP", "d_prime", "aucroc")
+    assert (task.duration_s("full"), task.modes["full"].clips) == (0.5, 31)
+    clips = {clip.clip_id: clip for clip in drawn(task).clips}
+    assert Counter(clip.labels for clip in clips.values()) == {("crow",): 10, ("owl",): 11, ("wren",): 10}
+    assert clips["owl_2024_late night"].path == recordings / "owl" / "2024" / "late night.FLAC"
+    assert {len(drawn(task).of_split(f"fold{fold:02d}")) for fold in range(5)} == {6, 7}
+    assert own.sounds_of(task).passed_over == 3
+
+
+def test_splits_as_folders(birds: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(birds / "recordings", birds / "split" / split)
+    shares = "split_percentages = { train = 45, valid = 45, test = 10 }"
+    task = own.load_task(write_task(birds, 'folder = "split"', shares))
+    splits = splits_by_clip(task)
+    assert Counter(splits.values()) == {"train": 15, "valid": 15, "test": 30}
+    assert {split for clip, split in splits.items() if clip.startswith("test_owl_")} == {"test"}
+
+
+def test_numbers_are_numbers_only_if_all_labels_are(tmp_path: Path) -> None:
+    for label in ("1", "2", "10"):
+        for number in range(3):
+            write_sound(tmp_path / "recordings" / label / f"{number}.wav")
+    file = write_task(tmp_path, 'folder = "recordings"', "folds = 3")
+    assert "0,1\n1,2\n2,10\n" in metadata.vocabulary_csv(drawn(own.load_task(file)))
+    (tmp_path / "recordings" / "1").rename(tmp_path / "recordings" / "01")
+    assert "0,01\n1,10\n2,2\n" in metadata.vocabulary_csv(drawn(own.load_task(file)))
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def test_table_from_a_spreadsheet(tmp_path: Path) -> None:
+    """With a mark at the beginning, spaces after commas, and empty rows at the end."""
+    write_table(tmp_path, "path,label", *rows_of())
+    text = (tmp_path / "clips.csv").read_text().replace(",", ", ")
+    (tmp_path / "clips.csv").write_text(text + ",\n\n", encoding="utf-8-sig")
+    task = own.load_task(write_task(tmp_path, 'table = "clips.csv"', "folds = 3", 'version = "2.0"'))
+    assert task.folder("full") == "birds-2.0-full"
+    assert {clip.labels for clip in drawn(task).clips} == {("crow",), ("owl",)}
+    assert splits_by_clip(task).keys() == {row.split(".")[0].replace("/", "_") for row in rows_of()}
+
+
+def test_table_in_another_folder_and_sounds_outside_it(tmp_path: Path) -> None:
+    write_table(tmp_path / "sounds", "path,label", *rows_of())
+    (tmp_path / "lists").mkdir()
+    lines = [f"../sounds/{row}" for row in rows_of()[1:]] + [f"{tmp_path}/sounds/{rows_of()[0]}"]
+    (tmp_path / "lists" / "clips.csv").write_text("path,label\n" + "\n".join(lines))
+    task = own.load_task(write_task(tmp_path, 'table = "lists/clips.csv"', "folds = 3"))
+    names = splits_by_clip(task).keys()
+    assert "sounds_crow_0b" in names
+    assert f"{str(tmp_path)[1:].replace('/', '_')}_sounds_crow_0a" in names
+
+
+def test_given_splits(tmp_path: Path) -> None:
+    names = ("train", "valid", "test")
+    rows = [row.replace("split?", names[int(row[-1])])[:-1] for row in rows_of(columns=",split?{fold}")]
+    task = own.load_task(write_table(tmp_path, "path,label,split", *rows))
+    assert task.splits.mode == "trainvaltest"
+    assert splits_by_clip(task)["owl_1b"] == "valid"
+    assert Counter(splits_by_clip(task).values()) == {"train": 6, "valid": 6, "test": 6}
+
+
+def test_given_folds(tmp_path: Path) -> None:
+    rows = rows_of(folds=4, columns=",fold0{fold}")
+    task = own.load_task(write_table(tmp_path, "path,label,split", *rows))
+    assert (task.splits.mode, task.splits.folds) == ("presplit_kfold", 4)
+    assert splits_by_clip(task)["owl_3c"] == "fold03"
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,{('crow', 'owl')[i % 2]},site{i // 8}" for i in range(80)]
+    file = write_table(tmp_path, "path,label,group", *rows)
+    for lines in ((), ("folds = 5",)):
+        write_task(tmp_path, 'table = "clips.csv"', *lines)
+        splits = splits_by_clip(own.load_task(file))
+        of_group = [{splits[f"{i}"] for i in range(first, first + 8)} for first in range(0, 80, 8)]
+        assert [len(names) for names in of_group] == [1] * 10
+        assert len(set.union(*of_group)) == (5 if lines else 3)
+
+
+def test_several_rows_are_several_labels(tmp_path: Path) -> None:
+    rows = [*rows_of(), "crow/0a.wav,owl"]
+    write_table(tmp_path, "path,label", *rows)
+    file = write_task(tmp_path, 'table = "clips.csv"', "folds = 3")
+    task = own.load_task(file)
+    assert (task.prediction_type, task.metrics[0]) == ("multilabel", "mAP")
+    assert {frozenset(clip.labels) for clip in drawn(task).clips if clip.clip_id == "crow_0a"} == {
+        frozenset({"crow", "owl"})
+    }
+    write_task(tmp_path, 'table = "clips.csv"', "folds = 3", 'kind = "multiclass"')
+    with pytest.raises(
+        HearevalError, match=r"got multiclass and several labels of .*0a.wav, expected multil"
+    ):
+        own.load_task(file)
+
+
+def test_events(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,{label},{i},{end}" for i in range(10) for label, end in (("owl", 50.5), ("crow", 900))]
+    write_table(tmp_path, "path,label,start_ms,end_ms", *rows)
+    task = own.load_task(write_task(tmp_path, 'table = "clips.csv"', "clip_duration_s = 0.1"))
+    assert (task.embedding_type, task.prediction_type) == ("event", "multilabel")
+    assert task.metrics == ("event_onset_200ms_fms", "segment_1s_er")
+    clip = next(clip for clip in drawn(task).clips if clip.clip_id == "7")
+    assert set(clip.events) == {Event(7.0, 50.5, "owl"), Event(7.0, 100.0, "crow")}
+
+
+# --------------------------------------------------------------------------- what is wrong, in one line
+
+BAD_TABLES = {
+    "path;label\na.wav;owl": "clips.csv: got ';' between the columns, expected ','",
+    "path\tlabel\na.wav\towl": r"got '\\t' between the columns",
+    "path\na.wav": "clips.csv: got no column label, expected path, label",
+    "path,label,start_ms\na.wav,owl,1": "got no column end_ms, expected path, label, start_ms, end_ms",
+    "path,labels\na.wav,owl": r"unknown column of .*clips.csv: got 'labels'.* Did you mean label\?",
+    "path,label,label\na.wav,owl,owl": "got several columns label, expected one",
+    "path,label": "clips.csv: got no sounds, expected some",
+    "": "got no column path",
+    "path,label\na.wav,owl\nb.wav,owl, small": "clips.csv line 3: got 3 cells, expected 2",
+    "path,label\na.wav,owl\nb.wav, ": "clips.csv line 3: label: got an empty cell",
+    "path,label,split\na.wav,owl,": "clips.csv line 2: split: got an empty cell",
+    "path,label\nc.wav,owl": "clips.csv line 2: sound .*c.wav: got no such file",
+    "path,label\nx\\c.wav,owl": "no such file. The parts of a path have / between them",
+    "path,label\nempty.wav,owl": "line 2: sound .*empty.wav: got an empty file",
+    "path,label\n.,owl": "line 2: sound .*: got no file, expected a file with sound",
+    "path,label\na.wav,owl\n./a.wav,owl": "line 3: a.wav: got owl twice, expected once",
+    "path,label,group\na.wav,owl,x\na.wav,crow,y": "line 3: a.wav: got another split or group than .*line 2",
+    "path,label\na.wav,owl\na.flac,crow": "clip name 'a': got .*a.flac and .*a.wav, expected one sound",
+    "path,label\na.wav,owl\nb.wav,owl": "birds.toml: labels: got only owl, expected two or more",
+    "path,label,start_ms,end_ms\na.wav,owl,5,4": "line 2: got start_ms 5 and end_ms 4, expected 0 or later",
+    "path,label,start_ms,end_ms\na.wav,owl,-1,4": "line 2: got start_ms -1 and end_ms 4",
+    "path,label,start_ms,end_ms\na.wav,owl,nan,4": "line 2: got start_ms nan and end_ms 4",
+    'path,label,start_ms,end_ms\na.wav,owl,"1,5",4': "line 2: got could not convert .*'1,5', expected millis",
+    "path,label,start_ms,end_ms\na.wav,owl,1,4": "clip_duration_s: got nothing, expected seconds",
+    "path,label,split\na.wav,owl,test\nb.wav,crow,test": "splits: got test, expected train too",
+    "path,label,split\na.wav,owl,train\nb.wav,crow,dev": "splits: got dev, train, expected train and test",
+    "path,label,split\na.wav,owl,fold00\nb.wav,crow,fold02": "splits: got fold00, fold02, expected",
+    "path,label,split,group\na.wav,owl,train,x\nb.wav,crow,test,x": "group x: got test and train, expect",
+    "path,label\na.wav,owl\nb.wav,crow": "drawing the valid split: got 2 groups of clips in train",
+}
+
+
+@pytest.mark.parametrize("table", BAD_TABLES)
+def test_bad_table(tmp_path: Path, table: str) -> None:
+    for name in ("a.wav", "b.wav", "a.flac"):
+        write_sound(tmp_path / name)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "clips.csv").write_text(table)
+    with pytest.raises(HearevalError, match=BAD_TABLES[table]):
+        own.load_task(write_task(tmp_path, 'table = "clips.csv"'))
+
+
+@pytest.mark.parametrize(
+    "content", ["path,label\na.wav,möwe".encode("latin1"), "path,label".encode("utf-16")]
+)
+def test_table_in_another_encoding(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clips.csv").write_bytes(content)
+    with pytest.raises(HearevalError, match=r"clips.csv: got 'utf-8' codec .*, expected CSV in UTF-8"):
+        own.load_task(write_task(tmp_path, 'table = "clips.csv"'))
+
+
+def test_sound_without_a_class(birds: Path) -> None:
+    write_sound(birds / "recordings" / "dawn.wav")
+    with pytest.raises(HearevalError, match=r"sound .*dawn.wav: got no class. Move it into"):
+        own.load_task(write_task(birds, 'folder = "recordings"'))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes only here")
+@pytest.mark.parametrize("name", [b"\xff.wav", b"x" * 245 + b".wav"])
+def test_names_that_no_clip_can_have(birds: Path, name: bytes) -> None:
+    source = os.fsencode(birds / "recordings" / "owl")
+    shutil.copy(source + b"/0.wav", source + b"/" + name)
+    with pytest.raises(HearevalError, match="expected UTF-8 of 240 bytes at most"):
+        own.load_task(write_task(birds, 'folder = "recordings"'))
