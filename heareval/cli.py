@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import heareval
-from heareval import doors
+from heareval import doors, files
 from heareval.embeddings.runner import embed
 from heareval.embeddings.submission import open_submission
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
-from heareval.spec import DEFAULT_SAMPLE_RATES
+from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
+from heareval.tasks import own
+from heareval.tasks.registry import all_tasks, check_is_free
 from heareval.tasks.runner import demo_corpora, prepare, summarise
 from heareval.workflow.evaluate import score_task
+from heareval.workflow.plan import plan_facts, plan_run, plan_table
 from heareval.workflow.prepare import PublishTask, publish_and_pack
 
 BASELINE = "heareval.embeddings.baseline"
@@ -44,7 +49,9 @@ def main() -> None:
 @doors.options(doors.mode, doors.sample_rate)
 @doors.options(doors.tmp_dir, doors.tasks_dir, doors.embeddings_dir)
 @doors.corpus_options
+@doors.from_published
 @protocol_options
+@doors.force
 @doors.run_options
 @doors.told_in_one_line
 def evaluate(
@@ -60,6 +67,7 @@ def evaluate(
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
+    from_published: str,
     grid_points: int,
     grid: str,
     shuffle: bool,
@@ -67,6 +75,7 @@ def evaluate(
     gpus: str | None,
     in_memory: bool,
     deterministic: bool,
+    force: bool,
     num_workers: int,
     scheduler_url: str,
 ) -> None:
@@ -79,19 +88,65 @@ def evaluate(
         grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
     )
     mirrors = doors.mirrors_of(mirror)
-    if mode == "demo" and not mirrors:
+    if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places)
     names = tuple(filter(None, (name.strip() for name in tasks.split(","))))
-    jobs = doors.task_jobs(names, mode, engine_name=engine, accepted_file=accept_checksums)
+    jobs = doors.task_jobs(
+        names, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+    )
     submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
     rates = tuple(sorted({submission.sample_rate, *map(int, sample_rates)}))
     published = [PublishTask(places, job=job, sample_rates=rates, mirrors=mirrors) for job in jobs]
     roots = [score_task(step, submission, protocol) for step in published]
+    if not force:
+        doors.check_room({step.job: [root] for step, root in zip(published, roots, strict=True)}, places)
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
     doors.say(score_table([root.scores for root in roots]))
     doors.say_end(
         outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
     )
+
+
+@main.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@doors.options(doors.mode, doors.sample_rate, doors.tmp_dir, doors.tasks_dir, doors.tar_dir)
+@doors.corpus_options
+@doors.from_published
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@doors.debug
+@doors.told_in_one_line
+def plan(
+    tasks: tuple[str, ...],
+    mode: str | None,
+    sample_rates: tuple[str, ...],
+    tmp_dir: str,
+    tasks_dir: str,
+    tar_dir: str,
+    mirror: tuple[str, ...],
+    accept_checksums: str | None,
+    engine: str,
+    from_published: str,
+    as_json: bool,
+) -> None:
+    """Tell what preparing tasks would still take of the disk, and whether it fits.
+
+    Words and options are those of `prepare`, which would refuse to start where this exits with 2. Nothing is
+    fetched; servers are only asked for sizes.
+    """
+    places = doors.places_of(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
+    mirrors = doors.mirrors_of(mirror)
+    if mode == "demo" and not mirrors and not from_published:
+        mirrors, accept_checksums = demo_corpora(places)
+    jobs = doors.task_jobs(
+        tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+    )
+    rates = doors.rates_of(sample_rates)
+    planned = plan_run({job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}, places)
+    doors.say(files.dump_json(plan_facts(planned)) if as_json else plan_table(planned))
+    for system in () if as_json else planned.file_systems:
+        doors.say(doors.room_of(system))
+    if not planned.fits:
+        sys.exit(doors.USAGE_EXIT_CODE)
 
 
 @main.command()
@@ -114,6 +169,79 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     summarise(places, jobs)
     doors.say(score_table([step.scores for step in scored]))
     doors.say_end(outcome, f"embeddings and scores are in {doors.shown(places.embeddings)}")
+
+
+@main.group("tasks")
+def task_group() -> None:
+    """The tasks there are, and new ones of your own."""
+
+
+@task_group.command("list")
+def list_tasks() -> None:
+    """List the tasks of the benchmark, their modes with the default one first."""
+    head = ("task", "labels", "splits", "clip in s", "modes", "metrics")
+    for line in columns([head, *map(task_row, all_tasks().values())]):
+        doors.say(line)
+
+
+def task_row(task: TaskSpec) -> tuple[str, ...]:
+    """A task in the columns of `heareval tasks list`, as it is in its default mode."""
+    seconds = task.duration_s(task.default_mode)
+    modes = sorted(task.modes, key=lambda mode: mode != task.default_mode)
+    return (
+        task.name,
+        f"{task.embedding_type}, {task.prediction_type}",
+        own.splits_in_words(task.splits_of(task.default_mode)),
+        "as it is" if seconds is None else f"{seconds:g}",
+        ", ".join(modes),
+        ", ".join(task.metrics),
+    )
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines whose columns stand below each other.
+
+    >>> columns([("a", "b"), ("longer", "c")])
+    ['a       b', 'longer  c']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in lines]
+
+
+@task_group.command("new")
+@click.argument("name")
+@click.option("--folder", help="Folder of class sub-folders with sounds.")
+@click.option(
+    "--table", help="CSV file: path,label and, if there are any, split, group, start_ms and end_ms."
+)
+@click.option("--clip-seconds", type=float, help="Length of every clip.  [each keeps its own]")
+@click.option("--folds", type=int, help="New folds in place of train, valid and test.")
+@click.option("--version", help="Version of the task.  [v1]")
+@doors.debug
+@doors.told_in_one_line
+def new_task(
+    name: str,
+    folder: str | None,
+    table: str | None,
+    clip_seconds: float | None,
+    folds: int | None,
+    version: str | None,
+) -> None:
+    """Make NAME.toml, a task of your own, from a folder of class sub-folders or a table.
+
+    The sounds stay where they are. What the options leave open follows from the sounds.
+    """
+    options = {"folder": folder, "table": table, "clip_duration_s": clip_seconds, "folds": folds}
+    options |= {"name": name, "version": version}
+    values = {key: value for key, value in options.items() if value is not None}
+    file = Path(f"{name}.toml")
+    check_is_free(name)
+    for line in own.new_task(values, file):
+        doors.say(line)
+    doors.say(f"{file} is written; next:")
+    doors.say(f"  heareval prepare {file}")
+    doors.say(f"  heareval evaluate MODULE --tasks {file}")
 
 
 main.add_command(prepare)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,12 @@ import click
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
-from heareval.tasks import fetch
+from heareval.tasks import adopt, fetch
 from heareval.tasks.audio import ENGINES
-from heareval.tasks.registry import select
+from heareval.tasks.registry import address, select
+from heareval.tasks.sizes import readable
 from heareval.workflow.corpus import TaskJob
+from heareval.workflow.plan import FileSystem, plan_run
 from heareval.workflow.run import Outcome, load_config, run
 from heareval.workflow.step import Step
 
@@ -25,6 +28,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 USAGE_EXIT_CODE = 2
 # What shells give a program that Ctrl-C has ended.
 INTERRUPTED_EXIT_CODE = 130
+# How many tasks a line names before it only counts them.
+NAMED_TASKS = 4
 
 
 def configured(key: str) -> Callable[[], str]:
@@ -58,6 +63,12 @@ accept_checksums = click.option(
     type=click.Path(dir_okay=False),
     help="File as md5sum writes it: archives admitted although they are not the published ones.",
 )
+from_published = click.option(
+    "--from-published",
+    default="",
+    metavar="FILE_OR_DIR",
+    help="Finished 48 kHz HEAR tarball of the task, or a folder or URL that has it, in place of its corpus.",
+)
 engine = click.option(
     "--engine",
     type=click.Choice(list(ENGINES)),
@@ -72,6 +83,7 @@ sample_rate = click.option(
     multiple=True,
     help="Rate to write, in Hz. Repeatable.",
 )
+force = click.option("--force", is_flag=True, help="Start although the disk has no room for all of it.")
 num_workers = click.option(
     "--num-workers",
     type=click.IntRange(min=1),
@@ -112,14 +124,30 @@ def rates_of(given: Sequence[str]) -> tuple[int, ...]:
 
 
 def task_jobs(
-    names: tuple[str, ...], mode_name: str | None, *, engine_name: str, accepted_file: str | None
+    names: tuple[str, ...],
+    mode_name: str | None,
+    *,
+    engine_name: str,
+    accepted_file: str | None,
+    published: str = "",
 ) -> list[TaskJob]:
-    """The tasks and modes that the words of a command line mean."""
+    """The tasks and modes that the words of a command line mean.
+
+    Args:
+        published: finished tarball to make them from, or a folder or URL that has theirs; "" = the corpora.
+    """
     accepted = fetch.read_accepted_checksums(Path(accepted_file)) if accepted_file else {}
-    return [
-        TaskJob(task.name, chosen, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
+    jobs = [
+        TaskJob(address(task), chosen, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
         for task, chosen in select(names, mode_name)
     ]
+    return [_from_tarball(job, published) for job in jobs] if published else jobs
+
+
+def _from_tarball(job: TaskJob, source: str) -> TaskJob:
+    """The same, from a finished tarball; no archive is fetched, so none is accepted either."""
+    tarball = adopt.find_tarball(source, job.folder)
+    return replace(job, accepted=(), published=tarball, published_mark=adopt.mark_of(tarball))
 
 
 def _accepted_for(downloads: Sequence[Download], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -150,6 +178,38 @@ def say_end(outcome: Outcome, where: str) -> None:
     noun = "step" if outcome.steps == 1 else "steps"
     done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is there"
     say(f"{done}; {outcome.seconds:.1f} s; {where}")
+
+
+def check_room(roots: Mapping[TaskJob, Sequence[Step]], places: Places) -> None:
+    """Refuse to start what the disks have no room for, as far as that is known.
+
+    Args:
+        roots: for each task and mode its last steps.
+    """
+    for system in plan_run(roots, places).file_systems:
+        if not system.fits:
+            more = len(system.tasks) - NAMED_TASKS
+            tasks = ", ".join(system.tasks[:NAMED_TASKS]) + (f" and {more} more" if more > 0 else "")
+            raise HearevalError(
+                _folders_of(system),
+                got=f"{readable(system.free_bytes)} free",
+                expected=f"{system.needed} for {tasks}",
+                remedy="Free some, name other folders, fewer tasks or rates, or --force.",
+            )
+
+
+def room_of(system: FileSystem) -> str:
+    """The line of a plan that tells whether a file system has room."""
+    verdict = "does not fit" if not system.fits else "fits"
+    if system.fits and not system.needed.is_whole:
+        verdict = "fits as far as known"
+    free = readable(system.free_bytes)
+    return f"{_folders_of(system)}: {system.needed} needed, {free} free: {verdict}"
+
+
+def _folders_of(system: FileSystem) -> str:
+    *others, last = (shown(folder) for folder in system.folders)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def run_steps(roots: Sequence[Step], places: Places, *, workers: int, scheduler: str) -> Outcome:

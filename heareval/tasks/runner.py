@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from heareval import doors, files, layout, progress
+from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.tasks import demo
 from heareval.workflow.corpus import TaskJob
@@ -17,6 +19,8 @@ from heareval.workflow.prepare import publish_and_pack
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @doors.options(doors.mode, doors.sample_rate, doors.tmp_dir, doors.tasks_dir, doors.tar_dir)
 @doors.corpus_options
+@doors.from_published
+@doors.force
 @doors.run_options
 @doors.told_in_one_line
 def prepare(
@@ -29,6 +33,8 @@ def prepare(
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
+    from_published: str,
+    force: bool,
     num_workers: int,
     scheduler_url: str,
 ) -> None:
@@ -39,11 +45,18 @@ def prepare(
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
     mirrors = doors.mirrors_of(mirror)
-    if mode == "demo" and not mirrors:
+    if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places)
-    jobs = doors.task_jobs(tasks, mode, engine_name=engine, accepted_file=accept_checksums)
-    roots = publish_and_pack(places, jobs, doors.rates_of(sample_rates), mirrors)
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    jobs = doors.task_jobs(
+        tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+    )
+    rates = doors.rates_of(sample_rates)
+    check_sources_stay(places, jobs, rates)
+    roots = {job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}
+    if not force:
+        doors.check_room(roots, places)
+    steps = [step for of_job in roots.values() for step in of_job]
+    outcome = doors.run_steps(steps, places, workers=num_workers, scheduler=scheduler_url)
     summarise(places, jobs)
     doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {doors.shown(places.tars)}")
 
@@ -57,28 +70,49 @@ def demo_corpora(places: Places) -> tuple[tuple[str, ...], str]:
     return (str(folder),), str(folder / demo.MD5SUMS)
 
 
+def check_sources_stay(places: Places, jobs: list[TaskJob], rates: tuple[int, ...]) -> None:
+    """Raise HearevalError if this run would write its own tarball over the one that it reads."""
+    for job in jobs:
+        editions = (layout.TAR_EDITION, layout.TAR_LATEST)
+        own = [places.tar(job.folder, rate, edition) for rate in rates for edition in editions]
+        if Path(job.published) in own:
+            raise HearevalError(
+                f"tarball {job.published}",
+                got="the place of this run's own",
+                expected="one elsewhere",
+                remedy="Move it to another folder, or name another --tar-dir.",
+            )
+
+
 def summarise(places: Places, jobs: list[TaskJob]) -> None:
     """Tell for each task what there is and where."""
     for job in jobs:
         folder = places.task(job.folder)
         manifest = files.read_json(folder / files.MANIFEST)
         counts = ", ".join(f"{split} {count}" for split, count in manifest["clips"].items())
-        doors.say(
-            f"{doors.shown(folder)}: {counts} clips at {', '.join(map(str, manifest['sample_rates']))} Hz"
-        )
-        notes = list(manifest["warnings"])
-        if manifest["dropped"]:
-            notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
-        if not manifest["is_the_published_corpus"]:
-            names = ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False)
-            notes.append(f"NOT the published corpus: other checksums were accepted for {names}")
-        notes += [
-            f"no checksum was ever published of {a['name']}; used: {files.kind_of(a['checksum'])} {a['checksum']}"
-            for a in manifest["archives"]
-            if a["published"] is None
-        ]
-        for note in notes:
+        rates = ", ".join(map(str, manifest["sample_rates"]))
+        tarball = manifest.get("tarball")
+        origin = f", made from the tarball {tarball}" if tarball else ""
+        doors.say(f"{doors.shown(folder)}: {counts} clips at {rates} Hz{origin}")
+        for note in _notes(manifest):
             doors.say(f"  note: {note}")
+
+
+def _notes(manifest: dict[str, Any]) -> list[str]:
+    """What a reader of the scores should know."""
+    notes = list(manifest["warnings"])
+    if manifest["dropped"]:
+        notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
+    if not manifest["is_the_published_corpus"]:
+        names = ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False)
+        why = "so says" if manifest.get("tarball") else "other checksums were accepted for"
+        notes.append(f"NOT the published corpus: {why} {names}")
+    notes += [
+        f"no checksum was ever published of {a['name']}; used: {files.kind_of(a['checksum'])} {a['checksum']}"
+        for a in manifest["archives"]
+        if a["published"] is None
+    ]
+    return notes
 
 
 if __name__ == "__main__":
