@@ -16,10 +16,11 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
-from heareval.tasks import own
+from heareval.tasks import own, own_new
 from heareval.tasks.registry import all_tasks, check_is_free
 from heareval.tasks.runner import demo_corpora, prepare, summarise
-from heareval.workflow.evaluate import score_task
+from heareval.workflow import pins
+from heareval.workflow.evaluate import Predict, score_task
 from heareval.workflow.plan import plan_facts, plan_run, plan_table
 from heareval.workflow.prepare import PublishTask, publish_and_pack
 
@@ -89,19 +90,20 @@ def evaluate(
     )
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors and not from_published:
-        mirrors, accept_checksums = demo_corpora(places)
-    names = tuple(filter(None, (name.strip() for name in tasks.split(","))))
+        mirrors, accept_checksums = demo_corpora(places, (tasks,))
     jobs = doors.task_jobs(
-        names, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+        (tasks,), mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
     )
+    jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
     rates = tuple(sorted({submission.sample_rate, *map(int, sample_rates)}))
     published = [PublishTask(places, job=job, sample_rates=rates, mirrors=mirrors) for job in jobs]
     roots = [score_task(step, submission, protocol) for step in published]
     if not force:
         doors.check_room({step.job: [root] for step, root in zip(published, roots, strict=True)}, places)
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
-    doors.say(score_table([root.scores for root in roots]))
+    outcome = doors.run_steps(
+        roots, places, workers=num_workers, scheduler=scheduler_url, tell=lambda: say_scores(roots)
+    )
     doors.say_end(
         outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
     )
@@ -136,10 +138,11 @@ def plan(
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors and not from_published:
-        mirrors, accept_checksums = demo_corpora(places)
+        mirrors, accept_checksums = demo_corpora(places, tasks)
     jobs = doors.task_jobs(
         tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
     )
+    jobs = pins.pinned(jobs, places, mirrors)
     rates = doors.rates_of(sample_rates)
     planned = plan_run({job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}, places)
     doors.say(files.dump_json(plan_facts(planned)) if as_json else plan_table(planned))
@@ -159,16 +162,26 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     """Run everything, from archives to scores, on small synthetic corpora with the built-in baseline."""
     names = ("work", "_workdir"), ("tasks", "tasks"), ("tars", "tars"), ("embeddings", "embeddings")
     places = doors.places_of(**{place: f"{folder}/{name}" for place, name in names})
-    mirrors, accepted = demo_corpora(places)
+    mirrors, accepted = demo_corpora(places, tuple(DEMO))
     jobs = doors.task_jobs(tuple(DEMO), "demo", engine_name="soxr", accepted_file=accepted)
     submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
     packed = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, mirrors)
     published = [step for step in packed if isinstance(step, PublishTask)]
     scored = [score_task(step, submission, DEMO[step.job.task]) for step in published]
-    outcome = doors.run_steps([*packed, *scored], places, workers=num_workers, scheduler=scheduler_url)
-    summarise(places, jobs)
-    doors.say(score_table([step.scores for step in scored]))
+
+    def tell() -> None:
+        summarise(places, jobs)
+        say_scores(scored)
+
+    steps = [*packed, *scored]
+    outcome = doors.run_steps(steps, places, workers=num_workers, scheduler=scheduler_url, tell=tell)
     doors.say_end(outcome, f"embeddings and scores are in {doors.shown(places.embeddings)}")
+
+
+def say_scores(scored: Sequence[Predict]) -> None:
+    """The table of the scores that there are."""
+    if paths := [step.scores for step in scored if step.complete()]:
+        doors.say(score_table(paths))
 
 
 @main.group("tasks")
@@ -237,7 +250,7 @@ def new_task(
     values = {key: value for key, value in options.items() if value is not None}
     file = Path(f"{name}.toml")
     check_is_free(name)
-    for line in own.new_task(values, file):
+    for line in own_new.new_task(values, file):
         doors.say(line)
     doors.say(f"{file} is written; next:")
     doors.say(f"  heareval prepare {file}")

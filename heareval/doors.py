@@ -18,6 +18,7 @@ from heareval.tasks import adopt, fetch
 from heareval.tasks.audio import ENGINES
 from heareval.tasks.registry import address, select
 from heareval.tasks.sizes import readable
+from heareval.workflow import pins
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.plan import FileSystem, plan_run
 from heareval.workflow.run import Outcome, load_config, run
@@ -28,6 +29,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 USAGE_EXIT_CODE = 2
 # What shells give a program that Ctrl-C has ended.
 INTERRUPTED_EXIT_CODE = 130
+# And one whose reader has gone.
+BROKEN_PIPE_EXIT_CODE = 141
 # How many tasks a line names before it only counts them.
 NAMED_TASKS = 4
 
@@ -139,9 +142,29 @@ def task_jobs(
     accepted = fetch.read_accepted_checksums(Path(accepted_file)) if accepted_file else {}
     jobs = [
         TaskJob(address(task), chosen, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
-        for task, chosen in select(names, mode_name)
+        for task, chosen in select(words_of(names), mode_name)
     ]
     return [_from_tarball(job, published) for job in jobs] if published else jobs
+
+
+def pinned_jobs(
+    jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], *, workers: int, scheduler: str
+) -> list[TaskJob]:
+    """The jobs with a checksum for every archive; those that none was published of are fetched to find it."""
+
+    def bring(steps: Sequence[Step]) -> None:
+        run_steps(steps, places, workers=workers, scheduler=scheduler)
+
+    return pins.pinned(jobs, places, mirrors, bring)
+
+
+def words_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The task names of a command line, whether spaces or commas stand between them.
+
+    >>> words_of(("esc50,fsd50k", "open"))
+    ('esc50', 'fsd50k', 'open')
+    """
+    return tuple(filter(None, (word.strip() for name in names for word in name.split(","))))
 
 
 def _from_tarball(job: TaskJob, source: str) -> TaskJob:
@@ -212,9 +235,17 @@ def _folders_of(system: FileSystem) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def run_steps(roots: Sequence[Step], places: Places, *, workers: int, scheduler: str) -> Outcome:
-    """Run the steps; an unsuccessful end prints its lines and exits with its code."""
+def run_steps(
+    roots: Sequence[Step],
+    places: Places,
+    *,
+    workers: int,
+    scheduler: str,
+    tell: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Run the steps and tell what there is; an unsuccessful end has its lines and its exit code."""
     outcome = run(roots, workers=workers, scheduler_url=scheduler, log_folder=places.logs())
+    tell()
     if outcome.exit_code:
         for title, explanation in outcome.failures:
             click.echo(f"error: {title}: {explanation}", err=True)
@@ -232,6 +263,10 @@ def told_in_one_line(command: Command) -> Command:
         show_traceback = arguments.pop("debug")
         try:
             command(**arguments)
+        except BrokenPipeError:
+            # Who read our lines has seen enough; nothing more can be said, not even by Python as it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN_PIPE_EXIT_CODE)
         except (HearevalError, OSError) as error:
             if show_traceback:
                 raise

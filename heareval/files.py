@@ -150,6 +150,12 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Return when a file's content is on the disk."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
 @contextlib.contextmanager
 def building_file(target: Path) -> Iterator[Path]:
     """Build a file beside its place; at the end of the block it is on disk and has its name."""
@@ -158,8 +164,7 @@ def building_file(target: Path) -> Iterator[Path]:
     scratch = scratch_path(target)
     try:
         yield scratch
-        with open(scratch, "rb") as stream:
-            os.fsync(stream.fileno())
+        sync(scratch)
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)

@@ -191,6 +191,7 @@ class TaskSpec:
         moved_settings: key of task_metadata.json -> the one it follows, where that is not the usual one.
         lists_downloads: whether the general settings of task_metadata.json name the downloads.
         is_open: whether the task belongs to the open tasks of the challenge.
+        labels: what the labels can be, where that is known beforehand; () = whatever the corpus holds.
         content: changes with the files of a task that has no archives; "" for the published tasks.
     """
 
@@ -208,6 +209,7 @@ class TaskSpec:
     moved_settings: Mapping[str, str] = field(default_factory=dict)
     lists_downloads: bool = True
     is_open: bool = False
+    labels: tuple[Label, ...] = ()
     content: str = ""
 
     def duration_s(self, mode: str) -> float | None:

@@ -78,11 +78,19 @@ def embed_task(
             "fingerprint": fingerprint,
             "submission": asdict(submission),
             "task": task.name,
+            "made_from": _made_from(task),
             "arrays": arrays,
             **facts,
             "seconds": round(time.monotonic() - started, 3),
         }
         files.write_json(scratch / files.MANIFEST, manifest)
+
+
+def _made_from(task: Path) -> dict[str, Any]:
+    """What the task's manifest tells of the corpus behind it; empty for a folder unpacked from a tarball."""
+    manifest = files.read_json(task / files.MANIFEST) if (task / files.MANIFEST).exists() else {}
+    keys = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings")
+    return {key: manifest[key] for key in keys if key in manifest}
 
 
 def _arrays(folder: Path, splits: Sequence[str], embedding_type: str) -> list[str]:

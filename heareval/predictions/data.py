@@ -37,7 +37,8 @@ class Task:
         postprocessing_grid: changes of the grid that turns frames into events.
         embeddings_fingerprint: of the embeddings' MANIFEST.json, "" without one.
         submission: what that manifest tells of the model.
-        is_published: whether the task was made from the published archives.
+        made_from: what that manifest tells of the task's corpus.
+        is_published: whether the task was made from the published archives; None if that is not known.
     """
 
     folder: Path
@@ -55,7 +56,8 @@ class Task:
     postprocessing_grid: Mapping[str, Sequence[float]]
     embeddings_fingerprint: str
     submission: Mapping[str, Any]
-    is_published: bool
+    made_from: Mapping[str, Any]
+    is_published: bool | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def read_task(folder: Path) -> Task:
         if not metadata.get(key):
             raise HearevalError(f"{path}", got=f"no {key!r}", remedy="Prepare the task again.")
     evaluation = metadata.get("evaluation_params") or {}
+    made_from = _manifest(folder).get("made_from", {})
     return Task(
         folder=folder,
         name=metadata["task_name"],
@@ -113,7 +116,10 @@ def read_task(folder: Path) -> Task:
         postprocessing_grid=evaluation.get("event_postprocessing_grid") or {},
         embeddings_fingerprint=embeddings_fingerprint(folder),
         submission=_manifest(folder).get("submission", {}),
-        is_published="not_the_published_corpus" not in metadata,
+        made_from=made_from,
+        is_published=False
+        if "not_the_published_corpus" in metadata
+        else made_from.get("is_the_published_corpus"),
     )
 
 

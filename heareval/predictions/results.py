@@ -133,6 +133,7 @@ def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
         "embeddings_fingerprint": result.task.embeddings_fingerprint,
         "submission": dict(result.task.submission),
         "is_the_published_corpus": result.task.is_published,
+        "made_from": dict(result.task.made_from),
         "scores": _task_scores(result),
         "problems": [text for fold in result.folds for score in fold.scores for text in score.problems],
         "decided_by": result.decided_by,

@@ -132,7 +132,14 @@ def _clip_score(task: Task, split: str, name: str, predictions: Predictions) -> 
     problems = []
     if math.isnan(value):
         lacking = _names(task, labels_without_contrast(targets))
-        problems.append(f"{name} is undefined on {split}: no clip, or every clip, is labelled {lacking}")
+        mixed = _names(task, labels_told_apart(targets, probabilities))
+        # Infinite for one label and minus infinite for another: their mean is nothing.
+        reason = (
+            f"no clip, or every clip, is labelled {lacking}"
+            if lacking
+            else f"always or never right about {mixed}"
+        )
+        problems.append(f"{name} is undefined on {split}: {reason}")
     elif math.isinf(value):
         perfect = _names(task, labels_told_apart(targets, probabilities))
         problems.append(f"{name} is infinite on {split}: always or never right about {perfect}")

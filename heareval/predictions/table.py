@@ -32,7 +32,7 @@ def score_table(scores_files: Iterable[Path]) -> str:
             numbers = (_decimal(score["score"]), _decimal(score["std"], missing=""), str(tested))
             table.add_row(path.parent.parent.name, path.parent.name, metric, *numbers, results["protocol"])
         notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
-        others += [path.parent.name] * (not results["is_the_published_corpus"])
+        others += [path.parent.name] * (results["is_the_published_corpus"] is False)
     if others:
         notes.append(f"NOT the published corpus: {', '.join(others)}")
     # Names are never cut to the width of a terminal.

@@ -16,6 +16,7 @@ from heareval.errors import HearevalError
 from heareval.spec import Download, Progress, Recording, TaskSpec
 from heareval.tasks import fetch
 from heareval.tasks.metadata import Drawn
+from heareval.tasks.registry import all_tasks
 
 VERSION = 1
 # The highest rate that was published; the others are made from it.
@@ -67,16 +68,16 @@ def name_of(address: str) -> str:
 
 
 def mark_of(address: str) -> str:
-    """What tells whether a tarball is still the same one, without reading gigabytes: name, size and time."""
+    """What tells whether a tarball is still the same one, without reading gigabytes: size and time."""
     if is_url(address):
         return address
     facts = Path(address).stat()
-    return f"{name_of(address)} {facts.st_size} {facts.st_mtime_ns}"
+    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 def check_mark(address: str, mark: str) -> None:
     """Raise HearevalError if a tarball is no longer the one that the run was planned with."""
-    if (found := mark_of(address)) != mark:
+    if not is_url(address) and (found := mark_of(address)) != mark:
         raise HearevalError(
             f"tarball {address}",
             got=found,
@@ -105,7 +106,10 @@ def find_tarball(source: str, task_folder: str) -> str:
         raise HearevalError(f"--from-published {source}", got="no such file or folder", expected=names[0])
     if not name_of(address).endswith(f"-{task_folder}-{SAMPLE_RATE}.tar.gz"):
         raise HearevalError(
-            f"tarball {source}", got=name_of(address), expected=names[0], remedy="Name its task and --mode."
+            f"tarball {source}",
+            got=name_of(address),
+            expected=names[0],
+            remedy="It is of another task, version, --mode or rate.",
         )
     return address
 
@@ -137,8 +141,11 @@ def read_inside(extracted: Path, task: TaskSpec, mode: str, progress: Progress) 
     found = _read_json(folder / layout.TASK_METADATA)
     # One published tarball of mridangam_tonic has mridangam_stroke inside, and scores go by these names.
     names = {"task_name": task.name, "version": task.version, "mode": mode}
-    settings = {**found, **names}
-    _check_settings(settings, task, splits)
+    _check_relation(str(found.get("task_name")), task)
+    expected = _expected(task, splits)
+    # Older editions of the benchmark tell less.
+    settings = {**found, **names, **{key: value for key, value in expected.items() if key not in found}}
+    _check_settings(settings, expected)
     _check_splits(folder, splits)
     listed = {split: _read_json(folder / layout.split_json(split)) for split in splits}
     notes = _notes(folder, found, names, task)
@@ -184,14 +191,24 @@ def _notes(folder: Path, found: dict[str, Any], names: dict[str, str], task: Tas
     return notes
 
 
-def _check_settings(settings: Mapping[str, Any], task: TaskSpec, splits: Sequence[str]) -> None:
+def _check_relation(found: str, task: TaskSpec) -> None:
+    """Another task's name may stand in the tarball only if the labels can tell the two tasks apart."""
+    other = all_tasks().get(found)
+    if found != task.name and not (other and task.labels and not {*task.labels} & {*other.labels}):
+        raise _wrong(f"task_name of {layout.TASK_METADATA}", found, task.name)
+
+
+def _expected(task: TaskSpec, splits: Sequence[str]) -> dict[str, Any]:
     """What embeddings and scores depend on must be as the task has it."""
-    expected = {
+    return {
         "embedding_type": task.embedding_type,
         "prediction_type": task.prediction_type,
         "split_mode": task.splits.mode,
         "splits": list(splits),
     }
+
+
+def _check_settings(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for key, value in expected.items():
         if settings.get(key) != value:
             raise _wrong(f"{key} of {layout.TASK_METADATA}", repr(settings.get(key)), repr(value))
@@ -246,6 +263,9 @@ def _check_clips(
 ) -> list[Recording]:
     """The clips of all splits, sorted by split and file name, each with its labels and sound checked."""
     vocabulary, clips = _read_vocabulary(folder / layout.VOCABULARY), []
+    if unknown := vocabulary - set(map(str, task.labels or vocabulary)):
+        raise _wrong(layout.VOCABULARY, f"label {min(unknown)}", ", ".join(map(str, task.labels)))
+    _check_apart(listed)
     total = sum(len(labels) for labels in listed.values())
     for split, labels in sorted(listed.items()):
         sounds = folder / str(SAMPLE_RATE) / split
@@ -257,6 +277,16 @@ def _check_clips(
             clips.append(Recording(sounds / name, name.removesuffix(".wav"), split=split))
             progress(len(clips), total)
     return clips
+
+
+def _check_apart(listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """No clip is in two splits."""
+    split_of: dict[str, str] = {}
+    for split, labels in sorted(listed.items()):
+        for name in labels:
+            if name in split_of:
+                raise _wrong(f"{split}.json", f"{name}, which is in {split_of[name]} too", "it in one split")
+            split_of[name] = split
 
 
 def _check_names(split: str, listed: set[str], found: set[str]) -> None:

@@ -95,7 +95,7 @@ def _damaged(archive: Path, why: str) -> HearevalError:
         f"archive {archive}",
         got=why,
         expected="a readable archive",
-        remedy="It is damaged: remove it and run again.",
+        remedy="It is damaged: replace it, or remove it and run again.",
     )
 
 

@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 18
 MIRROR_LEVELS = 3
 LISTED_AT_ONCE = 8
 LISTED_VERSION = 1
+FIRST_BYTES = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK", ".rar": b"Rar!", ".wav": b"RIFF"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def fetch_listed(
 
     def bring(download: Download) -> str:
         target = folder / download.file_name
+        if target.exists() and download.wanted and _checksum_of(target, download) != download.wanted:
+            target.unlink()  # cut short by a crash of the machine
         _fetch(download, target, mirrors, lambda done, total: None, 5, 1.0)
         return f"{files.file_checksum(target, 'sha256')}  {download.file_name}\n"
 
@@ -117,13 +120,38 @@ def _fetch(
 ) -> None:
     if target.exists():
         return
+    wrong: list[HearevalError] = []
     for mirror in mirrors:
-        if mirror.found is None:
-            url = f"{mirror.address.rstrip('/')}/{download.file_name}"
-            if _answers(url):
-                return _download(url, download, target, progress, tries, pause_s)
-        elif _take(mirror.found.get(download.file_name, ()), download, target):
-            return None
+        try:
+            if _from_mirror(mirror, download, target, progress, tries, pause_s):
+                return
+        except HearevalError as error:
+            wrong.append(error)  # another mirror may have a good one
+    if wrong:
+        raise wrong[0]
+    _from_publisher(download, target, mirrors, progress, tries, pause_s)
+
+
+def _from_mirror(
+    mirror: Mirror, download: Download, target: Path, progress: Progress, tries: int, pause_s: float
+) -> bool:
+    if mirror.found is not None:
+        return _take(mirror.found.get(download.file_name, ()), download, target)
+    url = f"{mirror.address.rstrip('/')}/{download.file_name}"
+    if not _answers(url):
+        return False
+    _download(url, download, target, progress, tries, pause_s)
+    return True
+
+
+def _from_publisher(
+    download: Download,
+    target: Path,
+    mirrors: Sequence[Mirror],
+    progress: Progress,
+    tries: int,
+    pause_s: float,
+) -> None:
     *others, last = (download.url, *download.other_urls)
     for url in others:
         # Patience is for the last address; the first may have been gone for years.
@@ -189,7 +217,25 @@ def _download(
     if checksum != download.wanted:
         part.unlink()
         raise wrong_checksum(url, checksum, download)
+    if not download.wanted:
+        _check_kind(url, part, download)
+    files.sync(part)
     part.replace(target)
+
+
+def _check_kind(url: str, part: Path, download: Download) -> None:
+    """A host that is gone may answer with a page that says so; without a checksum only this tells."""
+    mark = next((m for suffix, m in FIRST_BYTES.items() if download.file_name.endswith(suffix)), b"")
+    with open(part, "rb") as stream:
+        found = stream.read(len(mark))
+    if found != mark:
+        part.unlink()
+        raise HearevalError(
+            f"download of {url}",
+            got=f"a file that begins with {found!r}",
+            expected=f"an archive, which begins with {mark!r}",
+            remedy="Put the archive into a folder and name it with --mirror.",
+        )
 
 
 def _checksum_of(part: Path, download: Download) -> str:

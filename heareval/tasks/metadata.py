@@ -69,7 +69,7 @@ def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) 
         HearevalError: a listed file is missing, two recordings share a name, a label is lost, ...
     """
     mode, splits = task.modes[mode_name], task.splits_of(mode_name)
-    shuffled = shuffle_rows(list(recordings), task)
+    shuffled = shuffle_rows(_read(recordings, task), task)
     present = [r for r in shuffled if r.path.exists()]
     if len(present) < len(shuffled) and not mode.drop_missing_files:
         raise _missing_file(shuffled)
@@ -86,6 +86,18 @@ def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) 
     dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in present}
     kept.sort(key=lambda clip: (clip.split, f"{clip.clip_id}.wav"))
     return Drawn(tuple(kept), tuple(sorted(dropped)), tuple(sorted(warnings)))
+
+
+def _read(recordings: Iterable[Recording], task: TaskSpec) -> list[Recording]:
+    try:
+        return list(recordings)
+    except (LookupError, ValueError) as error:
+        raise HearevalError(
+            f"{task.name}: labels",
+            got=f"{type(error).__name__}: {error}",
+            expected="tables and names as the corpus has them",
+            remedy="The archive is not the published one, or damaged.",
+        ) from error
 
 
 def shuffle_rows(recordings: list[Recording], task: TaskSpec) -> list[Recording]:
@@ -131,6 +143,9 @@ def _check_names(recordings: Sequence[Recording], task: TaskSpec) -> None:
             f"{task.name}: clip name {clip_id!r}", got=f"{count} recordings", expected="one file without '/'"
         )
     for r in recordings:
+        if task.labels and (unknown := labels_of(r) - {*task.labels}):
+            expected = ", ".join(map(str, task.labels))
+            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {unknown}", expected=expected)
         if task.prediction_type == "multiclass" and task.embedding_type == "scene" and len(r.labels) != 1:
             raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {r.labels}", expected="exactly one")
         if not labels_of(r):

@@ -37,7 +37,14 @@ def publish_task(
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
-        files.write_json(scratch / files.MANIFEST, {**manifest, "sample_rates": rates})
+        gone = sorted(set(_rates_there(target)) - set(rates))
+        facts = {**manifest, "sample_rates": rates, "rates_of_other_clips": gone}
+        files.write_json(scratch / files.MANIFEST, facts)
+
+
+def _rates_there(target: Path) -> list[int]:
+    manifest = target / files.MANIFEST
+    return list(files.read_json(manifest)["sample_rates"]) if manifest.exists() else []
 
 
 def _rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
@@ -46,7 +53,7 @@ def _rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
         return []
     older = files.read_json(target / files.MANIFEST)
     is_same = all(older.get(key) == manifest[key] for key in ("fingerprint", "archives"))
-    return list(older["sample_rates"]) if is_same else []
+    return _rates_there(target) if is_same else []
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -80,7 +80,7 @@ def _refusal(archive: Path, why: str) -> HearevalError:
     if "ncrypt" in why:
         expected, remedy = "members without a password", ""
     else:
-        expected, remedy = "a readable rar archive", "It is damaged: remove it and run again."
+        expected, remedy = "a readable rar archive", "It is damaged: replace it, or remove it and run again."
     return HearevalError(f"archive {archive}", got=why, expected=expected, remedy=remedy)
 
 

@@ -101,9 +101,10 @@ def _group(name: str, mode: str | None) -> dict[str, TaskSpec]:
 
 
 def _modes(task: TaskSpec, mode: str | None) -> list[str]:
+    if own.sounds_of(task):
+        return [task.default_mode]  # it has no other, whatever the tasks beside it are made in
     if mode == "all":
-        # One's own tasks were never published, and have one mode.
-        return [name for name, m in task.modes.items() if m.published] or [task.default_mode]
+        return [name for name, m in task.modes.items() if m.published]
     name = mode or task.default_mode
     find_mode(task, name)
     return [name]

@@ -11,6 +11,7 @@ from heareval import doors, files, layout, progress
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.tasks import demo
+from heareval.tasks.registry import select
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.prepare import publish_and_pack
 
@@ -46,23 +47,30 @@ def prepare(
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, tars=tar_dir)
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors and not from_published:
-        mirrors, accept_checksums = demo_corpora(places)
+        mirrors, accept_checksums = demo_corpora(places, tasks)
     jobs = doors.task_jobs(
         tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
     )
+    jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     rates = doors.rates_of(sample_rates)
     check_sources_stay(places, jobs, rates)
     roots = {job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}
     if not force:
         doors.check_room(roots, places)
     steps = [step for of_job in roots.values() for step in of_job]
-    outcome = doors.run_steps(steps, places, workers=num_workers, scheduler=scheduler_url)
-    summarise(places, jobs)
+    outcome = doors.run_steps(
+        steps,
+        places,
+        workers=num_workers,
+        scheduler=scheduler_url,
+        tell=lambda: summarise(places, jobs),
+    )
     doors.say_end(outcome, f"tarballs and {layout.SHA256SUMS} are in {doors.shown(places.tars)}")
 
 
-def demo_corpora(places: Places) -> tuple[tuple[str, ...], str]:
+def demo_corpora(places: Places, tasks: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """Build the synthetic corpora of the mode `demo` if they are not there: their mirror and checksums."""
+    select(doors.words_of(tasks), "demo")  # a mistake in the names is told before the work
     folder = Path(places.work) / "demo-corpora"
     if not folder.exists():
         with progress.showing(1), progress.step("demo corpora") as report:
@@ -75,7 +83,7 @@ def check_sources_stay(places: Places, jobs: list[TaskJob], rates: tuple[int, ..
     for job in jobs:
         editions = (layout.TAR_EDITION, layout.TAR_LATEST)
         own = [places.tar(job.folder, rate, edition) for rate in rates for edition in editions]
-        if Path(job.published) in own:
+        if job.published and Path(job.published).resolve() in [path.resolve() for path in own]:
             raise HearevalError(
                 f"tarball {job.published}",
                 got="the place of this run's own",
@@ -88,6 +96,8 @@ def summarise(places: Places, jobs: list[TaskJob]) -> None:
     """Tell for each task what there is and where."""
     for job in jobs:
         folder = places.task(job.folder)
+        if not (folder / files.MANIFEST).exists():
+            continue
         manifest = files.read_json(folder / files.MANIFEST)
         counts = ", ".join(f"{split} {count}" for split, count in manifest["clips"].items())
         rates = ", ".join(map(str, manifest["sample_rates"]))
@@ -103,7 +113,12 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     notes = list(manifest["warnings"])
     if manifest["dropped"]:
         notes.append(f"{len(manifest['dropped'])} listed files are not in the archives")
-    if not manifest["is_the_published_corpus"]:
+    if gone := manifest.get("rates_of_other_clips"):
+        rates = ", ".join(map(str, gone))
+        notes.append(
+            f"the clips at {rates} Hz were other ones, and are gone; tarballs of them may still be there"
+        )
+    if manifest["is_the_published_corpus"] is False:
         names = ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False)
         why = "so says" if manifest.get("tarball") else "other checksums were accepted for"
         notes.append(f"NOT the published corpus: {why} {names}")

@@ -21,11 +21,8 @@ def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
 
     Source: the rule of HEAR 2021 for its gunshot task.
     """
+    check_rate(path)
     with soundfile.SoundFile(path) as recording:
-        if recording.samplerate != SAMPLE_RATE_HZ:
-            raise HearevalError(
-                f"recording {path}", got=f"{recording.samplerate} Hz", expected=f"{SAMPLE_RATE_HZ} Hz"
-            )
         recording.seek(start_frame)
         onsets: list[int] = []
         blocks = recording.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)
@@ -35,6 +32,12 @@ def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
             if len(onsets) == limit:
                 break
     return onsets
+
+
+def check_rate(path: Path) -> None:
+    """Raise HearevalError for a recording whose samples are not those that the shots are counted in."""
+    if (found := soundfile.info(str(path)).samplerate) != SAMPLE_RATE_HZ:
+        raise HearevalError(f"recording {path}", got=f"{found} Hz", expected=f"{SAMPLE_RATE_HZ} Hz")
 
 
 def loud_samples(wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

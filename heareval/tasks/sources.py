@@ -36,8 +36,17 @@ def downsampled(file_name: str, md5: str, split: str = "train", **more: Any) -> 
 
 def read_table(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
     """The rows of a table with a header, by column name."""
-    with open(path, encoding="utf-8", newline="") as stream:
+    with open(path, encoding="utf-8-sig", newline="") as stream:
         yield from csv.DictReader(stream, delimiter=delimiter)
+
+
+def sounds_below(folder: Path, pattern: str = "**/*.wav") -> list[Path]:
+    """The sounds of a folder in the order of their paths, without what macOS leaves in archives."""
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not path.name.startswith("._") and "__MACOSX" not in path.relative_to(folder).parts
+    )
 
 
 def name_parts(path: Path) -> list[str]:

@@ -27,7 +27,7 @@ class TaskJob:
     Args:
         accepted: (archive name, checksum) of archives admitted in place of the published ones.
         published: path or URL of the finished tarball that stands in for the corpus; "" without one.
-        published_mark: tells that tarball from every other one.
+        published_mark: tells that tarball from every other one; of one on the web its SHA-256.
     """
 
     task: str
@@ -57,7 +57,10 @@ class TaskJob:
 
 
 class FetchArchive(Step):
-    """An archive in the work folder, shared by every task that names its checksum."""
+    """An archive in the work folder, shared by every task that names its checksum.
+
+    One without a checksum goes where its SHA-256 says, and that is noted; `workflow.pins` then has it wanted.
+    """
 
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
@@ -77,19 +80,22 @@ class FetchArchive(Step):
         return layout.found_checksum(self.path)
 
     def complete(self) -> bool:
-        return self.path.exists() and (bool(self.download.wanted) or self.found_checksum.exists())
+        return self.path.exists() if self.download.wanted else self.found_checksum.exists()
 
     def work(self, report: progress.Report) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fetch.fetch(self.download, self.path, fetch.open_mirrors(self.mirrors), report)
         if not self.download.wanted:
-            files.write_text(self.found_checksum, files.file_checksum(self.path, "sha256"))
+            checksum = files.file_checksum(self.path, "sha256")
+            known = self.places.archive(checksum, self.download.file_name)
+            known.parent.mkdir(parents=True, exist_ok=True)
+            self.path.replace(known)
+            files.write_text(self.found_checksum, checksum)
 
     def facts(self) -> dict[str, Any]:
         """What a task's manifest tells of the file."""
-        checksum = self.download.wanted or self.found_checksum.read_text()
         published = self.download.is_published if self.download.checksum else None
-        return {"name": self.download.file_name, "checksum": checksum, "published": published}
+        return {"name": self.download.file_name, "checksum": self.download.wanted, "published": published}
 
 
 class ExtractArchive(Step):
@@ -128,7 +134,8 @@ class ExtractArchive(Step):
     def facts(self) -> list[dict[str, Any]]:
         """What a task's manifest tells of the archive and its volumes."""
         facts: list[dict[str, Any]] = read_manifest(self.folder)["archives"]
-        return facts
+        # Another task may have brought the same bytes under another name.
+        return [{**f, "name": d.file_name} for f, d in zip(facts, self.download.files, strict=True)]
 
 
 class CorpusStep(Step):
@@ -216,7 +223,9 @@ class ExtractPublished(CorpusStep):
     def requires(self) -> list[FetchArchive]:
         if not adopt.is_url(self.job.published):
             return []
-        return [FetchArchive(self.places, download=Download(self.job.published, ""), mirrors=self.mirrors)]
+        mark = self.job.published_mark
+        tarball = Download(self.job.published, "", accepted="" if adopt.is_url(mark) else mark)
+        return [FetchArchive(self.places, download=tarball, mirrors=self.mirrors)]
 
     def complete(self) -> bool:
         return self.folder.exists()

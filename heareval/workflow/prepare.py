@@ -218,12 +218,19 @@ class PublishTask(TaskStep):
             "mode": self.job.mode,
             "engine": self.job.engine,
             "tarball": adopt.name_of(self.job.published) if self.job.published else None,
-            "is_the_published_corpus": all(a["published"] is not False for a in drawn["archives"]),
+            "is_the_published_corpus": _all_published([a["published"] for a in drawn["archives"]]),
             **{key: drawn[key] for key in ("archives", "clips", "dropped", "warnings")},
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),
         }
         shards = [shard.folder for shard in self.shards]
         publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)
+
+
+def _all_published(published: list[bool | None]) -> bool | None:
+    """Whether all archives are the published ones; None where nobody can know it."""
+    if False in published:
+        return False
+    return True if published and None not in published else None
 
 
 class PackTar(TaskStep):

@@ -147,27 +147,28 @@ def test_tarball_of_the_web(published: Path, adopted: Path, tmp_path: Path) -> N
 def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) -> None:
     """As for the published mridangam_tonic, which is mridangam_stroke inside."""
     settings = json.loads(tree[f"{INSIDE}/task_metadata.json"])
-    wrong = {**settings, "task_name": "spoken_letter", "version": "v2"}
+    wrong = {**settings, "task_name": "mridangam_stroke", "version": "v2"}
     wrong.pop("not_the_published_corpus")
-    other = {name.replace(SPOKEN, "spoken_letter-v2-full"): data for name, data in tree.items()}
-    other["hear-2021.1.1/tasks/spoken_letter-v2-full/task_metadata.json"] = as_json(wrong)
+    other = {name.replace(SPOKEN, "mridangam_stroke-v2-full"): data for name, data in tree.items()}
+    other["hear-2021.1.1/tasks/mridangam_stroke-v2-full/task_metadata.json"] = as_json(wrong)
     pack(other, tmp_path / NAME)
     (tmp_path / "my_model.py").write_text(MODEL)
     words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit")
     done = command(tmp_path, *words, "--from-published", NAME, *SCORE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())
-    assert (scores["task"], scores["is_the_published_corpus"]) == ("spoken_digit", True)
+    assert (scores["task"], scores["is_the_published_corpus"]) == ("spoken_digit", None)
+    assert scores["made_from"]["tarball"] == NAME
     assert len(scores["folds"]) == 5
     folder = tmp_path / "tasks" / SPOKEN
     right = {**wrong, "task_name": "spoken_digit", "version": "1.0.9"}
     assert (folder / "task_metadata.json").read_text() == files.dump_json(right)
     assert (folder / "fold00.json").read_bytes() == tree[f"{INSIDE}/fold00.json"]
     manifest = json.loads((folder / "MANIFEST.json").read_text())
-    assert manifest["is_the_published_corpus"]
+    assert manifest["is_the_published_corpus"] is None
     assert manifest["warnings"] == [
-        f"the tarball of {SPOKEN} holds a folder spoken_letter-v2-full",
-        "task_name 'spoken_letter' of the tarball has become 'spoken_digit', as its name says",
+        f"the tarball of {SPOKEN} holds a folder mridangam_stroke-v2-full",
+        "task_name 'mridangam_stroke' of the tarball has become 'spoken_digit', as its name says",
         "version 'v2' of the tarball has become '1.0.9', as its name says",
     ]
 
@@ -196,7 +197,10 @@ def test_a_url_names_a_tarball_or_where_it_is(name: str) -> None:
 @pytest.mark.parametrize("address", ["", "https://host.org/files/"])
 def test_tarballs_of_something_else(tmp_path: Path, name: str, address: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(HearevalError, match=rf"got {name}, expected {NAME}\. Name its task and --mode\."):
+    with pytest.raises(
+        HearevalError,
+        match=rf"got {name}, expected {NAME}\. It is of another task, version, --mode or rate\.",
+    ):
         adopt.find_tarball(address + name if address else str(tmp_path / name), SPOKEN)
 
 
@@ -226,7 +230,7 @@ def test_a_tarball_that_changes_meanwhile(tmp_path: Path) -> None:
     mark = adopt.mark_of(str(tmp_path / NAME))
     adopt.check_mark(str(tmp_path / NAME), mark)
     (tmp_path / NAME).write_bytes(b"another")
-    with pytest.raises(HearevalError, match=rf"{NAME}: got {NAME} 7 .*, expected {NAME} 3 .*: run again"):
+    with pytest.raises(HearevalError, match=rf"{NAME}: got 7 .*, expected 3 .*: run again"):
         adopt.check_mark(str(tmp_path / NAME), mark)
 
 

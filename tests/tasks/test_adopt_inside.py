@@ -30,11 +30,12 @@ def sound(frames: int = 26880, rate: int = 48000, channels: int = 1, subtype: st
 
 
 def finished(task: TaskSpec, vocabulary: bytes, labels: object, frames: int) -> Tree:
-    """A task of one clip in each split."""
+    """A task of one clip in each split: a.wav, a1.wav ..."""
     tree = {"labelvocabulary.csv": vocabulary}
     tree["task_metadata.json"] = as_json(metadata.task_metadata(task, "full", task.modes["full"]))
-    for split in task.splits.names:
-        tree |= {f"{split}.json": as_json({"a.wav": labels}), f"48000/{split}/a.wav": sound(frames)}
+    for number, split in enumerate(task.splits.names):
+        name = f"a{number or ''}.wav"
+        tree |= {f"{split}.json": as_json({name: labels}), f"48000/{split}/{name}": sound(frames)}
     return {f"hear-2021.0.3/tasks/{task.folder('full')}/{name}": data for name, data in tree.items()}
 
 
@@ -51,8 +52,9 @@ def inside(tree: Tree, folder: Path, task: TaskSpec = TASK) -> adopt.Inside:
 def test_clips_of_every_split(tmp_path: Path, frames: int) -> None:
     found = inside(finished(TASK, b"idx,label\n0,5\n", [5], frames), tmp_path)
     assert (found.is_renamed, found.drawn.warnings, found.is_published) == (False, (), None)
-    assert [(clip.split, clip.clip_id) for clip in found.drawn.clips] == [(s, "a") for s in TASK.splits.names]
-    assert {clip.path for clip in found.drawn.clips} == set((tmp_path / INSIDE).glob("48000/*/a.wav"))
+    clips = [(clip.split, clip.clip_id) for clip in found.drawn.clips]
+    assert clips == [(split, f"a{number or ''}") for number, split in enumerate(TASK.splits.names)]
+    assert {clip.path for clip in found.drawn.clips} == set((tmp_path / INSIDE).glob("48000/*/a*.wav"))
 
 
 def test_clips_of_any_length(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ BAD_SOUNDS = {
 @pytest.mark.parametrize("case", BAD_SOUNDS)
 def test_bad_sounds(tree: Tree, tmp_path: Path, case: str) -> None:
     content, said = BAD_SOUNDS[case]
-    where = "48000/fold02/a.wav"
+    where = "48000/fold02/a2.wav"
     with pytest.raises(HearevalError, match=rf"^in the tarball, {where}: .*{re.escape(said)}.* fetch it"):
         inside({**tree, f"{INSIDE}/{where}": content}, tmp_path)
 
@@ -97,11 +99,16 @@ BAD_FILES = {
     ),
     "gap": ({"labelvocabulary.csv": b"idx,label\n0,0\n2,1\n"}, "csv: got 3 rows of another form"),
     "no text": ({"labelvocabulary.csv": b"\xff\xfe"}, "labelvocabulary.csv: got 'utf-8' codec"),
+    "label of another task": ({"labelvocabulary.csv": b"idx,label\n0,cha\n"}, "label cha, expected 0, 1, 2"),
+    "clip in two splits": (
+        {"fold01.json": b'{"a.wav": [5], "a1.wav": [5]}', "48000/fold01/a.wav": sound()},
+        "fold01.json: got a.wav, which is in fold00 too",
+    ),
     "unknown label": ({"labelvocabulary.csv": b"idx,label\n0,6\n"}, "expected one of labelvocabulary.csv"),
     "split lost": ({"fold04.json": None}, "splits: got fold00, fold01, fold02, fold03, expected fold00"),
     "split more": ({"fold05.json": b"{}"}, "fold05, expected fold00, fold01, fold02, fold03, fold04"),
     "folder more": ({"48000/fold05/a.wav": b""}, "folders of 48000/: got fold00, fold01"),
-    "clips lost": ({"48000/fold03/a.wav": None}, "48000/fold03: got no a.wav (1 missing), expected all of"),
+    "clips lost": ({"48000/fold03/a3.wav": None}, "48000/fold03: got no a3.wav (1 missing), expected all of"),
     "clip more": (
         {"48000/fold00/b.wav": b""},
         "fold00.json: got no b.wav (1 missing), expected all of",
@@ -135,6 +142,23 @@ def test_settings_of_another_task(tree: Tree, tmp_path: Path, key: str, value: o
     other = as_json(changed_settings(tree, **{key: value}))
     with pytest.raises(HearevalError, match=rf"{key} of task_metadata.json: got {re.escape(repr(value))}"):
         inside({**tree, f"{INSIDE}/task_metadata.json": other}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["libricount", "spoken_letter"])
+def test_a_name_whose_labels_do_not_tell_it_apart(tree: Tree, tmp_path: Path, name: str) -> None:
+    settings = {f"{INSIDE}/task_metadata.json": as_json(changed_settings(tree, task_name=name))}
+    with pytest.raises(
+        HearevalError, match=f"task_name of task_metadata.json: got {name}, expected spoken_digit"
+    ):
+        inside({**tree, **settings}, tmp_path)
+
+
+def test_an_older_edition_that_tells_less(tree: Tree, tmp_path: Path) -> None:
+    settings = changed_settings(tree)
+    del settings["splits"], settings["mode"]
+    found = inside({**tree, f"{INSIDE}/task_metadata.json": as_json(settings)}, tmp_path)
+    assert found.is_renamed
+    assert found.settings["splits"] == list(TASK.splits.names)
 
 
 def test_other_metrics_are_told(tree: Tree, tmp_path: Path) -> None:
@@ -198,7 +222,7 @@ def test_events_in_the_clip(tmp_path: Path) -> None:
     ],
 )
 def test_bad_events(tmp_path: Path, events: object, said: str) -> None:
-    with pytest.raises(HearevalError, match=re.escape(f"48000/test/a.wav: {said}")):
+    with pytest.raises(HearevalError, match=re.escape(f"48000/test/a2.wav: {said}")):
         events_inside(events, tmp_path)
 
 

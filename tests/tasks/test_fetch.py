@@ -14,7 +14,7 @@ from heareval.spec import Download
 from heareval.tasks import fetch
 from tests.http_server import Behaviour, serving
 
-CONTENT = random.Random(0).randbytes(3_000_000)
+CONTENT = b"PK" + random.Random(0).randbytes(2_999_998)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
@@ -189,6 +189,26 @@ def test_deep_mirror_and_names_that_several_corpora_share(tmp_path: Path) -> Non
     assert get(Download("http://127.0.0.1:9/dev.zip", MD5), tmp_path, mirrors).read_bytes() == CONTENT
 
 
+def test_a_page_of_a_host_that_is_gone(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    (tmp_path / "served" / "b.zip").write_bytes(b"<html>domain for sale</html>")
+    (tmp_path / "served" / "old").mkdir()
+    (tmp_path / "served" / "old" / "b.zip").write_bytes(CONTENT)
+    page, good = f"{server[0]}/b.zip", f"{server[0]}/old/b.zip"
+    with pytest.raises(HearevalError, match=r"b\.zip: got a file that begins with b'<h', expected"):
+        get(Download(page, ""), tmp_path)
+    assert get(Download(page, "", other_urls=(good,)), tmp_path / "again").read_bytes() == CONTENT
+
+
+def test_a_good_archive_in_a_later_mirror(tmp_path: Path) -> None:
+    for folder, content in (("first", b"damaged"), ("second", CONTENT)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.zip").write_bytes(content)
+    mirrors = (str(tmp_path / "first"), str(tmp_path / "second"))
+    assert get(Download("http://127.0.0.1:9/a.zip", MD5), tmp_path, mirrors).read_bytes() == CONTENT
+    with pytest.raises(HearevalError, match=r"first/a\.zip: got MD5"):
+        get(Download("http://127.0.0.1:9/a.zip", MD5), tmp_path / "again", mirrors[:1])
+
+
 def listed(address: str, count: int) -> list[Download]:
     return [Download(f"{address}/{i}.wav", hashlib.sha256(bytes([i])).hexdigest()) for i in range(count)]
 
@@ -213,3 +233,6 @@ def test_listed_files(server: tuple[str, Behaviour], tmp_path: Path) -> None:
         f"{i}.wav": bytes([i]) for i in range(20)
     }
     assert fetch.fetch_listed(listed(address, 20)[::-1], *args) == first
+    # What a crash of the machine has cut short is brought again.
+    (tmp_path / "files" / "7.wav").write_bytes(b"")
+    assert fetch.fetch_listed(listed(address, 20), *args) == first

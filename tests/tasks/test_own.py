@@ -11,7 +11,7 @@ import pytest
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS
-from heareval.tasks import metadata, own
+from heareval.tasks import metadata, own, own_new
 from heareval.tasks.registry import address, find_task, select
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
 from tests.tasks.own_birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
@@ -95,7 +95,7 @@ def test_given_splits_admit_no_other_rule(tmp_path: Path) -> None:
 def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten clips of a class are too few for a draw of train, valid and test with every label."""
     monkeypatch.chdir(birds)
-    lines = own.new_task(
+    lines = own_new.new_task(
         {"name": "birds", "folder": "recordings", "clip_duration_s": 0.25}, Path("birds.toml")
     )
     assert lines[:3] == [
@@ -108,14 +108,14 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
         *("birds", "v1", "recordings", "", "multiclass"), 0.25, 5, None, task.metrics
     )
     with pytest.raises(HearevalError, match=r"birds.toml: got one that is there, expected a new name"):
-        own.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
+        own_new.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
 
 
 def test_new_leaves_what_works(birds: Path) -> None:
     for number in range(10, 90):
         for label in CLASSES:
             os.link(birds / "recordings" / label / "0.wav", birds / "recordings" / label / f"{number}.wav")
-    lines = own.new_task({"name": "birds", "folder": "recordings"}, birds / "birds.toml")
+    lines = own_new.new_task({"name": "birds", "folder": "recordings"}, birds / "birds.toml")
     assert lines[-1] == "splits: train, valid, test, drawn"
     assert own.load_task(birds / "birds.toml").splits.folds is None
 
@@ -123,7 +123,7 @@ def test_new_leaves_what_works(birds: Path) -> None:
 def test_new_with_too_few_clips(tmp_path: Path) -> None:
     write_table(tmp_path, "path,label", *rows_of(), "wren.wav,wren")
     with pytest.raises(HearevalError, match=r"new.toml: wren: got 1 clips or groups, expected 3 or more"):
-        own.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
+        own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
     assert not (tmp_path / "new.toml").exists()
 
 
@@ -131,7 +131,7 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
     rows = [f'{i}.wav,"owl ""ö"", tawny",0,50' for i in range(10)]
     write_table(tmp_path, "path,label,start_ms,end_ms", *rows)
     write_sound(tmp_path / "3.wav", seconds=0.30001)
-    own.new_task({"name": "owls", "table": "clips.csv"}, tmp_path / "owls.toml")
+    own_new.new_task({"name": "owls", "table": "clips.csv"}, tmp_path / "owls.toml")
     task = own.load_task(tmp_path / "owls.toml")
     assert (task.clip_duration_s, task.prediction_type, task.splits.mode) == (
         0.3,
@@ -141,7 +141,7 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
     assert metadata.vocabulary_csv(drawn(task)) == 'idx,label\n0,"owl ""ö"", tawny"\n'
     (tmp_path / "4.wav").write_bytes(b"no sound")
     with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Say the length"):
-        own.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
+        own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
 
 
 # --------------------------------------------------------------------------- among the other tasks

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import downsampled, zenodo
+from heareval.tasks.sources import downsampled, sounds_below, zenodo
 
 HIVES = ("hive1", "hive3")
 
@@ -18,7 +18,7 @@ def read_recordings(archives: Archives, mode: str, *, train: str) -> Iterator[Re
     """One hive to train, the other to test; a tenth of the training files becomes valid."""
     for key, folder in archives.items():
         split = "train" if key.startswith(train) else "test"
-        for path in sorted(folder.rglob("*.wav")):
+        for path in sounds_below(folder):
             # Anywhere in the bare file name and in capitals, as the corpus writes NO_QueenBee.
             label = "NOQUEEN" if "NO" in path.name else "QUEEN"
             yield Recording(path, path.stem, (label,), split=split)
@@ -46,6 +46,7 @@ TASKS = [
         prediction_type="multiclass",
         splits=Splits("trainvaltest"),
         clip_duration_s=600,
+        labels=("NOQUEEN", "QUEEN"),
         metrics=("aucroc", "mAP", "d_prime", "top1_acc"),
         modes={
             "5h": Mode(_PUBLISHED, _LIMITS, clip_duration_s=30, clips=576),

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import SCENE_METRICS, downsampled, name_parts, zenodo
+from heareval.tasks.sources import SCENE_METRICS, downsampled, name_parts, sounds_below, zenodo
 
 FOLDER = "beijing_opera_percussion_instrument_1.0"
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """Strokes named like `205971__ajaysm__bangu-1.wav`."""
-    for path in sorted((archives["train"] / FOLDER).glob("*.wav")):
+    for path in sounds_below(archives["train"] / FOLDER, "*.wav"):
         instrument = name_parts(path)[-2]
         yield Recording(path, path.stem, (instrument,))
 
@@ -30,6 +30,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=4.77,
+    labels=("bangu", "daluo", "naobo", "xiaoluo"),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode((_PUBLISHED,), clips=236),

@@ -40,6 +40,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=10.19,
+    labels=("COVID-19", "healthy", "symptomatic"),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode((_PUBLISHED,), clips=12000),

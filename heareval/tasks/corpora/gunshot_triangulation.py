@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from heareval.errors import HearevalError
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
 from heareval.tasks import shots
-from heareval.tasks.sources import SCENE_METRICS, downsampled, zenodo
+from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below, zenodo
 
 # File stem of each microphone's recording -> a sample that is the same moment in all four.
 MARKS = {"mic1raw": 15764451, "mic2raw16b": 13764742, "mic3raw": 9334032, "mic4raw": 6794611}
@@ -22,13 +22,14 @@ BEFORE_ONSET, CLIP = 6000, 72000  # in samples
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """Every shot on every microphone; the shots are found on the first one."""
     if mode == "small":
-        for path in sorted(archives["train"].rglob("mic*_shot*_fid*.wav")):
+        for path in sounds_below(archives["train"], "**/mic*_shot*_fid*.wav"):
             microphone, _, firearm = path.stem.split("_")
             yield Recording(path, path.stem, (microphone,), group=firearm)
         return
     onsets = _onsets(archives)
     for number, (name, mark) in enumerate(MARKS.items(), start=1):
         path = archives[name] / f"{name}.wav"
+        shots.check_rate(path)
         for shot, onset in enumerate(onsets):
             firearm = (
                 f"fid{max(0, shot - 1) // 3 + 1}"  # the first firearm shoots four times, the others three
@@ -72,6 +73,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=7),
     clip_duration_s=1.5,
+    labels=("mic1", "mic2", "mic3", "mic4"),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode(_PUBLISHED, clips=88),

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import SCENE_METRICS, downsampled, zenodo
+from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below, zenodo
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """Mixtures named `<speakers>_<id>.wav`."""
-    for path in sorted((archives["train"] / "test").rglob("*.wav")):
+    for path in sounds_below(archives["train"] / "test"):
         yield Recording(path, path.stem, (int(path.stem.split("_")[0]),))
 
 
@@ -28,6 +28,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=5.0,
+    labels=tuple(range(11)),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode((_PUBLISHED,), clips=5720),

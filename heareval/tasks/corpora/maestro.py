@@ -70,6 +70,7 @@ TASK = TaskSpec(
     prediction_type="multilabel",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=120.0,
+    labels=tuple(PITCHES),
     metrics=("event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"),
     modes={
         "5h": Mode((_PUBLISHED,), 4500.0, clips=185),

@@ -11,7 +11,7 @@ from functools import partial
 
 from heareval.errors import HearevalError
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import SCENE_METRICS, downsampled, name_parts, zenodo
+from heareval.tasks.sources import SCENE_METRICS, downsampled, name_parts, sounds_below, zenodo
 
 FOLDER = "mridangam_stroke_1.5"
 # What is recognised -> its place in a name like `224030__akshaylaya__bheem-b-001.wav`, and its labels.
@@ -25,7 +25,7 @@ LABELS = {
 
 def read_recordings(archives: Archives, mode: str, *, kind: str) -> Iterator[Recording]:
     """Every stroke, labelled by its kind or by the drum's tonic."""
-    for path in sorted((archives["train"] / FOLDER).rglob("*.wav")):
+    for path in sounds_below(archives["train"] / FOLDER):
         label = name_parts(path)[PLACES[kind]]
         if label not in LABELS[kind]:
             raise HearevalError(f"{kind} in {path.name}", got=label, expected=", ".join(LABELS[kind]))
@@ -43,6 +43,7 @@ TASKS = [
         prediction_type="multiclass",
         splits=Splits("new_split_kfold", folds=5),
         clip_duration_s=0.81,
+        labels=LABELS[kind],
         metrics=SCENE_METRICS,
         modes={
             "full": Mode((_PUBLISHED,), clips=6977),

@@ -60,6 +60,7 @@ _PITCH = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("trainvaltest"),
     clip_duration_s=4.0,
+    labels=tuple(PITCHES),
     metrics=("pitch_acc", "chroma_acc"),
     modes={
         "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": 2000.0}, clips=5000),

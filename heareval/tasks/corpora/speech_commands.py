@@ -72,6 +72,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("trainvaltest"),
     clip_duration_s=1.0,
+    labels=(*WORDS, SILENCE, UNKNOWN),
     metrics=("top1_acc",),
     modes={
         "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": None}, clips=22890),

@@ -39,6 +39,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=0.56,
+    labels=tuple(range(10)),
     metrics=("top1_acc",),
     modes={
         "full": Mode((_ORIGINAL,), clips=2500),

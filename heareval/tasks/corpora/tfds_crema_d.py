@@ -72,6 +72,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=5),
     clip_duration_s=5,
+    labels=("NEU", "HAP", "SAD", "ANG", "FEA", "DIS"),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode(

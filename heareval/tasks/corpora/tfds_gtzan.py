@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
 from heareval.tasks import tfds
-from heareval.tasks.sources import SCENE_METRICS, downsampled
+from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below
 
 NATIVE_RATE_HZ = 22050
+GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
@@ -19,7 +20,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     if mode == "small":
         yield from tfds.small_recordings(archives["train"], "train")
         return
-    files = {path.name: path for path in sorted((archives["train"] / "genres").glob("*/*.wav"))}
+    files = {path.name: path for path in sounds_below(archives["train"] / "genres", "*/*.wav")}
     for path, clip_id in tfds.clip_ids("gtzan", "train", files, NATIVE_RATE_HZ).items():
         yield Recording(path, clip_id, (path.name.split(".")[0],))
 
@@ -40,6 +41,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=10),
     clip_duration_s=30.0,
+    labels=GENRES,
     metrics=SCENE_METRICS,
     modes={
         "full": Mode((_ORIGINAL,), clips=1000),

@@ -38,6 +38,7 @@ TASK = TaskSpec(
     prediction_type="multiclass",
     splits=Splits("new_split_kfold", folds=10),
     clip_duration_s=30.0,
+    labels=("music", "speech"),
     metrics=SCENE_METRICS,
     modes={
         "full": Mode((_ORIGINAL,), clips=128),

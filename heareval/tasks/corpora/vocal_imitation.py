@@ -10,16 +10,21 @@ from collections.abc import Iterator
 
 from heareval.errors import HearevalError
 from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import downsampled, read_table, zenodo
+from heareval.tasks.sources import downsampled, read_table, sounds_below, zenodo
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """The included imitations, each with the name of its reference recording."""
     folder = archives["train"] / "VocalImitationSet"
     table = folder / "vocal_imitations.txt"
-    included = (row for row in read_table(table, "\t") if row["included"].lower() in ("1", "true"))
-    references = {row["imitation_filename"]: row["reference_filename"] for row in included}
-    for path in sorted((folder / "vocal_imitations" / "included").rglob("*.wav")):
+    references: dict[str, str] = {}
+    for row in read_table(table, "\t"):
+        if row["included"].lower() in ("1", "true"):
+            name = row["imitation_filename"]
+            if name in references:
+                raise HearevalError(f"imitation {name}", got=f"two included rows in {table}", expected="one")
+            references[name] = row["reference_filename"]
+    for path in sounds_below(folder / "vocal_imitations" / "included"):
         if path.name not in references:
             raise HearevalError(
                 f"imitation {path.name}", got=f"no included row in {table}", expected="one for every sound"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
-from heareval.tasks.sources import SCENE_METRICS, downsampled
+from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below
 
 LANGUAGES = 10
 
@@ -18,7 +18,7 @@ LANGUAGES = 10
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     """Files of the most frequent languages; the folder is the language."""
     by_language: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(archives["train"].rglob("*.wav")):
+    for path in sounds_below(archives["train"]):
         by_language[path.parent.name].append(path)
     # The 2021 kit left a tie at the tenth place to the order of a directory; here the name decides.
     ranked = sorted(by_language, key=lambda language: (-len(by_language[language]), language))

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.tasks import audio
+from heareval.tasks import audio, metadata
 from heareval.tasks.corpora import (
     beehive_states,
     coughvid,
+    esc50,
     fsd50k,
     gunshot_triangulation,
+    libricount,
     maestro,
     mridangam,
     nsynth_pitch,
     tfds_crema_d,
+    tfds_gtzan,
     vocal_imitation,
 )
 from tests import stand_ins
@@ -39,6 +42,10 @@ def test_vocal_imitation_without_a_row(tmp_path: Path) -> None:
     folder = write_tree(tree, tmp_path)
     found = list(vocal_imitation.read_recordings({"train": folder}, "full"))
     assert [r.labels for r in found] == [("x, y.wav",)]
+    twice = {f"{root}/vocal_imitations.txt": (table + "a.wav\tz.wav\tTrue\n").encode()}
+    with pytest.raises(HearevalError, match=r"imitation a\.wav: got two included rows"):
+        list(vocal_imitation.read_recordings({"train": write_tree({**tree, **twice}, tmp_path)}, "full"))
+    write_tree(tree, tmp_path)
     write_tree({f"{root}/vocal_imitations/included/deep/b.wav": b""}, tmp_path)
     with pytest.raises(HearevalError, match=r"imitation b\.wav: got no included row"):
         list(vocal_imitation.read_recordings({"train": folder}, "full"))
@@ -96,6 +103,41 @@ def test_gunshots_that_are_too_few(tmp_path: Path) -> None:
     archives = dict.fromkeys(gunshot_triangulation.MARKS, tmp_path)
     with pytest.raises(HearevalError, match=r"mic1raw\.wav: got 0 shots, expected 22"):
         list(gunshot_triangulation.read_recordings(archives, "full"))
+
+
+def test_gunshots_at_another_rate(tmp_path: Path) -> None:
+    stand_ins.gunshot_recordings(tmp_path)
+    audio.write_wav(tmp_path / "mic3raw.wav", np.zeros(10, np.int16), 96000)
+    archives = dict.fromkeys(gunshot_triangulation.MARKS, tmp_path)
+    with pytest.raises(HearevalError, match=r"mic3raw\.wav: got 96000 Hz, expected 48000 Hz"):
+        list(gunshot_triangulation.read_recordings(archives, "full"))
+
+
+def test_what_macos_leaves_in_archives(tmp_path: Path) -> None:
+    names = ("test/1_a.wav", "test/._1_a.wav", "test/__MACOSX/._2_b.wav", "test/__MACOSX/3_c.wav")
+    folder = write_tree(dict.fromkeys(names, b""), tmp_path)
+    assert [r.clip_id for r in libricount.read_recordings({"train": folder}, "full")] == ["1_a"]
+
+
+def test_labels_that_a_task_cannot_have(tmp_path: Path) -> None:
+    names = ("blues/blues.00000.wav", "polka/polka.00000.wav")
+    for name in names:
+        path = write_tree({f"genres/{name}": b""}, tmp_path) / "genres" / name
+        audio.write_wav(path, np.ones(10, np.int16), tfds_gtzan.NATIVE_RATE_HZ)
+    task = tfds_gtzan.TASK
+    with pytest.raises(HearevalError, match=r"tfds_gtzan: .*: got labels \{'polka'\}, expected blues"):
+        metadata.draw_clips(task, "full", task.read_recordings({"train": tmp_path}, "full"))
+
+
+def test_tables_of_another_form(tmp_path: Path) -> None:
+    """A byte order mark is passed over; a lost column is one line, not a traceback."""
+    table = tmp_path / "ESC-50-master" / "meta" / "esc50.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("filename,fold,category\na.wav,1,dog\n", encoding="utf-8-sig")
+    assert [r.split for r in esc50.read_recordings({"all_folds": tmp_path}, "full")] == ["fold00"]
+    table.write_text("name,fold,category\na.wav,1,dog\n")
+    with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected tables"):
+        metadata.draw_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
 
 
 def test_maestro_notes_and_table_must_belong_together(tmp_path: Path) -> None:
