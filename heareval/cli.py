@@ -16,7 +16,8 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
-from heareval.tasks import own, own_new
+from heareval.tasks.own import new as own_new
+from heareval.tasks.own import task as own
 from heareval.tasks.registry import all_tasks, check_is_free
 from heareval.tasks.runner import demo_corpora, prepare, summarise
 from heareval.workflow import pins

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from heareval.embeddings import store, submission
 from heareval.predictions import protocol
-from heareval.tasks import adopt, archive, audio, extract, metadata, own
+from heareval.tasks import adopt, archive, audio, metadata
+from heareval.tasks.own import task as own
+from heareval.tasks.unpack import extract
 
 PACKAGE = Path(__file__).parent.parent / "heareval"
 RECORD = Path(__file__).with_name("stages.json")
@@ -17,10 +19,10 @@ RECORD = Path(__file__).with_name("stages.json")
 STAGES = {
     "extract": (
         extract.VERSION,
-        [f"tasks/{name}.py" for name in ("extract", "members", "rar", "volumes")],
+        [f"tasks/unpack/{name}.py" for name in ("extract", "members", "rar", "volumes")],
     ),
     "adopt": (adopt.VERSION, ["tasks/adopt.py"]),
-    "own": (own.VERSION, ["tasks/own.py", "tasks/own_sounds.py"]),
+    "own": (own.VERSION, ["tasks/own/task.py", "tasks/own/sounds.py"]),
     "clips": (
         metadata.VERSION,
         [f"tasks/{name}.py" for name in ("metadata", "splits", "sources", "tfds", "midi", "shots")],

@@ -61,7 +61,7 @@ ONLY_IN = {
     "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.worker"),
     "tensorflow": ("heareval.embeddings.worker",),
     "requests": ("heareval.tasks.fetch", "heareval.tasks.sizes"),
-    "libarchive": ("heareval.tasks.rar",),
+    "libarchive": ("heareval.tasks.unpack.rar",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from heareval.errors import HearevalError, unknown_name
 from heareval.spec import Mode, TaskSpec
-from heareval.tasks import corpora, own
+from heareval.tasks import corpora
+from heareval.tasks.own import task as own
 
 OWN = ".toml"
 

@@ -15,8 +15,9 @@ import luigi
 
 from heareval import files, layout, progress
 from heareval.spec import LISTED, Archives, Download, Mode, TaskSpec
-from heareval.tasks import adopt, extract, fetch
+from heareval.tasks import adopt, fetch
 from heareval.tasks.registry import find_mode, find_task
+from heareval.tasks.unpack import extract
 from heareval.workflow.step import DataclassParameter, Step, read_manifest, write_manifest
 
 

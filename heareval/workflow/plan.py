@@ -18,8 +18,9 @@ import luigi
 
 from heareval.errors import HearevalError
 from heareval.layout import Places
-from heareval.tasks import extract, fetch, volumes
+from heareval.tasks import fetch
 from heareval.tasks.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
+from heareval.tasks.unpack import extract, volumes
 from heareval.workflow.corpus import ExtractArchive, ExtractPublished, FetchArchive, FetchListed, TaskJob
 from heareval.workflow.prepare import PackTar, PrepareClips, PublishTask, TaskStep
 from heareval.workflow.step import Step, read_manifest, steps_below

@@ -11,10 +11,12 @@ import pytest
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS
-from heareval.tasks import metadata, own, own_new
+from heareval.tasks import metadata
+from heareval.tasks.own import new as own_new
+from heareval.tasks.own import task as own
 from heareval.tasks.registry import address, find_task, select
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
-from tests.tasks.own_birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
+from tests.tasks.own.birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import soundfile
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.spec import Recording, TaskSpec
-from heareval.tasks import own
-from heareval.tasks.own_sounds import Sounds, find_sounds
+from heareval.tasks.own import task as own
+from heareval.tasks.own.sounds import Sounds, find_sounds
 from heareval.tasks.splits import draw_splits, labels_of
 
 # What is tried in turn where the usual draw of train, valid and test would leave one without some label.

@@ -21,9 +21,19 @@ from isal import igzip, isal_zlib
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.spec import Progress
-from heareval.tasks import rar
-from heareval.tasks import volumes as zip_volumes
-from heareval.tasks.members import FILE, FOLDER, HARD_LINK, LINKS, SYMBOLIC_LINK, Gate, Member, clear, create
+from heareval.tasks.unpack import rar
+from heareval.tasks.unpack import volumes as zip_volumes
+from heareval.tasks.unpack.members import (
+    FILE,
+    FOLDER,
+    HARD_LINK,
+    LINKS,
+    SYMBOLIC_LINK,
+    Gate,
+    Member,
+    clear,
+    create,
+)
 
 VERSION = 1
 BLOCK_BYTES = 1 << 18

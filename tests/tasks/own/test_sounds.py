@@ -11,8 +11,9 @@ import pytest
 
 from heareval.errors import HearevalError
 from heareval.spec import Event
-from heareval.tasks import metadata, own
-from tests.tasks.own_birds import (
+from heareval.tasks import metadata
+from heareval.tasks.own import task as own
+from tests.tasks.own.birds import (
     drawn,
     rows_of,
     splits_by_clip,

@@ -8,8 +8,9 @@ import numpy as np
 import soundfile
 
 from heareval.spec import TaskSpec
-from heareval.tasks import metadata, own
+from heareval.tasks import metadata
 from heareval.tasks.metadata import Drawn
+from heareval.tasks.own import task as own
 
 CLASSES = {"crow": 400.0, "owl": 900.0, "wren": 2500.0}
 RATE = 16000

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval.errors import HearevalError
-from heareval.tasks.members import FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, Member
+from heareval.tasks.unpack.members import FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, Member
 
 BLOCK_BYTES = 1 << 18
 MARK_BYTES = 8

@@ -14,7 +14,7 @@ from typing import Any
 from heareval import files
 from heareval.errors import HearevalError, unknown_name
 from heareval.spec import EmbeddingType, Label, Mode, PredictionType, Splits, TaskSpec
-from heareval.tasks.own_sounds import SPLITS, Sounds, find_sounds
+from heareval.tasks.own.sounds import SPLITS, Sounds, find_sounds
 from heareval.tasks.sources import SCENE_METRICS
 from heareval.tasks.splits import draw_splits, labels_of
 

@@ -1,0 +1,1 @@
+"""Archives of every kind unpacked into a folder, never outside of it."""
