@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
+from heareval.predictions.data import read_splits, read_task
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import scores_json, write_results
+from heareval.predictions.results import Predictions, scores_json, write_results
+from heareval.predictions.scoring import score_predictions, targets_of
 from heareval.predictions.selection import evaluate_folder
 
 NAME = "hear2021-2points"
@@ -117,6 +120,19 @@ def test_perfect_labels_are_named(scene_folder):
     assert written["problems"] == [
         "d_prime is infinite on test: always or never right about 'drum', 'flute', '7'"
     ]
+
+
+def test_a_mean_of_perfect_and_hopeless_is_undefined_for_that_reason(scene_folder):
+    folder = scene_folder(evaluation=["d_prime"])
+    task = read_task(folder)
+    split = read_splits(task, torch.device("cpu"))["test"]
+    targets = targets_of(task, split)
+    # The first label is always told, the second never, the third by chance.
+    probabilities = np.stack([targets[:, 0], 1 - targets[:, 1], np.full(len(targets), 0.5)], axis=1)
+    (score,) = score_predictions(
+        task, split, Predictions(split.clips, targets, probabilities.astype(np.float32), None), None
+    )
+    assert score.problems == ("d_prime is undefined on test: always or never right about 'drum', 'flute'",)
 
 
 def _read(folder, split):

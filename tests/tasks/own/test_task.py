@@ -141,6 +141,10 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
         "trainvaltest",
     )
     assert metadata.vocabulary_csv(drawn(task)) == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    late = own_new.new_task(
+        {"name": "late", "table": "clips.csv", "clip_duration_s": 1}, tmp_path / "late.toml"
+    )
+    assert not [line for line in late if line.startswith("note")]
     (tmp_path / "4.wav").write_bytes(b"no sound")
     with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Say the length"):
         own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
@@ -239,3 +243,13 @@ def test_list_of_tasks(tmp_path: Path) -> None:
     start = lines[0].index("labels")
     assert {line[start:].split(",")[0] for line in lines[1:]} == {"scene", "event"}
     assert "5h, 50h, small, demo" in rows["nsynth_pitch"]
+
+
+def test_new_doubts_events_after_the_sound_and_times_in_seconds(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,owl,{i / 10},{i / 10 + 0.5}" for i in range(10)] + ["3.wav,owl,9000,9100"]
+    write_table(tmp_path, "path,label,start_ms,end_ms", *rows)
+    lines = own_new.new_task({"name": "owls", "table": "clips.csv"}, tmp_path / "owls.toml")
+    assert lines[:2] == [
+        "note: 1 of 11 events begin after the end of their sound",
+        "note: most events are shorter than 20 ms; are the times seconds?",
+    ]
