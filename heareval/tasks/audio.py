@@ -6,11 +6,13 @@ import functools
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import ffmpeg
 import imageio_ffmpeg
@@ -24,6 +26,9 @@ from heareval.spec import Progress, Recording
 
 VERSION = 1
 ENGINES = ("soxr", "ffmpeg")
+QUALITY = "HQ"
+# Longer recordings are read, resampled and written in pieces of so many frames.
+BLOCK_FRAMES = 1 << 20
 
 Samples = npt.NDArray[np.int16]
 
@@ -67,7 +72,10 @@ def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None
         _resample_with_ffmpeg(samples, rate, targets)
         return
     for target_rate, path in targets.items():
-        write_wav(path, resample(samples, rate, target_rate), target_rate)
+        if len(samples) <= BLOCK_FRAMES:
+            write_wav(path, resample(samples, rate, target_rate), target_rate)
+        else:
+            _write_blocks(path, _resampled_blocks(samples, rate, target_rate), target_rate)
 
 
 def _frames_to_read(clip: Recording, settings: AudioSettings) -> Callable[[int], int]:
@@ -89,6 +97,8 @@ def trim_pad(samples: Samples, frames: int) -> Samples:
     [1, 2, 3, 0, 0]
     """
     padding = max(0, frames - len(samples))
+    if not padding:
+        return samples[:frames]
     return np.concatenate([samples[:frames], np.zeros(padding, np.int16)])
 
 
@@ -97,19 +107,62 @@ def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
 
     The result has floor(n * target_rate / rate + 0.5) frames.
     """
-    wave: npt.NDArray[np.float32] = soxr.resample(samples.astype(np.float32), rate, target_rate, quality="HQ")
+    return _rounded(soxr.resample(samples.astype(np.float32), rate, target_rate, quality=QUALITY))
+
+
+def _resampled_blocks(samples: Samples, rate: int, target_rate: int) -> Iterator[Samples]:
+    """The same samples as `resample` gives, piece by piece: a long clip in float would fill the memory."""
+    stream = soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality=QUALITY)
+    for start in range(0, len(samples), BLOCK_FRAMES):
+        end = start + BLOCK_FRAMES
+        block = samples[start:end].astype(np.float32)
+        yield _rounded(stream.resample_chunk(block, last=end >= len(samples)))
+
+
+def _rounded(wave: npt.NDArray[np.float32]) -> Samples:
     return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)
 
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
     """Write 16-bit mono samples with the plain 44-byte header."""
-    data = np.ascontiguousarray(samples, dtype="<i2")
-    header = struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + data.nbytes, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", data.nbytes),
-    )
+    data = _bytes_of(samples)
     with open(path, "wb", buffering=0) as stream:
-        stream.write(header + data.tobytes())
+        if len(data) <= 2 * BLOCK_FRAMES:
+            _write_all(stream, _wav_header(len(data), rate) + data)
+        else:
+            _write_all(stream, _wav_header(len(data), rate))
+            _write_all(stream, data)
+
+
+def _write_blocks(path: Path, blocks: Iterable[Samples], rate: int) -> None:
+    """`write_wav` for samples that come piece by piece."""
+    with open(path, "wb", buffering=0) as stream:
+        _write_all(stream, _wav_header(0, rate))
+        size = 0
+        for block in blocks:
+            data = _bytes_of(block)
+            _write_all(stream, data)
+            size += len(data)
+        stream.seek(0)
+        _write_all(stream, _wav_header(size, rate))
+
+
+def _wav_header(size: int, rate: int) -> bytes:
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size),
+    )
+
+
+def _bytes_of(samples: Samples) -> memoryview:
+    return np.ascontiguousarray(samples, dtype="<i2").view(np.uint8).data
+
+
+def _write_all(stream: FileIO, data: bytes | memoryview) -> None:
+    """Write to the end: on a disk that fills up, a single write takes a part and says nothing."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 # --------------------------------------------------------------------------- decoding
@@ -152,12 +205,36 @@ def _read_lossless(
             dtype, to_mono = convert
             if start:
                 source.seek(min(start, source.frames))
-            raw = source.read(frames_at(source.samplerate), dtype=dtype)
-            if not np.isfinite(raw).all():
-                raise HearevalError(f"audio file {path}", got="NaN or infinity", expected="finite samples")
-            return to_mono(raw), source.samplerate
+            frames = frames_at(source.samplerate)
+            sizes = _block_sizes(frames if frames >= 0 else source.frames)
+            raw = (source.read(size, dtype=dtype) for size in sizes)
+            return _gathered(to_mono(_finite(block, path)) for block in raw), source.samplerate
     except soundfile.LibsndfileError:
         return None
+
+
+def _block_sizes(frames: int) -> Iterator[int]:
+    for start in range(0, frames, BLOCK_FRAMES):
+        yield min(BLOCK_FRAMES, frames - start)
+
+
+def _finite(block: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    if not np.isfinite(block).all():
+        raise HearevalError(f"audio file {path}", got="NaN or infinity", expected="finite samples")
+    return block
+
+
+def _gathered(blocks: Iterator[Samples]) -> Samples:
+    """All blocks as one; a buffer that grows takes no second copy of a long recording."""
+    first = next(blocks, np.zeros(0, np.int16))
+    if len(first) < BLOCK_FRAMES:
+        return first
+    buffer = bytearray(first.tobytes())
+    for block in blocks:
+        buffer += _bytes_of(block)
+        if len(block) < BLOCK_FRAMES:
+            break
+    return np.frombuffer(buffer, "<i2")
 
 
 LOSSLESS = {"WAV", "WAVEX", "FLAC", "AIFF"}
@@ -187,13 +264,26 @@ TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Callable[[npt.NDArray[Any]], Sa
 def _read_with_ffmpeg(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int]:
     # "au" has a header of plain numbers at the front, which a pipe can carry, unlike wav's sizes.
     stream = ffmpeg.input(str(path)).output("pipe:", map="0:a:0", format="au", acodec="pcm_s16be", ac=1)
-    sound = _run_ffmpeg(stream, path)
-    if len(sound) < 24:
-        return np.zeros(0, np.int16), 0
-    offset, _, _, rate, _ = struct.unpack(">5I", sound[4:24])
-    samples = np.frombuffer(sound, ">i2", offset=offset)[start:].astype(np.int16)
+    command = [*_ffmpeg_command(stream), "-nostdin"]
+    with (
+        tempfile.TemporaryFile() as complaint,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaint) as process,
+    ):
+        stdout = cast("IO[bytes]", process.stdout)
+        header = stdout.read(24)
+        offset, _, _, rate, _ = struct.unpack(">5I", header[4:]) if len(header) == 24 else (24, 0, 0, 0, 0)
+        stdout.read(offset - 24)
+        samples = _gathered(_decoded_blocks(stdout))
+        if process.wait():
+            complaint.seek(0)
+            raise _undecodable(path, complaint.read(), process.returncode)
     frames = frames_at(rate)
-    return (samples if frames < 0 else samples[:frames]), rate
+    return samples[start : None if frames < 0 else start + frames], rate
+
+
+def _decoded_blocks(stream: IO[bytes]) -> Iterator[Samples]:
+    while block := stream.read(2 * BLOCK_FRAMES):
+        yield np.frombuffer(block, ">i2").astype(np.int16)
 
 
 def _resample_with_ffmpeg(samples: Samples, rate: int, targets: dict[int, Path]) -> None:
@@ -205,22 +295,26 @@ def _resample_with_ffmpeg(samples: Samples, rate: int, targets: dict[int, Path])
         .output(str(path), ar=target_rate, acodec="pcm_s16le", fflags="+bitexact", map_metadata=-1)
         for i, (target_rate, path) in enumerate(targets.items())
     ]
-    _run_ffmpeg(ffmpeg.merge_outputs(*outputs), next(iter(targets.values())), samples.astype("<i2").tobytes())
-
-
-def _run_ffmpeg(stream: object, path: Path, stdin: bytes | None = None) -> bytes:
-    command = ffmpeg.compile(stream, cmd=ffmpeg_program(), overwrite_output=True)
-    command[1:1] = ["-v", "error", "-nostdin"] if stdin is None else ["-v", "error"]
-    result = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    sound = samples.astype("<i2").tobytes()
+    command = _ffmpeg_command(ffmpeg.merge_outputs(*outputs))
+    result = subprocess.run(command, input=sound, capture_output=True, check=False)
     if result.returncode:
-        complaint: Iterable[str] = result.stderr.decode(errors="replace").strip().splitlines()
-        raise HearevalError(
-            f"audio file {path}",
-            got=f"ffmpeg: {' / '.join(complaint) or f'exit code {result.returncode}'}",
-            expected="sound that ffmpeg can decode",
-            remedy="The file is damaged or not audio: replace it, or fetch its archive again.",
-        )
-    return result.stdout
+        raise _undecodable(next(iter(targets.values())), result.stderr, result.returncode)
+
+
+def _ffmpeg_command(stream: object) -> list[str]:
+    command: list[str] = ffmpeg.compile(stream, cmd=ffmpeg_program(), overwrite_output=True)
+    return [command[0], "-v", "error", *command[1:]]
+
+
+def _undecodable(path: Path, complaint: bytes, code: int) -> HearevalError:
+    lines = complaint.decode(errors="replace").strip().splitlines()
+    return HearevalError(
+        f"audio file {path}",
+        got=f"ffmpeg: {' / '.join(lines) or f'exit code {code}'}",
+        expected="sound that ffmpeg can decode",
+        remedy="The file is damaged or not audio: replace it, or fetch its archive again.",
+    )
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,47 @@ def test_clip_length_that_is_no_whole_number_of_frames(tmp_path: Path) -> None:
         [Recording(tmp_path / "a.wav", "a")], tmp_path / "out", settings, lambda done, total: None
     )
     assert soundfile.info(tmp_path / "out/22050/train/a.wav").frames == 17860
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3"])
+@pytest.mark.parametrize("frames", [999, 1000, 1001, 4321, 6000])
+def test_long_files_in_pieces_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, suffix: str
+) -> None:
+    """Reading, resampling and writing piece by piece, against all at once."""
+    samples = np.random.RandomState(0).randint(-9000, 9000, (frames, 2)).astype(np.int16)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, samples, 44100)
+    clip = Recording(path, "a", start_frame=7)
+    for duration_s in (None, 0.05, 0.2):
+        written = []
+        for block in (1 << 20, 1000):
+            monkeypatch.setattr(audio, "BLOCK_FRAMES", block)
+            out = tmp_path / f"{block}-{duration_s}"
+            settings = audio.AudioSettings((16000, 44100, 48000), duration_s)
+            audio.prepare_clips([clip], out, settings, lambda done, total: None)
+            written.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*.wav")})
+        assert written[0] == written[1]
+        assert len(written[0]) == 3
+
+
+def test_memory_of_a_twenty_minute_file(tmp_path: Path) -> None:
+    """Stereo at 48 kHz to three rates in a process of its own."""
+    second = np.random.RandomState(0).randint(-9000, 9000, (48000, 2)).astype(np.int16)
+    with soundfile.SoundFile(tmp_path / "a.wav", "w", 48000, 2, "PCM_16") as out:
+        for _ in range(20 * 60):
+            out.write(second)
+    code = "import resource, pathlib; from heareval.spec import Recording; from heareval.tasks import audio\n"
+    code += "settings = audio.AudioSettings((16000, 22050, 44100, 48000), None)\n"
+    code += (
+        "audio.prepare_clips([Recording(pathlib.Path('a.wav'), 'a')], pathlib.Path('out'), settings, min)\n"
+    )
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 300
+    assert soundfile.info(tmp_path / "out/16000/train/a.wav").frames == 16000 * 1200
 
 
 def test_stretch_of_a_file(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,15 +45,26 @@ def task_of(case: str) -> tuple[TaskSpec, str]:
     return replace(task, modes={name: mode}), name
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def drawn(case: str, archives_of: ArchivesOf) -> Drawn:
-    task, mode = task_of(case)
-    return metadata.draw_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
+@pytest.fixture(scope="session")
+def drawn_of(archives_of: ArchivesOf) -> Callable[[str], Drawn]:
+    """The clips of a case, drawn once."""
+
+    @functools.cache
+    def draw(case: str) -> Drawn:
+        task, mode = task_of(case)
+        return metadata.draw_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
+
+    return draw
+
+
+@pytest.fixture
+def drawn(case: str, drawn_of: Callable[[str], Drawn]) -> Drawn:
+    return drawn_of(case)
 
 
 def test_splits_and_labels(case: str, drawn: Drawn, tmp_path: Path) -> None:
@@ -117,7 +130,7 @@ WITH_EXCERPTS = [name for name in CASES if (GOLDEN / name / "excerpts.npz").exis
 
 
 @pytest.mark.parametrize("engine", audio.ENGINES)
-@pytest.mark.parametrize("case", WITH_EXCERPTS, scope="module")
+@pytest.mark.parametrize("case", WITH_EXCERPTS)
 def test_resampled_excerpts(case: str, engine: str, drawn: Drawn, tmp_path: Path) -> None:
     task, mode = task_of(case)
     clips = {f"{clip.split}/{clip.clip_id}.wav": clip for clip in drawn.clips}
