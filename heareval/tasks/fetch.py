@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import requests
@@ -26,6 +26,22 @@ MIRROR_LEVELS = 3
 LISTED_AT_ONCE = 8
 LISTED_VERSION = 1
 FIRST_BYTES = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK", ".rar": b"Rar!", ".wav": b"RIFF"}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a download is tried.
+
+    Args:
+        tries: attempts in a row that may bring nothing new before it is given up.
+        pause_s: pause after the first fruitless attempt; it doubles with each.
+    """
+
+    tries: int
+    pause_s: float
+
+
+PATIENT = Patience(tries=5, pause_s=1.0)
 
 
 @dataclass(frozen=True)
@@ -66,20 +82,15 @@ def fetch(
     mirrors: Sequence[Mirror],
     progress: Progress,
     *,
-    tries: int = 5,
-    pause_s: float = 1.0,
+    patience: Patience = PATIENT,
 ) -> None:
     """Put the archive at `target`, from the first mirror that has it or else from where it was published.
-
-    Args:
-        tries: attempts in a row that may bring nothing new before the download is given up.
-        pause_s: pause after the first fruitless attempt; it doubles with each.
 
     Raises:
         HearevalError: wrong checksum, not found, or no connection.
     """
     with files.locked(target.with_name(f".{target.name}.lock")):
-        _fetch(download, target, mirrors, progress, tries, pause_s)
+        _fetch(download, target, mirrors, progress, patience)
 
 
 def fetch_listed(
@@ -94,7 +105,7 @@ def fetch_listed(
         target = folder / download.file_name
         if target.exists() and download.wanted and _checksum_of(target, download) != download.wanted:
             target.unlink()  # cut short by a crash of the machine
-        _fetch(download, target, mirrors, lambda done, total: None, 5, 1.0)
+        _fetch(download, target, mirrors, lambda done, total: None, PATIENT)
         return f"{files.file_checksum(target, 'sha256')}  {download.file_name}\n"
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,32 +126,31 @@ def _fetch(
     target: Path,
     mirrors: Sequence[Mirror],
     progress: Progress,
-    tries: int,
-    pause_s: float,
+    patience: Patience,
 ) -> None:
     if target.exists():
         return
     wrong: list[HearevalError] = []
     for mirror in mirrors:
         try:
-            if _from_mirror(mirror, download, target, progress, tries, pause_s):
+            if _from_mirror(mirror, download, target, progress, patience):
                 return
         except HearevalError as error:
             wrong.append(error)  # another mirror may have a good one
     if wrong:
         raise wrong[0]
-    _from_publisher(download, target, mirrors, progress, tries, pause_s)
+    _from_publisher(download, target, mirrors, progress, patience)
 
 
 def _from_mirror(
-    mirror: Mirror, download: Download, target: Path, progress: Progress, tries: int, pause_s: float
+    mirror: Mirror, download: Download, target: Path, progress: Progress, patience: Patience
 ) -> bool:
     if mirror.found is not None:
         return _take(mirror.found.get(download.file_name, ()), download, target)
     url = f"{mirror.address.rstrip('/')}/{download.file_name}"
     if not _answers(url):
         return False
-    _download(url, download, target, progress, tries, pause_s)
+    _download(url, download, target, progress, patience)
     return True
 
 
@@ -149,16 +159,15 @@ def _from_publisher(
     target: Path,
     mirrors: Sequence[Mirror],
     progress: Progress,
-    tries: int,
-    pause_s: float,
+    patience: Patience,
 ) -> None:
     *others, last = (download.url, *download.other_urls)
     for url in others:
         # Patience is for the last address; the first may have been gone for years.
         with contextlib.suppress(HearevalError):
-            return _download(url, download, target, progress, 1, pause_s)
+            return _download(url, download, target, progress, replace(patience, tries=1))
     try:
-        _download(last, download, target, progress, tries, pause_s)
+        _download(last, download, target, progress, patience)
     except HearevalError as error:
         if others:
             error.remedy = f"Nor is it at {', '.join(others)}. {error.remedy}"
@@ -202,16 +211,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _download(
-    url: str, download: Download, target: Path, progress: Progress, tries: int, pause_s: float
-) -> None:
+def _download(url: str, download: Download, target: Path, progress: Progress, patience: Patience) -> None:
     part = target.with_name(f"{target.name}.part")
-    resumed = _fetch_part(url, part, progress, tries, pause_s)
+    resumed = _fetch_part(url, part, progress, patience)
     checksum = _checksum_of(part, download)
     if checksum != download.wanted and resumed:
         # The pieces may come from two editions of the file: once more in one piece.
         part.unlink()
-        _fetch_part(url, part, progress, tries, pause_s)
+        _fetch_part(url, part, progress, patience)
         checksum = _checksum_of(part, download)
     _validator_file(part).unlink(missing_ok=True)
     if checksum != download.wanted:
@@ -243,7 +250,7 @@ def _checksum_of(part: Path, download: Download) -> str:
     return files.file_checksum(part, files.algorithm_of(download.wanted)) if download.wanted else ""
 
 
-def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: float) -> bool:
+def _fetch_part(url: str, part: Path, progress: Progress, patience: Patience) -> bool:
     """Fetch until the file is complete; returns whether it was put together from several answers."""
     failures, resumed = 0, False
     while True:
@@ -254,14 +261,14 @@ def _fetch_part(url: str, part: Path, progress: Progress, tries: int, pause_s: f
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             got_more = part.exists() and part.stat().st_size > before
             failures = 0 if got_more else failures + 1
-            if failures >= tries:
+            if failures >= patience.tries:
                 raise HearevalError(
                     f"download of {url}",
                     got=f"{_reason(error)} ({failures} tries in a row)",
                     expected="the archive",
                     remedy="Check the network, or put the file into a folder and name it with --mirror.",
                 ) from error
-            time.sleep(pause_s * 2 ** max(0, failures - 1))
+            time.sleep(patience.pause_s * 2 ** max(0, failures - 1))
         else:
             return resumed
 

@@ -30,7 +30,7 @@ def get(download: Download, folder: Path, mirrors: tuple[str, ...] = (), tries: 
     target = folder / "downloads" / download.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     opened = fetch.open_mirrors(mirrors)
-    fetch.fetch(download, target, opened, lambda done, total: None, tries=tries, pause_s=0.01)
+    fetch.fetch(download, target, opened, lambda done, total: None, patience=fetch.Patience(tries, 0.01))
     return target
 
 
