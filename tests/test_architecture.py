@@ -60,7 +60,7 @@ ONLY_IN = {
     "click": OPEN_TO_ALL,
     "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.worker"),
     "tensorflow": ("heareval.embeddings.worker",),
-    "requests": ("heareval.tasks.fetch", "heareval.tasks.sizes"),
+    "requests": ("heareval.tasks.download", "heareval.tasks.sizes"),
     "libarchive": ("heareval.tasks.unpack.rar",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),

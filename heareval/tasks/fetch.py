@@ -5,43 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import requests
-import urllib3
 
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress
+from heareval.tasks.download import NO_ANSWER, PATIENT, Patience, ask, fetch_part, forget_mark
 
-TIMEOUT_S = (10, 60)  # to connect, and between two pieces of the answer
-BLOCK_BYTES = 1 << 18
-# How deep archives may lie in a mirror folder.
-MIRROR_LEVELS = 3
+MIRROR_LEVELS = 3  # how deep archives may lie in a mirror folder
 LISTED_AT_ONCE = 8
 LISTED_VERSION = 1
 FIRST_BYTES = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK", ".rar": b"Rar!", ".wav": b"RIFF"}
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a download is tried.
-
-    Args:
-        tries: attempts in a row that may bring nothing new before it is given up.
-        pause_s: pause after the first fruitless attempt; it doubles with each.
-    """
-
-    tries: int
-    pause_s: float
-
-
-PATIENT = Patience(tries=5, pause_s=1.0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,7 @@ def fetch_listed(
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    with files.locked(folder.with_name(".lock")), ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
+    with files.locked(folder.with_name(".lock")), futures.ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
         try:
             for line in pool.map(bring, downloads):
                 lines.append(line)
@@ -122,11 +100,7 @@ def fetch_listed(
 
 
 def _fetch(
-    download: Download,
-    target: Path,
-    mirrors: Sequence[Mirror],
-    progress: Progress,
-    patience: Patience,
+    download: Download, target: Path, mirrors: Sequence[Mirror], progress: Progress, patience: Patience
 ) -> None:
     if target.exists():
         return
@@ -148,18 +122,14 @@ def _from_mirror(
     if mirror.found is not None:
         return _take(mirror.found.get(download.file_name, ()), download, target)
     url = f"{mirror.address.rstrip('/')}/{download.file_name}"
-    if not _answers(url):
+    if not _answers(url, patience):
         return False
     _download(url, download, target, progress, patience)
     return True
 
 
 def _from_publisher(
-    download: Download,
-    target: Path,
-    mirrors: Sequence[Mirror],
-    progress: Progress,
-    patience: Patience,
+    download: Download, target: Path, mirrors: Sequence[Mirror], progress: Progress, patience: Patience
 ) -> None:
     *others, last = (download.url, *download.other_urls)
     for url in others:
@@ -202,25 +172,25 @@ def wrong_checksum(place: str, got: str, download: Download) -> HearevalError:
     return HearevalError(f"archive {place}", got=f"{kind} {got}", expected=download.wanted, remedy=remedy)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, patience: Patience) -> bool:
     """Whether a mirror has the file; one that can't be reached has nothing."""
     try:
-        with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
+        with ask(url, {}, patience) as answer:
             return answer.ok
-    except requests.RequestException:
+    except NO_ANSWER:
         return False
 
 
 def _download(url: str, download: Download, target: Path, progress: Progress, patience: Patience) -> None:
     part = target.with_name(f"{target.name}.part")
-    resumed = _fetch_part(url, part, progress, patience)
+    resumed = fetch_part(url, part, download, progress, patience)
     checksum = _checksum_of(part, download)
     if checksum != download.wanted and resumed:
         # The pieces may come from two editions of the file: once more in one piece.
         part.unlink()
-        _fetch_part(url, part, progress, patience)
+        fetch_part(url, part, download, progress, patience)
         checksum = _checksum_of(part, download)
-    _validator_file(part).unlink(missing_ok=True)
+    forget_mark(part)
     if checksum != download.wanted:
         part.unlink()
         raise wrong_checksum(url, checksum, download)
@@ -248,80 +218,6 @@ def _check_kind(url: str, part: Path, download: Download) -> None:
 def _checksum_of(part: Path, download: Download) -> str:
     """The checksum to compare with the wanted one; any file will do where none was published."""
     return files.file_checksum(part, files.algorithm_of(download.wanted)) if download.wanted else ""
-
-
-def _fetch_part(url: str, part: Path, progress: Progress, patience: Patience) -> bool:
-    """Fetch until the file is complete; returns whether it was put together from several answers."""
-    failures, resumed = 0, False
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        resumed = resumed or before > 0
-        try:
-            _fetch_rest(url, part, progress)
-        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            got_more = part.exists() and part.stat().st_size > before
-            failures = 0 if got_more else failures + 1
-            if failures >= patience.tries:
-                raise HearevalError(
-                    f"download of {url}",
-                    got=f"{_reason(error)} ({failures} tries in a row)",
-                    expected="the archive",
-                    remedy="Check the network, or put the file into a folder and name it with --mirror.",
-                ) from error
-            time.sleep(patience.pause_s * 2 ** max(0, failures - 1))
-        else:
-            return resumed
-
-
-def _reason(error: Exception) -> str:
-    cause = error.args[0] if error.args else error
-    return str(getattr(cause, "reason", cause)).split(": ", 1)[-1]
-
-
-def _fetch_rest(url: str, part: Path, progress: Progress) -> None:
-    """One request for what is missing of `part`, appended as it comes."""
-    have = part.stat().st_size if part.exists() else 0
-    validator = _validator_file(part)
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-        if validator.exists():
-            headers["If-Range"] = validator.read_text()
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is missing; the checksum will tell
-        _raise_for_status(url, answer)
-        if answer.status_code != requests.codes.partial_content:
-            have = 0
-        part.parent.mkdir(parents=True, exist_ok=True)
-        # A strong ETag or a date makes sure that the rest belongs to the same edition of the file.
-        mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        if mark and not mark.startswith("W/"):
-            validator.write_text(mark)
-        total = have + int(answer.headers.get("Content-Length", 0))
-        with open(part, "r+b" if have else "wb") as stream:
-            stream.seek(have)
-            # read1 hands over what has come, so that a cut connection loses nothing of it.
-            while block := answer.raw.read1(BLOCK_BYTES, decode_content=True):
-                stream.write(block)
-                have += len(block)
-                progress(have, max(total, have))
-
-
-def _validator_file(part: Path) -> Path:
-    return part.with_name(part.name + ".validator")
-
-
-def _raise_for_status(url: str, answer: requests.Response) -> None:
-    if answer.status_code >= 500 or answer.status_code == requests.codes.too_many_requests:
-        raise requests.ConnectionError(f"HTTP {answer.status_code} {answer.reason}")
-    if not answer.ok:
-        raise HearevalError(
-            f"download of {url}",
-            got=f"HTTP {answer.status_code} {answer.reason}",
-            expected="the archive",
-            remedy="It has moved: put the file into a folder and name it with --mirror.",
-        )
 
 
 def read_accepted_checksums(path: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.spec import Download
 from heareval.tasks import fetch
+from heareval.tasks.download import Patience
 from tests.http_server import Behaviour, serving
 
 CONTENT = b"PK" + random.Random(0).randbytes(2_999_998)
@@ -30,7 +31,7 @@ def get(download: Download, folder: Path, mirrors: tuple[str, ...] = (), tries: 
     target = folder / "downloads" / download.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     opened = fetch.open_mirrors(mirrors)
-    fetch.fetch(download, target, opened, lambda done, total: None, patience=fetch.Patience(tries, 0.01))
+    fetch.fetch(download, target, opened, lambda done, total: None, patience=Patience(tries, 0.01))
     return target
 
 
@@ -236,3 +237,23 @@ def test_listed_files(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     # What a crash of the machine has cut short is brought again.
     (tmp_path / "files" / "7.wav").write_bytes(b"")
     assert fetch.fetch_listed(listed(address, 20), *args) == first
+
+
+def test_one_of_many_that_fails(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, behaviour = server
+    monkeypatch.setattr(fetch, "PATIENT", Patience(3, 0.01))
+    for i in range(30):
+        (tmp_path / "served" / f"{i}.wav").write_bytes(bytes([i]))
+    behaviour.failing = {"/12.wav": 503}
+    with pytest.raises(HearevalError, match=r"12\.wav: got HTTP 503 .*\(3 tries in a row\)"):
+        fetch.fetch_listed(listed(address, 30), tmp_path / "files", [], lambda done, total: None)
+    kept = {path.name for path in (tmp_path / "files").iterdir()}
+    assert kept >= {f"{i}.wav" for i in range(12)}
+    assert "12.wav" not in kept
+    behaviour.failing = {}
+    behaviour.requests.clear()
+    fetch.fetch_listed(listed(address, 30), tmp_path / "files", [], lambda done, total: None)
+    assert len(behaviour.requests) == 30 - len(kept)
+    assert len(list((tmp_path / "files").iterdir())) == 30

@@ -1,0 +1,400 @@
+"""Downloads from servers that cut, lie, drip and change their minds: the right bytes, or one line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.spec import Download
+from heareval.tasks import download, fetch
+from heareval.tasks.download import Patience
+from tests.http_server import Behaviour, serving
+
+CONTENT = b"PK" + random.Random(1).randbytes(99_998)
+OTHER = b"PK" + random.Random(2).randbytes(99_998)
+MD5, OTHER_MD5 = (hashlib.md5(content).hexdigest() for content in (CONTENT, OTHER))
+# Every byte counts as progress, so that cuts can come anywhere.
+ANY_PROGRESS = Patience(tries=3, pause_s=0.0, least_bytes_per_s=0.0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Behaviour]]:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.zip").write_bytes(CONTENT)
+    with serving(tmp_path / "served") as address_and_behaviour:
+        yield address_and_behaviour
+
+
+def get(url: str, folder: Path, checksum: str = MD5, patience: Patience = ANY_PROGRESS) -> bytes:
+    """What a download brings; nothing else is left of it."""
+    target = folder / "downloads" / url.rpartition("/")[2]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fetch.fetch(Download(url, checksum), target, [], lambda done, total: None, patience=patience)
+    assert {path.name for path in target.parent.iterdir()} == {target.name, f".{target.name}.lock"}
+    return target.read_bytes()
+
+
+def leave_part(folder: Path, content: bytes, mark: str = "") -> None:
+    """What a killed run has left."""
+    (folder / "downloads").mkdir()
+    (folder / "downloads" / "a.zip.part").write_bytes(content)
+    if mark:
+        (folder / "downloads" / "a.zip.part.validator").write_text(mark)
+
+
+def part_of(folder: Path) -> bytes:
+    return (folder / "downloads" / "a.zip.part").read_bytes()
+
+
+def sent(behaviour: Behaviour) -> int:
+    return sum(request[3] for request in behaviour.requests)
+
+
+# --------------------------------------------------------------------------- cuts
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_cuts_at_any_byte(seed: int, chunked: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    draw = random.Random(seed)
+    behaviour.chunked = chunked
+    behaviour.cut_after = [draw.randrange(1, 20_000) for _ in range(draw.randrange(1, 12))]
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert sent(behaviour) == len(CONTENT)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_resets_at_any_byte(ranges: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    draw = random.Random(3)
+    behaviour.resets, behaviour.ranges = True, ranges
+    for turn in range(12):
+        behaviour.cut_after = sorted(draw.randrange(1, 90_000) for _ in range(4))
+        assert get(f"{address}/a.zip", tmp_path / str(turn)) == CONTENT
+
+
+def test_without_range_what_never_gets_further_ends(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.ranges, behaviour.cut_after = False, [10, 20] * 50
+    with pytest.raises(HearevalError, match=r"a\.zip: got IncompleteRead.* \(3 tries in a row\)"):
+        get(f"{address}/a.zip", tmp_path)
+    assert len(behaviour.requests) == 5
+
+
+# --------------------------------------------------------------------------- answers that lie
+
+
+@pytest.mark.parametrize("shift", [-500, 1, 5000])
+@pytest.mark.parametrize("checksum", [MD5, ""])
+def test_an_answer_from_another_place_is_not_appended(
+    shift: int, checksum: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.shift, behaviour.cut_after = shift, [40_000]
+    assert get(f"{address}/a.zip", tmp_path, checksum) == CONTENT
+    assert [r[2] for r in behaviour.requests] == ["", "bytes=40000-", ""]
+
+
+def test_answers_of_less_than_the_rest(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.cut_after, behaviour.most_bytes = [40_000], 25_000
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert sent(behaviour) == len(CONTENT)
+
+
+@pytest.mark.parametrize("length", ["100050", "", "many", "-1", "7, 8", "100000, 100000"])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_wrong_lengths(length: str, ranges: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.headers, behaviour.ranges = {"Content-Length": length}, ranges
+    hopeless = length == "7, 8" or (length == "100050" and not ranges)
+    if hopeless:
+        with pytest.raises(HearevalError, match=r"a\.zip: got .*\(3 tries in a row\)"):
+            get(f"{address}/a.zip", tmp_path)
+    else:
+        assert get(f"{address}/a.zip", tmp_path) == CONTENT
+
+
+def test_more_than_was_announced(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.headers = {"Content-Length": "60000"}
+    with pytest.raises(HearevalError, match=rf"a\.zip: got MD5 \w+, expected {MD5}"):
+        get(f"{address}/a.zip", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "checksum"), [("bytes */99", MD5), ("bytes */100500", MD5), ("", MD5), ("bytes */100000", "")]
+)
+def test_a_part_of_a_longer_file(
+    place: str, checksum: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    leave_part(tmp_path, OTHER + bytes(500), '"old"')
+    behaviour.headers, behaviour.tags, behaviour.if_range = {"Content-Range": place}, False, False
+    assert get(f"{address}/a.zip", tmp_path, checksum) == CONTENT
+    assert [r[2] for r in behaviour.requests] == ["bytes=100500-", ""]
+
+
+def test_a_whole_part_is_not_fetched_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    leave_part(tmp_path, CONTENT)
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert sent(behaviour) == 0
+
+
+@pytest.mark.parametrize("status", [204, 206, 300, 302, 304, 416])
+def test_answers_that_are_no_file(status: int, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.statuses = [status]
+    with pytest.raises(HearevalError, match=rf"a\.zip: got HTTP {status} .*, expected the archive"):
+        get(f"{address}/a.zip", tmp_path)
+
+
+# --------------------------------------------------------------------------- editions
+
+
+@pytest.mark.parametrize("if_range", [True, False])
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("checksum", [OTHER_MD5, ""])
+def test_never_a_mixture_of_editions(
+    checksum: str, tags: bool, if_range: bool, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.tags, behaviour.if_range = tags, if_range
+    behaviour.editions, behaviour.cut_after = [CONTENT, OTHER], [30_000]
+    assert get(f"{address}/a.zip", tmp_path, checksum) == OTHER
+
+
+def test_a_file_that_changes_with_every_answer(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.tags, behaviour.if_range = False, False
+    behaviour.editions, behaviour.cut_after = [CONTENT, OTHER] * 50, [30_000, 99_000] * 50
+    with pytest.raises(HearevalError, match=r"a\.zip: got "):
+        get(f"{address}/a.zip", tmp_path)
+
+
+@pytest.mark.parametrize("checksum", [MD5, ""])
+@pytest.mark.parametrize("if_range", [True, False])
+@pytest.mark.parametrize(("part", "mark"), [(OTHER[:500], ""), (OTHER + OTHER, '"old"'), (OTHER, '"old"')])
+def test_what_a_killed_run_left_of_another_edition(
+    part: bytes, mark: str, if_range: bool, checksum: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    server[1].if_range = if_range
+    leave_part(tmp_path, part, mark)
+    assert get(f"{server[0]}/a.zip", tmp_path, checksum) == CONTENT
+
+
+def test_without_a_checksum_a_mark_is_enough_to_go_on(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.cut_after = [30_000, 20_000]
+    assert get(f"{address}/a.zip", tmp_path, "") == CONTENT
+    assert sent(behaviour) == len(CONTENT)
+
+
+# --------------------------------------------------------------------------- statuses and other places
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_busy_servers(status: int, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.statuses, behaviour.cut_after = [status] * 2, [30_000]
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert sent(behaviour) == len(CONTENT)
+    behaviour.statuses = [status] * 9
+    with pytest.raises(HearevalError, match=rf"a\.zip: got HTTP {status} .*\(3 tries in a row\)"):
+        get(f"{address}/a.zip", tmp_path / "again")
+    assert len(behaviour.statuses) == 6
+
+
+def test_giving_up_keeps_what_came(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    for failing in ({"/a.zip": 503}, {"/a.zip": 404}, {"/a.zip": 401}):
+        leave_part(tmp_path, CONTENT[:70_000])
+        behaviour.failing = failing
+        with pytest.raises(HearevalError, match=r"a\.zip: got HTTP"):
+            get(f"{address}/a.zip", tmp_path)
+        assert part_of(tmp_path) == CONTENT[:70_000]
+        shutil.rmtree(tmp_path / "downloads")
+
+
+def test_redirects(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    with serving(tmp_path / "served") as (elsewhere, theirs):
+        behaviour.redirects = {f"/{i}/a.zip": f"/{i - 1}/a.zip" for i in range(1, 5)}
+        behaviour.redirects["/0/a.zip"] = f"{elsewhere}/a.zip"
+        theirs.cut_after = [1000, 40_000]
+        assert get(f"{address}/4/a.zip", tmp_path) == CONTENT
+        assert sent(theirs) == len(CONTENT)
+        assert sent(behaviour) == 0
+
+
+@pytest.mark.parametrize("place", ["/loop/a.zip", "ftp://127.0.0.1/a.zip", "http://", "http://[/a.zip"])
+def test_redirects_to_nowhere(place: str, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.redirects = {"/loop/a.zip": place}
+    with pytest.raises(HearevalError, match=r"a\.zip: got \S.*, expected the archive"):
+        get(f"{address}/loop/a.zip", tmp_path)
+
+
+def test_redirect_to_a_page(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    (tmp_path / "served" / "page").write_bytes(b"<html>Log in first</html>")
+    behaviour.redirects = {"/a.zip": "/page"}
+    with pytest.raises(HearevalError, match=rf"a\.zip: got MD5 \w+, expected {MD5}"):
+        get(f"{address}/a.zip", tmp_path)
+    with pytest.raises(HearevalError, match=r"a\.zip: got a file that begins with b'<h'"):
+        get(f"{address}/a.zip", tmp_path, "")
+
+
+# --------------------------------------------------------------------------- slow servers
+
+SHORT = Patience(tries=2, pause_s=0.0, least_bytes_per_s=4000, window_s=0.2)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_drip_is_not_waited_for(chunked: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.drip_bytes, behaviour.drip_s, behaviour.chunked = 1, 0.02, chunked
+    began = time.monotonic()
+    with pytest.raises(HearevalError, match=r"a\.zip: got \d+ bytes in \d+ s \(2 tries in a row\)"):
+        get(f"{address}/a.zip", tmp_path, patience=SHORT)
+    assert time.monotonic() - began < 5
+    # What came counts all the same.
+    behaviour.drip_s = behaviour.drip_bytes = 0
+    have = len(part_of(tmp_path))
+    assert 0 < have < 100
+    behaviour.requests.clear()
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert sent(behaviour) == len(CONTENT) - have
+
+
+def test_headers_without_end_are_not_waited_for(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.header_drip_s = 0.1
+    began = time.monotonic()
+    with pytest.raises(HearevalError, match=r"a\.zip: got no answer within 0.2 s \(2 tries in a row\)"):
+        get(f"{address}/a.zip", tmp_path, patience=SHORT)
+    assert time.monotonic() - began < 5
+    # As a mirror such a server has nothing.
+    target = tmp_path / "downloads" / "a.zip"
+    nowhere = Download("http://127.0.0.1:9/a.zip", MD5)
+    with pytest.raises(HearevalError, match=r"refused.*in no mirror either"):
+        fetch.fetch(nowhere, target, fetch.open_mirrors([address]), lambda *_: None, patience=SHORT)
+
+
+def test_a_slow_line_is_waited_for(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    """Many times the window, at many times the least speed."""
+    address, behaviour = server
+    behaviour.drip_bytes, behaviour.drip_s = 1000, 0.01
+    assert get(f"{address}/a.zip", tmp_path, patience=SHORT) == CONTENT
+    assert len(behaviour.requests) == 1
+
+
+def test_the_patience_of_every_day_bears_20_kilobytes_a_second() -> None:
+    assert download.PATIENT.least_bytes_per_s * 10 <= 20_000
+    assert download.PATIENT.window_s >= download.TIMEOUT_S[1]
+
+
+# --------------------------------------------------------------------------- codings
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("checksum", [MD5, ""])
+@pytest.mark.parametrize("cuts", [[], [50_000], [100, 60_000, 90_000]])
+def test_a_server_that_compresses_unasked(
+    cuts: list[int], checksum: str, chunked: bool, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.coding, behaviour.chunked, behaviour.cut_after = "gzip", chunked, list(cuts)
+    assert get(f"{address}/a.zip", tmp_path, checksum) == CONTENT
+    # The place in an unpacked part is none in the packed answer.
+    assert [r[2] for r in behaviour.requests] == [""] * (len(cuts) + 1)
+
+
+def test_a_server_that_compresses_the_rest_only(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    leave_part(tmp_path, CONTENT[:60_000])
+    behaviour.coding = "gzip"
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize("cuts", [[], [500, 700]])
+def test_an_archive_that_the_server_calls_compressed(
+    cuts: list[int], server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    """It is, but by whoever published it: the checksum is that of the .gz."""
+    address, behaviour = server
+    content = gzip.compress(CONTENT, mtime=0)
+    (tmp_path / "served" / "a.tar.gz").write_bytes(content)
+    behaviour.headers, behaviour.cut_after = {"Content-Encoding": "x-gzip"}, list(cuts)
+    assert get(f"{address}/a.tar.gz", tmp_path, hashlib.md5(content).hexdigest()) == content
+    assert sent(behaviour) == len(content)
+
+
+# --------------------------------------------------------------------------- kills and full disks
+
+CHILD = """
+import sys
+from pathlib import Path
+from heareval.spec import Download
+from heareval.tasks import fetch
+url, checksum, target = sys.argv[1:]
+fetch.fetch(Download(url, checksum), Path(target), [], lambda done, total: None)
+"""
+
+
+@pytest.mark.parametrize("checksum", [MD5, ""])
+def test_killed_and_run_again(checksum: str, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.drip_bytes, behaviour.drip_s = 10_000, 0.1
+    target = tmp_path / "downloads" / "a.zip"
+    words = [sys.executable, "-c", CHILD, f"{address}/a.zip", checksum, str(target)]
+    part = target.with_name("a.zip.part")
+    with subprocess.Popen(words) as child:
+        while not (part.exists() and part.stat().st_size > 20_000):
+            time.sleep(0.01)
+        child.kill()
+    have = part.stat().st_size
+    assert 0 < have < len(CONTENT)
+    behaviour.drip_s, behaviour.requests = 0, []
+    assert get(f"{address}/a.zip", tmp_path, checksum) == CONTENT
+    assert sent(behaviour) == len(CONTENT) - have
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kilobytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    words = [mount or "", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up(server: tuple[str, Behaviour], tmp_path: Path, small_disk: Path) -> None:
+    address, behaviour = server
+    with pytest.raises(OSError, match="No space left on device"):
+        get(f"{address}/a.zip", small_disk)
+    assert len(behaviour.requests) == 1
+    have = len(part_of(small_disk))
+    assert part_of(small_disk) == CONTENT[:have] != b""
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    behaviour.requests.clear()
+    assert get(f"{address}/a.zip", small_disk) == CONTENT
+    assert sent(behaviour) == len(CONTENT) - have
