@@ -69,6 +69,7 @@ def evaluate(
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
+    on_bad_audio: str,
     from_published: str,
     grid_points: int,
     grid: str,
@@ -93,7 +94,12 @@ def evaluate(
     if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places, (tasks,))
     jobs = doors.task_jobs(
-        (tasks,), mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+        (tasks,),
+        mode,
+        engine_name=engine,
+        accepted_file=accept_checksums,
+        published=from_published,
+        on_bad=on_bad_audio,
     )
     jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
@@ -128,6 +134,7 @@ def plan(
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
+    on_bad_audio: str,
     from_published: str,
     as_json: bool,
 ) -> None:
@@ -141,7 +148,12 @@ def plan(
     if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places, tasks)
     jobs = doors.task_jobs(
-        tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+        tasks,
+        mode,
+        engine_name=engine,
+        accepted_file=accept_checksums,
+        published=from_published,
+        on_bad=on_bad_audio,
     )
     jobs = pins.pinned(jobs, places, mirrors)
     rates = doors.rates_of(sample_rates)

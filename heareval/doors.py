@@ -86,6 +86,13 @@ sample_rate = click.option(
     multiple=True,
     help="Rate to write, in Hz. Repeatable.",
 )
+on_bad_audio = click.option(
+    "--on-bad-audio",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="A source file without usable sound: stop, or go on without its clips, which are listed then.",
+)
 force = click.option("--force", is_flag=True, help="Start although the disk has no room for all of it.")
 num_workers = click.option(
     "--num-workers",
@@ -112,13 +119,27 @@ def options(*several: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-corpus_options = options(mirror, accept_checksums, engine)
+corpus_options = options(mirror, accept_checksums, engine, on_bad_audio)
 run_options = options(num_workers, scheduler_url, debug)
 
 
 def places_of(**folders: str) -> Places:
     """The folders of a run as absolute paths, so that a shared luigid never mixes up two of them."""
-    return Places(**{name: str(Path(folder).absolute()) for name, folder in folders.items()})
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        # The names of clips would be read as others, and tarballs of the same sounds would differ.
+        raise HearevalError("names of files", got=encoding, expected="utf-8", remedy="Set PYTHONUTF8=1.")
+    return Places(**{name: _absolute(folder) for name, folder in folders.items()})
+
+
+def _absolute(folder: str) -> str:
+    path = str(Path(folder).absolute())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        got, remedy = "a name that is not UTF-8", "Rename it, or name another folder."
+        raise HearevalError(f"folder {path!a}", got=got, expected="UTF-8", remedy=remedy) from None
+    return path
 
 
 def rates_of(given: Sequence[str]) -> tuple[int, ...]:
@@ -133,15 +154,23 @@ def task_jobs(
     engine_name: str,
     accepted_file: str | None,
     published: str = "",
+    on_bad: str = "fail",
 ) -> list[TaskJob]:
     """The tasks and modes that the words of a command line mean.
 
     Args:
         published: finished tarball to make them from, or a folder or URL that has theirs; "" = the corpora.
+        on_bad: what to do about a source without usable sound, `fail` or `skip`.
     """
     accepted = fetch.read_accepted_checksums(Path(accepted_file)) if accepted_file else {}
     jobs = [
-        TaskJob(address(task), chosen, engine_name, _accepted_for(task.modes[chosen].downloads, accepted))
+        TaskJob(
+            address(task),
+            chosen,
+            engine_name,
+            _accepted_for(task.modes[chosen].downloads, accepted),
+            on_bad_audio=on_bad,
+        )
         for task, chosen in select(words_of(names), mode_name)
     ]
     return [_from_tarball(job, published) for job in jobs] if published else jobs
@@ -192,8 +221,9 @@ def shown(path: str | Path) -> str:
 
 
 def say(text: str) -> None:
-    """A line for the user."""
-    click.echo(text)
+    """A line for the user, also where stdout has no letters for all of it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def say_end(outcome: Outcome, where: str) -> None:

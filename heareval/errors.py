@@ -22,7 +22,7 @@ class HearevalError(Exception):
         super().__init__(what, got, expected, remedy)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.what, self.got, self.expected, self.remedy)
+        return _rebuild, (type(self), self.what, self.got, self.expected, self.remedy)
 
     def __str__(self) -> str:
         facts = ", ".join(
@@ -32,8 +32,8 @@ class HearevalError(Exception):
         return " ".join(f"{line}. {self.remedy}".split()) if self.remedy else " ".join(line.split())
 
 
-def _rebuild(what: str, got: str, expected: str, remedy: str) -> HearevalError:
-    return HearevalError(what, got=got, expected=expected, remedy=remedy)
+def _rebuild(kind: type[HearevalError], what: str, got: str, expected: str, remedy: str) -> HearevalError:
+    return kind(what, got=got, expected=expected, remedy=remedy)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
@@ -62,16 +62,25 @@ def replaced(what: str, found: str, planned: str) -> HearevalError:
     )
 
 
+NO_ROOM = "room to write", "Free some, or name other folders."
+IN_THE_WAY = "no other thing in its place", "Move away what is there, or name another folder."
+DAMAGED = "what a run has written", "It is damaged: remove it, or its whole folder, and run again."
+# What the operating system refuses, what was expected instead, and what helps.
+REFUSALS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), IN_THE_WAY),
+    errno.EBADMSG: DAMAGED,
+}
+
+
 def about_files(error: OSError, folder: str = "") -> HearevalError:
     """The error for what the operating system refused, naming the file, or else the folder at work.
 
     >>> print(about_files(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
     _workdir: got No space left on device, expected room to write. Free some, or name other folders.
     """
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return HearevalError(
-        str(error.filename or folder or "a file"),
-        got=error.strerror or str(error),
-        expected="room to write" if is_full else "to read or write it",
-        remedy="Free some, or name other folders." if is_full else "Check its permissions, or name another.",
-    )
+    expected, remedy = "to read or write it", "Check its permissions, or name another."
+    expected, remedy = REFUSALS.get(error.errno or 0, (expected, remedy))
+    # Of two names the second is the one that was to be.
+    name = str(error.filename2 or error.filename or folder or "a file")
+    return HearevalError(name, got=error.strerror or str(error), expected=expected, remedy=remedy)

@@ -135,8 +135,9 @@ class Splits:
         return tuple(f"fold{i:02d}" for i in range(self.folds or 0))
 
 
-# A step prepares about so many clips, or so much sound.
-CLIPS_PER_SHARD, SECONDS_PER_SHARD = 2000, 1800.0
+# A step prepares about so many clips, or so much sound: seconds of work, for what a kill may cost, for a bar
+# that moves, and for cores that all have something to do to the end.
+CLIPS_PER_SHARD, SECONDS_PER_SHARD = 1000, 900.0
 
 # What a long-running function is given to tell (done, total) as it goes.
 Progress = Callable[[int, int], None]
@@ -161,6 +162,8 @@ class Mode:
         published: whether the benchmark published this edition; the mode `all` means these.
         clips: about how many clips there are, as far as known: for planning only, nothing depends on it.
         listed_files: further single files, named in the archives and fetched after them.
+        sounds: about how many sounds the archives hold; given, only those of drawn clips are unpacked.
+        headers: the reader looks into the headers of sounds, so their first bytes are unpacked for it.
     """
 
     downloads: tuple[Download, ...]
@@ -172,6 +175,8 @@ class Mode:
     published: bool = True
     clips: int = 0
     listed_files: Callable[[Archives], Iterable[Download]] | None = None
+    sounds: int = 0
+    headers: bool = False
 
     def limit_s(self, split: str) -> float | None:
         """Nominal seconds kept of a split, or None for all of it."""
@@ -224,7 +229,8 @@ class TaskSpec:
         """How many steps prepare the clips of this mode; what comes out does not depend on it."""
         clips = self.modes[mode].clips
         seconds = clips * (self.duration_s(mode) or 0)
-        return max(1, math.ceil(clips / CLIPS_PER_SHARD), math.ceil(seconds / SECONDS_PER_SHARD))
+        wished = max(math.ceil(clips / CLIPS_PER_SHARD), math.ceil(seconds / SECONDS_PER_SHARD))
+        return max(1, min(clips, wished))
 
     def folder(self, mode: str) -> str:
         """Name of the published folder: `speech_commands-v0.0.2-5h`."""

@@ -19,7 +19,7 @@ RECORD = Path(__file__).with_name("stages.json")
 STAGES = {
     "extract": (
         extract.VERSION,
-        [f"tasks/unpack/{name}.py" for name in ("extract", "members", "rar", "volumes")],
+        [f"tasks/unpack/{name}.py" for name in ("extract", "members", "parts", "rar", "volumes")],
     ),
     "adopt": (adopt.VERSION, ["tasks/adopt.py"]),
     "own": (own.VERSION, ["tasks/own/task.py", "tasks/own/sounds.py"]),
@@ -27,7 +27,7 @@ STAGES = {
         metadata.VERSION,
         [f"tasks/{name}.py" for name in ("metadata", "splits", "sources", "tfds", "midi", "shots")],
     ),
-    "audio": (audio.VERSION, ["tasks/audio.py"]),
+    "audio": (audio.VERSION, ["tasks/audio.py", "tasks/decode.py"]),
     "tar": (archive.VERSION, ["tasks/archive.py"]),
     "submission": (submission.VERSION, ["embeddings/submission.py"]),
     "embed": (store.VERSION, ["embeddings/store.py", "embeddings/worker.py"]),

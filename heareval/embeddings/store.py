@@ -89,7 +89,7 @@ def embed_task(
 def _made_from(task: Path) -> dict[str, Any]:
     """What the task's manifest tells of the corpus behind it; empty for a folder unpacked from a tarball."""
     manifest = files.read_json(task / files.MANIFEST) if (task / files.MANIFEST).exists() else {}
-    keys = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings")
+    keys = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings", "skipped")
     return {key: manifest[key] for key in keys if key in manifest}
 
 

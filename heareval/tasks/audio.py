@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import functools
-import shutil
+import os
 import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from io import FileIO
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
 from heareval.errors import HearevalError
 from heareval.spec import Progress, Recording
+from heareval.tasks import decode
+from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, Samples, ffmpeg_program
 
-VERSION = 1
+VERSION = 2
 ENGINES = ("soxr", "ffmpeg")
 QUALITY = "HQ"
-# Longer recordings are read, resampled and written in pieces of so many frames.
-BLOCK_FRAMES = 1 << 20
+# The sizes in a wav file are numbers of 32 bits, and its header counts too.
+MAX_BYTES = (1 << 32) - 256
+HEADER_BYTES = 44
 
-Samples = npt.NDArray[np.int16]
+# What takes a clip's samples, block by block, and hears with the last one that it is the last.
+Put = Callable[[Samples, bool], None]
 
 
 @dataclass(frozen=True)
@@ -41,41 +46,66 @@ class AudioSettings:
         sample_rates: the rates to write, in Hz.
         duration_s: length of every clip; None keeps each clip's own.
         engine: `soxr` resamples in this process, `ffmpeg` in one process per clip.
+        skip_bad: go on without a clip whose source can't be used.
     """
 
     sample_rates: tuple[int, ...]
     duration_s: float | None
     engine: str = "soxr"
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that was not made, as its source is bad."""
+
+    split: str
+    clip_id: str
+    why: str
 
 
 def prepare_clips(
     clips: Sequence[Recording], folder: Path, settings: AudioSettings, progress: Progress
-) -> None:
-    """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate."""
+) -> list[Skipped]:
+    """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate; returns what was skipped.
+
+    Raises:
+        BadAudio: a source file is bad, and `settings` don't tell to skip such.
+    """
     for rate in settings.sample_rates:
         for split in {clip.split for clip in clips}:
             (folder / str(rate) / split).mkdir(parents=True, exist_ok=True)
+    skipped: list[Skipped] = []
     for done, clip in enumerate(clips):
-        prepare_clip(clip, folder, settings)
+        try:
+            prepare_clip(clip, folder, settings)
+        except BadAudio as error:
+            if not settings.skip_bad:
+                error.remedy = f"{error.remedy} Or go on without it: --on-bad-audio skip."
+                raise
+            skipped.append(Skipped(clip.split, clip.clip_id, str(error)))
         progress(done + 1, len(clips))
+    return skipped
 
 
 def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None:
-    """Decode once, trim or pad, write every rate."""
-    samples, rate = read_mono(clip.path, clip.start_frame, _frames_to_read(clip, settings), floor=clip.floor)
-    if settings.duration_s is not None:
-        samples = trim_pad(samples, round(settings.duration_s * rate))
+    """Decode once, trim or pad, write every rate; of a clip that fails nothing stays behind."""
     targets = {r: folder / str(r) / clip.split / f"{clip.clip_id}.wav" for r in settings.sample_rates}
-    if rate in targets:
-        write_wav(targets.pop(rate), samples, rate)
-    if settings.engine == "ffmpeg" and targets:
-        _resample_with_ffmpeg(samples, rate, targets)
-        return
-    for target_rate, path in targets.items():
-        if len(samples) <= BLOCK_FRAMES:
-            write_wav(path, resample(samples, rate, target_rate), target_rate)
-        else:
-            _write_blocks(path, _resampled_blocks(samples, rate, target_rate), target_rate)
+    try:
+        sound = decode.read_blocks(
+            clip.path, clip.start_frame, _frames_to_read(clip, settings), floor=clip.floor
+        )
+        with closing(sound):
+            first = next(sound)
+            samples: Iterator[Samples] = (block.samples for block in chain([first], sound))
+            if settings.duration_s is not None:
+                samples = fitted(samples, round(settings.duration_s * first.rate))
+            bounded = _bounded(samples, first.rate, clip.path, max(first.rate, *targets))
+            _write_rates(bounded, first.rate, targets, settings.engine)
+    except BaseException:
+        for path in targets.values():
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _frames_to_read(clip: Recording, settings: AudioSettings) -> Callable[[int], int]:
@@ -90,6 +120,14 @@ def _frames_to_read(clip: Recording, settings: AudioSettings) -> Callable[[int],
     return frames
 
 
+def read_mono(
+    path: Path, start: int, frames_at: Callable[[int], int], *, floor: bool = False
+) -> tuple[Samples, int]:
+    """16-bit mono samples of a stretch of a file, all at once, and the file's rate."""
+    blocks = list(decode.read_blocks(path, start, frames_at, floor=floor))
+    return np.concatenate([block.samples for block in blocks]), blocks[0].rate
+
+
 def trim_pad(samples: Samples, frames: int) -> Samples:
     """The samples cut at the end, or with zeros appended.
 
@@ -102,49 +140,120 @@ def trim_pad(samples: Samples, frames: int) -> Samples:
     return np.concatenate([samples[:frames], np.zeros(padding, np.int16)])
 
 
+def fitted(blocks: Iterable[Samples], frames: int) -> Iterator[Samples]:
+    """`trim_pad` for samples that come in blocks; what fits into one block is one block."""
+    for block, is_last in _with_last(blocks):
+        part = trim_pad(block, min(frames, BLOCK_FRAMES)) if is_last else block[:frames]
+        yield part
+        frames -= len(part)
+        if not frames:
+            return
+    while frames:
+        part = np.zeros(min(frames, BLOCK_FRAMES), np.int16)
+        yield part
+        frames -= len(part)
+
+
+def _with_last(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, bool]]:
+    """Every block, and whether it is the last."""
+    rest = iter(blocks)
+    block = next(rest)
+    for following in rest:
+        yield block, False
+        block = following
+    yield block, True
+
+
+def _bounded(blocks: Iterable[Samples], rate: int, source: Path, highest_rate: int) -> Iterator[Samples]:
+    """The blocks, unless they are more than a wav file can hold at the highest of the rates."""
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        if 2 * frames * highest_rate > MAX_BYTES * rate:
+            hours = MAX_BYTES / 2 / highest_rate / 3600
+            raise BadAudio(
+                f"audio file {source}",
+                got="more sound than a wav file can hold",
+                expected=f"up to {hours:.1f} hours, for {highest_rate} Hz",
+            )
+        yield block
+
+
+# --------------------------------------------------------------------------- writing
+
+
+def _write_rates(blocks: Iterable[Samples], rate: int, targets: dict[int, Path], engine: str) -> None:
+    """Write the samples at every rate, as they come: a long clip would fill the memory."""
+    theirs = {r: path for r, path in targets.items() if r != rate and engine == "ffmpeg"}
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(_sink(path, rate, r)) for r, path in targets.items() if r not in theirs]
+        if theirs:
+            sinks.append(stack.enter_context(_ffmpeg_sink(rate, theirs)))
+        for block, is_last in _with_last(blocks):
+            for put in sinks:
+                put(block, is_last)
+
+
+def write_wav(path: Path, samples: Samples, rate: int) -> None:
+    """Write 16-bit mono samples with the plain 44-byte header."""
+    with _sink(path, rate, rate) as put:
+        put(samples, True)
+
+
+@contextmanager
+def _sink(path: Path, rate: int, target_rate: int) -> Iterator[Put]:
+    """What writes samples to a wav file of another rate."""
+    convert, size, is_whole = _resampler(rate, target_rate), 0, False
+    with open(path, "wb", buffering=0) as stream:
+
+        def put(block: Samples, is_last: bool) -> None:
+            nonlocal size, is_whole
+            data = _bytes_of(convert(block, is_last))
+            # The header of a clip that is one block is right at once.
+            is_whole = is_last and not size
+            if not size:
+                data = memoryview(_wav_header(len(data), target_rate) + data)
+            _write_all(stream, data)
+            size += len(data)
+
+        yield put
+        if not is_whole:
+            stream.seek(0)
+            _write_all(stream, _wav_header(size - HEADER_BYTES, target_rate))
+
+
 def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
     """Samples at another rate: libsoxr "HQ", rounded without dither, so the same input gives the same bytes.
 
     The result has floor(n * target_rate / rate + 0.5) frames.
     """
-    return _rounded(soxr.resample(samples.astype(np.float32), rate, target_rate, quality=QUALITY))
+    return _resampler(rate, target_rate)(samples, True)
 
 
-def _resampled_blocks(samples: Samples, rate: int, target_rate: int) -> Iterator[Samples]:
-    """The same samples as `resample` gives, piece by piece: a long clip in float would fill the memory."""
-    stream = soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality=QUALITY)
-    for start in range(0, len(samples), BLOCK_FRAMES):
-        end = start + BLOCK_FRAMES
-        block = samples[start:end].astype(np.float32)
-        yield _rounded(stream.resample_chunk(block, last=end >= len(samples)))
+def _resampler(rate: int, target_rate: int) -> Callable[[Samples, bool], Samples]:
+    """What turns the blocks of a sound, of which the last one is told, into those at another rate.
+
+    One sound at a time: the next resampler of the same two rates ends this one.
+    """
+    if rate == target_rate:
+        return lambda block, is_last: block
+    stream = _stream(rate, target_rate)
+    stream.clear()
+
+    def converted(block: Samples, is_last: bool) -> Samples:
+        return _rounded(stream.resample_chunk(block.astype(np.float32), last=is_last))
+
+    return converted
+
+
+@functools.lru_cache(maxsize=16)
+def _stream(rate: int, target_rate: int) -> soxr.ResampleStream:
+    """libsoxr for one ratio; to design its filter takes as long as to resample a second of sound."""
+    return soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality=QUALITY)
 
 
 def _rounded(wave: npt.NDArray[np.float32]) -> Samples:
-    return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)
-
-
-def write_wav(path: Path, samples: Samples, rate: int) -> None:
-    """Write 16-bit mono samples with the plain 44-byte header."""
-    data = _bytes_of(samples)
-    with open(path, "wb", buffering=0) as stream:
-        if len(data) <= 2 * BLOCK_FRAMES:
-            _write_all(stream, _wav_header(len(data), rate) + data)
-        else:
-            _write_all(stream, _wav_header(len(data), rate))
-            _write_all(stream, data)
-
-
-def _write_blocks(path: Path, blocks: Iterable[Samples], rate: int) -> None:
-    """`write_wav` for samples that come piece by piece."""
-    with open(path, "wb", buffering=0) as stream:
-        _write_all(stream, _wav_header(0, rate))
-        size = 0
-        for block in blocks:
-            data = _bytes_of(block)
-            _write_all(stream, data)
-            size += len(data)
-        stream.seek(0)
-        _write_all(stream, _wav_header(size, rate))
+    return np.clip(np.rint(wave, out=wave), -32768, 32767, out=wave).astype(np.int16)
 
 
 def _wav_header(size: int, rate: int) -> bytes:
@@ -165,174 +274,55 @@ def _write_all(stream: FileIO, data: bytes | memoryview) -> None:
         rest = rest[stream.write(rest) :]
 
 
-# --------------------------------------------------------------------------- decoding
-
-
-def read_mono(
-    path: Path, start: int, frames_at: Callable[[int], int], *, floor: bool = False
-) -> tuple[Samples, int]:
-    """16-bit mono samples of a file and its rate.
-
-    Lossless files whose conversion to 16 bit has been measured are read here; what else there is
-    goes through ffmpeg, as everything did in 2021.
-
-    Args:
-        start: first frame.
-        frames_at: the number of frames to read at the file's rate, -1 for all.
-        floor: the mean of the channels is cut to 16 bit, whatever the file holds.
-    """
-    samples, rate = _read_lossless(path, start, frames_at, floor) or _read_with_ffmpeg(path, start, frames_at)
-    if not len(samples):
-        raise HearevalError(
-            f"audio file {path}",
-            got="no samples",
-            expected="at least one",
-            remedy="The file is empty or damaged: replace it, or fetch its archive again.",
-        )
-    return samples, rate
-
-
-def _read_lossless(
-    path: Path, start: int, frames_at: Callable[[int], int], floor: bool
-) -> tuple[Samples, int] | None:
-    try:
-        with soundfile.SoundFile(path) as source:
-            convert = TO_16_BIT_MONO.get((source.subtype, source.channels))
-            if floor:
-                convert = "float32", _floor_to_16_bit
-            if source.format not in LOSSLESS or convert is None:
-                return None
-            dtype, to_mono = convert
-            if start:
-                source.seek(min(start, source.frames))
-            frames = frames_at(source.samplerate)
-            sizes = _block_sizes(frames if frames >= 0 else source.frames)
-            raw = (source.read(size, dtype=dtype) for size in sizes)
-            return _gathered(to_mono(_finite(block, path)) for block in raw), source.samplerate
-    except soundfile.LibsndfileError:
-        return None
-
-
-def _block_sizes(frames: int) -> Iterator[int]:
-    for start in range(0, frames, BLOCK_FRAMES):
-        yield min(BLOCK_FRAMES, frames - start)
-
-
-def _finite(block: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
-    if not np.isfinite(block).all():
-        raise HearevalError(f"audio file {path}", got="NaN or infinity", expected="finite samples")
-    return block
-
-
-def _gathered(blocks: Iterator[Samples]) -> Samples:
-    """All blocks as one; a buffer that grows takes no second copy of a long recording."""
-    first = next(blocks, np.zeros(0, np.int16))
-    if len(first) < BLOCK_FRAMES:
-        return first
-    buffer = bytearray(first.tobytes())
-    for block in blocks:
-        buffer += _bytes_of(block)
-        if len(block) < BLOCK_FRAMES:
-            break
-    return np.frombuffer(buffer, "<i2")
-
-
-LOSSLESS = {"WAV", "WAVEX", "FLAC", "AIFF"}
-
-
-def _round_to_16_bit(wave: npt.NDArray[np.float64]) -> Samples:
-    return np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
-
-
-def _floor_to_16_bit(wave: npt.NDArray[np.float32]) -> Samples:
-    mono = wave.mean(axis=1) if wave.ndim > 1 else wave
-    return np.clip(np.floor(mono * 32768), -32768, 32767).astype(np.int16)
-
-
-# (subtype, channels) -> what to read and how it becomes 16-bit mono; all measured on ffmpeg.
-TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Callable[[npt.NDArray[Any]], Samples]]] = {
-    ("PCM_16", 1): ("int16", lambda x: x),
-    ("PCM_16", 2): ("int16", lambda x: ((x[:, 0].astype(np.int32) + x[:, 1] + 1) >> 1).astype(np.int16)),
-    ("PCM_U8", 1): ("int16", lambda x: x),
-    # Truncated, not rounded: the file's three bytes fill the upper part of the integer.
-    ("PCM_24", 1): ("int32", lambda x: (x >> 16).astype(np.int16)),
-    ("PCM_24", 2): ("float64", lambda x: _round_to_16_bit(x.mean(axis=1))),
-    ("FLOAT", 1): ("float64", _round_to_16_bit),
-}
-
-
-def _read_with_ffmpeg(path: Path, start: int, frames_at: Callable[[int], int]) -> tuple[Samples, int]:
-    # "au" has a header of plain numbers at the front, which a pipe can carry, unlike wav's sizes.
-    stream = ffmpeg.input(str(path)).output("pipe:", map="0:a:0", format="au", acodec="pcm_s16be", ac=1)
-    command = [*_ffmpeg_command(stream), "-nostdin"]
+@contextmanager
+def _ffmpeg_sink(rate: int, targets: dict[int, Path]) -> Iterator[Put]:
+    """What gives samples to ffmpeg's soxr, which writes them at other rates, all in one process."""
+    command = decode.ffmpeg_command(_all_rates(rate, targets))
     with (
-        tempfile.TemporaryFile() as complaint,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaint) as process,
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log
+        ) as process,
     ):
-        stdout = cast("IO[bytes]", process.stdout)
-        header = stdout.read(24)
-        offset, _, _, rate, _ = struct.unpack(">5I", header[4:]) if len(header) == 24 else (24, 0, 0, 0, 0)
-        stdout.read(offset - 24)
-        samples = _gathered(_decoded_blocks(stdout))
-        if process.wait():
-            complaint.seek(0)
-            raise _undecodable(path, complaint.read(), process.returncode)
-    frames = frames_at(rate)
-    return samples[start : None if frames < 0 else start + frames], rate
+        stream, is_whole = cast(FileIO, process.stdin), False
+
+        def put(block: Samples, is_last: bool) -> None:
+            nonlocal is_whole
+            _write_all(stream, _bytes_of(block))
+            is_whole = is_last
+
+        try:
+            yield put
+        except BrokenPipeError:
+            # An ffmpeg that ends too early tells why when it is asked how it ended.
+            pass
+        except BaseException:
+            process.kill()
+            raise
+        stream.close()
+        if process.wait() or not is_whole:
+            raise _unwritten(next(iter(targets.values())), log, process.returncode)
 
 
-def _decoded_blocks(stream: IO[bytes]) -> Iterator[Samples]:
-    while block := stream.read(2 * BLOCK_FRAMES):
-        yield np.frombuffer(block, ">i2").astype(np.int16)
-
-
-def _resample_with_ffmpeg(samples: Samples, rate: int, targets: dict[int, Path]) -> None:
-    """Write the samples at other rates with ffmpeg's soxr, all in one process."""
+def _all_rates(rate: int, targets: dict[int, Path]) -> object:
     copies = ffmpeg.input("pipe:", format="s16le", ar=rate, ac=1).filter_multi_output("asplit", len(targets))
     outputs = [
         copies[i]
         .filter("aresample", resampler="soxr")
-        .output(str(path), ar=target_rate, acodec="pcm_s16le", fflags="+bitexact", map_metadata=-1)
+        .output(decode.named(path), ar=target_rate, acodec="pcm_s16le", fflags="+bitexact", map_metadata=-1)
         for i, (target_rate, path) in enumerate(targets.items())
     ]
-    sound = samples.astype("<i2").tobytes()
-    command = _ffmpeg_command(ffmpeg.merge_outputs(*outputs))
-    result = subprocess.run(command, input=sound, capture_output=True, check=False)
-    if result.returncode:
-        raise _undecodable(next(iter(targets.values())), result.stderr, result.returncode)
+    return ffmpeg.merge_outputs(*outputs)
 
 
-def _ffmpeg_command(stream: object) -> list[str]:
-    command: list[str] = ffmpeg.compile(stream, cmd=ffmpeg_program(), overwrite_output=True)
-    return [command[0], "-v", "error", *command[1:]]
-
-
-def _undecodable(path: Path, complaint: bytes, code: int) -> HearevalError:
-    lines = complaint.decode(errors="replace").strip().splitlines()
-    return HearevalError(
-        f"audio file {path}",
-        got=f"ffmpeg: {' / '.join(lines) or f'exit code {code}'}",
-        expected="sound that ffmpeg can decode",
-        remedy="The file is damaged or not audio: replace it, or fetch its archive again.",
-    )
-
-
-@functools.cache
-def ffmpeg_program() -> str:
-    """The ffmpeg on PATH if it can resample with libsoxr, else the one that imageio-ffmpeg brings."""
-    candidates: list[str | None] = [shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()]
-    for program in filter(None, candidates):
-        shown = subprocess.run(
-            [program, "-hide_banner", "-buildconf"], capture_output=True, text=True, check=False
-        )
-        if "--enable-libsoxr" in shown.stdout:
-            return program
-    raise HearevalError(
-        "ffmpeg",
-        got="none with libsoxr on PATH or in imageio-ffmpeg",
-        expected="one built with --enable-libsoxr",
-        remedy="Install imageio-ffmpeg again, or put such an ffmpeg on PATH.",
-    )
+def _unwritten(path: Path, log: IO[bytes], code: int) -> Exception:
+    """Why ffmpeg could not write clips, of which this is one: never the fault of their source."""
+    told = decode.complaints(log)
+    for full in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(full) in told:
+            return OSError(full, os.strerror(full), str(path))
+    got = decode.how_it_was_stopped(log, code) or told or f"exit code {code}"
+    return HearevalError(f"ffmpeg on {path}", got=got, expected="clips at other rates", remedy="Run again.")
 
 
 @functools.cache

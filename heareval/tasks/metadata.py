@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,26 @@ class Drawn:
         return [clip for clip in self.clips if clip.split == split]
 
 
-def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) -> Drawn:
+def draw_clips(
+    task: TaskSpec,
+    mode_name: str,
+    recordings: Iterable[Recording],
+    is_there: Callable[[Path], bool] = Path.exists,
+) -> Drawn:
     """Shuffle, split, trim events and subsample, exactly as published.
+
+    Args:
+        is_there: whether the corpus has a file, unpacked or not.
 
     Raises:
         HearevalError: a listed file is missing, two recordings share a name, a label is lost, ...
     """
     mode, splits = task.modes[mode_name], task.splits_of(mode_name)
     shuffled = shuffle_rows(_read(recordings, task), task)
-    present = [r for r in shuffled if r.path.exists()]
-    if len(present) < len(shuffled) and not mode.drop_missing_files:
-        raise _missing_file(shuffled)
+    present = [r for r in shuffled if is_there(r.path)]
+    dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in present}
+    if dropped and not mode.drop_missing_files:
+        raise _missing_file([r for r in shuffled if r.clip_id in dropped], len(shuffled))
     # Maestro's rule: where several labels sound at once, a split without one of them is only a warning.
     strict = not mode.drop_missing_files and (task.embedding_type, task.prediction_type) != (
         "event",
@@ -83,7 +93,6 @@ def draw_clips(task: TaskSpec, mode_name: str, recordings: Iterable[Recording]) 
     warnings = _check_labels(clips, task, splits.names, strict)
     kept = _subsampled(clips, task, mode_name)
     warnings |= _check_labels(kept, task, splits.names, strict)
-    dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in present}
     kept.sort(key=lambda clip: (clip.split, f"{clip.clip_id}.wav"))
     return Drawn(tuple(kept), tuple(sorted(dropped)), tuple(sorted(warnings)))
 
@@ -152,11 +161,10 @@ def _check_names(recordings: Sequence[Recording], task: TaskSpec) -> None:
             raise HearevalError(f"{task.name}: {r.clip_id}", got="no label", expected="at least one")
 
 
-def _missing_file(recordings: Sequence[Recording]) -> HearevalError:
-    missing = sorted(str(r.path) for r in recordings if not r.path.exists())
+def _missing_file(missing: Sequence[Recording], count: int) -> HearevalError:
     return HearevalError(
-        f"listed file {missing[0]}",
-        got=f"{len(missing)} of {len(recordings)} missing",
+        f"listed file {min(str(r.path) for r in missing)}",
+        got=f"{len(missing)} of {count} missing",
         expected="every labelled file in the archive",
         remedy="The archive is incomplete: fetch it again, or use --mode small if that is meant.",
     )
@@ -182,13 +190,7 @@ def _check_labels(
     seen: dict[str, set[Label]] = {name: set() for name in splits}
     for clip in clips:
         seen[clip.split] |= labels_of(clip)
-    everything = set().union(*seen.values())
-    lacking = {
-        f"split {split} lacks {len(everything - labels)} of {len(everything)} labels: "
-        + ", ".join(map(str, sorted(everything - labels)))
-        for split, labels in seen.items()
-        if everything - labels
-    }
+    lacking = _lacking(seen)
     if lacking and strict:
         raise HearevalError(
             f"{task.name}: {min(lacking)}",
@@ -196,6 +198,17 @@ def _check_labels(
             remedy="The archive is incomplete or not the published one.",
         )
     return lacking
+
+
+def _lacking(seen: Mapping[str, set[Label]]) -> set[str]:
+    """A line for each split that has not all labels."""
+    everything = set().union(*seen.values())
+    return {
+        f"split {split} lacks {len(everything - labels)} of {len(everything)} labels: "
+        + ", ".join(map(str, sorted(everything - labels)))  # type: ignore[type-var]
+        for split, labels in seen.items()
+        if everything - labels
+    }
 
 
 def _subsampled(clips: Sequence[Recording], task: TaskSpec, mode_name: str) -> list[Recording]:
@@ -232,11 +245,33 @@ def _published_labels(clip: Recording) -> list[Any]:
 
 def vocabulary_csv(drawn: Drawn) -> str:
     """The sorted labels of all splits with their indices."""
+    return _vocabulary(set().union(*(labels_of(clip) for clip in drawn.clips)))
+
+
+def _vocabulary(labels: Iterable[Label]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["idx", "label"])
-    writer.writerows(enumerate(sorted(set().union(*(labels_of(clip) for clip in drawn.clips)))))
+    writer.writerows(enumerate(sorted(labels)))  # type: ignore[type-var]
     return stream.getvalue()
+
+
+def leave_out(folder: Path, clips: Mapping[str, Collection[str]]) -> list[str]:
+    """Take clips out of a task's JSON files and vocabulary; returns what a reader should know of the rest.
+
+    Args:
+        clips: clip ids by split, for all splits of the task.
+    """
+    seen: dict[str, set[Label]] = {}
+    for split, clip_ids in clips.items():
+        path = folder / layout.split_json(split)
+        kept = {name: what for name, what in files.read_json(path).items() if name[:-4] not in clip_ids}
+        if not kept:
+            raise HearevalError(f"split {split}", got="no clip with usable sound", expected="at least one")
+        files.write_json(path, kept)
+        seen[split] = {each["label"] if isinstance(each, dict) else each for e in kept.values() for each in e}
+    files.write_text(folder / layout.VOCABULARY, _vocabulary(set().union(*seen.values())))
+    return sorted(_lacking(seen))
 
 
 def task_metadata(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
@@ -312,10 +347,10 @@ def _clip_row(clip: Recording, root: Path) -> list[Any]:
     return [source.as_posix(), clip.clip_id, clip.split, clip.start_frame, clip.frames, clip.floor]
 
 
-def read_clips(path: Path, root: Path) -> list[Recording]:
-    """The clips of `write_clips`, without their labels."""
+def read_clips(path: Path, root: Path, start: int = 0, end: int | None = None) -> list[Recording]:
+    """The clips of `write_clips` from one number up to another, without their labels."""
     with open(path, encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
+        rows = [json.loads(line) for line in itertools.islice(stream, start, end)]
     return [
         Recording(root / source, clip_id, (), (), split, "", start, frames, floor)
         for source, clip_id, split, start, frames, floor in rows

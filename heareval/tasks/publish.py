@@ -9,6 +9,7 @@ from typing import Any
 
 from heareval import files
 from heareval.errors import HearevalError, replaced
+from heareval.tasks import metadata
 
 
 def publish_task(
@@ -30,6 +31,8 @@ def publish_task(
         for path in sorted(description.glob("*.json")) + sorted(description.glob("*.csv")):
             if path.name != files.MANIFEST:
                 files.link_or_copy(path, scratch / path.name)
+        if manifest["skipped"]:
+            manifest = _without_skipped(scratch, manifest)
         for shard in shards:
             for rate in sample_rates:
                 _link_tree(shard / str(rate), scratch / str(rate))
@@ -42,6 +45,16 @@ def publish_task(
         files.write_json(scratch / files.MANIFEST, facts)
 
 
+def _without_skipped(scratch: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Take the skipped clips out of the descriptions; returns the manifest as it is then."""
+    skipped: dict[str, set[str]] = {split: set() for split in manifest["clips"]}
+    for clip in manifest["skipped"]:
+        skipped[clip["split"]].add(clip["clip_id"])
+    warnings = metadata.leave_out(scratch, skipped)
+    clips = {split: count - len(skipped[split]) for split, count in manifest["clips"].items()}
+    return {**manifest, "clips": clips, "warnings": warnings, "is_the_published_corpus": False}
+
+
 def _rates_there(target: Path) -> list[int]:
     manifest = target / files.MANIFEST
     return list(files.read_json(manifest)["sample_rates"]) if manifest.exists() else []
@@ -52,7 +65,7 @@ def _rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
     if not (target / files.MANIFEST).exists():
         return []
     older = files.read_json(target / files.MANIFEST)
-    is_same = all(older.get(key) == manifest[key] for key in ("fingerprint", "archives"))
+    is_same = all(older.get(key, []) == manifest[key] for key in ("fingerprint", "archives", "skipped"))
     return _rates_there(target) if is_same else []
 
 

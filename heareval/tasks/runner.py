@@ -34,6 +34,7 @@ def prepare(
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
+    on_bad_audio: str,
     from_published: str,
     force: bool,
     num_workers: int,
@@ -49,7 +50,12 @@ def prepare(
     if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places, tasks)
     jobs = doors.task_jobs(
-        tasks, mode, engine_name=engine, accepted_file=accept_checksums, published=from_published
+        tasks,
+        mode,
+        engine_name=engine,
+        accepted_file=accept_checksums,
+        published=from_published,
+        on_bad=on_bad_audio,
     )
     jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     rates = doors.rates_of(sample_rates)
@@ -118,8 +124,11 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
         notes.append(
             f"the clips at {rates} Hz were other ones, and are gone; tarballs of them may still be there"
         )
-    if manifest["is_the_published_corpus"] is False:
-        names = ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False)
+    skipped = manifest.get("skipped", ())
+    notes += [f"skipped {each['split']}/{each['clip_id']}: {each['why']}" for each in skipped]
+    if skipped:
+        notes.append(f"NOT the published corpus: {len(skipped)} clips were skipped")
+    if names := ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False):
         why = "so says" if manifest.get("tarball") else "other checksums were accepted for"
         notes.append(f"NOT the published corpus: {why} {names}")
     notes += [

@@ -17,7 +17,7 @@ from heareval import files, layout, progress
 from heareval.spec import LISTED, Archives, Download, Mode, TaskSpec
 from heareval.tasks import adopt, fetch
 from heareval.tasks.registry import find_mode, find_task
-from heareval.tasks.unpack import extract
+from heareval.tasks.unpack import extract, parts
 from heareval.workflow.step import DataclassParameter, Step, read_manifest, write_manifest
 
 
@@ -29,6 +29,7 @@ class TaskJob:
         accepted: (archive name, checksum) of archives admitted in place of the published ones.
         published: path or URL of the finished tarball that stands in for the corpus; "" without one.
         published_mark: tells that tarball from every other one; of one on the web its SHA-256.
+        on_bad_audio: `fail`, or `skip`: go on without a clip whose source can't be used.
     """
 
     task: str
@@ -37,6 +38,7 @@ class TaskJob:
     accepted: tuple[tuple[str, str], ...] = ()
     published: str = ""
     published_mark: str = ""
+    on_bad_audio: str = "fail"
 
     @property
     def folder(self) -> str:
@@ -55,6 +57,11 @@ class TaskJob:
     def mode_spec(self) -> Mode:
         """The mode with the accepted checksums filled in."""
         return self.spec.modes[self.mode]
+
+    @property
+    def is_published_corpus(self) -> bool:
+        """Whether nothing is known against the archives being the published ones."""
+        return all(each.is_published for download in self.mode_spec.downloads for each in download.files)
 
 
 class FetchArchive(Step):
@@ -124,11 +131,24 @@ class ExtractArchive(Step):
     def complete(self) -> bool:
         return self.folder.exists()
 
+    @property
+    def archive(self) -> Path:
+        """The archive; of a zip in volumes the last one."""
+        return self.requires()[-1].path
+
+    @property
+    def volumes(self) -> list[Path]:
+        """The earlier volumes of a zip."""
+        return [step.path for step in self.requires()[:-1]]
+
+    def unpack(self, folder: Path, report: progress.Report) -> int:
+        """Unpack the archive into `files/`; returns how many files it has."""
+        return extract.extract(self.archive, folder / "files", report, volumes=self.volumes)
+
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
-        *volumes, archive = [step.path for step in self.requires()]
         with files.building_folder(self.folder) as scratch:
-            count = extract.extract(archive, scratch / "files", report, volumes=volumes)
+            count = self.unpack(scratch, report)
             facts = [step.facts() for step in self.requires()]
             write_manifest(scratch, self.fingerprint, started, archives=facts, files=count)
 
@@ -137,6 +157,25 @@ class ExtractArchive(Step):
         facts: list[dict[str, Any]] = read_manifest(self.folder)["archives"]
         # Another task may have brought the same bytes under another name.
         return [{**f, "name": d.file_name} for f, d in zip(facts, self.download.files, strict=True)]
+
+
+class ScanArchive(ExtractArchive):
+    """What is in an archive besides sounds, and the names of these."""
+
+    headers = luigi.BoolParameter()
+
+    @property
+    def title(self) -> str:
+        return f"scan {self.download.file_name}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        checksums = [each.identity for each in self.download.files]
+        return files.fingerprint("scan", extract.VERSION, checksums=checksums, headers=self.headers)
+
+    def unpack(self, folder: Path, report: progress.Report) -> int:
+        """Unpack what is no sound; returns how many files the archive has."""
+        return parts.scan(self.archive, folder, report, headers=self.headers, volumes=self.volumes)
 
 
 class CorpusStep(Step):
@@ -152,11 +191,12 @@ class CorpusStep(Step):
 
     @functools.cached_property
     def extractions(self) -> list[ExtractArchive]:
-        """The archives of this task and mode, extracted."""
-        return [
-            ExtractArchive(self.places, download=d, mirrors=self.mirrors)
-            for d in self.job.mode_spec.downloads
-        ]
+        """The archives of this task and mode, extracted, or scanned where only some sounds are needed."""
+        mode = self.job.mode_spec
+        if mode.sounds:
+            scan = functools.partial(ScanArchive, self.places, headers=mode.headers, mirrors=self.mirrors)
+            return [scan(download=d) for d in mode.downloads]
+        return [ExtractArchive(self.places, download=d, mirrors=self.mirrors) for d in mode.downloads]
 
     def archives(self) -> Archives:
         """The extracted archives as the corpus module finds them."""

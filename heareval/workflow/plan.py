@@ -20,14 +20,24 @@ from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.tasks import fetch
 from heareval.tasks.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
-from heareval.tasks.unpack import extract, volumes
-from heareval.workflow.corpus import ExtractArchive, ExtractPublished, FetchArchive, FetchListed, TaskJob
-from heareval.workflow.prepare import PackTar, PrepareClips, PublishTask, TaskStep
+from heareval.tasks.unpack import extract, parts, volumes
+from heareval.workflow.corpus import (
+    ExtractArchive,
+    ExtractPublished,
+    FetchArchive,
+    FetchListed,
+    ScanArchive,
+    TaskJob,
+)
+from heareval.workflow.draw import ExtractSounds, TaskStep
+from heareval.workflow.prepare import PackTar, PrepareClips, PublishTask
 from heareval.workflow.step import Step, read_manifest, steps_below
 
 WAV_HEADER_BYTES = 44
 # An archive whose directory can't be read yet unfolds to about so much more; a plain file is linked.
 UNPACKED = {".zip": 1.5, ".gz": 1.5, ".tgz": 1.5, ".rar": 1.5, ".tar": 1.0}
+# What labels and the headers of sounds are of an archive whose directory can't be read yet.
+SCANNED = 0.05
 # Clips at the rate of their source take what it takes. Of the task whose clips have no common length, fsd50k,
 # this is the rate.
 SOURCE_RATE_HZ = 44100
@@ -207,23 +217,38 @@ class Sources:
         if not archives:
             # A finished tarball is read where it lies.
             return Size(Path(step.job.published).stat().st_size).scaled(UNPACKED[".gz"])
+        if isinstance(step, ScanArchive):
+            return self.scanned(step)
+        return self.whole(step)
+
+    def whole(self, step: Extraction) -> Size:
+        """All that the archive holds, whether it is to be unpacked or not."""
+        archives = step.requires()
+        members = self._directory(archives)
+        if members is not None:
+            return Size(sum(blocks(size) for size in members.values()))
         suffix = Path(archives[-1].download.file_name).suffix
-        paths = [path for each in archives if (path := self.at_hand(each))]
-        if suffix == ".zip" and len(paths) == len(archives):
-            size = _in_zip(paths)
-            if size is not None:
-                return Size(size)
         return total(self.packed(each) for each in archives).scaled(UNPACKED.get(suffix, 0))
 
+    def scanned(self, step: ScanArchive) -> Size:
+        """What is unpacked of an archive before its clips are drawn."""
+        members = self._directory(step.requires())
+        if members is None:
+            return self.whole(step).scaled(SCANNED)
+        head = extract.HEAD_BYTES if step.headers else 0
+        return Size(sum(min(head, s) if parts.is_sound(n) else blocks(s) for n, s in members.items()))
 
-def _in_zip(paths: list[Path]) -> int | None:
-    """Bytes of a zip's members as its directory tells, None if that is damaged; the last volume is last."""
-    try:
-        whole = volumes.opened(paths) if paths[1:] else contextlib.nullcontext(paths[0])
-        with whole as source, zipfile.ZipFile(source) as archive:
-            return sum(blocks(member.file_size) for member in archive.infolist())
-    except (*extract.DAMAGED, HearevalError):
-        return None
+    def _directory(self, archives: Sequence[FetchArchive]) -> dict[str, int] | None:
+        """Members of a zip with their bytes, if it is here and can be read; its last volume is last."""
+        paths = [path for each in archives if (path := self.at_hand(each))]
+        if len(paths) < len(archives) or not archives[-1].download.file_name.endswith(".zip"):
+            return None
+        try:
+            whole = volumes.opened(paths) if paths[1:] else contextlib.nullcontext(paths[0])
+            with whole as source, zipfile.ZipFile(source) as archive:
+                return {member.filename: member.file_size for member in archive.infolist()}
+        except (*extract.DAMAGED, HearevalError):
+            return None
 
 
 # --------------------------------------------------------------------------- steps
@@ -264,6 +289,14 @@ def _extracted(step: Extraction, sources: Sources) -> Size:
     return sources.unpacked(step)
 
 
+def _drawn_sounds(step: ExtractSounds, sources: Sources) -> Size:
+    """The sounds of the clips, as if all in the archives were of one length."""
+    drawn = _drawn(step)
+    count = _expected(step.job) if drawn is None else drawn
+    share = count / step.job.mode_spec.sounds if count and step.job.is_published_corpus else 1
+    return total(map(sources.whole, step.extractions)).scaled(min(1, share))
+
+
 def _clips(step: PrepareClips, sources: Sources) -> Size:
     return _sounds(step, step.sample_rates, sources, step.shard, step.shards)
 
@@ -283,6 +316,8 @@ NEEDS: dict[type[Step], tuple[str, Callable[[Any, Sources], Size]]] = {
     FetchListed: ("download", _listed),
     ExtractArchive: ("work", _extracted),
     ExtractPublished: ("work", _extracted),
+    ScanArchive: ("work", _extracted),
+    ExtractSounds: ("work", _drawn_sounds),
     PrepareClips: ("work", _clips),
     PublishTask: ("task folder", _published),
     PackTar: ("tarballs", _packed),
@@ -320,7 +355,7 @@ def _drawn(step: TaskStep) -> int | None:
 def _expected(job: TaskJob) -> int:
     """About how many clips there will be; 0 if nobody knows, as of archives other than the published."""
     task, mode = job.spec, job.mode_spec
-    if not all(each.is_published for download in mode.downloads for each in download.files):
+    if not job.is_published_corpus:
         return 0
     seconds = task.duration_s(job.mode)
     limits = [mode.limit_s(split) for split in task.splits_of(job.mode).names]

@@ -1,139 +1,21 @@
-"""Room 1 as steps: archives, labels and splits, clips, the published folder, its tarballs."""
+"""Room 1's last steps: clips at every rate, the published folder, its tarballs."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import luigi
 
 from heareval import files, layout, progress
 from heareval.layout import Places
-from heareval.spec import LISTED
 from heareval.tasks import adopt, archive, audio, metadata, publish
-from heareval.workflow.corpus import CorpusStep, ExtractPublished, FetchListed, TaskJob, reader_digest
+from heareval.workflow.corpus import TaskJob
+from heareval.workflow.draw import TaskStep
 from heareval.workflow.step import Step, read_manifest, versions, write_manifest
-
-
-class TaskStep(CorpusStep):
-    """A step that makes something of a task's corpus."""
-
-    @functools.cached_property
-    def clips_fingerprint(self) -> str:
-        """Changes with whatever decides which clips there are and what they are called."""
-        if self.job.published:
-            inputs = [self.job.folder, self.tarball.fingerprint]
-            return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
-        mode = self.job.mode_spec
-        settings = {
-            "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
-            "drop_missing_files": mode.drop_missing_files,
-            "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
-            "listed": [step.fingerprint for step in self.listed],
-            "reader": reader_digest(self.job.spec),
-            "content": self.job.spec.content,
-        }
-        return files.fingerprint("clips", metadata.VERSION, **settings)
-
-    @functools.cached_property
-    def content_fingerprint(self) -> str:
-        """Changes with whatever decides the clips' samples, whichever rates are asked for."""
-        settings = {
-            "engine": [self.job.engine, audio.engine_version(self.job.engine)],
-            "duration_s": self.clip_duration_s,
-        }
-        return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
-
-    @functools.cached_property
-    def listed(self) -> list[FetchListed]:
-        """The step that fetches the single files which the archives name, if they do."""
-        if self.job.mode_spec.listed_files is None:
-            return []
-        return [FetchListed(self.places, job=self.job, mirrors=self.mirrors)]
-
-    @property
-    def clip_duration_s(self) -> float | None:
-        """What clips are trimmed or padded to; those of a finished tarball keep the length that they have."""
-        return None if self.job.published else self.job.spec.duration_s(self.job.mode)
-
-    @property
-    def tarball(self) -> ExtractPublished:
-        """The step that brings the finished tarball of a job which names one."""
-        return ExtractPublished(self.places, job=self.job, mirrors=self.mirrors)
-
-    @property
-    def draw(self) -> DrawClips | AdoptClips:
-        """The step that decides which clips there are."""
-        step = AdoptClips if self.job.published else DrawClips
-        return step(self.places, job=self.job, mirrors=self.mirrors)
-
-    @property
-    def extracted_root(self) -> Path:
-        return Path(self.places.work) / "corpora"
-
-
-class DrawClips(TaskStep):
-    """The labels and splits of a task, and where each clip comes from."""
-
-    @property
-    def title(self) -> str:
-        return f"{self.name}: labels and splits"
-
-    @property
-    def folder(self) -> Path:
-        return self.places.stage(self.job.folder, "clips", self.clips_fingerprint)
-
-    def requires(self) -> list[Step]:
-        return [*self.extractions, *self.listed]
-
-    def complete(self) -> bool:
-        return self.folder.exists()
-
-    def work(self, report: progress.Report) -> None:
-        started = time.monotonic()
-        task, mode = self.job.spec, self.job.mode
-        listed = {LISTED: self.listed[0].folder / "files"} if self.listed else {}
-        archives = {**self.archives(), **listed}
-        drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode))
-        with files.building_folder(self.folder) as scratch:
-            metadata.write_description(scratch, task, mode, drawn)
-            metadata.write_clips(scratch / metadata.CLIPS, drawn, self.extracted_root)
-            counts = {split: len(drawn.of_split(split)) for split in task.splits_of(mode).names}
-            facts = {"clips": counts, "dropped": drawn.dropped, "warnings": drawn.warnings}
-            facts["archives"] = [each for step in (*self.extractions, *self.listed) for each in step.facts()]
-            write_manifest(scratch, self.clips_fingerprint, started, **facts)
-
-
-class AdoptClips(TaskStep):
-    """The labels and splits of a finished tarball, as they are, and where each clip comes from."""
-
-    @property
-    def title(self) -> str:
-        return f"{self.name}: labels and splits of the tarball"
-
-    @property
-    def folder(self) -> Path:
-        return self.places.stage(self.job.folder, "clips", self.clips_fingerprint)
-
-    def requires(self) -> ExtractPublished:
-        return self.tarball
-
-    def complete(self) -> bool:
-        return self.folder.exists()
-
-    def work(self, report: progress.Report) -> None:
-        started = time.monotonic()
-        task, mode, source = self.job.spec, self.job.mode, self.tarball.folder
-        inside = adopt.read_inside(source / "files", task, mode, report)
-        with files.building_folder(self.folder) as scratch:
-            adopt.copy_description(inside, scratch)
-            metadata.write_clips(scratch / metadata.CLIPS, inside.drawn, self.extracted_root)
-            counts = {split: len(inside.drawn.of_split(split)) for split in task.splits_of(mode).names}
-            facts = {"clips": counts, "dropped": [], "warnings": inside.drawn.warnings}
-            facts["archives"] = [{**read_manifest(source)["archive"], "published": inside.is_published}]
-            write_manifest(scratch, self.clips_fingerprint, started, **facts)
 
 
 class PrepareClips(TaskStep):
@@ -150,28 +32,35 @@ class PrepareClips(TaskStep):
     def title(self) -> str:
         return f"{self.name}: clips {self.shard + 1}/{self.shards}"
 
-    @property
-    def folder(self) -> Path:
+    def _folder_of(self, content: str) -> Path:
         settings = {"rates": self.sample_rates, "shard": self.shard, "shards": self.shards}
-        fingerprint = files.fingerprint("shard", audio.VERSION, content=self.content_fingerprint, **settings)
+        fingerprint = files.fingerprint("shard", audio.VERSION, content=content, **settings)
         return self.places.stage(self.job.folder, f"shard{self.shard:03d}", fingerprint)
 
-    def requires(self) -> TaskStep:
-        return self.draw
+    @property
+    def folder(self) -> Path:
+        without_gaps = self._folder_of(self.samples_fingerprint)
+        # A shard that was finished where bad sources are errors has none, and serves where they are not, too.
+        return without_gaps if without_gaps.exists() else self._folder_of(self.content_fingerprint)
+
+    def requires(self) -> list[TaskStep]:
+        return [self.draw, self.sounds] if self.sounds else [self.draw]
 
     def complete(self) -> bool:
         return self.folder.exists()
 
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
-        clips = metadata.read_clips(self.draw.folder / metadata.CLIPS, self.extracted_root)
-        start, end = (len(clips) * i // self.shards for i in (self.shard, self.shard + 1))
-        settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine)
+        count = sum(read_manifest(self.draw.folder)["clips"].values())
+        start, end = (count * i // self.shards for i in (self.shard, self.shard + 1))
+        root = self.sounds.folder if self.sounds else self.extracted_root
+        clips = metadata.read_clips(self.draw.folder / metadata.CLIPS, root, start, end)
+        skip_bad = self.job.on_bad_audio == "skip"
+        settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine, skip_bad)
         with files.building_folder(self.folder) as scratch:
-            audio.prepare_clips(clips[start:end], scratch, settings, report)
-            write_manifest(
-                scratch, self.content_fingerprint, started, clips=end - start, rates=settings.sample_rates
-            )
+            skipped = audio.prepare_clips(clips, scratch, settings, report)
+            facts = {"clips": len(clips), "rates": self.sample_rates, "skipped": [asdict(s) for s in skipped]}
+            write_manifest(scratch, self.content_fingerprint, started, **facts)
 
 
 class PublishTask(TaskStep):
@@ -211,7 +100,8 @@ class PublishTask(TaskStep):
         return set(self.sample_rates) <= self.rates_there()
 
     def work(self, report: progress.Report) -> None:
-        drawn = files.read_json(self.draw.folder / files.MANIFEST)
+        drawn = read_manifest(self.draw.folder)
+        skipped = [each for shard in self.shards for each in read_manifest(shard.folder)["skipped"]]
         manifest = {
             "fingerprint": self.content_fingerprint,
             "task": self.job.spec.name,
@@ -220,6 +110,7 @@ class PublishTask(TaskStep):
             "tarball": adopt.name_of(self.job.published) if self.job.published else None,
             "is_the_published_corpus": _all_published([a["published"] for a in drawn["archives"]]),
             **{key: drawn[key] for key in ("archives", "clips", "dropped", "warnings")},
+            "skipped": skipped,
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),
         }
         shards = [shard.folder for shard in self.shards]

@@ -73,7 +73,7 @@ TASK = TaskSpec(
     labels=tuple(PITCHES),
     metrics=("event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"),
     modes={
-        "5h": Mode((_PUBLISHED,), 4500.0, clips=185),
+        "5h": Mode((_PUBLISHED,), 4500.0, clips=185, sounds=1276, headers=True),
         "small": Mode((_DOWNSAMPLED,), clip_duration_s=5.0, folds=4, drop_missing_files=True),
     },
     default_mode="5h",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 import lzma
 import shutil
@@ -37,6 +38,8 @@ from heareval.tasks.unpack.members import (
 
 VERSION = 1
 BLOCK_BYTES = 1 << 18
+# What the smallest file takes on disk, and enough for a sound's header.
+HEAD_BYTES = 1 << 12
 # bzip2 and LZMA unfold as much as they are given at once, which in a trap is a thousandfold.
 SMALL_BLOCK_BYTES = 1 << 12
 ZIP_METHODS = {
@@ -59,12 +62,35 @@ DAMAGED: tuple[Any, ...] = (
 )
 
 
+class Portion(enum.Enum):
+    """How much of a member is written; of HEAD the first bytes are true and the rest is a hole."""
+
+    WHOLE = "whole"
+    HEAD = "head"
+    NOTHING = "nothing"
+
+
+# Tells how much of a member is written, by its path below the folder.
+PortionOf = Callable[[str], Portion]
+
+
+def whole(member: str) -> Portion:
+    """All of everything."""
+    return Portion.WHOLE
+
+
 @dataclass(frozen=True)
 class Archive:
-    """What is to be unpacked; `volumes` are the earlier ones of a zip that ends with `path`."""
+    """What is to be unpacked.
+
+    Args:
+        volumes: the earlier volumes of a zip that ends with `path`.
+        portion_of: how much of each member.
+    """
 
     path: Path
     volumes: tuple[Path, ...]
+    portion_of: PortionOf
 
     @functools.cached_property
     def size_bytes(self) -> int:
@@ -72,14 +98,22 @@ class Archive:
         return sum(path.stat().st_size for path in (*self.volumes, self.path))
 
 
-def extract(archive: Path, folder: Path, progress: Progress, *, volumes: Sequence[Path] = ()) -> int:
-    """Unpack all members of an archive, or take over a plain file; returns how many files there are.
+def extract(
+    archive: Path,
+    folder: Path,
+    progress: Progress,
+    *,
+    volumes: Sequence[Path] = (),
+    portion_of: PortionOf = whole,
+) -> int:
+    """Unpack the members of an archive, or take over a plain file; returns how many files there are.
 
     Args:
         archive: the file; of a zip in volumes the last one.
         folder: gets the members; made if it is not there.
         progress: told how much is done, of how much.
         volumes: the earlier volumes of a zip (.z01, .z02 ...), in their order.
+        portion_of: how much is written of each file in a zip or tar; the others are unpacked whole.
 
     Raises:
         HearevalError: unknown kind, damaged, encrypted, or a member that `members.Gate` refuses.
@@ -89,7 +123,7 @@ def extract(archive: Path, folder: Path, progress: Progress, *, volumes: Sequenc
         kinds = ".zip after other volumes" if volumes else ", ".join(UNPACKERS)
         raise HearevalError(f"archive {archive}", got="an unknown kind", expected=kinds)
     folder.mkdir(parents=True, exist_ok=True)
-    source = Archive(archive, tuple(volumes))
+    source = Archive(archive, tuple(volumes), portion_of)
     gate = Gate(archive, folder, source.size_bytes)
     try:
         UNPACKERS[suffix](source, gate, progress)
@@ -116,21 +150,38 @@ def _write(path: Path, source: IO[bytes], block_bytes: int = BLOCK_BYTES) -> int
         return target.tell()
 
 
+def _write_head(path: Path, source: IO[bytes], size: int) -> None:
+    """Write the first bytes of a stream to a new file, which is then as long as the member is."""
+    with create(path) as target:
+        target.write(source.read(min(HEAD_BYTES, size)))
+        target.truncate(size)
+
+
 # ------------------------------------------------------------------------------------------------------- zip
 
 
 def _unpack_zip(archive: Archive, gate: Gate, progress: Progress) -> None:
     with _opened_zip(archive) as stream, zipfile.ZipFile(stream) as source:
         # All members pass the gate before the first byte is written.
-        members = [(info, gate.admit(_zip_member(info, gate))) for info in source.infolist()]
-        for done, (info, path) in enumerate(members, start=1):
+        for info in source.infolist():
+            gate.admit(_zip_member(info, gate))
+        for done, info in enumerate(source.infolist(), start=1):
+            path = gate.path_of(info.orig_filename)
             if _is_zip_folder(info):
                 path.mkdir(parents=True, exist_ok=True)
             else:
-                with source.open(info) as content:
-                    if _write(path, content, ZIP_METHODS[info.compress_type]) != info.file_size:
-                        raise zipfile.BadZipFile(f"{info.filename!r} has not the size that it should have")
-            progress(done, len(members))
+                _unpack_zip_member(source, info, path, archive.portion_of(gate.name_of(path)))
+            progress(done, len(source.infolist()))
+
+
+def _unpack_zip_member(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, portion: Portion) -> None:
+    if portion is Portion.NOTHING:
+        return
+    with source.open(info) as content:
+        if portion is Portion.HEAD:
+            _write_head(path, content, info.file_size)
+        elif _write(path, content, ZIP_METHODS[info.compress_type]) != info.file_size:
+            raise zipfile.BadZipFile(f"{info.filename!r} has not the size that it should have")
 
 
 @contextlib.contextmanager
@@ -186,31 +237,48 @@ class _Header(tarfile.TarInfo):
 
 
 def _unpack_tar(archive: Archive, gate: Gate, progress: Progress) -> None:
-    with open(archive.path, "rb") as raw:
-        _unpack_tar_stream(raw, gate, lambda: progress(raw.tell(), archive.size_bytes))
+    # What is not written is not read either.
+    with open(archive.path, "rb") as raw, tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as source:
+        _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
 
 
 def _unpack_tar_gz(archive: Archive, gate: Gate, progress: Progress) -> None:
     with open(archive.path, "rb") as raw, igzip.open(raw) as stream:
-        _unpack_tar_stream(stream, gate, lambda: progress(raw.tell(), archive.size_bytes))
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=BLOCK_BYTES) as source:
+            _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
         # tarfile stops short of gzip's end, where the checksum is.
         while stream.read(BLOCK_BYTES):
             pass
 
 
-def _unpack_tar_stream(stream: IO[bytes], gate: Gate, report: Callable[[], None]) -> None:
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as source:
-        for info in source:
-            member = _tar_member(info)
-            path = gate.admit(member)
-            if member.kind == FOLDER:
-                path.mkdir(parents=True, exist_ok=True)
-            elif member.kind in LINKS:
-                clear(path)
-                files.link_or_copy(gate.linked_file(member), path)
-            elif content := source.extractfile(info):
-                _write(path, content)
-            report()
+def _unpack_tar_members(
+    source: tarfile.TarFile, archive: Archive, gate: Gate, report: Callable[[], None]
+) -> None:
+    while info := source.next():
+        # It would keep all of them, a kilobyte each; nothing here looks back.
+        source.members.clear()  # type: ignore[attr-defined]
+        member = _tar_member(info)
+        path = gate.admit(member)
+        if member.kind == FOLDER:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            _unpack_tar_member(source, info, path, gate, archive.portion_of(gate.name_of(path)))
+        report()
+
+
+def _unpack_tar_member(
+    source: tarfile.TarFile, info: tarfile.TarInfo, path: Path, gate: Gate, portion: Portion
+) -> None:
+    if portion is Portion.NOTHING:
+        return
+    if (member := _tar_member(info)).kind in LINKS:
+        clear(path)
+        files.link_or_copy(gate.linked_file(member), path)
+    elif content := source.extractfile(info):
+        if portion is Portion.HEAD:
+            _write_head(path, content, info.size)
+        else:
+            _write(path, content)
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:

@@ -71,6 +71,14 @@ class Gate:
         self.grow(member.name, max(member.size, MIN_MEMBER_BYTES))
         return self.folder.joinpath(*parts)
 
+    def path_of(self, name: str) -> Path:
+        """Where a member is that was let in."""
+        return self.folder.joinpath(*_normal(name))
+
+    def name_of(self, path: Path) -> str:
+        """The path below the folder of a file that was let in."""
+        return path.relative_to(self.folder).as_posix()
+
     def linked_file(self, member: Member) -> Path:
         """The file that a link is another name of; it must have been let in before.
 

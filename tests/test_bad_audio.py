@@ -1,0 +1,111 @@
+"""Sources without usable sound: an error by default, or left out where the user says so, and told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.commands import checksums, command, only_line, scratch_left
+
+RATE = 16000
+BAD = ("lark/07.wav", "owl/03.wav")
+CLIPS = 30
+
+
+def make_sounds(folder: Path, count: int, bad: tuple[str, ...] = BAD) -> Path:
+    """A task of two classes, `birds.toml`, with some files that are no sound."""
+    draw = np.random.RandomState(0)
+    for label in ("lark", "owl"):
+        (folder / "sounds" / label).mkdir(parents=True)
+        for i in range(count // 2):
+            path = folder / "sounds" / label / f"{i:02d}.wav"
+            soundfile.write(path, draw.uniform(-0.5, 0.5, RATE // 10), RATE)
+    done = command(folder, "heareval.cli", "tasks", "new", "birds", "--folder", "sounds")
+    assert done.returncode == 0, done.stderr
+    for name in bad:
+        (folder / "sounds" / name).write_bytes(b"this is no sound".ljust(44))
+    return folder
+
+
+def prepare_birds(folder: Path, *words: str):
+    rates = ("--sample-rate", "16000", "--sample-rate", "22050", "--num-workers", "1")
+    return command(folder, "heareval.cli", "prepare", "birds.toml", *rates, *words)
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    return make_sounds(tmp_path, CLIPS)
+
+
+def test_fails_unless_told_otherwise(birds: Path) -> None:
+    line = only_line(prepare_birds(birds))
+    assert "sounds/lark/07.wav: got " in line
+    assert line.endswith("Or go on without it: --on-bad-audio skip.")
+    assert not (birds / "tasks" / "birds-v1-full").exists()
+    assert not list((birds / "tars").glob("*.gz"))
+    assert not scratch_left(birds)
+
+
+def test_skipped_clips_are_nowhere_and_are_told_of(birds: Path) -> None:
+    done = prepare_birds(birds, "--on-bad-audio", "skip")
+    assert done.returncode == 0, done.stderr
+    folder = birds / "tasks" / "birds-v1-full"
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    assert {each["clip_id"] for each in manifest["skipped"]} == {"lark_07", "owl_03"}
+    assert not manifest["is_the_published_corpus"]
+    for each in manifest["skipped"]:
+        assert f"skipped {each['split']}/{each['clip_id']}: audio file" in done.stdout
+    assert "NOT the published corpus: 2 clips were skipped" in done.stdout
+    listed = {split: json.loads((folder / f"{split}.json").read_text()) for split in manifest["clips"]}
+    assert sum(map(len, listed.values())) == CLIPS - len(BAD)
+    for split, clips in listed.items():
+        assert manifest["clips"][split] == len(clips)
+        for rate in ("16000", "22050"):
+            assert {path.name for path in (folder / rate / split).iterdir()} == set(clips)
+    assert len(checksums(birds)) == 4
+
+
+def test_a_rate_added_later_has_the_same_gaps(birds: Path) -> None:
+    for words in ((), ("--sample-rate", "44100")):
+        done = prepare_birds(birds, "--on-bad-audio", "skip", *words)
+        assert done.returncode == 0, done.stderr
+    folder = birds / "tasks" / "birds-v1-full"
+    names = {rate: {p.name for p in folder.glob(f"{rate}/*/*")} for rate in ("16000", "22050", "44100")}
+    assert len(names["16000"]) == CLIPS - len(BAD)
+    assert names["16000"] == names["22050"] == names["44100"]
+
+
+def test_gaps_are_no_answer_to_whom_they_are_errors(birds: Path) -> None:
+    assert prepare_birds(birds, "--on-bad-audio", "skip").returncode == 0
+    assert "sounds/lark/07.wav" in only_line(prepare_birds(birds))
+
+
+def test_what_was_finished_before_the_error_is_not_done_again(tmp_path: Path) -> None:
+    make_sounds(tmp_path, 1002, bad=("owl/03.wav",))
+    assert prepare_birds(tmp_path).returncode != 0
+    work = tmp_path / "_workdir" / "birds-v1-full"
+    before = {path.name for path in work.glob("shard*")}
+    assert len(before) == 1
+    done = prepare_birds(tmp_path, "--on-bad-audio", "skip")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("birds full: clips ") == 1
+    assert len(list(work.glob("shard*"))) == 2
+
+
+def test_a_label_without_sound_leaves_the_vocabulary(tmp_path: Path) -> None:
+    make_sounds(tmp_path, CLIPS, bad=tuple(f"owl/{i:02d}.wav" for i in range(CLIPS // 2)))
+    done = prepare_birds(tmp_path, "--on-bad-audio", "skip")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tasks/birds-v1-full/labelvocabulary.csv").read_text() == "idx,label\n0,lark\n"
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    everything = tuple(f"{label}/{i:02d}.wav" for label in ("lark", "owl") for i in range(CLIPS // 2))
+    make_sounds(tmp_path, CLIPS, bad=everything)
+    line = only_line(prepare_birds(tmp_path, "--on-bad-audio", "skip"))
+    assert "got no clip with usable sound, expected at least one" in line
+    assert not (tmp_path / "tasks" / "birds-v1-full").exists()
