@@ -73,9 +73,19 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, indent=1)
 
 
+class DamagedError(OSError, ValueError):
+    """A file that holds something else than it should, told like all else that is wrong with files."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a JSON file; after a power cut the file may be empty."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(errno.EBADMSG, str(error), str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -162,6 +172,7 @@ def building_file(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
     scratch = scratch_path(target)
+    remove_tree(scratch)
     try:
         yield scratch
         sync(scratch)
@@ -212,6 +223,9 @@ def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool]) -> No
     with locked(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             scratch.rename(target)
+        elif not target.is_dir():
+            # Whatever it is, it is not ours to replace.
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
         elif not is_current(target) and not _exchanged(scratch, target):
             old = scratch_path(target.with_name(f"{target.name}.old"))
             target.rename(old)
@@ -241,5 +255,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or a copy where the file system can't."""
     try:
         os.link(source, target)
+    except FileExistsError:
+        # A copy would go into the other file, and into all that is linked to it.
+        raise
     except OSError:
         shutil.copyfile(source, target)

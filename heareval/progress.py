@@ -22,7 +22,8 @@ REPORT_S = 0.1
 LINE_EVERY_S = 15.0
 # What Linux writes to a pipe in one piece; of longer lines the explanation is cut.
 PIPE_BYTES = 4096
-MAX_ERROR_CHARS = 600
+# JSON writes a letter in up to twelve bytes.
+MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 
 Report = Callable[[int, int], None]
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from heareval.tasks import fetch
@@ -13,11 +14,13 @@ from heareval.tasks import fetch
 SPOKEN = "spoken_digit-1.0.9-full"
 
 
-def command(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m` with these words in a folder."""
+def command(
+    folder: Path, *words: str, before: Sequence[str] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m` with these words in a folder, and other words before them all."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **variables}
     return subprocess.run(
-        [sys.executable, "-m", *words],
+        [*before, sys.executable, "-m", *words],
         cwd=folder,
         env=environment,
         capture_output=True,

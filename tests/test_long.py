@@ -139,6 +139,53 @@ def test_two_runners_share_the_steps_of_a_luigid(
     assert not scratch_left(tmp_path)
 
 
+# What runners at once are asked for, beside one another.
+WISHES = (
+    ("spoken_digit", "speech_commands", "--num-workers", "2"),
+    ("spoken_digit", "--sample-rate", "16000", "--sample-rate", "48000", "--num-workers", "1"),
+    ("speech_commands", "--sample-rate", "22050", "--num-workers", "3"),
+    ("speech_commands", "spoken_digit", "--num-workers", "1"),
+)
+
+
+@pytest.mark.parametrize("shared", ["all", "some", "none"])
+@pytest.mark.parametrize("seed", range(2))
+def test_four_runners_with_different_wishes(
+    undisturbed: Path, mirror: Path, tmp_path: Path, luigid: str, shared: str, seed: int
+) -> None:
+    """Started one after the other, by chance sooner or later; a luigid serves all, some or none of them."""
+    draw = random.Random(f"{shared} {seed}")
+    runners = []
+    for number, words in enumerate(draw.sample(WISHES, len(WISHES))):
+        with_luigid = shared == "all" or (shared == "some" and number % 2 == 0)
+        scheduler = ("--scheduler-url", luigid) if with_luigid else ()
+        runners.append(start(tmp_path, mirror, "heareval.tasks.runner", *words, *scheduler))
+        time.sleep(draw.uniform(0, 0.6))
+    assert [runner.wait(timeout=180) for runner in runners] == [0, 0, 0, 0]
+    assert checksums(undisturbed).items() <= checksums(tmp_path).items()
+    assert len(checksums(tmp_path)) == 2 * 2 * 4
+    assert not scratch_left(tmp_path)
+    done = prepare(tmp_path, mirror, "spoken_digit", "speech_commands")
+    assert "nothing to do" in done.stdout
+
+
+def test_a_runner_waits_for_the_last_steps_of_another(
+    undisturbed: Path, mirror: Path, tmp_path: Path, luigid: str
+) -> None:
+    """All that the second could still do, the first is at."""
+    words = ("heareval.tasks.runner", "spoken_digit", "--scheduler-url", luigid, "--num-workers", "1")
+    first = start(tmp_path, mirror, *words)
+    while not list(tmp_path.glob("tars/.hear-*.partial")) and first.poll() is None:
+        time.sleep(0.0005)
+    first.send_signal(signal.SIGSTOP)
+    second = start(tmp_path, mirror, *words)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=8)
+    first.send_signal(signal.SIGCONT)
+    assert [first.wait(timeout=60), second.wait(timeout=60)] == [0, 0]
+    assert checksums(undisturbed) == checksums(tmp_path)
+
+
 def test_the_other_runner_takes_over_from_a_killed_one(
     undisturbed: Path, mirror: Path, tmp_path: Path, luigid: str
 ) -> None:

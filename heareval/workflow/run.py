@@ -25,6 +25,9 @@ from heareval.workflow.step import Step, steps_below
 INTERRUPT_AGAIN_S = 2.0
 FORK_S = 0.02
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+ASK_AGAIN_S = 2.0
+# What Luigi says of the steps that it leaves to others.
+DONE_ELSEWHERE = "were being run by another worker"
 PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
 # What luigi.build reports, and the name in [retcode] of the exit code that goes with it.
 RETURN_CODES = {
@@ -74,11 +77,12 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
     """
     started = time.monotonic()
     load_config()
+    # Also when there is nothing to do: another runner may have done the step that a killed one was at.
+    for folder in _folders_of(roots):
+        files.sweep(folder)
     todo = list(steps_below(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
-    for folder in _folders_of(roots):
-        files.sweep(folder)
     log = _log_to(log_folder)
     # Otherwise Luigi would send its log to the terminal, between the bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
@@ -90,11 +94,24 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
     # Luigi reads some keys of [core] only where they are used, and then complains about them here.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
     with _interruptible(), progress.showing(len(todo)) as account:
-        result = luigi.build(list(roots), detailed_summary=True, **settings)
+        result = _build(roots, settings)
     complete = all(root.complete() for root in roots)
     exit_code = 0 if complete else _exit_code(result.status)
     seconds = time.monotonic() - started
     return Outcome(exit_code, len(account.finished), tuple(account.failures), log, seconds)
+
+
+def _build(roots: Sequence[Step], settings: dict[str, Any]) -> luigi.execution_summary.LuigiRunResult:
+    """How Luigi ended once nobody is at a step of this run any more.
+
+    Luigi leaves when all that remains is being done by other runners. They may fail or be killed, so this
+    one asks again for what there is to do.
+    """
+    while True:
+        result = luigi.build(list(roots), detailed_summary=True, **settings)
+        if DONE_ELSEWHERE not in result.summary_text or all(root.complete() for root in roots):
+            return result
+        time.sleep(ASK_AGAIN_S)
 
 
 @contextlib.contextmanager
@@ -162,11 +179,18 @@ def _exit_code(status: LuigiStatusCode) -> int:
     return luigi.configuration.get_config().getint("retcode", name, 25) or 25
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short without a word: the step that has no room either tells of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Pass over what can't be written."""
+
+
 def _log_to(folder: Path) -> Path:
     """Send Luigi's log into a file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    handler = logging.FileHandler(log)
+    handler = _LogFile(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     for name in ("luigi", "luigi-interface"):
         logger = logging.getLogger(name)

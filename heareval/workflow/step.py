@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -59,9 +60,12 @@ class DiesWithParent:
         self.step = step
 
     def __enter__(self) -> None:
-        if multiprocessing.parent_process() is None:
+        runner = multiprocessing.parent_process()
+        if runner is None:
             return  # the step runs in the runner itself, which may outlive its shell
         die_with_parent()
+        if os.getppid() != runner.pid:
+            os._exit(1)  # the runner was killed before this process could ask to follow it
         # Ctrl-C reaches every process of the terminal; the runner ends its children itself.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

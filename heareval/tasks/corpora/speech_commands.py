@@ -26,12 +26,12 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
         yield _word(train / name, "valid")
     # The files of testing_list.txt stay out: the test split has an archive of its own.
     set_aside = {*valid, *testing}
-    for path in sorted(train.glob("[!_]*/*.wav")):
+    for path in sorted(train.glob("[!_]*/*.wav"), key=str):
         if f"{path.parent.name}/{path.name}" not in set_aside:
             yield _word(path, "train")
     for path in sorted((train / NOISE).glob("*.wav")):
         yield from _silences(path)
-    for path in sorted(archives["test"].glob("*/*.wav")):
+    for path in sorted(archives["test"].glob("*/*.wav"), key=str):
         yield _word(path, "test")
 
 

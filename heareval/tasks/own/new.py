@@ -116,7 +116,7 @@ def _description(task: TaskSpec, sounds: Sounds) -> list[str]:
     lengths = [length_s(each) for each in sounds.recordings]
     minutes, unknown = sum(length or 0 for length in lengths) / 60, lengths.count(None)
     counts = Counter(label for each in sounds.recordings for label in labels_of(each))
-    names = [f"{label} {count}" for label, count in counts.most_common()]
+    names = [" ".join(f"{label} {count}".split()) for label, count in counts.most_common()]
     sizes = f"{len(lengths)} clips, {minutes:.1f} minutes"
     sizes += f" ({unknown} of them of unknown length)" if unknown else ""
     sizes += f"; other files passed over: {sounds.passed_over}" if sounds.passed_over else ""
