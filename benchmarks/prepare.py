@@ -1,121 +1,159 @@
-"""Preparing clips: ours against one ffmpeg process per clip, and against the bare loop that is the limit.
+"""Preparing clips, whole processes side by side: ours, the kit of 2021, one ffmpeg per file, the bare loop.
 
-python -m benchmarks.prepare [--clips 300] [--runs 5]
+python -m benchmarks.prepare                  # short and long clips, every way
+python -m benchmarks.prepare --scaling        # ours on 500, 2,000 and 8,000 clips with 1 and 2 workers
 
-Every way reads the same one-second 44.1 kHz clips, writes them at four rates and packs a tar.gz per rate, in
-one process at a time and in turn (A B C A B C ...), so that a machine whose speed drifts treats all alike.
+The ways (benchmarks/ways.py) take turns (A B C D A B C D ...), so that a machine whose speed drifts treats
+all alike; a ratio is that of one turn, and the median of all turns is printed. The slow ways get fewer files
+of the same kind, and their times are scaled to the number of files.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import statistics
 import subprocess
-import tarfile
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
-from isal import igzip
 
-from heareval.spec import DEFAULT_SAMPLE_RATES, Recording
-from heareval.tasks import archive, audio
+from benchmarks.ways import TASK
 
-SOURCE_RATE = 44100
-
-
-def silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+SHORT_RATE, LONG_RATE, LONG_S = 44100, 48000, 30
+# So many files for the ways that take seconds for one of them.
+FEW_SHORT, FEW_LONG = {"2021": 40, "ffmpeg": 200}, {"2021": 4, "ffmpeg": 20}
 
 
-def make_clips(folder: Path, count: int) -> list[Path]:
-    """One-second noises with a decay, 16 bit mono."""
-    folder.mkdir()
-    draw, decay = np.random.RandomState(0), np.exp(-np.arange(SOURCE_RATE) / 9000)
-    paths = [folder / f"{i:05d}.wav" for i in range(count)]
-    for path in paths:
-        soundfile.write(path, draw.uniform(-0.7, 0.7, SOURCE_RATE) * decay, SOURCE_RATE, subtype="PCM_16")
-    return paths
+@dataclass(frozen=True)
+class Times:
+    """Seconds of every turn, for all files of a kind, and the largest process of them."""
+
+    seconds: list[float]
+    peak_mb: list[float]
 
 
-def ours(clips: list[Path], out: Path) -> None:
-    """The pipeline's own functions."""
-    recordings = [Recording(path, path.stem) for path in clips]
-    audio.prepare_clips(recordings, out, audio.AudioSettings(DEFAULT_SAMPLE_RATES, 1.0), silent)
-    for rate in DEFAULT_SAMPLE_RATES:
-        archive.pack(out, rate, out.parent / "tars" / f"{rate}.tar.gz", silent)
+def make_short(folder: Path, count: int) -> Path:
+    """One-second noises with a decay, 16 bit mono, in the two classes of a task."""
+    draw, decay = np.random.RandomState(0), np.exp(-np.arange(SHORT_RATE) / 9000)
+    for i in range(count):
+        path = _place(folder, i, "wav")
+        soundfile.write(path, draw.uniform(-0.7, 0.7, SHORT_RATE) * decay, SHORT_RATE, subtype="PCM_16")
+    return _with_task(folder)
 
 
-def ffmpeg_per_clip(clips: list[Path], out: Path) -> None:
-    """One ffmpeg process per clip with all rates as outputs, then tar and gzip of the standard library."""
-    for rate in DEFAULT_SAMPLE_RATES:
-        (out / str(rate)).mkdir(parents=True)
-    for clip in clips:
-        command = [audio.ffmpeg_program(), "-v", "error", "-y", "-nostdin", "-i", str(clip)]
-        for rate in DEFAULT_SAMPLE_RATES:
-            chain = "aresample=resampler=soxr,apad=whole_dur=1,atrim=end=1"
-            command += ["-af", chain, "-ar", str(rate), "-ac", "1", "-acodec", "pcm_s16le"]
-            command.append(str(out / str(rate) / clip.name))
-        subprocess.run(command, check=True)
-    for rate in DEFAULT_SAMPLE_RATES:
-        with tarfile.open(out / f"{rate}.tar.gz", "w:gz") as tar:
-            tar.add(out / str(rate), arcname=str(rate))
+def make_long(folder: Path, count: int) -> Path:
+    """Stereo of thirty seconds, mp3 and flac in turn."""
+    draw, times = np.random.RandomState(0), np.arange(LONG_RATE * LONG_S) / LONG_RATE
+    for i in range(count):
+        tone = np.sin(2 * np.pi * draw.uniform(100, 4000) * times)
+        wave = 0.3 * tone[:, None] + draw.uniform(-0.1, 0.1, (len(times), 2))
+        soundfile.write(_place(folder, i, "mp3" if i % 4 < 2 else "flac"), wave, LONG_RATE)
+    return _with_task(folder)
 
 
-def bare_loop(clips: list[Path], out: Path) -> None:
-    """Nothing but read, resample, write and compress; no rounding, no headers, no tar members."""
-    out.mkdir()
-    streams = {rate: igzip.open(out / f"{rate}.gz", "wb", 1) for rate in DEFAULT_SAMPLE_RATES}
-    for clip in clips:
-        samples, rate = soundfile.read(clip, dtype="float32")
-        for target, stream in streams.items():
-            wave = samples if target == rate else soxr.resample(samples, rate, target, quality="HQ")
-            data = (wave * 32767).astype("<i2").tobytes()
-            (out / f"{target}-{clip.name}").write_bytes(data)
-            stream.write(data)
-    for stream in streams.values():
-        stream.close()
+def _place(folder: Path, number: int, suffix: str) -> Path:
+    path = folder / "sounds" / "ab"[number % 2] / f"{number:05d}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
-WAYS: dict[str, Callable[[list[Path], Path], None]] = {
-    "heareval": ours,
-    "one ffmpeg per clip": ffmpeg_per_clip,
-    "bare loop": bare_loop,
-}
+def _with_task(folder: Path) -> Path:
+    words = [sys.executable, "-m", "heareval.cli", "tasks", "new", TASK, "--folder", "sounds"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    return folder
 
 
-def measure(clips: list[Path], folder: Path, runs: int) -> dict[str, list[float]]:
-    """Seconds of each way, `runs` times in turn after one warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for run in range(runs + 1):
-        for name, way in WAYS.items():
-            started = time.perf_counter()
-            way(clips, folder / "out")
-            if run:
-                seconds[name].append(time.perf_counter() - started)
-            for path in (folder / "out", folder / "tars"):
-                shutil.rmtree(path, ignore_errors=True)
-    return seconds
+def run_once(way: str, folder: Path, count: int, workers: int) -> tuple[float, float]:
+    """Seconds of a way as a whole process, and megabytes of its largest process.
+
+    What it writes stays until the end: for minutes ext4 passes over the inodes of deleted files, one by one,
+    which would slow down whoever comes next and makes many.
+    """
+    out = tempfile.mkdtemp(dir=folder.parent)
+    words = [sys.executable, "-m", "benchmarks.ways", way, str(folder), out, str(count), str(workers)]
+    started = time.perf_counter()
+    process = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{way} failed")
+    return time.perf_counter() - started, usage.ru_maxrss / 1000
+
+
+def measure(
+    folder: Path, count: int, few: Mapping[str, int], ways: Sequence[str], given: argparse.Namespace
+) -> dict[str, Times]:
+    """Every way in turn, as often as asked for after one warm-up of all but the slowest."""
+    times = {way: Times([], []) for way in ways}
+    for turn in range(given.runs + 1):
+        for way in ways:
+            files = min(few.get(way, count), count)
+            if turn or way not in few:
+                seconds, peak_mb = run_once(way, folder, files, given.workers)
+            if turn:
+                times[way].seconds.append(seconds * count / files)
+                times[way].peak_mb.append(peak_mb)
+    return times
+
+
+def show(title: str, count: int, times: Mapping[str, Times]) -> None:
+    """A line for each way."""
+    print(title)  # noqa: T201
+    for way, measured in times.items():
+        ratios = [a / b for a, b in zip(measured.seconds, times["heareval"].seconds, strict=True)]
+        seconds = statistics.median(measured.seconds)
+        print(  # noqa: T201
+            f"  {way:10s} {seconds:8.2f} s, {seconds / count * 1000:8.2f} ms a file, "
+            f"{statistics.median(ratios):7.2f} x heareval's time ({min(ratios):.2f} to {max(ratios):.2f}), "
+            f"largest process {max(measured.peak_mb):.0f} MB"
+        )
+
+
+def show_scaling(folder: Path, runs: int) -> None:
+    """Ours on more and more clips, with one worker and with two."""
+    counts, workers = (500, 2000, 8000), (1, 2)
+    folders = {count: make_short(folder / str(count), count) for count in counts}
+    seconds: dict[tuple[int, int], list[float]] = {(c, w): [] for c in counts for w in workers}
+    for _ in range(runs):
+        for (count, several), measured in seconds.items():
+            measured.append(run_once("heareval", folders[count], count, several)[0])
+    for (count, several), measured in seconds.items():
+        median = statistics.median(measured)
+        per_clip = median / count * 1000
+        print(f"{count:6d} clips, {several} workers: {median:7.2f} s, {per_clip:6.2f} ms a clip")  # noqa: T201
 
 
 def main() -> None:
-    """Measure and print a table row for each way."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--short", type=int, default=2000, help="one-second clips; 0 leaves them out")
+    parser.add_argument("--long", type=int, default=60, help="clips of thirty seconds; 0 leaves them out")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ways", default="heareval,bare,ffmpeg,2021")
+    parser.add_argument("--scaling", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        clips = make_clips(Path(folder) / "clips", given.clips)
-        seconds = measure(clips, Path(folder), given.runs)
-    for name, measured in seconds.items():
-        ratio = statistics.median(a / b for a, b in zip(measured, seconds["heareval"], strict=True))
-        per_clip = statistics.median(measured) / given.clips * 1000
-        print(f"{name:20s} {per_clip:8.2f} ms a clip   {ratio:6.2f} x heareval's time")  # noqa: T201
+    with tempfile.TemporaryDirectory() as name:
+        folder, ways = Path(name), given.ways.split(",")
+        if given.scaling:
+            show_scaling(folder, given.runs)
+            return
+        if given.short:
+            made = make_short(folder / "short", given.short)
+            show(
+                f"{given.short} one-second clips",
+                given.short,
+                measure(made, given.short, FEW_SHORT, ways, given),
+            )
+        if given.long:
+            made = make_long(folder / "long", given.long)
+            show(f"{given.long} clips of 30 s", given.long, measure(made, given.long, FEW_LONG, ways, given))
 
 
 if __name__ == "__main__":

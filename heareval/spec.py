@@ -135,9 +135,9 @@ class Splits:
         return tuple(f"fold{i:02d}" for i in range(self.folds or 0))
 
 
-# A step prepares about so many clips, or so much sound: seconds of work, for what a kill may cost, for a bar
-# that moves, and for cores that all have something to do to the end.
-CLIPS_PER_SHARD, SECONDS_PER_SHARD = 1000, 900.0
+# A step prepares about so many clips, or so much sound: seconds of work, for what a kill may cost and for a
+# bar that moves. Few clips may be long ones, so they too are shared among cores.
+CLIPS_PER_SHARD, SECONDS_PER_SHARD, LEAST_SHARDS = 1000, 900.0, 4
 
 # What a long-running function is given to tell (done, total) as it goes.
 Progress = Callable[[int, int], None]
@@ -229,8 +229,8 @@ class TaskSpec:
         """How many steps prepare the clips of this mode; what comes out does not depend on it."""
         clips = self.modes[mode].clips
         seconds = clips * (self.duration_s(mode) or 0)
-        wished = max(math.ceil(clips / CLIPS_PER_SHARD), math.ceil(seconds / SECONDS_PER_SHARD))
-        return max(1, min(clips, wished))
+        by_clips, by_length = math.ceil(clips / CLIPS_PER_SHARD), math.ceil(seconds / SECONDS_PER_SHARD)
+        return max(1, min(clips, max(by_clips, by_length, LEAST_SHARDS)))
 
     def folder(self, mode: str) -> str:
         """Name of the published folder: `speech_commands-v0.0.2-5h`."""

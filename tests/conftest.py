@@ -21,7 +21,7 @@ UNUSUAL_CORPORA = ("beehive", "fsd50k", "crema_d", "gtzan")
 
 
 # Tests that unpack rar archives among others.
-WITH_RAR = {"test_extract.py", "test_volumes.py", "test_unusual_archives.py"}
+WITH_RAR = {"test_extract.py", "test_names.py", "test_volumes.py", "test_unusual_archives.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
