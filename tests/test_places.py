@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import random
 import shutil
@@ -15,6 +17,7 @@ import pytest
 from heareval import files
 from heareval.errors import about_files
 from tests.commands import SPOKEN, checksums, command, only_line, prepare, scratch_left
+from tests.disks import enlarge, small_disk
 from tests.tasks.own.birds import write_sound
 
 WORDS = ("spoken_digit", "--sample-rate", "16000")
@@ -152,20 +155,14 @@ Disk = Callable[[str, int], Callable[[], None]]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    mounted: list[Path] = []
+    """Makes a folder of the run a small disk; returns what gives it room."""
+    with contextlib.ExitStack() as stack:
 
-    def mount(place: str, size: int) -> Callable[[], None]:
-        folder = tmp_path / place
-        folder.mkdir()
-        words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(words, capture_output=True, check=False).returncode:
-            pytest.skip("mounting a file system is not allowed here")
-        mounted.append(folder)
-        return lambda: subprocess.run(["mount", "-o", "remount,size=100m", str(folder)], check=True) and None
+        def mount(place: str, size: int) -> Callable[[], None]:
+            folder = stack.enter_context(small_disk(tmp_path / place, size))
+            return functools.partial(enlarge, folder, 100 << 20)
 
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        yield mount
 
 
 def test_no_room_for_the_log(mirror: Path, tmp_path: Path, disk: Disk) -> None:
@@ -184,7 +181,7 @@ def test_disk_full_at_any_stage(
     # By number, since a tarball and a clip have two names each.
     sizes = {path.stat().st_ino: path.stat().st_size for path in (usual / place).rglob("*") if path.is_file()}
     size = max(4096, int(sum(sizes.values()) * random.Random(f"{place} {share}").uniform(*share)))
-    enlarge = disk(place, size)
+    make_room = disk(place, size)
     done = prepare(tmp_path, mirror, *WORDS, "--force")
     # A line for every step that had no room.
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("[", "log: "))]
@@ -192,7 +189,7 @@ def test_disk_full_at_any_stage(
     assert all("got No space left on device, expected room to write" in line for line in lines)
     assert is_part_of(tmp_path, usual)
     assert not scratch_left(tmp_path)
-    enlarge()
+    make_room()
     assert prepare(tmp_path, mirror, *WORDS).returncode == 0
     assert is_part_of(tmp_path, usual)
     assert checksums(tmp_path) == checksums(usual)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from heareval.workflow.plan import Row, plan_run
 from heareval.workflow.prepare import publish_and_pack
 from tests import stand_ins
 from tests.commands import MODEL, SPOKEN, command, evaluate, only_line, prepare
+from tests.disks import small_disk
 from tests.http_server import serving
 
 ARCHIVE = "v1.0.9.tar.gz"
@@ -295,55 +295,47 @@ def test_sizes_from_a_mirror_on_the_web(mirror: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    words = [mount or "", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    try:
+    with small_disk(tmp_path / "disk", 1 << 20) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_refused_where_it_cannot_fit(zips: Path, small_disk: Path) -> None:
-    done = prepare(small_disk, zips, "esc50", "mridangam_stroke")
+def test_refused_where_it_cannot_fit(zips: Path, disk: Path) -> None:
+    done = prepare(disk, zips, "esc50", "mridangam_stroke")
     line = only_line(done)
     assert line.startswith("error: _workdir, tasks and tars: got 1.0 MB free, expected ~")
     assert " MB for esc50-v2.0.0-full, mridangam_stroke-v1.5-full. Free some, " in line
     assert line.endswith("name other folders, fewer tasks or rates, or --force.")
     assert done.returncode == 2
-    assert list(small_disk.iterdir()) == []
-    planned = plan(small_disk, zips, "esc50")
+    assert list(disk.iterdir()) == []
+    planned = plan(disk, zips, "esc50")
     assert [system["fits"] for system in planned["file_systems"]] == [False]
 
 
-def test_force_goes_on_until_the_disk_is_full(zips: Path, small_disk: Path) -> None:
-    done = prepare(small_disk, zips, "esc50", "--force")
+def test_force_goes_on_until_the_disk_is_full(zips: Path, disk: Path) -> None:
+    done = prepare(disk, zips, "esc50", "--force")
     assert "got No space left on device, expected room to write" in only_line(done)
     assert done.returncode == 30
-    assert (small_disk / "_workdir" / "downloads").is_dir()
+    assert (disk / "_workdir" / "downloads").is_dir()
 
 
-def test_evaluation_is_refused_and_forced_too(mirror: Path, small_disk: Path) -> None:
-    (small_disk / "my_model.py").write_text(MODEL)
-    done = evaluate(small_disk, mirror)
+def test_evaluation_is_refused_and_forced_too(mirror: Path, disk: Path) -> None:
+    (disk / "my_model.py").write_text(MODEL)
+    done = evaluate(disk, mirror)
     assert f" for {SPOKEN}. Free some, " in only_line(done)
     assert done.returncode == 2
-    assert not (small_disk / "_workdir" / "downloads").exists()
-    done = evaluate(small_disk, mirror, "--force")
+    assert not (disk / "_workdir" / "downloads").exists()
+    done = evaluate(disk, mirror, "--force")
     assert "No space left on device" in done.stderr
     assert done.returncode == 30
 
 
-def test_a_task_folder_elsewhere_is_a_copy(mirror: Path, small_disk: Path, tmp_path: Path) -> None:
-    words = ("spoken_digit", "--sample-rate", "16000", "--tasks-dir", str(small_disk / "tasks"))
+def test_a_task_folder_elsewhere_is_a_copy(mirror: Path, disk: Path, tmp_path: Path) -> None:
+    words = ("spoken_digit", "--sample-rate", "16000", "--tasks-dir", str(disk / "tasks"))
     facts = plan(tmp_path, mirror, *words)
     assert facts["total"]["task_folder"]["bytes"] > 0
     (own, tasks) = facts["file_systems"]
     assert own["folders"] == [str(tmp_path / "_workdir"), str(tmp_path / "tars")]
-    assert tasks["folders"] == [str(small_disk / "tasks")]
+    assert tasks["folders"] == [str(disk / "tasks")]
     assert tasks["needed"] == facts["total"]["task_folder"]

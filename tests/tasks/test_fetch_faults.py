@@ -18,6 +18,7 @@ from heareval.errors import HearevalError
 from heareval.spec import Download
 from heareval.tasks import download, fetch
 from heareval.tasks.download import Patience
+from tests.disks import enlarge, small_disk
 from tests.http_server import Behaviour, serving
 
 CONTENT = b"PK" + random.Random(1).randbytes(99_998)
@@ -373,28 +374,20 @@ def test_killed_and_run_again(checksum: str, server: tuple[str, Behaviour], tmp_
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kilobytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    words = [mount or "", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if not mount or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    try:
+    with small_disk(tmp_path / "disk", 1 << 16) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up(server: tuple[str, Behaviour], tmp_path: Path, small_disk: Path) -> None:
+def test_a_disk_that_fills_up(server: tuple[str, Behaviour], tmp_path: Path, disk: Path) -> None:
     address, behaviour = server
     with pytest.raises(OSError, match="No space left on device"):
-        get(f"{address}/a.zip", small_disk)
+        get(f"{address}/a.zip", disk)
     assert len(behaviour.requests) == 1
-    have = len(part_of(small_disk))
-    assert part_of(small_disk) == CONTENT[:have] != b""
-    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    have = len(part_of(disk))
+    assert part_of(disk) == CONTENT[:have] != b""
+    enlarge(disk, 1 << 20)
     behaviour.requests.clear()
-    assert get(f"{address}/a.zip", small_disk) == CONTENT
+    assert get(f"{address}/a.zip", disk) == CONTENT
     assert sent(behaviour) == len(CONTENT) - have
