@@ -204,7 +204,8 @@ def write_wav(path: Path, samples: Samples, rate: int) -> None:
 def _sink(path: Path, rate: int, target_rate: int) -> Iterator[Put]:
     """What writes samples to a wav file of another rate."""
     convert, size, is_whole = _resampler(rate, target_rate), 0, False
-    with open(path, "wb", buffering=0) as stream:
+    # "x": on a disk that takes `Dog.wav` for `dog.wav`, one clip must not become the other.
+    with open(path, "xb", buffering=0) as stream:
 
         def put(block: Samples, is_last: bool) -> None:
             nonlocal size, is_whole

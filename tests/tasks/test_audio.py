@@ -21,6 +21,7 @@ import soxr
 from heareval.errors import HearevalError
 from heareval.spec import Recording
 from heareval.tasks import audio, decode
+from tests.disks import small_disk
 
 RATE = 16000
 
@@ -228,10 +229,10 @@ def test_more_than_a_wav_file_can_hold(tmp_path: Path, monkeypatch: pytest.Monke
     soundfile.write(tmp_path / "a.wav", noise(), RATE, subtype="PCM_16")
     clip, settings = Recording(tmp_path / "a.wav", "a"), audio.AudioSettings((RATE, 48000), None)
     monkeypatch.setattr(audio, "MAX_BYTES", 24000)
-    audio.prepare_clips([clip], tmp_path, settings, silent)
+    audio.prepare_clips([clip], tmp_path / "fits", settings, silent)
     monkeypatch.setattr(audio, "MAX_BYTES", 23999)
     with pytest.raises(audio.BadAudio, match=r"a\.wav: got more sound than a wav file can hold"):
-        audio.prepare_clips([clip], tmp_path, settings, silent)
+        audio.prepare_clips([clip], tmp_path / "too long", settings, silent)
 
 
 def test_ffmpeg_is_one_with_soxr() -> None:
@@ -319,17 +320,25 @@ def test_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not isinstance(caught.value, audio.BadAudio)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is /dev/full")
 @pytest.mark.parametrize("engine", audio.ENGINES)
 @pytest.mark.parametrize("seconds", [0.1, 60.0])
 def test_full_disk_is_not_the_fault_of_the_file(tmp_path: Path, engine: str, seconds: float) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * 8000), np.int16), 8000)
-    clip, settings = Recording(tmp_path / "a.wav", "a"), audio.AudioSettings((RATE, 8000), None, engine)
-    (tmp_path / "8000/train").mkdir(parents=True)
-    (_folders(tmp_path) / f"{RATE}/train/a.wav").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device"):
-        audio.prepare_clip(clip, tmp_path, settings)
-    assert not list(tmp_path.glob("*/train/*"))
+    clip, settings = Recording(tmp_path / "a.wav", "a"), audio.AudioSettings((RATE,), None, engine)
+    with small_disk(tmp_path / str(RATE), 1 << 12) as disk:
+        (disk / "train").mkdir()
+        (disk / "filler").write_bytes(bytes(1 << 12))
+        with pytest.raises(OSError, match="No space left on device"):
+            audio.prepare_clip(clip, tmp_path, settings)
+        assert not list(disk.glob("train/*"))
+
+
+def test_two_clips_of_one_name(tmp_path: Path) -> None:
+    """As `Dog.wav` and `dog.wav` are on a disk blind to case."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(800, np.int16), 8000)
+    clips = [Recording(tmp_path / "a.wav", "a")] * 2
+    with pytest.raises(FileExistsError, match=r"a\.wav"):
+        audio.prepare_clips(clips, tmp_path, audio.AudioSettings((8000,), None), silent)
 
 
 def test_disk_that_fills_up_in_mid_clip(tmp_path: Path) -> None:
