@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +20,12 @@ from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
 from heareval.tasks.registry import all_tasks, check_is_free
-from heareval.tasks.runner import demo_corpora, prepare, summarise
+from heareval.tasks.runner import demo_corpora, prepare, skipped_notes, summarise
 from heareval.workflow import pins
 from heareval.workflow.evaluate import Predict, score_task
 from heareval.workflow.plan import plan_facts, plan_run, plan_table
 from heareval.workflow.prepare import PublishTask, publish_and_pack
+from heareval.workflow.step import read_manifest
 
 BASELINE = "heareval.embeddings.baseline"
 # The published protocol tries 8 grid points and trains for up to 500 epochs; the demo shows the way in
@@ -101,16 +103,25 @@ def evaluate(
         published=from_published,
         on_bad=on_bad_audio,
     )
-    jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
     rates = tuple(sorted({submission.sample_rate, *map(int, sample_rates)}))
-    published = [PublishTask(places, job=job, sample_rates=rates, mirrors=mirrors) for job in jobs]
-    roots = [score_task(step, submission, protocol) for step in published]
+    publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=mirrors)
     if not force:
-        doors.check_room({step.job: [root] for step, root in zip(published, roots, strict=True)}, places)
-    outcome = doors.run_steps(
-        roots, places, workers=num_workers, scheduler=scheduler_url, tell=lambda: say_scores(roots)
-    )
+        # What is fetched to be pinned takes room, too.
+        planned = [publish(job=job) for job in pins.pinned(jobs, places, mirrors)]
+        doors.check_room({step.job: [score_task(step, submission, protocol)] for step in planned}, places)
+    pinned = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
+    published = [publish(job=job) for job in pinned]
+    if on_bad_audio == "skip":
+        # Which clips there are to embed is known when they are made.
+        doors.run_steps(published, places, workers=num_workers, scheduler=scheduler_url)
+    roots = [score_task(step, submission, protocol) for step in published]
+
+    def tell() -> None:
+        say_skipped(published)
+        say_scores(roots)
+
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, tell=tell)
     doors.say_end(
         outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
     )
@@ -189,6 +200,13 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     steps = [*packed, *scored]
     outcome = doors.run_steps(steps, places, workers=num_workers, scheduler=scheduler_url, tell=tell)
     doors.say_end(outcome, f"embeddings and scores are in {doors.shown(places.embeddings)}")
+
+
+def say_skipped(published: Sequence[PublishTask]) -> None:
+    """A line for each clip that could not be made."""
+    for step in published:
+        for note in skipped_notes(read_manifest(step.folder)):
+            doors.say(f"{doors.shown(step.folder)}: {note}")
 
 
 def say_scores(scored: Sequence[Predict]) -> None:

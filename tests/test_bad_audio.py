@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.commands import checksums, command, only_line, scratch_left
+from tests.commands import MODEL, SCORE, checksums, command, only_line, prepare, scratch_left
 
 RATE = 16000
 BAD = ("lark/07.wav", "owl/03.wav")
@@ -42,6 +44,7 @@ def birds(tmp_path: Path) -> Path:
 
 
 def test_fails_unless_told_otherwise(birds: Path) -> None:
+    (birds / "sounds/owl/03.wav").write_bytes((birds / "sounds/owl/04.wav").read_bytes())
     line = only_line(prepare_birds(birds))
     assert "sounds/lark/07.wav: got " in line
     assert line.endswith("Or go on without it: --on-bad-audio skip.")
@@ -56,10 +59,12 @@ def test_skipped_clips_are_nowhere_and_are_told_of(birds: Path) -> None:
     folder = birds / "tasks" / "birds-v1-full"
     manifest = json.loads((folder / "MANIFEST.json").read_text())
     assert {each["clip_id"] for each in manifest["skipped"]} == {"lark_07", "owl_03"}
-    assert not manifest["is_the_published_corpus"]
+    assert manifest["is_the_published_corpus"] is None
+    names = sorted(f"{each['split']}/{each['clip_id']}" for each in manifest["skipped"])
+    assert json.loads((folder / "task_metadata.json").read_text())["skipped"] == names
     for each in manifest["skipped"]:
         assert f"skipped {each['split']}/{each['clip_id']}: audio file" in done.stdout
-    assert "NOT the published corpus: 2 clips were skipped" in done.stdout
+    assert "NOT the published corpus" not in done.stdout  # which a task of one's own does not have
     listed = {split: json.loads((folder / f"{split}.json").read_text()) for split in manifest["clips"]}
     assert sum(map(len, listed.values())) == CLIPS - len(BAD)
     for split, clips in listed.items():
@@ -70,7 +75,8 @@ def test_skipped_clips_are_nowhere_and_are_told_of(birds: Path) -> None:
 
 
 def test_a_rate_added_later_has_the_same_gaps(birds: Path) -> None:
-    for words in ((), ("--sample-rate", "44100")):
+    # The lines about the clips name files of the work folder, which may be another one.
+    for words in (("--tmp-dir", "one"), ("--sample-rate", "44100", "--tmp-dir", "two")):
         done = prepare_birds(birds, "--on-bad-audio", "skip", *words)
         assert done.returncode == 0, done.stderr
     folder = birds / "tasks" / "birds-v1-full"
@@ -81,19 +87,21 @@ def test_a_rate_added_later_has_the_same_gaps(birds: Path) -> None:
 
 def test_gaps_are_no_answer_to_whom_they_are_errors(birds: Path) -> None:
     assert prepare_birds(birds, "--on-bad-audio", "skip").returncode == 0
-    assert "sounds/lark/07.wav" in only_line(prepare_birds(birds))
+    done = prepare_birds(birds)
+    assert done.returncode != 0
+    assert "sounds/lark/07.wav: got " in done.stderr
 
 
 def test_what_was_finished_before_the_error_is_not_done_again(tmp_path: Path) -> None:
-    make_sounds(tmp_path, 1002, bad=("owl/03.wav",))
+    make_sounds(tmp_path, CLIPS, bad=("owl/03.wav",))
     assert prepare_birds(tmp_path).returncode != 0
     work = tmp_path / "_workdir" / "birds-v1-full"
     before = {path.name for path in work.glob("shard*")}
-    assert len(before) == 1
+    assert len(before) == 3
     done = prepare_birds(tmp_path, "--on-bad-audio", "skip")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("birds full: clips ") == 1
-    assert len(list(work.glob("shard*"))) == 2
+    assert len(list(work.glob("shard*"))) == 4
 
 
 def test_a_label_without_sound_leaves_the_vocabulary(tmp_path: Path) -> None:
@@ -109,3 +117,54 @@ def test_nothing_left(tmp_path: Path) -> None:
     line = only_line(prepare_birds(tmp_path, "--on-bad-audio", "skip"))
     assert "got no clip with usable sound, expected at least one" in line
     assert not (tmp_path / "tasks" / "birds-v1-full").exists()
+
+
+def test_without_gaps_both_policies_mean_the_same(tmp_path: Path) -> None:
+    make_sounds(tmp_path, CLIPS, bad=())
+    assert prepare_birds(tmp_path).returncode == 0
+    assert "nothing to do" in prepare_birds(tmp_path, "--on-bad-audio", "skip").stdout
+
+
+def test_tarballs_follow_when_a_gap_is_closed(mirror: Path, tmp_path: Path) -> None:
+    """A sound that was damaged after it was unpacked, and is unpacked anew."""
+    words = ("spoken_digit", "--sample-rate", "16000", "--on-bad-audio", "skip")
+    assert prepare(tmp_path, mirror, *words).returncode == 0
+    whole = checksums(tmp_path)
+    next(tmp_path.glob("_workdir/corpora/*/files/**/*.wav")).write_bytes(b"this is no sound".ljust(44))
+    for gone in (*tmp_path.glob("_workdir/spoken*/shard*"), tmp_path / "tasks", tmp_path / "tars"):
+        shutil.rmtree(gone)
+    done = prepare(tmp_path, mirror, *words)
+    assert "NOT the published corpus: it lacks clips, 1 in all" in done.stdout
+    assert checksums(tmp_path) != whole
+    for gone in ("_workdir", "tasks"):
+        shutil.rmtree(tmp_path / gone)
+    done = prepare(tmp_path, mirror, *words)
+    assert "skipped" not in done.stdout
+    assert checksums(tmp_path) == whole
+
+
+def test_a_tarball_tells_of_its_gaps(mirror: Path, tmp_path: Path) -> None:
+    words = ("spoken_digit", "--sample-rate", "48000", "--on-bad-audio", "skip")
+    assert prepare(tmp_path, mirror, *words).returncode == 0
+    next(tmp_path.glob("_workdir/corpora/*/files/**/*.wav")).write_bytes(b"this is no sound".ljust(44))
+    for gone in (*tmp_path.glob("_workdir/spoken*/shard*"), tmp_path / "tasks", tmp_path / "tars"):
+        shutil.rmtree(gone)
+    assert prepare(tmp_path, mirror, *words).returncode == 0
+    (packed,) = (tmp_path / "tars").glob("hear-2021*-48000.tar.gz")
+    with tarfile.open(packed) as archive:
+        (name,) = [name for name in archive.getnames() if name.endswith("task_metadata.json")]
+        settings = json.load(archive.extractfile(name))
+    assert len(settings["skipped"]) == 1
+    assert "not_the_published_corpus" in settings
+
+
+@pytest.mark.slow
+def test_evaluation_of_what_is_left(birds: Path) -> None:
+    (birds / "my_model.py").write_text(MODEL)
+    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    done = command(birds, *words, "--on-bad-audio", "skip")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": skipped ") == len(BAD)
+    assert "nothing to do" in command(birds, *words, "--on-bad-audio", "skip").stdout
+    embedded = json.loads((birds / "embeddings/my_model/birds-v1-full/MANIFEST.json").read_text())
+    assert len(embedded["made_from"]["skipped"]) == len(BAD)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import soxr
 
 from heareval.errors import HearevalError
-from heareval.spec import Progress, Recording
+from heareval.spec import SAMPLE_RATES, Progress, Recording
 from heareval.tasks import decode
 from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, Samples, ffmpeg_program
 
@@ -100,7 +100,7 @@ def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None
             samples: Iterator[Samples] = (block.samples for block in chain([first], sound))
             if settings.duration_s is not None:
                 samples = fitted(samples, round(settings.duration_s * first.rate))
-            bounded = _bounded(samples, first.rate, clip.path, max(first.rate, *targets))
+            bounded = _bounded(samples, first.rate, clip.path)
             _write_rates(bounded, first.rate, targets, settings.engine)
     except BaseException:
         for path in targets.values():
@@ -164,9 +164,9 @@ def _with_last(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, bool]]:
     yield block, True
 
 
-def _bounded(blocks: Iterable[Samples], rate: int, source: Path, highest_rate: int) -> Iterator[Samples]:
-    """The blocks, unless they are more than a wav file can hold at the highest of the rates."""
-    frames = 0
+def _bounded(blocks: Iterable[Samples], rate: int, source: Path) -> Iterator[Samples]:
+    """The blocks, unless they are more than a wav file can hold at the highest rate that may be asked for."""
+    frames, highest_rate = 0, max(rate, *SAMPLE_RATES)
     for block in blocks:
         frames += len(block)
         if 2 * frames * highest_rate > MAX_BYTES * rate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -124,6 +125,8 @@ def _lossless_blocks(
             while done < frames:
                 raw = source.read(min(BLOCK_FRAMES // source.channels, frames - done), dtype=dtype)
                 if not len(raw):
+                    # libsndfile takes a disk that can't be read for the end of the file.
+                    _read_to_the_end(path)
                     return done
                 yield Block(to_mono(_finite(raw, path)), source.samplerate)
                 done += len(raw)
@@ -193,7 +196,10 @@ CONTAINERS = (
 MAY_BE_INFINITE = re.compile(rb"Audio: (pcm_f\w+|wavpack|mp4als)")
 ERROR = re.compile(rb"\[(error|fatal|panic)\] ")
 ADDRESS = re.compile(rb" @ 0x[0-9a-f]+")
-STOPPED = b"received signal"
+# What ffmpeg says where the machine gives it no more: a signal, or no thread or memory for its own parts.
+STOPPED = (b"received signal", os.strerror(errno.EAGAIN).encode(), b"Could not open encoder")
+# These only say again which file it was.
+REPEATED = b"Error opening input file"
 # What a shell and a loader answer in place of a program.
 NOT_STARTED = (126, 127)
 
@@ -275,7 +281,10 @@ def _decoder(path: Path, codec: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         finally:
             if not is_over:
                 process.kill()
-        if is_over and process.wait():
+        if is_over and (process.wait() or complaints(log)):
+            # Where a disk can't be read ffmpeg ends early, with a complaint and exit code 0.
+            _read_to_the_end(path)
+        if is_over and process.returncode:
             raise _failure(path, log, process.returncode)
 
 
@@ -290,7 +299,6 @@ def _failure(path: Path, log: IO[bytes], code: int) -> HearevalError:
     """Why ffmpeg could not decode a file: whatever is not the file's own fault is no `BadAudio`."""
     if why := how_it_was_stopped(log, code):
         return HearevalError(f"ffmpeg on {path}", got=why, expected="to end by itself", remedy="Run again.")
-    _read_to_the_end(path)
     return BadAudio(
         f"audio file {path}",
         got=f"ffmpeg: {complaints(log) or f'exit code {code}'}",
@@ -302,7 +310,7 @@ def _failure(path: Path, log: IO[bytes], code: int) -> HearevalError:
 def how_it_was_stopped(log: IO[bytes], code: int) -> str:
     """What kept ffmpeg from its work, or from starting; "" if it came to its own end."""
     log.seek(0)
-    last = deque((line for line in log if code in NOT_STARTED or STOPPED in line), maxlen=1)
+    last = deque((line for line in log if code in NOT_STARTED or any(s in line for s in STOPPED)), maxlen=1)
     if last:
         return last[0].decode(errors="replace").strip()
     if code < 0:
@@ -313,14 +321,17 @@ def how_it_was_stopped(log: IO[bytes], code: int) -> str:
 def _read_to_the_end(path: Path) -> None:
     """Raise OSError if the disk is to blame, not the file."""
     with open(path, "rb") as file:
-        while file.read(BLOCK_FRAMES):
-            pass
+        try:
+            while file.read(BLOCK_FRAMES):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def complaints(log: IO[bytes]) -> str:
     """The last errors that ffmpeg told; all of them may be many, and some say where in memory it was."""
     log.seek(0)
-    last = deque((line for line in log if ERROR.search(line)), maxlen=3)
+    last = deque((line for line in log if ERROR.search(line) and REPEATED not in line), maxlen=3)
     told = (ERROR.sub(b"", ADDRESS.sub(b"", line)).decode(errors="replace").strip() for line in last)
     return " / ".join(dict.fromkeys(told))
 

@@ -23,6 +23,8 @@ VERSION = 2
 CLIPS = "clips.jsonl"
 # Where the 2021 kit worked; task_metadata.json always says so, to be the same wherever it is made.
 PUBLISHED_TMP_DIR = "_workdir"
+# The key of task_metadata.json that tells what differs from the published corpus.
+STAND_INS = "not_the_published_corpus"
 KEY_ORDER = (
     "task_name",
     "version",
@@ -260,11 +262,14 @@ def _vocabulary(labels: Iterable[Label]) -> str:
     return stream.getvalue()
 
 
-def leave_out(folder: Path, clips: Mapping[str, Collection[str]]) -> list[str]:
+def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus: bool) -> list[str]:
     """Take clips out of a task's JSON files and vocabulary; returns what a reader should know of the rest.
+
+    The metadata, which tarballs hold too, names them.
 
     Args:
         clips: clip ids by split, for all splits of the task.
+        has_corpus: there is a published corpus, which the task then is not made from as it is.
     """
     seen: dict[str, set[Label]] = {}
     for split, clip_ids in clips.items():
@@ -275,6 +280,11 @@ def leave_out(folder: Path, clips: Mapping[str, Collection[str]]) -> list[str]:
         files.write_json(path, kept)
         seen[split] = {each["label"] if isinstance(each, dict) else each for e in kept.values() for each in e}
     files.write_text(folder / layout.VOCABULARY, _vocabulary(set().union(*seen.values())))
+    settings = files.read_json(folder / layout.TASK_METADATA)
+    settings["skipped"] = sorted(f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids)
+    if has_corpus:
+        settings.setdefault(STAND_INS, [])
+    files.write_json(folder / layout.TASK_METADATA, settings)
     return sorted(_lacking(seen))
 
 
@@ -323,7 +333,7 @@ def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]
     settings |= {"tmp_dir": PUBLISHED_TMP_DIR, "mode": mode_name, "splits": list(names)}
     stand_ins = [d for download in mode.downloads for d in download.files if not d.is_published]
     if stand_ins:
-        settings["not_the_published_corpus"] = [
+        settings[STAND_INS] = [
             {"archive": d.file_name, "published": d.checksum, "used": d.accepted} for d in stand_ins
         ]
     return settings

@@ -50,9 +50,12 @@ def _without_skipped(scratch: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     skipped: dict[str, set[str]] = {split: set() for split in manifest["clips"]}
     for clip in manifest["skipped"]:
         skipped[clip["split"]].add(clip["clip_id"])
-    warnings = metadata.leave_out(scratch, skipped)
+    has_corpus = bool(manifest["archives"])
+    lacking = metadata.leave_out(scratch, skipped, has_corpus=has_corpus)
+    warnings = [*(each for each in manifest["warnings"] if each not in lacking), *lacking]
     clips = {split: count - len(skipped[split]) for split, count in manifest["clips"].items()}
-    return {**manifest, "clips": clips, "warnings": warnings, "is_the_published_corpus": False}
+    is_published = False if has_corpus else manifest["is_the_published_corpus"]
+    return {**manifest, "clips": clips, "warnings": warnings, "is_the_published_corpus": is_published}
 
 
 def _rates_there(target: Path) -> list[int]:
@@ -65,7 +68,7 @@ def _rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
     if not (target / files.MANIFEST).exists():
         return []
     older = files.read_json(target / files.MANIFEST)
-    is_same = all(older.get(key, []) == manifest[key] for key in ("fingerprint", "archives", "skipped"))
+    is_same = all(older.get(key) == manifest[key] for key in ("fingerprint", "archives"))
     return _rates_there(target) if is_same else []
 
 

@@ -12,6 +12,7 @@ from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.tasks import demo
 from heareval.tasks.registry import select
+from heareval.workflow import pins
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.prepare import publish_and_pack
 
@@ -57,13 +58,14 @@ def prepare(
         published=from_published,
         on_bad=on_bad_audio,
     )
-    jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     rates = doors.rates_of(sample_rates)
     check_sources_stay(places, jobs, rates)
-    roots = {job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}
     if not force:
-        doors.check_room(roots, places)
-    steps = [step for of_job in roots.values() for step in of_job]
+        # What is fetched to be pinned takes room, too.
+        planned = pins.pinned(jobs, places, mirrors)
+        doors.check_room({job: publish_and_pack(places, [job], rates, mirrors) for job in planned}, places)
+    jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
+    steps = publish_and_pack(places, jobs, rates, mirrors)
     outcome = doors.run_steps(
         steps,
         places,
@@ -114,6 +116,13 @@ def summarise(places: Places, jobs: list[TaskJob]) -> None:
             doors.say(f"  note: {note}")
 
 
+def skipped_notes(manifest: dict[str, Any]) -> list[str]:
+    """The clips that were not made, and why."""
+    return [
+        f"skipped {each['split']}/{each['clip_id']}: {each['why']}" for each in manifest.get("skipped", ())
+    ]
+
+
 def _notes(manifest: dict[str, Any]) -> list[str]:
     """What a reader of the scores should know."""
     notes = list(manifest["warnings"])
@@ -124,10 +133,10 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
         notes.append(
             f"the clips at {rates} Hz were other ones, and are gone; tarballs of them may still be there"
         )
-    skipped = manifest.get("skipped", ())
-    notes += [f"skipped {each['split']}/{each['clip_id']}: {each['why']}" for each in skipped]
-    if skipped:
-        notes.append(f"NOT the published corpus: {len(skipped)} clips were skipped")
+    skipped = skipped_notes(manifest)
+    notes += skipped
+    if skipped and manifest["archives"]:
+        notes.append(f"NOT the published corpus: it lacks clips, {len(skipped)} in all")
     if names := ", ".join(a["name"] for a in manifest["archives"] if a["published"] is False):
         why = "so says" if manifest.get("tarball") else "other checksums were accepted for"
         notes.append(f"NOT the published corpus: {why} {names}")

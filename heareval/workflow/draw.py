@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from heareval import files, progress
@@ -45,12 +45,21 @@ class TaskStep(CorpusStep):
         }
         return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
 
+    def fingerprint_without(self, skipped: Sequence[Mapping[str, str]]) -> str:
+        """The same, but for a task that lacks clips whose sources are bad."""
+        if not skipped:
+            return self.samples_fingerprint
+        gaps = sorted(f"{each['split']}/{each['clip_id']}" for each in skipped)
+        return files.fingerprint("gaps", audio.VERSION, inputs=self.samples_fingerprint, skipped=gaps)
+
     @property
     def content_fingerprint(self) -> str:
-        """The same, but for a task that may lack clips whose sources are bad."""
+        """That of the published task: of all clips or, if such may be skipped, of those that it has."""
         if self.job.on_bad_audio == "fail":
             return self.samples_fingerprint
-        return files.fingerprint("gaps", audio.VERSION, inputs=self.samples_fingerprint)
+        manifest = read_manifest(self.places.task(self.job.folder))
+        published = self.fingerprint_without(manifest.get("skipped", ()))
+        return published if manifest.get("fingerprint") == published else self.samples_fingerprint
 
     @functools.cached_property
     def listed(self) -> list[FetchListed]:

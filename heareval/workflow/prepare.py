@@ -39,9 +39,11 @@ class PrepareClips(TaskStep):
 
     @property
     def folder(self) -> Path:
-        without_gaps = self._folder_of(self.samples_fingerprint)
-        # A shard that was finished where bad sources are errors has none, and serves where they are not, too.
-        return without_gaps if without_gaps.exists() else self._folder_of(self.content_fingerprint)
+        whole = self._folder_of(self.samples_fingerprint)
+        # One that was finished where bad sources are errors has no gaps, and serves where they are not, too.
+        if self.job.on_bad_audio == "fail" or whole.exists():
+            return whole
+        return self._folder_of(f"{self.samples_fingerprint} with gaps")
 
     def requires(self) -> list[TaskStep]:
         return [self.draw, self.sounds] if self.sounds else [self.draw]
@@ -60,7 +62,7 @@ class PrepareClips(TaskStep):
         with files.building_folder(self.folder) as scratch:
             skipped = audio.prepare_clips(clips, scratch, settings, report)
             facts = {"clips": len(clips), "rates": self.sample_rates, "skipped": [asdict(s) for s in skipped]}
-            write_manifest(scratch, self.content_fingerprint, started, **facts)
+            write_manifest(scratch, self.samples_fingerprint, started, **facts)
 
 
 class PublishTask(TaskStep):
@@ -100,10 +102,10 @@ class PublishTask(TaskStep):
         return set(self.sample_rates) <= self.rates_there()
 
     def work(self, report: progress.Report) -> None:
-        drawn = read_manifest(self.draw.folder)
-        skipped = [each for shard in self.shards for each in read_manifest(shard.folder)["skipped"]]
+        drawn, shards = read_manifest(self.draw.folder), [shard.folder for shard in self.shards]
+        skipped = [each for shard in shards for each in read_manifest(shard)["skipped"]]
         manifest = {
-            "fingerprint": self.content_fingerprint,
+            "fingerprint": self.fingerprint_without(skipped),
             "task": self.job.spec.name,
             "mode": self.job.mode,
             "engine": self.job.engine,
@@ -113,7 +115,6 @@ class PublishTask(TaskStep):
             "skipped": skipped,
             "versions": versions("heareval", "numpy", "soundfile", "soxr"),
         }
-        shards = [shard.folder for shard in self.shards]
         publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)
 
 
@@ -134,8 +135,9 @@ class PackTar(TaskStep):
     def title(self) -> str:
         return f"{self.name}: tarball {self.sample_rate}"
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
+        """Of the task's clips as they are published now, and the rate."""
         settings = {"content": self.content_fingerprint, "sample_rate": self.sample_rate}
         return files.fingerprint("tar", archive.VERSION, **settings)
 
@@ -159,7 +161,9 @@ class PackTar(TaskStep):
         return bool(files.read_json(sidecar)["fingerprint"] == self.fingerprint)
 
     def complete(self) -> bool:
-        return self.is_packed() and archive.is_listed(self.path)
+        # Which clips there are if some may be skipped, only the published task tells.
+        is_known = self.job.on_bad_audio == "fail" or self.requires().complete()
+        return is_known and self.is_packed() and archive.is_listed(self.path)
 
     def work(self, report: progress.Report) -> None:
         sidecar = layout.tar_manifest(self.path)

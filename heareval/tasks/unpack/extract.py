@@ -262,18 +262,23 @@ def _unpack_tar_members(
         if member.kind == FOLDER:
             path.mkdir(parents=True, exist_ok=True)
         else:
-            _unpack_tar_member(source, info, path, gate, archive.portion_of(gate.name_of(path)))
+            _unpack_tar_member(source, info, path, gate, archive.portion_of)
         report()
 
 
 def _unpack_tar_member(
-    source: tarfile.TarFile, info: tarfile.TarInfo, path: Path, gate: Gate, portion: Portion
+    source: tarfile.TarFile, info: tarfile.TarInfo, path: Path, gate: Gate, portion_of: PortionOf
 ) -> None:
+    portion = portion_of(gate.name_of(path))
     if portion is Portion.NOTHING:
         return
     if (member := _tar_member(info)).kind in LINKS:
+        linked = gate.linked_file(member)
+        if portion_of(gate.name_of(linked)) is not portion:
+            got = f", {member.kind} to a file that is not unpacked like it"
+            raise gate.refusal(member.name, got, "no such links where only some sounds are unpacked")
         clear(path)
-        files.link_or_copy(gate.linked_file(member), path)
+        files.link_or_copy(linked, path)
     elif content := source.extractfile(info):
         if portion is Portion.HEAD:
             _write_head(path, content, info.size)

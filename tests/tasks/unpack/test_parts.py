@@ -18,7 +18,7 @@ from heareval.tasks.registry import all_tasks
 from heareval.tasks.unpack import parts
 from heareval.tasks.unpack.extract import HEAD_BYTES, extract
 from tests import stand_ins
-from tests.tasks.unpack.test_extract import packed
+from tests.tasks.unpack.test_extract import header, packed, write_tar
 
 TREE = {
     "a/labels.csv": b"x,1",
@@ -68,6 +68,20 @@ def test_a_wanted_member_that_is_not_there(tmp_path: Path, name: str) -> None:
     archive = packed(tmp_path / name, TREE)
     with pytest.raises(HearevalError, match=rf"{name}: got no member 'b\.wav', expected one"):
         parts.extract_some(archive, tmp_path / "out", {"a/one.wav", "b.wav"}, silent)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_label_must_not_be_the_head_of_a_sound(tmp_path: Path, kind: bytes) -> None:
+    archive = write_tar(tmp_path / "a.tar", header("a.wav"), header("label.txt", kind, "a.wav"))
+    with pytest.raises(HearevalError, match="link to a file that is not unpacked like it"):
+        parts.scan(archive, tmp_path / "out", silent, headers=True)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_sound_must_not_be_a_link_to_one_that_is_not_wanted(tmp_path: Path, kind: bytes) -> None:
+    archive = write_tar(tmp_path / "a.tar", header("a.wav"), header("b.wav", kind, "a.wav"))
+    with pytest.raises(HearevalError, match="link to a file that is not unpacked like it"):
+        parts.extract_some(archive, tmp_path / "out", {"b.wav"}, silent)
 
 
 @pytest.mark.parametrize(("task", "mode"), SPARING, ids=lambda value: getattr(value, "name", value))
