@@ -212,13 +212,13 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
     ], done.stderr
     prepare = ("heareval.tasks.runner", "birds.toml", "--sample-rate", "16000")
     done = command(birds, *prepare)
-    assert "4 steps done" in done.stdout, done.stderr
+    assert "7 steps done" in done.stdout, done.stderr
     assert (birds / "tars" / "hear-2021.1.1-birds-v1-full-16000.tar.gz").exists()
     assert "nothing to do" in command(birds, *prepare).stdout
     clip = next((birds / "tasks" / "birds-v1-full" / "16000").glob("*/owl_3.wav"))
     before = clip.read_bytes()
     write_sound(birds / "recordings" / "owl" / "3.wav", 5000)
-    assert "4 steps done" in command(birds, *prepare).stdout
+    assert "7 steps done" in command(birds, *prepare).stdout
     assert clip.read_bytes() != before
     done = command(birds, "heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
     assert "2 steps done" in done.stdout, done.stderr
