@@ -196,6 +196,7 @@ def _write_rates(blocks: Iterable[Samples], rate: int, targets: dict[int, Path],
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
     """Write 16-bit mono samples with the plain 44-byte header."""
+    path.unlink(missing_ok=True)
     with _sink(path, rate, rate) as put:
         put(samples, True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
 from heareval.tasks.sources import OPEN_DOWNSAMPLED
@@ -52,9 +53,8 @@ _DOWNSAMPLED = _downloads(
     ),
 )
 
-# Of so many notes in the three sets the smaller modes use a sixtieth and a sixth.
-NOTES = 305979
-
+# Of so many notes in the three sets the modes use a sixtieth and a sixth.
+_SOME = partial(Mode, _PUBLISHED, sounds=305979)
 _SMALL = Mode(_DOWNSAMPLED, drop_missing_files=True)
 _PITCH = TaskSpec(
     name="nsynth_pitch",
@@ -66,10 +66,8 @@ _PITCH = TaskSpec(
     labels=tuple(PITCHES),
     metrics=("pitch_acc", "chroma_acc"),
     modes={
-        "5h": Mode(_PUBLISHED, {"train": 16000.0, "valid": 2000.0, "test": 2000.0}, clips=5000, sounds=NOTES),
-        "50h": Mode(
-            _PUBLISHED, {"train": 160000.0, "valid": 20000.0, "test": 20000.0}, clips=49060, sounds=NOTES
-        ),
+        "5h": _SOME({"train": 16000.0, "valid": 2000.0, "test": 2000.0}, clips=5000),
+        "50h": _SOME({"train": 160000.0, "valid": 20000.0, "test": 20000.0}, clips=49060),
         "small": _SMALL,
         "demo": Mode(_PUBLISHED, published=False),
     },
@@ -84,8 +82,8 @@ _KFOLD = replace(
     name="nsynth_pitch_kfold",
     splits=Splits("new_split_kfold", folds=10),
     modes={
-        "5h": Mode(_PUBLISHED, 2000.0, clips=5000, sounds=NOTES),
-        "50h": Mode(_PUBLISHED, 20000.0, clips=50000, sounds=NOTES),
+        "5h": _SOME(2000.0, clips=5000),
+        "50h": _SOME(20000.0, clips=50000),
         "small": _SMALL,
     },
     moved_settings={"nfolds": "default_mode"},
