@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
 import os
@@ -251,6 +252,8 @@ def _resampler(rate: int, target_rate: int) -> Callable[[Samples, bool], Samples
 @functools.lru_cache(maxsize=16)
 def _stream(rate: int, target_rate: int) -> soxr.ResampleStream:
     """libsoxr for one ratio; to design its filter takes as long as to resample a second of sound."""
+    # Left to the end of Python, its binding would complain of leaks.
+    atexit.register(_stream.cache_clear)
     return soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality=QUALITY)
 
 

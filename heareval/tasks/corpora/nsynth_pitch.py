@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
 from heareval.tasks.sources import OPEN_DOWNSAMPLED
@@ -53,8 +52,7 @@ _DOWNSAMPLED = _downloads(
     ),
 )
 
-# Of so many notes in the three sets the modes use a sixtieth and a sixth.
-_SOME = partial(Mode, _PUBLISHED, sounds=305979)
+_SOME = Mode(_PUBLISHED, sounds=305979)  # of which a sixtieth or a sixth is used
 _SMALL = Mode(_DOWNSAMPLED, drop_missing_files=True)
 _PITCH = TaskSpec(
     name="nsynth_pitch",
@@ -66,8 +64,8 @@ _PITCH = TaskSpec(
     labels=tuple(PITCHES),
     metrics=("pitch_acc", "chroma_acc"),
     modes={
-        "5h": _SOME({"train": 16000.0, "valid": 2000.0, "test": 2000.0}, clips=5000),
-        "50h": _SOME({"train": 160000.0, "valid": 20000.0, "test": 20000.0}, clips=49060),
+        "5h": replace(_SOME, clips=5000, max_duration_s={"train": 16e3, "valid": 2e3, "test": 2e3}),
+        "50h": replace(_SOME, clips=49060, max_duration_s={"train": 160e3, "valid": 20e3, "test": 20e3}),
         "small": _SMALL,
         "demo": Mode(_PUBLISHED, published=False),
     },
@@ -82,8 +80,8 @@ _KFOLD = replace(
     name="nsynth_pitch_kfold",
     splits=Splits("new_split_kfold", folds=10),
     modes={
-        "5h": _SOME(2000.0, clips=5000),
-        "50h": _SOME(20000.0, clips=50000),
+        "5h": replace(_SOME, clips=5000, max_duration_s=2000.0),
+        "50h": replace(_SOME, clips=50000, max_duration_s=20000.0),
         "small": _SMALL,
     },
     moved_settings={"nfolds": "default_mode"},
