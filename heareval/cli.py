@@ -13,6 +13,7 @@ import heareval
 from heareval import doors, files
 from heareval.embeddings.runner import embed
 from heareval.embeddings.submission import open_submission
+from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
 from heareval.predictions.table import score_table
@@ -27,6 +28,8 @@ from heareval.workflow.plan import plan_facts, plan_run, plan_table
 from heareval.workflow.prepare import PublishTask, publish_and_pack
 from heareval.workflow.step import read_manifest
 
+# A submission with faults, as against a command line with some.
+FAILED_EXIT_CODE = 1
 BASELINE = "heareval.embeddings.baseline"
 # The published protocol tries 8 grid points and trains for up to 500 epochs; the demo shows the way in
 # minutes, and the protocol's name in its table says so.
@@ -125,6 +128,54 @@ def evaluate(
     doors.say_end(
         outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
     )
+
+
+@main.command()
+@click.argument("module")
+@doors.model
+@doors.model_options
+@click.option(
+    "--long-seconds",
+    type=click.FloatRange(min=10),
+    default=Limits.long_s,
+    show_default=True,
+    help="The longest audio that is tried.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=Limits.check_s,
+    show_default=True,
+    help="Seconds for one check, after which it has failed.",
+)
+@doors.tmp_dir
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@doors.debug
+@doors.told_in_one_line
+def validate(
+    module: str,
+    model: str,
+    model_options: str,
+    long_seconds: float,
+    timeout: float,
+    tmp_dir: str,
+    as_json: bool,
+) -> None:
+    """Check MODULE, a PyTorch model with the HEAR API, for every fault that would cost a run or points.
+
+    Exits with 0 if nothing failed (there may be warnings), with 1 if a check failed.
+    """
+    folder = Path(doors.places_of(work=tmp_dir).work) / "validate"
+    limits = Limits(long_s=long_seconds, check_s=timeout)
+    tell = (lambda finding: None) if as_json else (lambda finding: doors.say(row(finding)))
+    if not as_json:
+        doors.say(head())
+    findings, ran_on = validated(module, model, model_options, folder, limits=limits, tell=tell)
+    for line in [as_json_text(module, findings, ran_on)] if as_json else explanations(findings):
+        doors.say(line)
+    if not passed(findings):
+        click.echo(f"log: {doors.shown(folder)}", err=True)
+        sys.exit(FAILED_EXIT_CODE)
 
 
 @main.command()

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,22 @@ from heareval.spec import Progress
 END_S = 20
 
 
-def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress: Progress) -> dict[str, Any]:
+def run_worker(
+    command: Sequence[str],
+    job: dict[str, Any],
+    log: Path,
+    progress: Progress,
+    *,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    silence_s: float | None = None,
+) -> dict[str, Any]:
     """Run `command JOB_FILE` and return what it reports under "result".
 
     Args:
         job: JSON values for the job file, which stays beside the log.
         log: where everything goes that the worker writes to stderr.
+        tell: gets every message as it comes that is neither progress nor the end.
+        silence_s: a worker that says nothing for so long is killed.
 
     Raises:
         HearevalError: the worker's own error, or its end without a result, with the last words of its log.
@@ -44,8 +55,9 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
             text=True,
         ) as process,
     ):
+        watchdog = _Watchdog(process, silence_s)
         try:
-            result = _listen(process, log, progress)
+            result = _listen(process, log, progress, tell, watchdog)
             if result is not None:
                 process.wait(timeout=END_S)
         except subprocess.TimeoutExpired:
@@ -53,14 +65,54 @@ def run_worker(command: Sequence[str], job: dict[str, Any], log: Path, progress:
         except BaseException:
             process.kill()
             raise
+        finally:
+            watchdog.stop()
     if result is None:
-        raise _death(process.returncode, log)
+        raise watchdog.error(log) if watchdog.has_bitten else _death(process.returncode, log)
     return result
 
 
-def _listen(process: subprocess.Popen[str], log: Path, progress: Progress) -> dict[str, Any] | None:
+class _Watchdog:
+    """Kills a process that says nothing for too long."""
+
+    def __init__(self, process: subprocess.Popen[str], silence_s: float | None) -> None:
+        self.process, self.silence_s, self.has_bitten = process, silence_s, False
+        self.timer: threading.Timer | None = None
+        self.heard()
+
+    def heard(self) -> None:
+        """Begin to wait anew."""
+        self.stop()
+        if self.silence_s is not None:
+            self.timer = threading.Timer(self.silence_s, self._bite)
+            self.timer.daemon = True
+            self.timer.start()
+
+    def stop(self) -> None:
+        """Wait no more."""
+        if self.timer:
+            self.timer.cancel()
+
+    def _bite(self) -> None:
+        self.has_bitten = True
+        self.process.kill()
+
+    def error(self, log: Path) -> HearevalError:
+        """The error for a process that was killed."""
+        got, remedy = f"no word in {self.silence_s:g} s", f"Its log is {log}"
+        return HearevalError("the worker process", got=got, expected="an answer", remedy=remedy)
+
+
+def _listen(
+    process: subprocess.Popen[str],
+    log: Path,
+    progress: Progress,
+    tell: Callable[[dict[str, Any]], None] | None,
+    watchdog: _Watchdog,
+) -> dict[str, Any] | None:
     """The worker's result; None if it ended without one."""
     for line in process.stdout or ():
+        watchdog.heard()
         message = json.loads(line)
         if "error" in message:
             error = HearevalError(**message["error"])
@@ -68,7 +120,10 @@ def _listen(process: subprocess.Popen[str], log: Path, progress: Progress) -> di
             raise error
         if "result" in message:
             return dict(message["result"])
-        progress(message["done"], message["total"])
+        if "done" in message:
+            progress(message["done"], message["total"])
+        elif tell:
+            tell(message)
     return None
 
 

@@ -1,0 +1,126 @@
+"""Every check of `heareval validate` against a zoo of broken submissions, in this process."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from heareval.embeddings.advice import ADVICE  # noqa: E402
+from heareval.embeddings.checks.lab import Lab  # noqa: E402
+from heareval.embeddings.checks.limits import Long  # noqa: E402
+from heareval.embeddings.checks.table import CHECKS, run_checks  # noqa: E402
+from tests.embeddings.zoo import GOOD, ZOO  # noqa: E402
+
+BASELINE = "heareval.embeddings.baseline"
+
+
+def findings_of(
+    monkeypatch: pytest.MonkeyPatch, source: str, model: str = "", **job: Any
+) -> dict[str, dict[str, Any]]:
+    """What each check says about a submission with this source."""
+    module = types.ModuleType("in_the_zoo")
+    exec(source, module.__dict__)
+    monkeypatch.setitem(sys.modules, "in_the_zoo", module)
+    return run(module="in_the_zoo", model=model, **job)
+
+
+def run(**job: Any) -> dict[str, dict[str, Any]]:
+    limits = {"long_s": 60.0, "long_budget_s": 60.0, "speed": 1.0, "options": {}, "model": ""}
+    limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
+    messages: list[dict[str, Any]] = []
+    run_checks(Lab({**limits, **job}), {}, messages.append)
+    return {m["finding"]["check"]: m["finding"] for m in messages if "finding" in m}
+
+
+def noticed(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The checks that found something, with their results."""
+    results = {name: finding["result"] for name, finding in findings.items()}
+    return {name: result for name, result in results.items() if result in ("warning", "failed")}
+
+
+def weights(folder: Path) -> str:
+    torch.save({"scale": torch.ones(8)}, folder / "weights.pt")
+    return str(folder / "weights.pt")
+
+
+def test_the_zoo_has_a_model_for_each_check() -> None:
+    assert {broken.check for broken in ZOO.values()} == set(CHECKS)
+
+
+def test_every_check_has_its_advice() -> None:
+    assert list(ADVICE) == list(CHECKS)
+    for name, (_, needs) in CHECKS.items():
+        assert set(needs) <= set(list(CHECKS)[: list(CHECKS).index(name)])
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_broken_model_is_caught_by_the_check_for_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = ZOO[name]
+    model = weights(tmp_path) if broken.check == "weights" else ""
+    findings = findings_of(monkeypatch, broken.source, model, speed=100.0 if broken.check == "speed" else 1.0)
+    assert noticed(findings) == {broken.check: broken.result}, findings
+    assert list(findings) == list(CHECKS)
+
+
+def test_a_good_model_passes_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    findings = findings_of(monkeypatch, GOOD, weights(tmp_path))
+    assert {finding["result"] for finding in findings.values()} == {"ok"}, findings
+
+
+def test_the_baseline_passes_everything() -> None:
+    findings = run(module=BASELINE)
+    assert {finding["result"] for finding in findings.values()} == {"ok"}, findings
+
+
+def test_weights_that_are_missing_or_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    missing = findings_of(monkeypatch, GOOD, str(tmp_path / "none.pt"))
+    assert noticed(missing) == {"weights": "failed"}
+    assert missing["speed"]["measured"] == "needs long audio"
+    torch.save({"scale": torch.ones(9)}, tmp_path / "other.pt")
+    other = findings_of(monkeypatch, GOOD, str(tmp_path / "other.pt"))
+    assert noticed(other) == {"weights": "failed"}
+    assert "size mismatch" in other["weights"]["measured"] or "RuntimeError" in other["weights"]["measured"]
+
+
+def test_an_exception_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = findings_of(monkeypatch, ZOO["load_fails"].source)
+    assert findings["model"]["measured"].startswith("OSError: no cloud (line ")
+
+
+@pytest.mark.parametrize("hop_s", [0.01, 0.025, 0.05])
+@pytest.mark.parametrize("off_ms", [0.0, -20.0, 40.0, 120.0])
+def test_centring_measures_how_far_off_the_stamps_are(
+    hop_s: float, off_ms: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hop = round(hop_s * 16000)
+    source = GOOD.replace("unfold(1, 800, 800)", f"unfold(1, 800, {hop})")
+    source = source.replace("* 50.0 + min(25.0, length / 32)", f"* {hop_s * 1000} + 25.0 + {off_ms}")
+    monkeypatch.setattr("heareval.embeddings.checks.table.CHECKS", {"centring": CHECKS["centring"]})
+    measured = findings_of(monkeypatch, source)["centring"]["measured"]
+    assert float(measured.split()[0]) == pytest.approx(off_ms, abs=4 if hop_s < 0.05 else 8)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_what_longer_audio_takes_is_foretold(power: int) -> None:
+    taken = {length: 3.0 + 1e-4 * length**power for length in (10.0, 60.0, 300.0)}
+    foretold = Long().foretold(taken, 1200.0)
+    true = 3.0 + 1e-4 * 1200.0**power
+    assert true * 0.99 <= foretold < 3 * true
+
+
+def test_audio_is_as_long_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = "\n    if length > 5 * 16000: import time; time.sleep(length / 16000 * 0.002)"
+    source = GOOD.replace("    length = audio.shape[1]", "    length = audio.shape[1]" + wait)
+    findings = findings_of(monkeypatch, source, long_s=1200.0, long_budget_s=0.3)
+    assert findings["long audio"]["result"] == "ok"
+    assert findings["long audio"]["measured"].startswith("60 s in ")
+    assert "300 s would take some" in findings["long audio"]["measured"]
