@@ -40,6 +40,8 @@ MAY_IMPORT = {
     "heareval.embeddings": (*FOUNDATION, "heareval.embeddings"),
     "heareval.embeddings.baseline": (),
     "heareval.embeddings.worker": (),
+    # They run in the submission's environment.
+    "heareval.embeddings.checks": ("heareval.embeddings.checks",),
     "heareval.predictions": (*FOUNDATION, "heareval.predictions", "heareval"),
     "heareval.predictions.metrics": ("heareval.errors", "heareval.predictions.metrics"),
     "heareval.workflow": (

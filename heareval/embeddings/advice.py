@@ -64,14 +64,14 @@ ADVICE = {
         "The shortest clips of fsd50k and vocal_imitation stop the run.",
         "Pad audio that is shorter than a window; mind the deviation of a single frame, which is NaN.",
     ),
-    "dimensions": Advice(
-        "Space, time and points: what is constant or said twice tells the predictor nothing.",
-        "Look for dead units, a saturated nonlinearity, a wrong axis of mean() or weights not loaded.",
-    ),
     "determinism": Advice(
         "Scores that nobody can reproduce.",
         "Dropout, noise, random crops and states that live on between calls have no place when embedding; "
         "see that eval() reaches all parts.",
+    ),
+    "dimensions": Advice(
+        "Space, time and points: what is constant or said twice tells the predictor nothing.",
+        "Look for dead units, a saturated nonlinearity, a wrong axis of mean() or weights not loaded.",
     ),
     "reload": Advice(
         "A resumed run mixes the embeddings of two models.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,23 @@ from tests.embeddings.zoo import GOOD, ZOO  # noqa: E402
 BASELINE = "heareval.embeddings.baseline"
 
 
-def findings_of(
-    monkeypatch: pytest.MonkeyPatch, source: str, model: str = "", **job: Any
-) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in which a submission `in_the_zoo` is found."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("in_the_zoo", None)
+
+
+def findings_of(folder: Path, source: str, model: str = "", **job: Any) -> dict[str, dict[str, Any]]:
     """What each check says about a submission with this source."""
-    module = types.ModuleType("in_the_zoo")
-    exec(source, module.__dict__)
-    monkeypatch.setitem(sys.modules, "in_the_zoo", module)
+    (folder / "in_the_zoo.py").write_text(source)
+    sys.modules.pop("in_the_zoo", None)
     return run(module="in_the_zoo", model=model, **job)
 
 
 def run(**job: Any) -> dict[str, dict[str, Any]]:
+    """What each check says, with limits that take little time."""
     limits = {"long_s": 60.0, "long_budget_s": 60.0, "speed": 1.0, "options": {}, "model": ""}
     limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
     messages: list[dict[str, Any]] = []
@@ -46,6 +52,7 @@ def noticed(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def weights(folder: Path) -> str:
+    """A file with weights of the good submission."""
     torch.save({"scale": torch.ones(8)}, folder / "weights.pt")
     return str(folder / "weights.pt")
 
@@ -61,18 +68,18 @@ def test_every_check_has_its_advice() -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_a_broken_model_is_caught_by_the_check_for_it(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_broken_model_is_caught_by_the_check_for_it(name: str, folder: Path) -> None:
     broken = ZOO[name]
-    model = weights(tmp_path) if broken.check == "weights" else ""
-    findings = findings_of(monkeypatch, broken.source, model, speed=100.0 if broken.check == "speed" else 1.0)
+    model = weights(folder) if broken.check == "weights" else ""
+    # A machine that is busy makes every model slow.
+    speed = 100.0 if broken.check == "speed" else 1.0
+    findings = findings_of(folder, broken.source, model, speed=speed)
     assert noticed(findings) == {broken.check: broken.result}, findings
     assert list(findings) == list(CHECKS)
 
 
-def test_a_good_model_passes_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    findings = findings_of(monkeypatch, GOOD, weights(tmp_path))
+def test_a_good_model_passes_everything(folder: Path) -> None:
+    findings = findings_of(folder, GOOD, weights(folder))
     assert {finding["result"] for finding in findings.values()} == {"ok"}, findings
 
 
@@ -81,31 +88,31 @@ def test_the_baseline_passes_everything() -> None:
     assert {finding["result"] for finding in findings.values()} == {"ok"}, findings
 
 
-def test_weights_that_are_missing_or_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    missing = findings_of(monkeypatch, GOOD, str(tmp_path / "none.pt"))
+def test_weights_that_are_missing_or_others(folder: Path) -> None:
+    missing = findings_of(folder, GOOD, str(folder / "none.pt"))
     assert noticed(missing) == {"weights": "failed"}
     assert missing["speed"]["measured"] == "needs long audio"
-    torch.save({"scale": torch.ones(9)}, tmp_path / "other.pt")
-    other = findings_of(monkeypatch, GOOD, str(tmp_path / "other.pt"))
+    torch.save({"scale": torch.ones(9)}, folder / "other.pt")
+    other = findings_of(folder, GOOD, str(folder / "other.pt"))
     assert noticed(other) == {"weights": "failed"}
     assert "size mismatch" in other["weights"]["measured"] or "RuntimeError" in other["weights"]["measured"]
 
 
-def test_an_exception_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    findings = findings_of(monkeypatch, ZOO["load_fails"].source)
+def test_an_exception_is_told_with_its_place(folder: Path) -> None:
+    findings = findings_of(folder, ZOO["load_fails"].source)
     assert findings["model"]["measured"].startswith("OSError: no cloud (line ")
 
 
 @pytest.mark.parametrize("hop_s", [0.01, 0.025, 0.05])
 @pytest.mark.parametrize("off_ms", [0.0, -20.0, 40.0, 120.0])
 def test_centring_measures_how_far_off_the_stamps_are(
-    hop_s: float, off_ms: float, monkeypatch: pytest.MonkeyPatch
+    hop_s: float, off_ms: float, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hop = round(hop_s * 16000)
     source = GOOD.replace("unfold(1, 800, 800)", f"unfold(1, 800, {hop})")
     source = source.replace("* 50.0 + min(25.0, length / 32)", f"* {hop_s * 1000} + 25.0 + {off_ms}")
     monkeypatch.setattr("heareval.embeddings.checks.table.CHECKS", {"centring": CHECKS["centring"]})
-    measured = findings_of(monkeypatch, source)["centring"]["measured"]
+    measured = findings_of(folder, source)["centring"]["measured"]
     assert float(measured.split()[0]) == pytest.approx(off_ms, abs=4 if hop_s < 0.05 else 8)
 
 
@@ -117,10 +124,10 @@ def test_what_longer_audio_takes_is_foretold(power: int) -> None:
     assert true * 0.99 <= foretold < 3 * true
 
 
-def test_audio_is_as_long_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait = "\n    if length > 5 * 16000: import time; time.sleep(length / 16000 * 0.002)"
+def test_audio_is_as_long_as_time_allows(folder: Path) -> None:
+    wait = "\n    if length > 5 * 16000: import time; time.sleep(length / 16000 * 0.004)"
     source = GOOD.replace("    length = audio.shape[1]", "    length = audio.shape[1]" + wait)
-    findings = findings_of(monkeypatch, source, long_s=1200.0, long_budget_s=0.3)
+    findings = findings_of(folder, source, long_s=1200.0, long_budget_s=1.2)
     assert findings["long audio"]["result"] == "ok"
     assert findings["long audio"]["measured"].startswith("60 s in ")
     assert "300 s would take some" in findings["long audio"]["measured"]

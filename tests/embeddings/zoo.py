@@ -94,7 +94,7 @@ ZOO = {
     "coarse": Broken("hop", VALUES, "    values, times = values[:, ::2], times[::2]\n" + VALUES, "warning"),
     "off_centre": Broken("centring", FRAMES, "    audio = torch.roll(audio, 2400, 1)\n" + FRAMES),
     "blurs_all": Broken(
-        "centring", VALUES, "    values = values + 9 * values.mean(1, True)\n" + VALUES, "warning"
+        "centring", VALUES, "    values = values + 200 * values.mean(1, True)\n" + VALUES, "warning"
     ),
     "no_minute": Broken(
         "long audio", START, START + "\n    if length > 50 * 16000: raise ValueError('too long')"

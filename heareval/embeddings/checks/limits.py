@@ -18,6 +18,8 @@ SHORTEST_S, SHORT_S = 0.3, 0.01
 # Longer and longer, so that time and memory can be foretold before they are gone.
 RUNGS_S = (10.0, 30.0, 60.0, 300.0, 1200.0)
 GIB = 2**30
+# Growth that is this much steeper than before is more than noise.
+BEND = 1.6
 
 
 def whole(lab: Lab, audio: np.ndarray) -> Found:
@@ -78,16 +80,16 @@ class Long:
 
     def foretold(self, what: dict[float, float], length: float) -> float:
         """What audio of this length would take, if it grows on as it did."""
-        known = sorted(what)[-3:]
+        known = sorted(what)
         last = known[-1]
         if length in what or len(known) == 1:
             return what.get(length, what[last] * length / last)
-        # A constant share, a proportional one, and with three points the square that attention takes.
-        for degree in range(len(known) - 1, 0, -1):
-            shares = np.polyfit(known, [what[each] for each in known], degree)
-            if shares[0] > 0:
-                return max(what[last], float(np.polyval(shares, length)))
-        return what[last]
+        # A constant share and a proportional one, and the square that attention takes where it shows clearly.
+        slopes = np.diff([what[each] for each in known]) / np.diff(known)
+        bends = len(slopes) > 1 and slopes[-1] > BEND * max(slopes[-2], 0.0)
+        points = known[-3:] if bends else known[-2:]
+        shares = np.polyfit(points, [what[each] for each in points], len(points) - 1)
+        return max(what[last], float(np.polyval(shares, length)))
 
 
 def long_of(lab: Lab) -> Long:
@@ -105,9 +107,9 @@ def climb(lab: Lab) -> Long:
             seconds = long.foretold(long.seconds, length)
             need = long.foretold(long.peaks, length) - long.peaks[long.end]
             if seconds > lab.job["long_budget_s"]:
-                long.note = f"{length:g} s would take some {seconds:.0f} s"
+                long.note = f"{length:g} s would take some {seconds:.2g} s"
             elif need > free_bytes(lab):
-                long.note = f"{length:g} s would take {need / GIB:.0f} GiB more than there is"
+                long.note = f"{length:g} s would take {need / GIB:.2g} GiB more than there is"
         if long.wrong or long.note:
             break
         measure(lab, long, length)

@@ -1,0 +1,105 @@
+"""`heareval validate` as a command, and submissions that end or block their process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from heareval.embeddings.checks.table import CHECKS
+from heareval.embeddings.validate import Finding, Limits, passed, validated
+from tests.commands import command, only_line
+from tests.embeddings.zoo import GOOD, START, ZOO
+
+WHEN_CLIPPED = START + "\n    import os, time\n    if audio.max() == 1: "
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.check: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("deed", "told"),
+    [
+        ("os.kill(os.getpid(), 9)", "signal SIGKILL"),
+        ("os._exit(3)", "exit code 3"),
+        pytest.param("time.sleep(600)", "no word in 20 s", marks=pytest.mark.slow),
+    ],
+)
+def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told: str) -> None:
+    (here / "ends.py").write_text(GOOD.replace(START, WHEN_CLIPPED + deed))
+    limits = Limits(long_s=10.0, check_s=20.0)
+    heard: list[Finding] = []
+    findings, ran_on = validated("ends", "", "{}", here / "logs", limits=limits, tell=heard.append)
+    assert findings == heard
+    assert list(by_name(findings)) == list(CHECKS)
+    assert {f.check for f in findings if f.result == "failed"} == {"clipping"}
+    assert told in by_name(findings)["clipping"].measured
+    assert by_name(findings)["speed"].result == "ok"
+    assert not passed(findings)
+    assert set(ran_on) == {"python", "numpy", "torch", "device"}
+
+
+@pytest.mark.parametrize(("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no word in 3 s")])
+def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
+    (here / "ends.py").write_text(f"import os, time\n{deed}\n")
+    findings, _ = validated("ends", "", "{}", here / "logs", limits=Limits(check_s=3.0))
+    assert findings[0].result == "failed"
+    assert told in findings[0].measured
+    assert {finding.result for finding in findings[1:]} == {"not run"}
+    assert list(by_name(findings)) == list(CHECKS)
+
+
+def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
+    python = here / "python"
+    python.write_text("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n")
+    python.chmod(0o755)
+    findings, ran_on = validated("any", "", "{}", here / "logs", python=str(python))
+    assert [finding.result for finding in findings] == ["failed"]
+    assert "No module named numpy" in findings[0].measured
+    assert not passed(findings)
+    assert not ran_on
+
+
+def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "seconds.py").write_text("print('hello')\n" + ZOO["seconds"].source)
+    done = command(tmp_path, "heareval.cli", "validate", "seconds", "--long-seconds", "10")
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["check", "result", "measured"]
+    assert "milliseconds     failed   last of a 4 s clip: 3.975" in lines
+    assert "  mend:  Multiply the timestamps by 1000." in lines
+    assert lines[-1].startswith("23 ok, 1 failed, ")
+    assert "hello" not in done.stdout
+    assert done.stderr.startswith("log: ")
+
+
+def test_the_command_tells_json(tmp_path: Path) -> None:
+    (tmp_path / "dead.py").write_text(ZOO["dead"].source)
+    done = command(tmp_path, "heareval.cli", "validate", "dead", "--long-seconds", "10", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["passed"] is True
+    assert [check["check"] for check in told["checks"]] == list(CHECKS)
+    dead = told["checks"][list(CHECKS).index("dimensions")]
+    assert (dead["result"], dead["measured"]) == (
+        "warning",
+        "scene: 1 constant, 0 duplicate; timestamp: 1 constant, 0 duplicate",
+    )
+    assert dead["costs"]
+    assert dead["mend"]
+
+
+def test_options_that_are_no_json_are_one_line(tmp_path: Path) -> None:
+    done = command(tmp_path, "heareval.cli", "validate", "any", "--model-options", "size=3")
+    assert done.returncode == 2
+    assert only_line(done).startswith("error: model options: got 'size=3'")
