@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings.advice import ADVICE  # noqa: E402
+from heareval.embeddings.checks import limits  # noqa: E402
 from heareval.embeddings.checks.lab import Lab  # noqa: E402
 from heareval.embeddings.checks.limits import Long  # noqa: E402
 from heareval.embeddings.checks.table import CHECKS, run_checks  # noqa: E402
@@ -131,3 +132,21 @@ def test_audio_is_as_long_as_time_allows(folder: Path) -> None:
     assert findings["long audio"]["result"] == "ok"
     assert findings["long audio"]["measured"].startswith("60 s in ")
     assert "300 s would take some" in findings["long audio"]["measured"]
+
+
+def test_long_audio_that_fails_is_told_with_its_length(folder: Path) -> None:
+    findings = findings_of(folder, ZOO["no_minute"].source)
+    assert findings["long audio"]["measured"] == "ValueError: too long, at 60 s"
+    assert {findings[name]["result"] for name in ("drift", "memory", "speed")} == {"not run"}
+
+
+def test_where_memory_would_end_longer_audio_is_not_tried(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter([1e9, 2e9, 3.5e9, 15.5e9])
+    monkeypatch.setattr(limits, "peak_bytes", lambda lab: next(peaks))
+    monkeypatch.setattr(limits, "free_bytes", lambda lab: 10e9)
+    findings = findings_of(folder, GOOD, long_s=300.0, memory_bytes=16e9)
+    assert findings["long audio"]["measured"].endswith("; 300 s would take 11 GiB more than there is")
+    assert findings["memory"]["result"] == "ok"
+    assert findings["memory"]["measured"] == "14 GiB of the process at 300 s, foretold from 3.3 at 60 s"

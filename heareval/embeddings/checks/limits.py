@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class Long:
     peaks: dict[float, float] = field(default_factory=dict)
     counts: dict[float, int] = field(default_factory=dict)
     hop_ms: float = 0.0
+    # What went wrong, with the length at which it did.
     wrong: str = ""
     # Why the longest was not tried.
     note: str = ""
@@ -112,7 +114,12 @@ def climb(lab: Lab) -> Long:
                 long.note = f"{length:g} s would take {need / GIB:.2g} GiB more than there is"
         if long.wrong or long.note:
             break
-        measure(lab, long, length)
+        try:
+            measure(lab, long, length)
+        except Exception as error:
+            traceback.print_exc()
+            told = (str(error).strip().splitlines() or [""])[0]
+            long.wrong = f"{type(error).__name__}: {told}, at {length:g} s"
     return long
 
 
@@ -123,16 +130,17 @@ def measure(lab: Lab, long: Long, length: float) -> None:
     began = time.perf_counter()
     scene, (frames, times) = lab.scene(audio), lab.frames(audio)
     long.seconds[length], long.peaks[length] = time.perf_counter() - began, peak_bytes(lab)
-    long.counts[length], long.wrong = times.shape[1], unfinished([scene, frames, times])
+    wrong = unfinished([scene, frames, times])
+    long.counts[length], long.wrong = times.shape[1], f"{wrong}, at {length:g} s" if wrong else ""
     long.hop_ms = float(times[0, -1] - times[0, 0]) / max(1, times.shape[1] - 1)
 
 
 def check_long(lab: Lab) -> Found:
     """Audio of 20 minutes has embeddings."""
     long = long_of(lab)
-    told = f"{long.end:g} s in {long.seconds[long.end]:.3g} s"
     if long.wrong:
-        return Found("failed", f"{long.wrong} at {long.end:g} s")
+        return Found("failed", long.wrong)
+    told = f"{long.end:g} s in {long.seconds[long.end]:.3g} s"
     return Found("ok", f"{told}; {long.note}" if long.note else told)
 
 
