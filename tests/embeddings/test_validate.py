@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from heareval.embeddings.validate import Finding, Limits, passed, validated
 from tests.commands import command, only_line
 from tests.embeddings.zoo import GOOD, START, ZOO
 
+ROOT = Path(__file__).parents[2]
 WHEN_CLIPPED = START + "\n    import os, time\n    if audio.max() == 1: "
 
 
@@ -21,6 +25,13 @@ WHEN_CLIPPED = START + "\n    import os, time\n    if audio.max() == 1: "
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def validate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `heareval validate` of this checkout in a folder."""
+    return command(
+        folder, "heareval.cli", "validate", *words, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)])
+    )
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -59,6 +70,14 @@ def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> No
     assert list(by_name(findings)) == list(CHECKS)
 
 
+def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
+    (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(40)\nos._exit(3)\n")
+    began = time.monotonic()
+    findings, _ = validated("ends", "", "{}", here / "logs")
+    assert "exit code 3" in findings[0].measured
+    assert time.monotonic() - began < 30
+
+
 def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
     python = here / "python"
     python.write_text("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n")
@@ -72,7 +91,7 @@ def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
 
 def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "seconds.py").write_text("print('hello')\n" + ZOO["seconds"].source)
-    done = command(tmp_path, "heareval.cli", "validate", "seconds", "--long-seconds", "10")
+    done = validate(tmp_path, "seconds", "--long-seconds", "10")
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["check", "result", "measured"]
@@ -85,7 +104,7 @@ def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
 
 def test_the_command_tells_json(tmp_path: Path) -> None:
     (tmp_path / "dead.py").write_text(ZOO["dead"].source)
-    done = command(tmp_path, "heareval.cli", "validate", "dead", "--long-seconds", "10", "--json")
+    done = validate(tmp_path, "dead", "--long-seconds", "10", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["passed"] is True
@@ -100,6 +119,6 @@ def test_the_command_tells_json(tmp_path: Path) -> None:
 
 
 def test_options_that_are_no_json_are_one_line(tmp_path: Path) -> None:
-    done = command(tmp_path, "heareval.cli", "validate", "any", "--model-options", "size=3")
+    done = validate(tmp_path, "any", "--model-options", "size=3")
     assert done.returncode == 2
     assert only_line(done).startswith("error: model options: got 'size=3'")

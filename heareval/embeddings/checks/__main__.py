@@ -55,6 +55,8 @@ def main(job_file: str) -> int:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     CHANNEL = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # A child that a submission leaves behind must not keep the conversation open.
+    os.register_at_fork(after_in_child=CHANNEL.close)
     # The folder the user works in is where a submission may lie.
     sys.path.insert(0, str(Path.cwd()))
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
