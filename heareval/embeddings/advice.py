@@ -53,11 +53,11 @@ ADVICE = {
         "The first batch is refused.", "Guard logarithms, roots and divisions with a small floor."
     ),
     "silence": Advice(
-        "Silent clips, which the benchmark has, stop the run.",
+        "A clip with a silent stretch stops the run.",
         "Add a floor before the logarithm, and to what you divide by when you normalise.",
     ),
     "clipping": Advice(
-        "Clipped clips, which the benchmark has, stop the run.",
+        "A clip at full scale stops the run.",
         "Bound what grows at full scale; +1 and -1 are legal samples.",
     ),
     "short audio": Advice(
@@ -123,7 +123,7 @@ ADVICE = {
         "Work through long audio in pieces of bounded length, under torch.no_grad().",
     ),
     "speed": Advice(
-        "The benchmark, hundreds of hours of sound, takes weeks.",
+        "So long does every second of the benchmark take; its larger tasks have tens of hours.",
         "Embed in batches on a GPU; look for loops over sounds or frames.",
     ),
 }

@@ -54,7 +54,7 @@ def open_submission(module: str, model: str, options: str, cache: Path) -> Submi
     Args:
         cache: folder in which descriptions are kept.
     """
-    canonical, weights = _canonical_options(options), _weights_digest(model)
+    canonical, weights = canonical_options(options), _weights_digest(model)
     package = _package_sources(module)
     key = files.fingerprint(
         "description",
@@ -91,7 +91,8 @@ def _digests(paths: Iterable[str]) -> dict[str, str]:
     return {p: files.file_checksum(Path(p), "sha256") if is_file else "" for p, is_file in there.items()}
 
 
-def _canonical_options(options: str) -> str:
+def canonical_options(options: str) -> str:
+    """The arguments of load_model, a JSON object, in one spelling; raises HearevalError for anything else."""
     try:
         values = json.loads(options or "{}")
     except json.JSONDecodeError as error:

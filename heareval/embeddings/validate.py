@@ -11,6 +11,7 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.advice import ADVICE
+from heareval.embeddings.submission import canonical_options
 from heareval.errors import HearevalError
 from heareval.worker_process import run_worker
 
@@ -63,7 +64,12 @@ def validated(
         python: the submission's interpreter.
         tell: gets each finding as soon as it is known.
     """
-    job = {"module": module, "model": model, "options": _options_of(options), **asdict(limits or Limits())}
+    job = {
+        "module": module,
+        "model": model,
+        "options": json.loads(canonical_options(options)),
+        **asdict(limits or Limits()),
+    }
     findings: dict[str, Finding] = {}
     ran_on: dict[str, str] = {}
 
@@ -83,17 +89,6 @@ def validated(
                 break
             add(Finding(lost, "failed", f"ended the process: {error.got}"))
     return list(findings.values()), ran_on
-
-
-def _options_of(text: str) -> dict[str, Any]:
-    """The arguments of load_model that a JSON object holds."""
-    try:
-        values = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise HearevalError("model options", got=f"{text!r} ({error})", expected="a JSON object") from error
-    if not isinstance(values, dict):
-        raise HearevalError("model options", got=text, expected="a JSON object such as '{\"size\": 512}'")
-    return values
 
 
 def _run(
