@@ -40,11 +40,7 @@ def heareval(folder: Path, out: Path, count: int, workers: int) -> None:
 
 def kit_of_2021(folder: Path, out: Path, count: int, workers: int) -> None:
     """For every file and rate a probe, ffmpeg and a probe again; then the standard library's tar.gz."""
-    sounds = sounds_of(folder, count)
-    _make_folders(out)
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(partial(_probe_convert_probe, out), sounds))
-    _pack_all(out, workers)
+    _convert_and_pack(_probe_convert_probe, sounds_of(folder, count), out, workers)
 
 
 def _probe_convert_probe(out: Path, sound: Path) -> None:
@@ -63,11 +59,7 @@ def _probe(path: Path) -> list[str]:
 
 def ffmpeg_per_file(folder: Path, out: Path, count: int, workers: int) -> None:
     """One ffmpeg process per file with all rates as outputs; then the standard library's tar.gz."""
-    sounds = sounds_of(folder, count)
-    _make_folders(out)
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(partial(_convert_at_once, out), sounds))
-    _pack_all(out, workers)
+    _convert_and_pack(_convert_at_once, sounds_of(folder, count), out, workers)
 
 
 def _convert_at_once(out: Path, sound: Path) -> None:
@@ -89,12 +81,13 @@ def _ffmpeg(*words: str) -> None:
     )
 
 
-def _make_folders(out: Path) -> None:
+def _convert_and_pack(
+    convert: Callable[[Path, Path], None], sounds: Sequence[Path], out: Path, workers: int
+) -> None:
     for rate in DEFAULT_SAMPLE_RATES:
         (out / str(rate)).mkdir()
-
-
-def _pack_all(out: Path, workers: int) -> None:
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(partial(convert, out), sounds))
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(partial(_pack, out), DEFAULT_SAMPLE_RATES))
 
