@@ -174,14 +174,15 @@ class PackTar(TaskStep):
 
     def _pack(self, sidecar: Path, report: progress.Report) -> None:
         started = time.monotonic()
-        folder = self.requires().folder
-        publish.check_published(folder, self.content_fingerprint, self.sample_rate)
+        # Taken once: where clips may be skipped they follow the folder, which another run may replace.
+        folder, content, fingerprint = self.requires().folder, self.content_fingerprint, self.fingerprint
+        publish.check_published(folder, content, self.sample_rate)
         sha256 = archive.pack(folder, self.sample_rate, self.path, report)
-        publish.check_published(folder, self.content_fingerprint, self.sample_rate)
+        publish.check_published(folder, content, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
         facts = {"sha256": sha256, "bytes": self.path.stat().st_size}
-        facts |= {"names": [self.path.name, self.latest.name], "fingerprint": self.fingerprint}
+        facts |= {"names": [self.path.name, self.latest.name], "fingerprint": fingerprint}
         files.write_json(sidecar, {**facts, "seconds": round(time.monotonic() - started, 3)})
 
 

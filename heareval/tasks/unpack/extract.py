@@ -38,7 +38,7 @@ from heareval.tasks.unpack.members import (
 
 VERSION = 1
 BLOCK_BYTES = 1 << 18
-# What the smallest file takes on disk, and enough for a sound's header.
+# What the smallest file takes on disk, and enough for the headers that corpora have.
 HEAD_BYTES = 1 << 12
 # bzip2 and LZMA unfold as much as they are given at once, which in a trap is a thousandfold.
 SMALL_BLOCK_BYTES = 1 << 12
