@@ -12,6 +12,7 @@ import click
 import heareval
 from heareval import doors, files
 from heareval.embeddings.runner import embed
+from heareval.embeddings.store import Form
 from heareval.embeddings.submission import open_submission
 from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
@@ -24,6 +25,7 @@ from heareval.tasks.registry import all_tasks, check_is_free
 from heareval.tasks.runner import demo_corpora, prepare, skipped_notes, summarise
 from heareval.workflow import pins
 from heareval.workflow.evaluate import Predict, score_task
+from heareval.workflow.machine import Machine
 from heareval.workflow.plan import plan_facts, plan_run, plan_table
 from heareval.workflow.prepare import PublishTask, publish_and_pack
 from heareval.workflow.step import read_manifest
@@ -57,7 +59,9 @@ def main() -> None:
 @doors.options(doors.tmp_dir, doors.tasks_dir, doors.embeddings_dir)
 @doors.corpus_options
 @doors.from_published
+@doors.form_options
 @protocol_options
+@doors.machine_options
 @doors.force
 @doors.run_options
 @doors.told_in_one_line
@@ -76,13 +80,14 @@ def evaluate(
     engine: str,
     on_bad_audio: str,
     from_published: str,
+    form: Form,
     grid_points: int,
     grid: str,
     shuffle: bool,
     seed: int,
-    gpus: str | None,
     in_memory: bool,
     deterministic: bool,
+    machine: Machine,
     force: bool,
     num_workers: int,
     scheduler_url: str,
@@ -93,8 +98,14 @@ def evaluate(
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     protocol = protocol_of(
-        grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
+        grid_points=grid_points,
+        grid=grid,
+        shuffle=shuffle,
+        seed=seed,
+        deterministic=deterministic,
+        machine=machine,
     )
+    score = functools.partial(score_task, protocol=protocol, form=form, machine=machine)
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors and not from_published:
         mirrors, accept_checksums = demo_corpora(places, (tasks,))
@@ -112,19 +123,21 @@ def evaluate(
     if not force:
         # What is fetched to be pinned takes room, too.
         planned = [publish(job=job) for job in pins.pinned(jobs, places, mirrors)]
-        doors.check_room({step.job: [score_task(step, submission, protocol)] for step in planned}, places)
+        doors.check_room({step.job: [score(step, submission)] for step in planned}, places)
     pinned = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     published = [publish(job=job) for job in pinned]
     if on_bad_audio == "skip":
         # Which clips there are to embed is known when they are made.
         doors.run_steps(published, places, workers=num_workers, scheduler=scheduler_url)
-    roots = [score_task(step, submission, protocol) for step in published]
+    roots = [score(step, submission) for step in published]
 
     def tell() -> None:
         say_skipped(published)
         say_scores(roots)
 
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, tell=tell)
+    outcome = doors.run_steps(
+        roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine, tell=tell
+    )
     doors.say_end(
         outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
     )

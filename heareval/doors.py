@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from heareval.embeddings.store import DTYPES, PRECISIONS, USUAL_FORM, Form
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
@@ -20,6 +22,7 @@ from heareval.tasks.registry import address, select
 from heareval.tasks.sizes import readable
 from heareval.workflow import pins
 from heareval.workflow.corpus import TaskJob
+from heareval.workflow.machine import ANY_MACHINE, SILENCE_S, Machine, gpus_of
 from heareval.workflow.plan import FileSystem, plan_run
 from heareval.workflow.run import Outcome, load_config, run
 from heareval.workflow.step import Step
@@ -108,6 +111,69 @@ model_options = click.option(
 )
 
 
+def _gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    try:
+        return gpus_of(value)
+    except HearevalError as error:
+        raise click.BadParameter(f"got {error.got}, expected {error.expected}") from error
+
+
+gpus = click.option(
+    "--gpus",
+    callback=_gpus,
+    help="How many GPUs, or which: 2, or 0,1, or 3, for one alone; a model on each at a time. 0 is the CPU.  "
+    "[one, if there is one]",
+)
+timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=SILENCE_S,
+    show_default=True,
+    help="Seconds without a finished batch, after which a model is stopped.",
+)
+
+
+def machine(command: Command) -> Command:
+    """What a run may use of the machine, its `gpus` and `timeout`, handed on as one `machine`."""
+
+    @functools.wraps(command)
+    def gathered(gpus: tuple[str, ...], timeout: float = SILENCE_S, **others: Any) -> None:
+        command(machine=Machine(gpus, timeout), **others)
+
+    return gathered  # type: ignore[return-value]
+
+
+def form_options(command: Command) -> Command:
+    """How embeddings are computed and stored, handed on as one `form`."""
+
+    @click.option(
+        "--dtype",
+        type=click.Choice(list(DTYPES)),
+        default=USUAL_FORM.dtype,
+        show_default=True,
+        help="How embeddings are stored: float16 takes half the room, rounded to three digits.",
+    )
+    @click.option(
+        "--precision",
+        type=click.Choice(list(PRECISIONS)),
+        default=USUAL_FORM.precision,
+        show_default=True,
+        help="How models compute: tf32 and bf16 are faster on some GPUs, and rounded.",
+    )
+    @click.option(
+        "--chunk-seconds",
+        type=click.FloatRange(min=0),
+        default=USUAL_FORM.chunk_s,
+        help="Timestamp embeddings of longer clips from overlapping chunks of this length, where memory is "
+        "short.  [in one piece]",
+    )
+    @functools.wraps(command)
+    def gathered(dtype: str, precision: str, chunk_seconds: float, **others: Any) -> None:
+        command(form=Form(dtype, precision, chunk_seconds), **others)
+
+    return gathered  # type: ignore[return-value]
+
+
 def options(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator, shown in this order."""
 
@@ -120,6 +186,8 @@ def options(*several: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 
 corpus_options = options(mirror, accept_checksums, engine, on_bad_audio)
+gpu_options = options(gpus, machine)
+machine_options = options(gpus, timeout, machine)
 run_options = options(num_workers, scheduler_url, debug)
 
 
@@ -271,10 +339,17 @@ def run_steps(
     *,
     workers: int,
     scheduler: str,
+    machine: Machine = ANY_MACHINE,
     tell: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run the steps and tell what there is; an unsuccessful end has its lines and its exit code."""
-    outcome = run(roots, workers=workers, scheduler_url=scheduler, log_folder=places.logs())
+    outcome = run(
+        roots,
+        workers=max(workers, len(machine.gpus)),
+        gpus=len(machine.gpus),
+        scheduler_url=scheduler,
+        log_folder=places.logs(),
+    )
     tell()
     if outcome.exit_code:
         for title, explanation in outcome.failures:

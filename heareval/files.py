@@ -99,7 +99,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, dump_json(value))
 
 
-SCRATCH = ".heareval.partial"
+SCRATCH, UNFINISHED = ".heareval.partial", ".heareval.unfinished"
 
 
 def scratch_path(target: Path) -> Path:
@@ -122,8 +122,27 @@ def remove_dead_scratch(target: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder and its sub-folders, whatever it was to become."""
+    """Remove what killed processes left in a folder and its sub-folders, whatever it was to become.
+
+    What the next run goes on with stays, unless it has been finished.
+    """
     _remove_dead([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
+    for path in folder.glob(f"*/.*{UNFINISHED}"):
+        target, _, fingerprint = path.name[1:].removesuffix(UNFINISHED).rpartition(".")
+        manifest = path.with_name(target) / MANIFEST
+        with contextlib.suppress(OSError):
+            if manifest.exists() and read_json(manifest).get("fingerprint") == fingerprint:
+                remove_tree(path)
+
+
+def unfinished_path(target: Path, fingerprint: str) -> Path:
+    """Where `target` grows over several runs: a hidden neighbour that tells what it is made from."""
+    return target.with_name(f".{target.name}.{fingerprint}{UNFINISHED}")
+
+
+def all_unfinished(target: Path) -> list[Path]:
+    """What was begun of `target`, whatever it is made from."""
+    return list(target.parent.glob(f".{glob_escape(target.name)}.*{UNFINISHED}"))
 
 
 def _remove_dead(scratch: Iterable[Path]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ from heareval.spec import Progress
 END_S = 20
 
 
+class WorkerDiedError(HearevalError):
+    """A worker that ended without a result, by an exit code or a signal, or was silent for too long."""
+
+
+class KilledForMemoryError(WorkerDiedError):
+    """A worker that Linux killed because memory had run out."""
+
+
 def run_worker(
     command: Sequence[str],
     job: dict[str, Any],
@@ -28,6 +37,7 @@ def run_worker(
     *,
     tell: Callable[[dict[str, Any]], None] | None = None,
     silence_s: float | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run `command JOB_FILE` and return what it reports under "result".
 
@@ -36,15 +46,18 @@ def run_worker(
         log: where everything goes that the worker writes to stderr.
         tell: gets every message as it comes that is neither progress nor the end.
         silence_s: a worker that says nothing for so long is killed.
+        environment: its environment variables; those of this process are the default.
 
     Raises:
-        HearevalError: the worker's own error, or its end without a result, with the last words of its log.
+        WorkerDiedError: it ended without a result; with the last words of its log.
+        HearevalError: the worker's own error.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     # Two runs may do the same step at once, each with its own scratch folder in its job.
     log = log.with_name(f"{log.stem}-{os.getpid()}.log")
     job_file = log.with_suffix(".job.json")
     job_file.write_text(json.dumps({**job, "parent": os.getpid()}, indent=1), encoding="utf-8")
+    killed_before = _killed_for_memory()
     with (
         open(log, "wb") as complaints,
         subprocess.Popen(
@@ -53,6 +66,7 @@ def run_worker(
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
+            env=environment,
         ) as process,
     ):
         watchdog = _Watchdog(process, silence_s)
@@ -68,7 +82,10 @@ def run_worker(
         finally:
             watchdog.stop()
     if result is None:
-        raise watchdog.error(log) if watchdog.has_bitten else _death(process.returncode, log)
+        if watchdog.has_bitten:
+            raise watchdog.error(log)
+        is_memory = process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before
+        raise _death(process.returncode, log, KilledForMemoryError if is_memory else WorkerDiedError)
     return result
 
 
@@ -97,10 +114,10 @@ class _Watchdog:
         self.has_bitten = True
         self.process.kill()
 
-    def error(self, log: Path) -> HearevalError:
+    def error(self, log: Path) -> WorkerDiedError:
         """The error for a process that was killed."""
         got, remedy = f"no word in {self.silence_s:g} s", f"Its log is {log}"
-        return HearevalError("the worker process", got=got, expected="an answer", remedy=remedy)
+        return WorkerDiedError("the worker process", got=got, expected="an answer", remedy=remedy)
 
 
 def _listen(
@@ -127,15 +144,32 @@ def _listen(
     return None
 
 
-def _death(code: int, log: Path) -> HearevalError:
-    lines = log.read_text(errors="replace").strip().splitlines()
+def _death(code: int, log: Path, kind: type[WorkerDiedError]) -> WorkerDiedError:
+    words = _last_words(log.read_text(errors="replace"))
     ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return HearevalError(
-        "the worker process",
-        got=f"{ended}{f', last words: {lines[-1]}' if lines else ''}",
-        expected="a result",
-        remedy=f"Its log is {log}",
-    )
+    why = ", killed because memory had run out" if kind is KilledForMemoryError else ""
+    got = f"{ended}{why}{f', last words: {words}' if words else ''}"
+    return kind("the worker process", got=got, expected="a result", remedy=f"Its log is {log}")
+
+
+def _last_words(log: str) -> str:
+    """The line of a log that tells best why a process ended."""
+    lines = log.strip().splitlines() or [""]
+    crashes = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if not crashes:
+        return lines[-1]
+    # Python tells of every thread; where the crash was stands first under "Current thread".
+    after = itertools.dropwhile(lambda line: not line.startswith("Current thread"), lines[crashes[-1] :])
+    return f"{lines[crashes[-1]]}, {next((line.strip() for line in after if line.startswith('  File')), '')}"
+
+
+def _killed_for_memory() -> int:
+    """How many processes Linux has killed for want of memory since it was started; elsewhere 0."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:

@@ -30,7 +30,7 @@ STAGES = {
     "audio": (audio.VERSION, ["tasks/audio.py", "tasks/decode.py"]),
     "tar": (archive.VERSION, ["tasks/archive.py"]),
     "submission": (submission.VERSION, ["embeddings/submission.py"]),
-    "embed": (store.VERSION, ["embeddings/store.py", "embeddings/worker.py"]),
+    "embed": (store.VERSION, [f"embeddings/{name}.py" for name in ("store", "worker", "journal")]),
     "predict": (
         protocol.PREDICTOR_VERSION,
         [

@@ -78,6 +78,20 @@ def test_a_lost_array_is_made_again(evaluated: Path, mirror: Path, tmp_path: Pat
     assert lost.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_half_precision_is_never_mixed_with_single(evaluated: Path, mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluated, folder)
+    done = evaluate(folder, mirror, "--dtype", "float16")
+    assert "[2/2]" in done.stderr, done.stderr
+    assert f"note: my_model on {SPOKEN}: embeddings of dtype = float16" in done.stdout
+    made = folder / "embeddings" / "my_model" / SPOKEN
+    assert json.loads((made / "MANIFEST.json").read_text())["form"]["dtype"] == "float16"
+    assert np.load(made / "fold00.npy").dtype == np.float16
+    assert not list(made.glob("journal"))
+    assert "[2/2]" in evaluate(folder, mirror).stderr
+
+
 def test_doors_two_and_three_find_the_same_work_done(evaluated: Path) -> None:
     done = command(evaluated, "heareval.embeddings.runner", "my_model", "--task", "spoken_digit")
     assert "nothing to do" in done.stdout, done.stderr

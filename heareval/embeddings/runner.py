@@ -8,10 +8,12 @@ import click
 
 from heareval import doors, files, layout
 from heareval.embeddings import store
+from heareval.embeddings.store import Form
 from heareval.embeddings.submission import Submission, open_submission
 from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
 from heareval.workflow.evaluate import Embed
+from heareval.workflow.machine import Machine
 
 
 @click.command()
@@ -24,6 +26,8 @@ from heareval.workflow.evaluate import Embed
 )
 @doors.embeddings_dir
 @doors.tmp_dir
+@doors.form_options
+@doors.machine_options
 @doors.run_options
 @doors.told_in_one_line
 def embed(
@@ -34,6 +38,8 @@ def embed(
     task: str,
     embeddings_dir: str,
     tmp_dir: str,
+    form: Form,
+    machine: Machine,
     num_workers: int,
     scheduler_url: str,
 ) -> None:
@@ -41,17 +47,19 @@ def embed(
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     folders = _task_folders(Path(places.tasks), task)
     submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
-    roots = [embed_step(places, folder, submission) for folder in folders]
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    roots = [embed_step(places, folder, submission, form, machine) for folder in folders]
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
     for root in roots:
         doors.say(doors.shown(root.folder))
     doors.say_end(outcome, f"embeddings are in {doors.shown(Path(places.embeddings) / submission.name)}")
 
 
-def embed_step(places: Places, folder: Path, submission: Submission) -> Embed:
+def embed_step(places: Places, folder: Path, submission: Submission, form: Form, machine: Machine) -> Embed:
     """The step that embeds a task folder which is there already."""
     content = store.content_fingerprint(folder, submission.sample_rate)
-    return Embed(places, task_folder=folder.name, content=content, submission=submission)
+    return Embed(
+        places, task_folder=folder.name, content=content, submission=submission, form=form, machine=machine
+    )
 
 
 def _task_folders(tasks: Path, name: str) -> list[Path]:

@@ -2,88 +2,250 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
+from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal
 from heareval.embeddings.submission import WORKER, Submission
 from heareval.errors import HearevalError, replaced
 from heareval.spec import Progress
-from heareval.worker_process import run_worker
+from heareval.worker_process import KilledForMemoryError, run_worker
 
-VERSION = 1
+VERSION = 2
 # Samples of one batch: a good two minutes at 16 kHz, small enough for the memory of a laptop.
 BATCH_SAMPLES = 2_000_000
+# How embeddings may be stored, and computed; predictors work in float32 in any case.
+DTYPES = ("float32", "float16")
+PRECISIONS = ("float32", "tf32", "bf16")
+JOURNAL = "journal"
 
 
-def embed_task(
-    submission: Submission,
-    task: Path,
-    target: Path,
-    content: str,
-    fingerprint: str,
-    *,
-    log: Path,
-    progress: Progress,
-) -> None:
-    """Embed all clips of a published task and put the arrays beside copies of its descriptions.
+@dataclass(frozen=True)
+class Form:
+    """What may change embeddings beside the model and the clips; results name what is unusual.
+
+    Args:
+        dtype: how embeddings are stored.
+        precision: how they are computed.
+        chunk_s: timestamp embeddings of longer clips come from chunks of so many seconds; 0 = in one piece.
+    """
+
+    dtype: str = DTYPES[0]
+    precision: str = PRECISIONS[0]
+    chunk_s: float = 0.0
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """What is not as it is by default."""
+        return {key: value for key, value in asdict(self).items() if value != getattr(USUAL_FORM, key)}
+
+
+USUAL_FORM = Form()
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """The clips of one task to be embedded by one submission.
 
     Args:
         task: published task folder.
         target: folder of the embeddings; an older one gives way.
         content: fingerprint of the task that is to be embedded.
+        fingerprint: of the embeddings.
+        device: `auto`, `cpu` or `cuda`.
+        silence_s: a model that finishes no batch for so long is killed.
         log: where the model's own output goes.
+        environment: variables of the model's process, beside those of this one.
+    """
+
+    submission: Submission
+    task: Path
+    target: Path
+    content: str
+    fingerprint: str
+    form: Form
+    device: str
+    silence_s: float
+    log: Path
+    environment: Mapping[str, str]
+
+
+def embed_task(job: EmbedJob, progress: Progress) -> None:
+    """Embed all clips of a published task and put the arrays beside copies of its descriptions.
 
     Raises:
         HearevalError: the model failed, or the task was replaced meanwhile.
     """
     started = time.monotonic()
-    settings = read_task_metadata(task)
-    check_content(task, submission.sample_rate, content)
+    settings = read_task_metadata(job.task)
+    check_content(job.task, job.submission.sample_rate, job.content)
+    arrays = _array_names(settings["splits"], settings["embedding_type"])
 
     def is_current(folder: Path) -> bool:
         """Another run may have made the very same arrays, and scores from them, meanwhile."""
         manifest = folder / files.MANIFEST
         return (
             manifest.exists()
-            and files.read_json(manifest).get("fingerprint") == fingerprint
+            and files.read_json(manifest).get("fingerprint") == job.fingerprint
             and all((folder / name).exists() for name in arrays)
         )
 
-    with files.building_folder(target, replace=True, is_current=is_current) as scratch:
-        job = {
-            "do": "embed",
-            "module": submission.module,
-            "model": submission.model,
-            "options": json.loads(submission.options),
-            "task": str(task),
-            "splits": settings["splits"],
-            "embedding_type": settings["embedding_type"],
-            "batch_samples": BATCH_SAMPLES,
-            "out": str(scratch),
-        }
-        facts = run_worker([sys.executable, str(WORKER)], job, log, progress)
-        arrays = _arrays(scratch, settings["splits"], settings["embedding_type"])
-        for name in (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, settings["splits"])):
-            shutil.copyfile(task / name, scratch / name)
-        check_content(task, submission.sample_rate, content)
-        manifest = {
-            "fingerprint": fingerprint,
-            "submission": asdict(submission),
-            "task": task.name,
-            "made_from": _made_from(task),
-            "arrays": arrays,
-            **facts,
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        files.write_json(scratch / files.MANIFEST, manifest)
+    with _unfinished(job) as unfinished:
+        if is_current(job.target):
+            return
+        facts = _compute(job, settings, unfinished, progress)
+        with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
+            _take_arrays(unfinished, scratch, arrays)
+            for name in (
+                layout.TASK_METADATA,
+                layout.VOCABULARY,
+                *map(layout.split_json, settings["splits"]),
+            ):
+                shutil.copyfile(job.task / name, scratch / name)
+            check_content(job.task, job.submission.sample_rate, job.content)
+            manifest = {
+                "fingerprint": job.fingerprint,
+                "submission": asdict(job.submission),
+                "task": job.task.name,
+                "made_from": _made_from(job.task),
+                "form": asdict(job.form),
+                "unusual_embedding": job.form.unusual,
+                "arrays": arrays,
+                **facts,
+                "seconds": round(time.monotonic() - started, 3),
+            }
+            files.write_json(scratch / files.MANIFEST, manifest)
+        files.remove_tree(unfinished)
+
+
+def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run the worker until all arrays are in the folder, going on with what is there; returns its facts.
+
+    A worker that is killed because memory has run out is started again, with smaller batches.
+    """
+    journal = Journal(folder / JOURNAL)
+    if not journal.done:
+        # What the journal does not tell of may be half written.
+        for array in folder.glob("*.npy"):
+            array.unlink()
+    begun: dict[str, Any] = {}
+
+    def heard(message: dict[str, Any]) -> None:
+        nonlocal begun
+        if "begun" in message:
+            begun = message
+        elif FITTED in message:
+            begun = {}
+            journal.note(FITTED, message[FITTED], message["clips"])
+            journal.sync(folder.glob("*.npy"))
+        elif TOO_LARGE in message:
+            journal.note(TOO_LARGE, message[TOO_LARGE], 0)
+
+    while True:
+        try:
+            return _run_worker(job, settings, folder, journal, progress, heard)
+        except KilledForMemoryError as error:
+            if not begun:
+                raise
+            if begun["clips"] == 1:
+                raise _alone_too_large(begun["clip"], error) from error
+            journal.note(TOO_LARGE, begun["begun"], 0)
+
+
+def _run_worker(
+    job: EmbedJob,
+    settings: dict[str, Any],
+    folder: Path,
+    journal: Journal,
+    progress: Progress,
+    heard: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """What the worker reports when all clips are embedded."""
+    submission = job.submission
+    worker_job = {
+        "do": "embed",
+        "module": submission.module,
+        "model": submission.model,
+        "options": json.loads(submission.options),
+        "device": job.device,
+        **asdict(job.form),
+        "task": str(job.task),
+        "splits": settings["splits"],
+        "embedding_type": settings["embedding_type"],
+        "batch_samples": BATCH_SAMPLES,
+        "done": journal.done,
+        "history": journal.history,
+        "out": str(folder),
+    }
+    return run_worker(
+        [sys.executable, str(WORKER)],
+        worker_job,
+        job.log,
+        progress,
+        tell=heard,
+        silence_s=job.silence_s,
+        environment={**os.environ, **job.environment},
+    )
+
+
+def _alone_too_large(clip: str, error: HearevalError) -> HearevalError:
+    """The error for a clip that alone is too much for the memory of the machine."""
+    return HearevalError(
+        f"clip {clip}",
+        got=f"{error.got}, on this clip alone",
+        expected="a clip that fits into the memory",
+        remedy="Take a machine with more memory, or for timestamp embeddings --chunk-seconds. "
+        f"{error.remedy}",
+    )
+
+
+@contextlib.contextmanager
+def _unfinished(job: EmbedJob) -> Iterator[Path]:
+    """The folder in which arrays grow, with what a killed run left of them; no other run is at it.
+
+    It stays when the run fails, if it holds anything. What was begun with other settings is removed.
+    """
+    folder = files.unfinished_path(job.target, job.fingerprint)
+    with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
+        for other in files.all_unfinished(job.target):
+            if other != folder:
+                files.remove_tree(other)
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        finally:
+            if not any(folder.glob("*.npy")):
+                files.remove_tree(folder)
+
+
+def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Give the arrays a second name, so that a kill loses none; where that can't be, move them."""
+    missing = [name for name in names if not (source / name).is_file()]
+    if missing:
+        raise HearevalError(
+            "the embedding worker", got=f"no {', '.join(missing)}", expected="an array for every split"
+        )
+    for name in names:
+        try:
+            os.link(source / name, target / name)
+        except OSError:
+            (source / name).rename(target / name)
+
+
+def _array_names(splits: Sequence[str], embedding_type: str) -> list[str]:
+    """Names of the arrays of a task."""
+    names = [layout.split_array(split) for split in splits]
+    return names + [layout.split_timestamps(split) for split in splits if embedding_type == "event"]
 
 
 def _made_from(task: Path) -> dict[str, Any]:
@@ -91,19 +253,6 @@ def _made_from(task: Path) -> dict[str, Any]:
     manifest = files.read_json(task / files.MANIFEST) if (task / files.MANIFEST).exists() else {}
     keys = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings", "skipped")
     return {key: manifest[key] for key in keys if key in manifest}
-
-
-def _arrays(folder: Path, splits: Sequence[str], embedding_type: str) -> list[str]:
-    """Names of the arrays, all of which must be there."""
-    wanted = [layout.split_array(split) for split in splits]
-    if embedding_type == "event":
-        wanted += [layout.split_timestamps(split) for split in splits]
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    if missing:
-        raise HearevalError(
-            "the embedding worker", got=f"no {', '.join(missing)}", expected="an array for every split"
-        )
-    return wanted
 
 
 def read_task_metadata(task: Path) -> dict[str, Any]:

@@ -68,7 +68,14 @@ def open_submission(module: str, model: str, options: str, cache: Path) -> Submi
     known = cache / f"{key}.json"
     facts = files.read_json(known) if known.exists() else {}
     if not facts or facts["digests"] != _digests(facts["digests"]):
-        job = {"do": "describe", "module": module, "model": model, "options": json.loads(canonical)}
+        job = {
+            "do": "describe",
+            "module": module,
+            "model": model,
+            "options": json.loads(canonical),
+            "device": "auto",
+            "precision": "float32",
+        }
         log = cache / f"{key}.log"
         facts = run_worker([sys.executable, str(WORKER)], job, log, lambda done, total: None)
         facts["digests"] = _digests([*facts.pop("sources"), *map(str, package)])

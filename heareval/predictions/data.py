@@ -23,6 +23,8 @@ END_MARGIN_MS = 0.0001
 # One generator for all splits, so a split's order depends on those before it.
 ORDER_SEED = 0
 READ_BYTES = 64 << 20
+# How embeddings may be stored; the second takes half the room.
+EMBEDDING_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Task:
         embeddings_fingerprint: of the embeddings' MANIFEST.json, "" without one.
         submission: what that manifest tells of the model.
         made_from: what that manifest tells of the task's corpus.
+        unusual_embedding: how these embeddings were computed and stored, where that is not as usual.
         is_published: whether the task was made from the published archives; None if that is not known.
     """
 
@@ -57,6 +60,7 @@ class Task:
     embeddings_fingerprint: str
     submission: Mapping[str, Any]
     made_from: Mapping[str, Any]
+    unusual_embedding: Mapping[str, Any]
     is_published: bool | None
 
 
@@ -117,6 +121,7 @@ def read_task(folder: Path) -> Task:
         embeddings_fingerprint=embeddings_fingerprint(folder),
         submission=_manifest(folder).get("submission", {}),
         made_from=made_from,
+        unusual_embedding=_manifest(folder).get("unusual_embedding", {}),
         is_published=False
         if "not_the_published_corpus" in metadata
         else made_from.get("is_the_published_corpus"),
@@ -221,7 +226,7 @@ def _event_table(order: SplitOrder, vocabulary: Mapping[str, int]) -> EventTable
 def _read_timestamps(folder: Path, order: SplitOrder, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Timestamps `(clips, timestamps)` in milliseconds, in the order of the clips."""
     path = folder / layout.split_timestamps(order.name)
-    array = _open_array(path, ("clips", "timestamps"), len(order.clips))
+    array = _open_array(path, ("clips", "timestamps"), len(order.clips), ("float32",))
     if array.shape != shape:
         raise HearevalError(f"{path}", got=f"shape {array.shape}", expected=f"{shape} as of the embeddings")
     timestamps_ms = np.asarray(array, dtype=np.float64)[order.rows]
@@ -234,16 +239,19 @@ def _read_timestamps(folder: Path, order: SplitOrder, shape: tuple[int, ...]) ->
     return timestamps_ms
 
 
-def _open_array(path: Path, axes: tuple[str, ...], clips: int) -> NDArray[np.float32]:
-    """The stored array, memory-mapped, if it is float32 of the right shape."""
-    expected = f"float32 ({', '.join(axes)}) with {clips} clips"
+def _open_array(
+    path: Path, axes: tuple[str, ...], clips: int, dtypes: Sequence[str] = EMBEDDING_DTYPES
+) -> NDArray[Any]:
+    """The stored array, memory-mapped, if it is of the right type and shape."""
+    types = " or ".join(dtypes)
+    expected = f"{types} ({', '.join(axes)}) with {clips} clips"
     try:
-        array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise _missing(path) from None
     except (ValueError, OSError, EOFError) as error:
         raise HearevalError(f"{path} can't be read", got=str(error), expected=expected) from None
-    if array.dtype != np.float32 or array.ndim != len(axes) or len(array) != clips or 0 in array.shape:
+    if str(array.dtype) not in dtypes or array.ndim != len(axes) or len(array) != clips or 0 in array.shape:
         raise HearevalError(
             f"{path}",
             got=f"{array.dtype} {array.shape}",
@@ -253,8 +261,8 @@ def _open_array(path: Path, axes: tuple[str, ...], clips: int) -> NDArray[np.flo
     return array
 
 
-def _load(array: NDArray[np.float32], order: SplitOrder, device: torch.device) -> Tensor:
-    """The array's rows in the order of the clips, on the device; the copy is made in pieces."""
+def _load(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Tensor:
+    """The array's rows in the order of the clips, on the device, as float32; the copy is made in pieces."""
     x = torch.empty(array.shape, dtype=torch.float32, device=device)
     clips_at_once = max(1, READ_BYTES // (array[0].nbytes or 1))
     for start in range(0, len(array), clips_at_once):

@@ -134,6 +134,7 @@ def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
         "submission": dict(result.task.submission),
         "is_the_published_corpus": result.task.is_published,
         "made_from": dict(result.task.made_from),
+        "unusual_embedding": dict(result.task.unusual_embedding),
         "scores": _task_scores(result),
         "problems": [text for fold in result.folds for score in fold.scores for text in score.problems],
         "decided_by": result.decided_by,

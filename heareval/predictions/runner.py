@@ -11,6 +11,7 @@ from heareval.errors import HearevalError
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
+from heareval.workflow.machine import Machine
 
 protocol_options = doors.options(
     click.option(
@@ -23,7 +24,6 @@ protocol_options = doors.options(
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."
     ),
-    click.option("--gpus", help="GPUs to use; 0 trains on the CPU.  [the GPU if there is one]"),
     click.option(
         "--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."
     ),
@@ -32,16 +32,15 @@ protocol_options = doors.options(
 
 
 def protocol_of(
-    *, grid_points: int, grid: str, shuffle: bool, seed: int, gpus: str | None, deterministic: bool
+    *, grid_points: int, grid: str, shuffle: bool, seed: int, deterministic: bool, machine: Machine
 ) -> Protocol:
     """The protocol that the options describe."""
-    device = "auto" if gpus is None else "cpu" if gpus in ("0", "") else "cuda"
     return Protocol(
         grid=grid,  # type: ignore[arg-type]
         grid_points=grid_points,
         order="shuffled" if shuffle else "fixed",
         seed=seed,
-        device=device,  # type: ignore[arg-type]
+        device=machine.device,  # type: ignore[arg-type]
         deterministic=deterministic,
     )
 
@@ -49,6 +48,7 @@ def protocol_of(
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @protocol_options
+@doors.gpu_options
 @doors.tmp_dir
 @doors.run_options
 @doors.told_in_one_line
@@ -58,9 +58,9 @@ def predict(
     grid: str,
     shuffle: bool,
     seed: int,
-    gpus: str | None,
     in_memory: bool,
     deterministic: bool,
+    machine: Machine,
     tmp_dir: str,
     num_workers: int,
     scheduler_url: str,
@@ -71,13 +71,19 @@ def predict(
     """
     places = doors.places_of(work=tmp_dir)
     protocol = protocol_of(
-        grid_points=grid_points, grid=grid, shuffle=shuffle, seed=seed, gpus=gpus, deterministic=deterministic
+        grid_points=grid_points,
+        grid=grid,
+        shuffle=shuffle,
+        seed=seed,
+        deterministic=deterministic,
+        machine=machine,
     )
     paths = [Path(folder).absolute() for folder in folders]
     roots = [
-        Predict(places, folder=str(path), embeddings=_fingerprint(path), protocol=protocol) for path in paths
+        Predict(places, folder=str(path), embeddings=_fingerprint(path), protocol=protocol, machine=machine)
+        for path in paths
     ]
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url)
+    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
     doors.say(score_table([root.scores for root in roots]))
     doors.say_end(outcome, "scores and predictions are beside the embeddings")
 

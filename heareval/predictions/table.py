@@ -32,6 +32,9 @@ def score_table(scores_files: Iterable[Path]) -> str:
             numbers = (_decimal(score["score"]), _decimal(score["std"], missing=""), str(tested))
             table.add_row(path.parent.parent.name, path.parent.name, metric, *numbers, results["protocol"])
         notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
+        if unusual := results.get("unusual_embedding"):
+            ways = ", ".join(f"{name} = {value}" for name, value in unusual.items())
+            notes.append(f"{path.parent.parent.name} on {path.parent.name}: embeddings of {ways}")
         others += [path.parent.name] * (results["is_the_published_corpus"] is False)
     if others:
         notes.append(f"NOT the published corpus: {', '.join(others)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from heareval.embeddings import store
 from heareval.embeddings.submission import Submission
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
+from heareval.workflow.machine import ANY_MACHINE, Machine, claimed
 from heareval.workflow.prepare import PublishTask
 from heareval.workflow.step import DataclassParameter, Step, read_manifest
 
@@ -27,6 +29,8 @@ class Embed(Step):
     task_folder = luigi.Parameter()
     content = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
+    form = DataclassParameter(store.Form, default=store.USUAL_FORM)
+    machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
 
     @property
@@ -35,8 +39,14 @@ class Embed(Step):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        settings = {"content": self.content, "submission": self.submission.fingerprint}
-        return files.fingerprint("embed", store.VERSION, sample_rate=self.submission.sample_rate, **settings)
+        return files.fingerprint(
+            "embed",
+            store.VERSION,
+            content=self.content,
+            submission=self.submission.fingerprint,
+            sample_rate=self.submission.sample_rate,
+            form=asdict(self.form),
+        )
 
     @property
     def folder(self) -> Path:
@@ -52,11 +62,20 @@ class Embed(Step):
         return all((self.folder / name).exists() for name in manifest["arrays"])
 
     def work(self, report: progress.Report) -> None:
-        log = self.places.logs() / f"embed-{self.fingerprint}.log"
-        task = self.places.task(self.task_folder)
-        store.embed_task(
-            self.submission, task, self.folder, self.content, self.fingerprint, log=log, progress=report
-        )
+        with claimed(self.machine.gpus) as environment:
+            job = store.EmbedJob(
+                self.submission,
+                self.places.task(self.task_folder),
+                self.folder,
+                self.content,
+                self.fingerprint,
+                self.form,
+                device=self.machine.device,
+                silence_s=self.machine.silence_s,
+                log=self.places.logs() / f"embed-{self.fingerprint}.log",
+                environment=environment,
+            )
+            store.embed_task(job, report)
 
 
 class Predict(Step):
@@ -68,6 +87,7 @@ class Predict(Step):
     folder = luigi.Parameter()
     embeddings = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
+    machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
 
     @property
@@ -102,10 +122,19 @@ class Predict(Step):
             "fingerprint": self.fingerprint,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
-        run_worker([sys.executable, "-m", "heareval.predictions.worker"], job, log, report)
+        command = [sys.executable, "-m", "heareval.predictions.worker"]
+        with claimed(self.machine.gpus) as environment:
+            run_worker(command, job, log, report, environment={**os.environ, **environment})
 
 
-def score_task(published: PublishTask, submission: Submission, protocol: Protocol) -> Predict:
+def score_task(
+    published: PublishTask,
+    submission: Submission,
+    protocol: Protocol,
+    *,
+    form: store.Form = store.USUAL_FORM,
+    machine: Machine = ANY_MACHINE,
+) -> Predict:
     """The step that scores a submission on a task, standing on those that embed and publish it."""
     places = published.places
     embedded = Embed(
@@ -113,6 +142,8 @@ def score_task(published: PublishTask, submission: Submission, protocol: Protoco
         task_folder=published.job.folder,
         content=published.content_fingerprint,
         submission=submission,
+        form=form,
+        machine=machine,
         upstream=published.as_upstream(),
     )
     return Predict(
@@ -120,5 +151,6 @@ def score_task(published: PublishTask, submission: Submission, protocol: Protoco
         folder=str(embedded.folder),
         embeddings=embedded.fingerprint,
         protocol=protocol,
+        machine=machine,
         upstream=embedded.as_upstream(),
     )

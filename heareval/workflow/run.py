@@ -68,11 +68,14 @@ def load_config() -> luigi.configuration.base_parser.BaseParser:
     return luigi.configuration.get_config()
 
 
-def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: Path) -> Outcome:
+def run(
+    roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: Path, gpus: int = 0
+) -> Outcome:
     """Do what is not done yet.
 
     Args:
         workers: processes that work side by side.
+        gpus: how many models may be at work side by side, without a luigid; 0 = as the configuration says.
         scheduler_url: a luigid that several machines share; "" schedules in this process.
     """
     started = time.monotonic()
@@ -90,7 +93,7 @@ def run(roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: 
     if scheduler_url:
         settings["scheduler_url"] = scheduler_url
     else:
-        _for_one_runner()
+        _for_one_runner(gpus)
     # Luigi reads some keys of [core] only where they are used, and then complains about them here.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
     with _interruptible(), progress.showing(len(todo)) as account:
@@ -167,11 +170,13 @@ def _folders_of(roots: Sequence[Step]) -> set[Path]:
     return {folder for folder in named if folder.is_absolute()}
 
 
-def _for_one_runner() -> None:
+def _for_one_runner(gpus: int) -> None:
     """Without a luigid nobody else can take over a step, so a failure is told at once, not retried."""
     config = luigi.configuration.get_config()
     config.set("scheduler", "retry_count", "1")
     config.set("worker", "keep_alive", "false")
+    if gpus:
+        config.set("resources", "gpu", str(gpus))
 
 
 def _exit_code(status: LuigiStatusCode) -> int:

@@ -53,6 +53,8 @@ def embed(
     *,
     kind: str = "scene",
     budget: int = 60000,
+    dtype: str = "float32",
+    chunk_s: float = 0.0,
     **changes: object,
 ) -> Path:
     """Embed with a submission that differs from a good one in some functions; returns the folder."""
@@ -71,12 +73,16 @@ def embed(
     out.mkdir(exist_ok=True)
     job = {"module": "submitted", "model": "", "options": {}, "task": str(task), "splits": list(CLIPS)}
     monkeypatch.setattr(worker, "say", lambda message: None)
-    worker.embed({**job, "embedding_type": kind, "batch_samples": budget, "out": str(out)})
+    job |= {"device": "auto", "precision": "float32", "dtype": dtype, "chunk_s": chunk_s}
+    job |= {"done": 0, "history": [], "batch_samples": budget}
+    worker.embed({**job, "embedding_type": kind, "out": str(out)})
     return out
 
 
 def read(task: Path, split: str) -> np.ndarray:
-    return worker.read_batch([task / str(RATE) / split / name for name in CLIPS[split]], RATE)
+    paths = [str(task / str(RATE) / split / name) for name in CLIPS[split]]
+    rows = list(range(len(paths)))
+    return worker.read_block(worker.Block(split, rows, paths, round(SECONDS * RATE)))
 
 
 @pytest.mark.parametrize("budget", [1, 60000, 10**9])
@@ -97,16 +103,42 @@ def test_timestamp_embeddings(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
     np.testing.assert_allclose(np.load(out / "train.timestamps.npy"), times.numpy())
 
 
-def test_clips_of_different_length_never_share_a_batch(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+def test_clips_of_one_length_share_batches_wherever_they_stand(
+    monkeypatch: pytest.MonkeyPatch, task: Path
+) -> None:
+    """No clip is padded, the longest come first, and each row goes to its place."""
     seen = []
 
     def watching(audio: torch.Tensor, model: Model) -> torch.Tensor:
         seen.append(tuple(audio.shape))
         return scene(audio, model)
 
-    write_wav(task / str(RATE) / "train" / "2.wav", np.ones(8000, np.int16), RATE)
-    embed(monkeypatch, task, budget=10**9, get_scene_embeddings=watching)
-    assert seen == [(2, 24000), (1, 8000), (4, 24000), (2, 24000)]
+    for name in ("2.wav", "5.wav"):
+        shorter = np.random.RandomState(int(name[0])).randint(-9999, 9999, 8000).astype(np.int16)
+        write_wav(task / str(RATE) / "train" / name, shorter, RATE)
+    out = embed(monkeypatch, task, budget=10**9, get_scene_embeddings=watching)
+    assert seen == [(5, 24000), (2, 24000), (2, 8000)]
+    stored = np.load(out / "train.npy")
+    for row, name in enumerate(CLIPS["train"]):
+        path = str(task / str(RATE) / "train" / name)
+        samples = worker.read_block(worker.Block("train", [0], [path], worker.frames_of(path, RATE)))
+        alone = scene(torch.from_numpy(samples), Model()).numpy()
+        np.testing.assert_allclose(stored[row], alone[0], rtol=1e-5)
+
+
+def test_half_precision_on_disk(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    out = embed(monkeypatch, task, kind="event", dtype="float16")
+    expected, times = timestamps(torch.from_numpy(read(task, "train")), Model())
+    stored = np.load(out / "train.npy")
+    assert stored.dtype == np.float16
+    np.testing.assert_array_equal(stored, expected.numpy().astype(np.float16))
+    np.testing.assert_array_equal(np.load(out / "train.timestamps.npy"), times.numpy())
+
+
+def test_what_half_precision_cannot_hold_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    loud = changed(lambda e, t: e.mean(1) + 70000)
+    with pytest.raises(worker.SubmissionError, match=r"at most 65504.*Embed without --dtype float16"):
+        embed(monkeypatch, task, dtype="float16", get_scene_embeddings=loud)
 
 
 def changed(answer: object) -> object:
@@ -199,6 +231,26 @@ def test_error_names_the_clip(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
     write_wav(task / str(RATE) / "train" / "4.wav", np.zeros(round(SECONDS * RATE), np.int16), RATE)
     with pytest.raises(worker.SubmissionError, match=r"train/4\.wav"):
         embed(monkeypatch, task, get_scene_embeddings=silent_about_one)
+
+
+def test_wav_files_with_other_headers_hold_the_same_samples(tmp_path: Path) -> None:
+    samples = np.arange(-500, 500, dtype=np.int16)
+    plain, listed = tmp_path / "plain.wav", tmp_path / "listed.wav"
+    write_wav(plain, samples, RATE)
+    content = plain.read_bytes()
+    size = (len(content) + 4).to_bytes(4, "little")
+    listed.write_bytes(content[:4] + size + content[8:36] + b"LIST\x04\0\0\0INFO" + content[36:])
+    for path in (str(plain), str(listed)):
+        assert worker.frames_of(path, RATE) == 1000
+        np.testing.assert_array_equal(worker.samples_of(path), samples)
+    assert worker.plain_header(content[: worker.HEADER]) == (1000, 1, 2, RATE)
+
+
+def test_a_clip_cut_short_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    clip = task / str(RATE) / "train" / "3.wav"
+    clip.write_bytes(clip.read_bytes()[:-1001])
+    with pytest.raises(worker.SubmissionError, match=r"3\.wav.*23499 samples.*24000"):
+        embed(monkeypatch, task)
 
 
 def test_missing_and_wrong_clips(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:

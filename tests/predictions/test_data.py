@@ -46,6 +46,20 @@ def test_rows_belong_to_their_clips(scene_folder):
             assert split.y[row] == vocabulary.index(str(labels[clip][0]))
 
 
+def test_half_precision_on_disk_is_single_in_training(event_folder):
+    folder = event_folder()
+    whole = _read(folder)["train"]
+    path = folder / "train.npy"
+    np.save(path, np.load(path).astype(np.float16))
+    half = _read(folder)["train"]
+    assert half.x.dtype == torch.float32
+    assert torch.equal(half.x, whole.x.half().float())
+    times = folder / layout.split_timestamps("train")
+    np.save(times, np.load(times).astype(np.float16))
+    with pytest.raises(HearevalError, match=r"got float16 .*, expected float32 \(clips, timestamps\)"):
+        _read(folder)
+
+
 def test_multilabel_targets(scene_folder):
     folder = scene_folder(prediction_type="multilabel")
     split = _read(folder)["train"]
@@ -106,7 +120,7 @@ def test_embeddings_must_be_finite(scene_folder, value):
     [
         (
             np.zeros((23, 8), np.float32),
-            r"got float32 \(23, 8\), expected float32 \(clips, dim\) with 24 clips",
+            r"got float32 \(23, 8\), expected float32 or float16 \(clips, dim\) with 24",
         ),
         (np.zeros((24, 8, 2), np.float32), r"got float32 \(24, 8, 2\)"),
         (np.zeros((24, 0), np.float32), r"got float32 \(24, 0\)"),

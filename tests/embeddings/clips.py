@@ -1,0 +1,122 @@
+"""Small task folders of noise, and embedding them in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heareval import files, layout
+from heareval.embeddings import store
+from heareval.embeddings.submission import Submission
+from heareval.errors import HearevalError
+from heareval.tasks.audio import write_wav
+
+RATE = 16000
+# Its scene embeddings tell how large their batch was. Calls leave a line each in `calls`.
+TELLING_MODEL = """
+import os, time
+import torch
+
+class Model(torch.nn.Module):
+    sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 3, 2
+
+def load_model(model_file_path="", fits=10**9, seconds=0.0):
+    model = Model()
+    model.fits, model.seconds = fits, seconds
+    return model
+
+def get_scene_embeddings(audio, model):
+    with open("calls", "a") as calls:
+        calls.write(f"{audio.shape[0]} {audio.shape[1]}\\n")
+    time.sleep(model.seconds)
+    mean, size = audio.mean(1), torch.full((len(audio),), float(len(audio)))
+    audio.zero_()
+    if audio.numel() > model.fits:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 99.00 GiB")
+    return torch.stack([mean, size, torch.full_like(size, audio.shape[1])], 1)
+
+def get_timestamp_embeddings(audio, model):
+    times = (torch.arange(10) + 0.5) * audio.shape[1] / 160
+    return audio[:, :20].reshape(-1, 10, 2), times.expand(len(audio), -1)
+"""
+
+
+def write_task(folder: Path, lengths: Mapping[str, Sequence[int]], kind: str = "scene") -> Path:
+    """A task folder whose splits have clips of these lengths in samples."""
+    draw = np.random.RandomState(0)
+    for split, frames in lengths.items():
+        (folder / str(RATE) / split).mkdir(parents=True)
+        names = [f"{i}.wav" for i in range(len(frames))]
+        (folder / f"{split}.json").write_text(json.dumps({name: ["x"] for name in names}))
+        for name, count in zip(names, frames, strict=True):
+            samples = draw.randint(-9999, 9999, count).astype(np.int16)
+            write_wav(folder / str(RATE) / split / name, samples, RATE)
+    (folder / layout.VOCABULARY).write_text("idx,label\n0,x\n")
+    (folder / layout.TASK_METADATA).write_text(json.dumps({"splits": list(lengths), "embedding_type": kind}))
+    return folder
+
+
+def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) -> subprocess.Popen[bytes]:
+    """The parent of a worker at the task with the model in `<folder>/my_model.py`, as a step does it.
+
+    Embeddings go to `<folder>/out`, what is said to `<folder>/said`.
+    """
+    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
+    (folder / "embed.json").write_text(json.dumps(job))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    with open(folder / "said", "wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.embeddings.clips", str(folder)],
+            cwd=folder,
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
+    """The same, waited for; what it said: nothing, or the error."""
+    start_embedding(folder, task, budget=budget, **changes).wait(timeout=300)
+    return (folder / "said").read_text()
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """What the embeddings tell of themselves."""
+    return dict(json.loads((folder / "out" / "MANIFEST.json").read_text()))
+
+
+def main(folder: Path) -> None:
+    """Embed as the step does."""
+    job = json.loads((folder / "embed.json").read_text())
+    store.BATCH_SAMPLES = job["budget"]
+    task, form = Path(job["task"]), store.Form(**job["form"])
+    submission = Submission("my_model", "", "", json.dumps(job["options"]), "0", RATE)
+    embedding = store.EmbedJob(
+        submission,
+        task,
+        folder / "out",
+        store.content_fingerprint(task, RATE),
+        files.fingerprint("test", 1, form=asdict(form)),
+        form,
+        job.get("device", "auto"),
+        job["silence_s"],
+        folder / "logs" / "embed.log",
+        {},
+    )
+    try:
+        store.embed_task(embedding, lambda done, total: None)
+    except HearevalError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

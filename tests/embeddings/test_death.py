@@ -1,0 +1,43 @@
+"""However a model ends its process, it is one clear error, and the model's own traceback is in the log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.embeddings.clips import TELLING_MODEL, embed, write_task
+
+# What the model does instead of answering -> what is said, and what the log tells.
+ENDS = {
+    "raise ValueError('the ear is deaf')": (
+        r"get_scene_embeddings on audio of shape \(2, 800\): got ValueError: the ear is deaf \(line \d+ of",
+        "ValueError: the ear is deaf",
+    ),
+    "import sys; sys.exit(3)": (r"got SystemExit: 3 \(line \d+ of .*my_model", "SystemExit: 3"),
+    "os._exit(7)": (r"the worker process: got exit code 7, .*Its log is", ""),
+    "import ctypes; ctypes.string_at(0)": (
+        r"signal SIGSEGV, last words: Fatal Python error: Segmentation fault, File .*ctypes",
+        r"my_model\.py\", line \d+ in get_scene_embeddings",
+    ),
+    "os.kill(os.getpid(), 9)": (r"the worker process: got signal SIGKILL, ", ""),
+    "time.sleep(600)": (r"the worker process: got no word in 8 s, expected an answer. Its log is", ""),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_is_one_clear_error(tmp_path: Path, end: str) -> None:
+    said, logged = ENDS[end]
+    source = TELLING_MODEL.replace("    time.sleep(model.seconds)", f"    {end}")
+    (tmp_path / "my_model.py").write_text(source)
+    task = write_task(tmp_path / "task", {"a": [800] * 2})
+    told = embed(tmp_path, task, budget=16000, silence_s=8.0)
+    assert re.search(said, told), told
+    assert told.count("\n") == 1
+    (log,) = (tmp_path / "logs").glob("*.log")
+    assert re.search(logged, log.read_text())
+    assert not list(tmp_path.glob("out")), "nothing half-made is there"
+    assert not list(tmp_path.rglob("*.npy"))

@@ -1,0 +1,187 @@
+"""A model that runs out of memory gets smaller batches; what does not fit alone is told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from heareval.embeddings import baseline, worker  # noqa: E402
+from tests.embeddings.clips import TELLING_MODEL, embed, write_task  # noqa: E402
+
+
+def sizes_of_calls(folder: Path) -> list[tuple[int, ...]]:
+    return [tuple(map(int, line.split())) for line in (folder / "calls").read_text().splitlines()]
+
+
+def test_a_batch_too_large_is_halved_and_grown_again(tmp_path: Path) -> None:
+    task = write_task(tmp_path / "task", {"a": [800] * 300})
+    (tmp_path / "my_model.py").write_text(TELLING_MODEL)
+    assert not embed(tmp_path, task, budget=16000, options={"fits": 6400})
+    tried = [clips for clips, _ in sizes_of_calls(tmp_path)]
+    assert tried[:3] == [20, 10, 5]
+    failed = [clips for clips in tried if clips > 8]
+    assert len(failed) <= 4, "growing again costs little"
+    assert max(clips for clips in tried if clips <= 8) > 5, "but it pays"
+    stored = np.load(tmp_path / "out" / "a.npy")
+    sounds = worker.plan_blocks(task, {"a": [f"{i}.wav" for i in range(300)]}, 16000, 10**9)
+    expected = worker.read_block(sounds[0]).mean(1)
+    # The model spoils its input before memory runs out; what is tried again is unspoilt.
+    np.testing.assert_allclose(stored[:, 0], expected, atol=1e-6)
+
+
+def test_one_clip_too_large_is_told_with_its_length_and_the_memory(tmp_path: Path) -> None:
+    task = write_task(tmp_path / "task", {"a": [800] * 5 + [32000] + [800]})
+    (tmp_path / "my_model.py").write_text(TELLING_MODEL)
+    error = embed(tmp_path, task, budget=16000, options={"fits": 6400})
+    assert "16000/a/5.wav: got OutOfMemoryError: CUDA out of memory" in error
+    assert "this clip of 2 s alone" in error
+    assert re.search(r"expected a clip that fits into the memory of the CPU, .* of .* GiB free", error)
+    assert sizes_of_calls(tmp_path) == [(1, 32000)], "the longest clip came first"
+
+
+def test_memory_that_really_runs_out(tmp_path: Path) -> None:
+    """PyTorch's own error on a CPU, from an allocation that no machine can give."""
+    source = TELLING_MODEL.replace(
+        'raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 99.00 GiB")',
+        "torch.empty(10**15)",
+    )
+    assert source != TELLING_MODEL
+    task = write_task(tmp_path / "task", {"a": [800] * 20})
+    (tmp_path / "my_model.py").write_text(source)
+    assert not embed(tmp_path, task, budget=16000, options={"fits": 6400})
+    assert [clips for clips, _ in sizes_of_calls(tmp_path)][:3] == [20, 10, 5]
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow names it."""
+
+
+def raised(function: Callable[[int], object], size: int) -> Exception | None:
+    """The exception that a call ends with."""
+    try:
+        function(size)
+    except Exception as error:
+        return error
+    return None
+
+
+def wrapped() -> Exception:
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise ValueError("this model failed") from error
+    except ValueError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (raised(np.empty, 10**18), True),
+        (raised(torch.empty, 10**15), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (ResourceExhaustedError("OOM when allocating tensor"), True),
+        (wrapped(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory, says the user's own check"), False),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_what_counts_as_too_little_memory(error: Exception | None, is_memory: bool) -> None:
+    assert worker.is_out_of_memory(error) is is_memory
+
+
+def test_a_size_that_fitted_is_remembered_and_forgotten_when_memory_shrinks() -> None:
+    batch = worker.BatchSize(1000)
+    batch.did_not_fit(1000)
+    assert batch.limit == 500
+    for _ in range(worker.GROW_AFTER * 2):
+        batch.did_fit(batch.limit)
+    assert 500 < batch.limit < 1000
+    grown = batch.limit
+    batch.did_fit(grown)
+    batch.did_not_fit(grown + 100)
+    assert batch.limit == grown
+    batch.did_not_fit(grown)
+    assert batch.limit == grown // 2
+
+
+@pytest.mark.parametrize("kind", ["scene", "event"])
+def test_the_baseline_embeds_a_clip_alike_in_every_batch(tmp_path: Path, kind: str) -> None:
+    task = write_task(tmp_path / "task", {"a": [12000] * 7}, kind)
+    stored = []
+    for budget in (1, 3 * 12000, 10**9):
+        folder = tmp_path / str(budget)
+        folder.mkdir()
+        (folder / "my_model.py").write_text(f"from {baseline.__name__} import *\n")
+        assert not embed(folder, task, budget=budget, options={"embedding_size": 64})
+        stored.append({path.name: np.load(path) for path in (folder / "out").glob("*.npy")})
+    assert len(stored[0]) == (1 if kind == "scene" else 2)
+    for name, alone in stored[0].items():
+        for others in stored[1:]:
+            np.testing.assert_allclose(others[name], alone, rtol=1e-4, atol=1e-4)
+
+
+def memory_group() -> Path | None:
+    """A control group of Linux whose processes have 1 GB, where this user may make one."""
+    group = Path("/sys/fs/cgroup/memory") / f"heareval-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(10**9))
+    except OSError:
+        return None
+    return group
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    group = memory_group()
+    if group is None:
+        pytest.skip("needs a control group for memory, of the first version, and to be root")
+    yield group
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            return group.rmdir()
+        time.sleep(0.05)
+
+
+def test_a_worker_killed_for_memory_goes_on_with_smaller_batches(tmp_path: Path, small_memory: Path) -> None:
+    """Linux kills what takes too much; nobody gets an exception then."""
+    taking = "    take = bytearray(audio.numel() * model.fits)\n    time.sleep(model.seconds)\n"
+    source = TELLING_MODEL.replace("    time.sleep(model.seconds)\n", taking, 1)
+    source = source.replace("if audio.numel() > model.fits", "if False")
+    assert source.count("bytearray") == 1
+    entering = f"import os\nopen({str(small_memory / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    (tmp_path / "my_model.py").write_text(entering + source)
+    task = write_task(tmp_path / "task", {"a": [800] * 40})
+    assert not embed(tmp_path, task, budget=16000, options={"fits": 150000})
+    assert [clips for clips, _ in sizes_of_calls(tmp_path)][:3] == [20, 10, 5]
+    assert len(np.load(tmp_path / "out" / "a.npy")) == 40
+
+
+def test_a_clip_that_kills_the_worker_is_named(tmp_path: Path, small_memory: Path) -> None:
+    source = TELLING_MODEL.replace("    time.sleep", "    take = bytearray(2 * 10**9)\n    time.sleep", 1)
+    entering = f"import os\nopen({str(small_memory / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    (tmp_path / "my_model.py").write_text(entering + source)
+    task = write_task(tmp_path / "task", {"a": [800] * 2})
+    error = embed(tmp_path, task, budget=16000)
+    assert "a/0.wav: got signal SIGKILL, killed because memory had run out" in error
+    assert "on this clip alone" in error

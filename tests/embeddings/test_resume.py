@@ -1,0 +1,233 @@
+"""Embedding killed at random moments ends with the same bytes, and does no finished batch twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from heareval import files
+from heareval.embeddings.journal import Journal, boot_id, lines_that_count
+from tests.commands import MODEL, SPOKEN, command, scratch_left
+from tests.embeddings.clips import TELLING_MODEL, embed, manifest, start_embedding, write_task
+
+# Two splits, two lengths, and a model that holds less than the budget at once.
+LENGTHS = {"a": [400, 800] * 60, "b": [800] * 60}
+BUDGET, OPTIONS = 16000, {"fits": 7000, "seconds": 0.02}
+
+
+def begin(folder: Path, task: Path) -> subprocess.Popen[bytes]:
+    (folder / "my_model.py").write_text(TELLING_MODEL)
+    return start_embedding(folder, task, budget=BUDGET, options=OPTIONS)
+
+
+def finish(folder: Path, task: Path) -> None:
+    begin(folder, task).wait(timeout=300)
+    assert not (folder / "said").read_text()
+    assert not files.all_unfinished(folder / "out")
+    assert not list((folder / "out").glob("journal"))
+
+
+def journal_of(folder: Path) -> Path | None:
+    return next(iter(folder.glob(".out.*/journal")), None)
+
+
+def arrays(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*.npy")}
+
+
+def calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_task(tmp_path_factory.mktemp("task") / "task", LENGTHS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, task: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(folder, task)
+    sizes = {int(call.split()[0]) for call in calls(folder)}
+    assert len(sizes) > 3, "memory ran out, and batches grew again"
+    return folder
+
+
+def lines_noted(folder: Path) -> int:
+    with contextlib.suppress(OSError):
+        journal = journal_of(folder)
+        return journal.read_bytes().count(b"\n") if journal else 0
+    return 0
+
+
+def kill_after_notes(folder: Path, task: Path, notes: int, pause_s: float, *, only_the_parent: bool) -> None:
+    """Begin to embed, and kill it a moment after it has noted so many lines more."""
+    wanted = lines_noted(folder) + notes
+    process = begin(folder, task)
+    while process.poll() is None and lines_noted(folder) < wanted:
+        time.sleep(0.001)
+    time.sleep(pause_s)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill() if only_the_parent else os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("seed", "kills"), [(0, 2), *(pytest.param(seed, 8, marks=pytest.mark.slow) for seed in range(1, 6))]
+)
+def test_killed_at_random_moments(
+    tmp_path: Path, task: Path, undisturbed: Path, seed: int, kills: int
+) -> None:
+    draw = random.Random(seed)
+    for kill in range(kills):
+        notes, pause_s = draw.randint(1, 8), draw.random() * 0.03
+        kill_after_notes(tmp_path, task, notes, pause_s, only_the_parent=bool(kill % 2))
+    finish(tmp_path, task)
+    assert arrays(tmp_path) == arrays(undisturbed)
+    # Only what was being worked on or written at a kill is done again.
+    assert len(calls(tmp_path)) <= len(calls(undisturbed)) + 2 * kills
+
+
+def test_a_worker_that_is_killed_is_told_and_gone_on_with(
+    tmp_path: Path, task: Path, undisturbed: Path
+) -> None:
+    killing = TELLING_MODEL.replace("    time.sleep", "    maybe_die()\n    time.sleep", 1)
+    killing += """
+def maybe_die():
+    if len(open("calls").readlines()) == 9:
+        os.kill(os.getpid(), 9)
+"""
+    (tmp_path / "my_model.py").write_text(killing)
+    start_embedding(tmp_path, task, budget=BUDGET, options=OPTIONS).wait()
+    said = (tmp_path / "said").read_text()
+    assert "the worker process: got signal SIGKILL" in said
+    assert "because memory" not in said
+    finish(tmp_path, task)
+    assert arrays(tmp_path) == arrays(undisturbed)
+    assert len(calls(tmp_path)) == len(calls(undisturbed)) + 1
+
+
+def cut_journal(folder: Path, task: Path, place: int) -> Path:
+    """The folder of an embedding killed late, its journal cut off behind so many bytes."""
+    kill_after_notes(folder, task, 20, 0.0, only_the_parent=False)
+    journal = journal_of(folder)
+    assert journal is not None
+    journal.write_bytes(journal.read_bytes()[:place])
+    return journal
+
+
+def test_a_torn_line_of_the_journal_does_not_count(tmp_path: Path, task: Path, undisturbed: Path) -> None:
+    journal = cut_journal(tmp_path, task, 400)
+    assert not journal.read_bytes().endswith(b"\n")
+    finish(tmp_path, task)
+    assert arrays(tmp_path) == arrays(undisturbed)
+
+
+def test_other_settings_start_over(tmp_path: Path, task: Path) -> None:
+    kill_after_notes(tmp_path, task, 5, 0.0, only_the_parent=False)
+    assert files.all_unfinished(tmp_path / "out")
+    assert not embed(tmp_path, task, budget=BUDGET, options=OPTIONS, form={"dtype": "float16"})
+    assert np.load(tmp_path / "out" / "b.npy").dtype == np.float16
+    assert not files.all_unfinished(tmp_path / "out")
+    assert manifest(tmp_path)["unusual_embedding"] == {"dtype": "float16"}
+
+
+def test_what_a_kill_left_of_a_finished_one_is_swept(tmp_path: Path) -> None:
+    target = tmp_path / "my_model" / "task"
+    target.mkdir(parents=True)
+    files.write_json(target / files.MANIFEST, {"fingerprint": "done"})
+    for fingerprint in ("done", "other"):
+        files.unfinished_path(target, fingerprint).mkdir()
+    files.sweep(tmp_path)
+    assert files.all_unfinished(target) == [files.unfinished_path(target, "other")]
+
+
+def lines(*entries: list[object]) -> bytes:
+    return b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+
+
+def test_after_a_power_cut_only_what_was_synced_counts() -> None:
+    synced = (["boot", "earlier"], ["fitted", 30, 3], ["synced"])
+    after = (["fitted", 20, 2],)
+    assert lines_that_count(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
+    killed = (*synced, ["boot", boot_id()], *after)
+    assert lines_that_count(lines(*killed)) == (list(killed), len(lines(*killed)))
+    torn = lines(*killed) + b'["fitted", 2,\n' + lines(*after)
+    assert lines_that_count(torn) == (list(killed), len(lines(*killed)))
+    assert lines_that_count(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
+
+
+def test_a_journal_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Journal(tmp_path / "journal")
+    first.note("fitted", 30, 3)
+    first.note("too_large", 60, 0)
+    monkeypatch.setattr("heareval.embeddings.journal.SYNC_S", 0.0)
+    first.sync([])
+    second = Journal(tmp_path / "journal")
+    assert (second.done, second.history) == (3, [("fitted", 30), ("too_large", 60)])
+    monkeypatch.setattr("heareval.embeddings.journal.boot_id", lambda: "another")
+    second.note("fitted", 10, 1)
+    assert Journal(tmp_path / "journal").done == 3
+
+
+SLOW_MODEL = (
+    MODEL.replace(
+        "def get_scene_embeddings(audio, model):", "def get_scene_embeddings(audio, model):\n    pause()"
+    )
+    + "\nimport time\n\ndef pause():\n    time.sleep(0.3)\n"
+)
+
+
+def start_runner(folder: Path, prepared: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = ["-m", "heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks")]
+    with open(folder / "said", "ab") as said:
+        return subprocess.Popen(
+            [sys.executable, *words],
+            cwd=folder,
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_leaves_nothing(prepared: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("undisturbed", "killed")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "my_model.py").write_text(SLOW_MODEL)
+    assert start_runner(folders[0], prepared).wait() == 0
+    draw = random.Random(0)
+    for only_the_runner in (True, False, True):
+        runner = start_runner(folders[1], prepared)
+        journals = "embeddings/my_model/.*.unfinished/journal"
+        before = sum(path.stat().st_size for path in folders[1].glob(journals))
+        while runner.poll() is None and sum(p.stat().st_size for p in folders[1].glob(journals)) <= before:
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.5)
+        runner.kill() if only_the_runner else os.killpg(runner.pid, signal.SIGKILL)
+        runner.wait()
+        assert not (folders[1] / "embeddings" / "my_model" / SPOKEN).exists()
+    # Two at once: one waits for the other and finds all done.
+    assert [each.wait() for each in [start_runner(folders[1], prepared) for _ in range(2)]] == [0, 0]
+    assert arrays(folders[0]) == arrays(folders[1])
+    assert not scratch_left(folders[1])
+    assert not list(folders[1].rglob("*.unfinished"))
+    again = command(
+        folders[1], "heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks")
+    )
+    assert "nothing to do" in again.stdout

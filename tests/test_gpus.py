@@ -1,0 +1,85 @@
+"""Which GPU a model gets, and models side by side; needs no GPU."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.workflow.machine import Machine, claimed, gpus_of
+from tests.commands import MODEL, command
+
+# It notes when it embeds, and which GPU it was given.
+NOTING = (
+    MODEL
+    + """
+import os, time
+scene = get_scene_embeddings
+
+def get_scene_embeddings(audio, model):
+    began = time.time()
+    time.sleep(1.0)
+    with open(os.path.join(os.path.dirname(__file__), "noted"), "a") as noted:
+        noted.write(f"{began} {time.time()} {os.getpid()}\\n")
+    return scene(audio, model)
+"""
+)
+
+
+@pytest.mark.parametrize("text", ["0,0", "a", "1,-1", "1.5"])
+def test_words_that_are_no_gpus(text: str) -> None:
+    with pytest.raises(HearevalError, match="--gpus"):
+        gpus_of(text)
+
+
+def test_who_names_gpus_wants_no_cpu_in_their_place() -> None:
+    assert [Machine(gpus_of(text)).device for text in (None, "0", "1", "0,1")] == [
+        "auto",
+        "cpu",
+        "cuda",
+        "cuda",
+    ]
+
+
+def hold(gpus: tuple[str, ...], seconds: float, said: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+    with claimed(gpus) as environment:
+        began = time.monotonic()
+        time.sleep(seconds)
+        said.put((environment["CUDA_VISIBLE_DEVICES"], began, time.monotonic()))
+
+
+def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    workers = [context.Process(target=hold, args=(("0", "1"), 0.3, said)) for _ in range(5)]
+    for worker in workers:
+        worker.start()
+    told = [said.get(timeout=30) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert {device for device, _, _ in told} == {"4", "7"}, "as this process counts them"
+    for device in ("4", "7"):
+        times = sorted((began, ended) for which, began, ended in told if which == device)
+        assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(times))
+
+
+def test_none_named_is_none_claimed() -> None:
+    with claimed(()) as environment, claimed(("",)) as no_gpu:
+        assert (environment, no_gpu) == ({}, {"CUDA_VISIBLE_DEVICES": ""})
+
+
+def test_gpus_that_are_not_there_are_told(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "my_model.py").write_text(MODEL)
+    words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
+    done = command(tmp_path, *words, "--gpus", "90,91", TMPDIR=str(tmp_path))
+    assert done.returncode != 0
+    assert re.search(r"error: .*device cuda: got no GPU that torch .* can use, expected one\.", done.stderr)
