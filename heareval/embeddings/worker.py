@@ -87,6 +87,8 @@ def blaming(what: str) -> Iterator[None]:
     """Tell an exception of the submission's own code in one line; the traceback goes to the log."""
     try:
         yield
+    except SubmissionError:
+        raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         last = traceback.extract_tb(error.__traceback__)[-1]
