@@ -145,19 +145,20 @@ def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Pr
         if "begun" in message:
             begun = message
         elif FITTED in message:
-            begun = {}
             journal.note(FITTED, message[FITTED], message["clips"])
             journal.sync(folder.glob("*.npy"))
         elif TOO_LARGE in message:
             journal.note(TOO_LARGE, message[TOO_LARGE], 0)
 
     while True:
+        begun, done_before = {}, journal.done
         try:
             return _run_worker(job, settings, folder, journal, progress, heard)
         except KilledForMemoryError as error:
             if not begun:
                 raise
-            if begun["clips"] == 1:
+            # A model that needs more and more memory gets on by being started again.
+            if begun["clips"] == 1 and journal.done == done_before:
                 raise _alone_too_large(begun["clip"], error) from error
             journal.note(TOO_LARGE, begun["begun"], 0)
 

@@ -899,12 +899,13 @@ class Reporter:
 
 
 def say(message: dict[str, Any]) -> None:
-    """One line to the process that started this one."""
-    CHANNEL.write(json.dumps(message) + "\n")
-    CHANNEL.flush()
+    """One line to the process that started this one, from any thread."""
+    with SPEAKING:
+        CHANNEL.write(json.dumps(message) + "\n")
+        CHANNEL.flush()
 
 
-CHANNEL = sys.stdout
+CHANNEL, SPEAKING = sys.stdout, threading.Lock()
 
 
 def read_json(path: Path) -> Any:

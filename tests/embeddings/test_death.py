@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.disks import enlarge, small_disk
 from tests.embeddings.clips import TELLING_MODEL, embed, write_task
 
 # What the model does instead of answering -> what is said, and what the log tells.
@@ -41,3 +42,16 @@ def test_an_end_is_one_clear_error(tmp_path: Path, end: str) -> None:
     assert re.search(logged, log.read_text())
     assert not list(tmp_path.glob("out")), "nothing half-made is there"
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_full_disk_is_told_before_the_model_works_for_nothing(tmp_path: Path) -> None:
+    task = write_task(tmp_path / "task", {"a": [800] * 400})
+    with small_disk(tmp_path / "disk", 2_000_000) as folder:
+        (folder / "my_model.py").write_text("from heareval.embeddings.baseline import *\n")
+        told = embed(folder, task, budget=10**6, options={"embedding_size": 4096})
+        assert "a.npy: got No space left on device for 0.0131 GB, expected room for all embeddings" in told
+        assert told.count("\n") == 1
+        assert not list(folder.rglob("*.npy"))
+        enlarge(folder, 20_000_000)
+        assert not embed(folder, task, budget=10**6, options={"embedding_size": 4096})
+        assert (folder / "out" / "a.npy").stat().st_size == 400 * 8192 * 4 + 128
