@@ -55,6 +55,10 @@ class Places:
         """The embeddings and scores of one submission on one task."""
         return Path(self.embeddings) / submission / task_folder
 
+    def environments(self) -> Path:
+        """The environments of submissions that bring their own."""
+        return Path(self.work) / "environments"
+
     def logs(self) -> Path:
         """Where runs leave their logs."""
         return Path(self.work) / "logs"
