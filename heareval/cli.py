@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 import heareval
-from heareval import doors, files
+from heareval import doors, files, submitted
+from heareval.embeddings.asked import Words
 from heareval.embeddings.runner import embed
 from heareval.embeddings.store import Form
-from heareval.embeddings.submission import open_submission
+from heareval.embeddings.submission import Model, open_submission
 from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import predict, protocol_of, protocol_options
@@ -49,9 +50,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("module")
-@doors.model
-@doors.model_options
+@submitted.submissions
 @click.option(
     "--tasks", default="all", show_default=True, help="Names with commas between them, `open` or `all`."
 )
@@ -66,9 +65,7 @@ def main() -> None:
 @doors.run_options
 @doors.told_in_one_line
 def evaluate(
-    module: str,
-    model: str,
-    model_options: str,
+    words: Words,
     tasks: str,
     mode: str | None,
     sample_rates: tuple[str, ...],
@@ -92,9 +89,10 @@ def evaluate(
     num_workers: int,
     scheduler_url: str,
 ) -> None:
-    """Score MODULE, a model with the HEAR API: prepare the tasks, embed them, train predictors.
+    """Score models with the HEAR API: prepare the tasks, embed them, train predictors.
 
-    Only the sample rate that the model asks for is prepared, unless --sample-rate names more.
+    Each is an importable MODULE, or a TOML file that describes it; options go before what the file says.
+    Only the sample rate that a model asks for is prepared, unless --sample-rate names more.
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     protocol = protocol_of(
@@ -117,19 +115,23 @@ def evaluate(
         published=from_published,
         on_bad=on_bad_audio,
     )
-    submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
-    rates = tuple(sorted({submission.sample_rate, *map(int, sample_rates)}))
+    submissions, unopened = submitted.opened_all(words, places)
+    rates = tuple(sorted({*(each.sample_rate for each in submissions), *map(int, sample_rates)}))
+
+    def scored(step: PublishTask) -> list[Predict]:
+        return [score(step, submission) for submission in submissions]
+
     publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=mirrors)
     if not force:
         # What is fetched to be pinned takes room, too.
         planned = [publish(job=job) for job in pins.pinned(jobs, places, mirrors)]
-        doors.check_room({step.job: [score(step, submission)] for step in planned}, places)
+        doors.check_room({step.job: scored(step) for step in planned}, places)
     pinned = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     published = [publish(job=job) for job in pinned]
     if on_bad_audio == "skip":
         # Which clips there are to embed is known when they are made.
         doors.run_steps(published, places, workers=num_workers, scheduler=scheduler_url)
-    roots = [score(step, submission) for step in published]
+    roots = [root for step in published for root in scored(step)]
 
     def tell() -> None:
         say_skipped(published)
@@ -138,15 +140,15 @@ def evaluate(
     outcome = doors.run_steps(
         roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine, tell=tell
     )
-    doors.say_end(
-        outcome, f"scores and predictions are in {doors.shown(Path(places.embeddings) / submission.name)}"
-    )
+    where = Path(places.embeddings) / (submissions[0].name if len(submissions) == 1 else "")
+    doors.say_end(outcome, f"scores and predictions are in {doors.shown(where)}")
+    if unopened:
+        click.echo(f"not evaluated: {', '.join(unopened)}", err=True)
+        sys.exit(doors.USAGE_EXIT_CODE)
 
 
 @main.command()
-@click.argument("module")
-@doors.model
-@doors.model_options
+@submitted.submission
 @click.option(
     "--long-seconds",
     type=click.FloatRange(min=10),
@@ -166,25 +168,25 @@ def evaluate(
 @doors.debug
 @doors.told_in_one_line
 def validate(
-    module: str,
-    model: str,
-    model_options: str,
+    words: Words,
     long_seconds: float,
     timeout: float,
     tmp_dir: str,
     as_json: bool,
 ) -> None:
-    """Check MODULE, a PyTorch model with the HEAR API, for every fault that would cost a run or points.
+    """Check a PyTorch model with the HEAR API for every fault that would cost a run or points.
 
+    It is an importable MODULE, or a TOML file that describes it; options go before what the file says.
     Exits with 0 if nothing failed (there may be warnings), with 1 if a check failed.
     """
-    folder = Path(doors.places_of(work=tmp_dir).work) / "validate"
+    places = doors.places_of(work=tmp_dir)
+    model, folder = submitted.ready_one(words, places).model, Path(places.work) / "validate"
     limits = Limits(long_s=long_seconds, check_s=timeout)
     tell = (lambda finding: None) if as_json else (lambda finding: doors.say(row(finding)))
     if not as_json:
         doors.say(head())
-    findings, ran_on = validated(module, model, model_options, folder, limits=limits, tell=tell)
-    for line in [as_json_text(module, findings, ran_on)] if as_json else explanations(findings):
+    findings, ran_on = validated(model, folder, limits=limits, tell=tell)
+    for line in [as_json_text(model.module, findings, ran_on)] if as_json else explanations(findings):
         doors.say(line)
     if not passed(findings):
         click.echo(f"log: {doors.shown(folder)}", err=True)
@@ -252,7 +254,7 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
     places = doors.places_of(**{place: f"{folder}/{name}" for place, name in names})
     mirrors, accepted = demo_corpora(places, tuple(DEMO))
     jobs = doors.task_jobs(tuple(DEMO), "demo", engine_name="soxr", accepted_file=accepted)
-    submission = open_submission(BASELINE, "", "{}", Path(places.work) / "submissions")
+    submission = open_submission(Model(BASELINE), Path(places.work) / "submissions")
     packed = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, mirrors)
     published = [step for step in packed if isinstance(step, PublishTask)]
     scored = [score_task(step, submission, DEMO[step.job.task]) for step in published]

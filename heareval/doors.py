@@ -105,10 +105,6 @@ num_workers = click.option(
 )
 scheduler_url = click.option("--scheduler-url", default="", help="A luigid that several machines share.")
 debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-model = click.option("--model", default="", help="File with the model's weights.")
-model_options = click.option(
-    "--model-options", default="{}", help="Further arguments of load_model, as JSON."
-)
 
 
 def _gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

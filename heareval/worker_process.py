@@ -37,7 +37,7 @@ def run_worker(
     *,
     tell: Callable[[dict[str, Any]], None] | None = None,
     silence_s: float | None = None,
-    environment: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run `command JOB_FILE` and return what it reports under "result".
 
@@ -46,7 +46,7 @@ def run_worker(
         log: where everything goes that the worker writes to stderr.
         tell: gets every message as it comes that is neither progress nor the end.
         silence_s: a worker that says nothing for so long is killed.
-        environment: its environment variables; those of this process are the default.
+        variables: its environment variables; None leaves ours.
 
     Raises:
         WorkerDiedError: it ended without a result; with the last words of its log.
@@ -65,8 +65,8 @@ def run_worker(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
+            env=variables,
             text=True,
-            env=environment,
         ) as process,
     ):
         watchdog = _Watchdog(process, silence_s)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from heareval.embeddings import store, submission
+from heareval.embeddings import environment, store, submission
 from heareval.predictions import protocol
 from heareval.tasks import adopt, archive, audio, metadata
 from heareval.tasks.own import task as own
@@ -29,6 +29,7 @@ STAGES = {
     ),
     "audio": (audio.VERSION, ["tasks/audio.py", "tasks/decode.py"]),
     "tar": (archive.VERSION, ["tasks/archive.py"]),
+    "environment": (environment.VERSION, ["embeddings/environment.py", "embeddings/source.py"]),
     "submission": (submission.VERSION, ["embeddings/submission.py"]),
     "embed": (store.VERSION, [f"embeddings/{name}.py" for name in ("store", "worker", "journal")]),
     "predict": (

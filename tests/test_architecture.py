@@ -50,12 +50,16 @@ MAY_IMPORT = {
     ),
     # The doors and the command line see the corridor and all rooms.
     "heareval.doors": ("heareval",),
+    "heareval.submitted": ("heareval",),
     "heareval.cli": ("heareval",),
     "heareval.tasks.runner": ("heareval",),
     "heareval.embeddings.runner": ("heareval",),
     "heareval.predictions.runner": ("heareval",),
 }
-OPEN_TO_ALL = ("heareval.doors", "heareval.cli", *(m for m in MAY_IMPORT if m.endswith(".runner")))
+OPEN_TO_ALL = (
+    *("heareval.doors", "heareval.submitted", "heareval.cli"),
+    *(m for m in MAY_IMPORT if m.endswith(".runner")),
+)
 # Third-party package -> the only modules that may import it.
 ONLY_IN = {
     "luigi": ("heareval.workflow",),

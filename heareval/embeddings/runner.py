@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from heareval import doors, files, layout
+from heareval import doors, files, layout, submitted
 from heareval.embeddings import store
+from heareval.embeddings.asked import Words
 from heareval.embeddings.store import Form
-from heareval.embeddings.submission import Submission, open_submission
+from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
 from heareval.workflow.evaluate import Embed
@@ -17,9 +18,7 @@ from heareval.workflow.machine import Machine
 
 
 @click.command()
-@click.argument("module")
-@doors.model
-@doors.model_options
+@submitted.submission
 @doors.tasks_dir
 @click.option(
     "--task", default="all", show_default=True, help="A folder of --tasks-dir, or the name of a task."
@@ -31,9 +30,7 @@ from heareval.workflow.machine import Machine
 @doors.run_options
 @doors.told_in_one_line
 def embed(
-    module: str,
-    model: str,
-    model_options: str,
+    words: Words,
     tasks_dir: str,
     task: str,
     embeddings_dir: str,
@@ -43,10 +40,13 @@ def embed(
     num_workers: int,
     scheduler_url: str,
 ) -> None:
-    """Compute the embeddings of published task folders with MODULE, a model with the HEAR API."""
+    """Compute the embeddings of published task folders with a model that has the HEAR API.
+
+    It is an importable MODULE, or a TOML file that describes it; options go before what the file says.
+    """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     folders = _task_folders(Path(places.tasks), task)
-    submission = open_submission(module, model, model_options, Path(places.work) / "submissions")
+    submission = submitted.opened_one(words, places)
     roots = [embed_step(places, folder, submission, form, machine) for folder in folders]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
     for root in roots:

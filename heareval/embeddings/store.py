@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +17,7 @@ from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal
 from heareval.embeddings.submission import WORKER, Submission
 from heareval.errors import HearevalError, replaced
 from heareval.spec import Progress
-from heareval.worker_process import KilledForMemoryError, run_worker
+from heareval.worker_process import KilledForMemoryError
 
 VERSION = 2
 # Samples of one batch: a good two minutes at 16 kHz, small enough for the memory of a laptop.
@@ -65,7 +63,7 @@ class EmbedJob:
         device: `auto`, `cpu` or `cuda`.
         silence_s: a model that finishes no batch for so long is killed.
         log: where the model's own output goes.
-        environment: variables of the model's process, beside those of this one.
+        variables: of the model's process, beside those that it has anyway.
     """
 
     submission: Submission
@@ -77,7 +75,7 @@ class EmbedJob:
     device: str
     silence_s: float
     log: Path
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
 
 
 def embed_task(job: EmbedJob, progress: Progress) -> None:
@@ -172,12 +170,8 @@ def _run_worker(
     heard: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """What the worker reports when all clips are embedded."""
-    submission = job.submission
     worker_job = {
         "do": "embed",
-        "module": submission.module,
-        "model": submission.model,
-        "options": json.loads(submission.options),
         "device": job.device,
         **asdict(job.form),
         "task": str(job.task),
@@ -188,14 +182,14 @@ def _run_worker(
         "history": journal.history,
         "out": str(folder),
     }
-    return run_worker(
-        [sys.executable, str(WORKER)],
+    return job.submission.run(
+        WORKER,
         worker_job,
         job.log,
         progress,
         tell=heard,
         silence_s=job.silence_s,
-        environment={**os.environ, **job.environment},
+        variables=job.variables,
     )
 
 

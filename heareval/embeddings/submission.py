@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import os
+import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from heareval import files
+from heareval.embeddings.interpreter import clean_variables
 from heareval.errors import HearevalError
+from heareval.spec import Progress
 from heareval.worker_process import run_worker
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -21,75 +27,127 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A model to evaluate.
+class Model:
+    """What it takes to load a model in a process of its own.
 
     Args:
         module: importable module with the HEAR API.
         model: file with its weights, or "".
-        weights: SHA-256 of that file, or "".
         options: further arguments of load_model, as JSON.
-        fingerprint: changes with the sources, the weights, the options and the versions of what is loaded.
-        sample_rate: what the model wants to hear, in Hz.
+        python: interpreter of its own environment; "" is the one of this process, wherever a step is done.
+        is_installed: the module is in that environment, so the folder the user works in must not hide it.
+        device: `auto` for a GPU if there is one, `cpu` or `cuda`.
     """
 
     module: str
-    model: str
-    weights: str
-    options: str
-    fingerprint: str
-    sample_rate: int
+    model: str = ""
+    options: str = "{}"
+    python: str = ""
+    is_installed: bool = False
+    device: str = "auto"
 
-    @property
-    def name(self) -> str:
-        """Name of its folder: the module, and what tells several models of it apart."""
-        weights = f"+{Path(self.model).stem}-{self.weights[:6]}" if self.model else ""
-        options = f"+{hashlib.sha256(self.options.encode()).hexdigest()[:6]}" if self.options != "{}" else ""
-        return f"{self.module}{weights}{options}"
+    def run(
+        self,
+        script: Path,
+        job: dict[str, Any],
+        log: Path,
+        progress: Progress,
+        *,
+        variables: Mapping[str, str] | None = None,
+        **listening: Any,
+    ) -> dict[str, Any]:
+        """The result of a script of ours that the model's interpreter runs; see `run_worker`.
+
+        Args:
+            variables: environment variables beside those that it has anyway.
+        """
+        job = {
+            "module": self.module,
+            "model": self.model,
+            "options": json.loads(self.options),
+            "device": self.device,
+            "is_installed": self.is_installed,
+            **job,
+        }
+        inherited = clean_variables(Path(self.python)) if self.python else os.environ
+        command = [self.python or sys.executable, str(script)]
+        variables = {**inherited, **(variables or {})}
+        return run_worker(command, job, log, progress, variables=variables, **listening)
 
 
-def open_submission(module: str, model: str, options: str, cache: Path) -> Submission:
+@dataclass(frozen=True)
+class Submission(Model):
+    """A model to evaluate.
+
+    Args:
+        name: name of its folder.
+        weights: SHA-256 of the file with its weights, or "".
+        fingerprint: changes with the sources, what is installed beside them, the weights, the options and the
+            versions of what is loaded.
+        sample_rate: what the model wants to hear, in Hz.
+    """
+
+    name: str = ""
+    weights: str = ""
+    fingerprint: str = ""
+    sample_rate: int = 0
+
+
+def open_submission(
+    model: Model, cache: Path, *, name: str = "", sha256: str = "", record: tuple[str, ...] = ()
+) -> Submission:
     """The submission with its fingerprint and sample rate; the model is loaded only if something changed.
 
     Args:
         cache: folder in which descriptions are kept.
+        name: of its folder; "" makes one of the module, the weights and the options.
+        sha256: that the weights must have; "" = any.
+        record: what its own environment holds.
     """
-    canonical, weights = canonical_options(options), _weights_digest(model)
-    package = _package_sources(module)
+    weights = checked_weights(model.model, sha256)
+    package = _package_sources(model)
+    installed = record or sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
+    settings = {"weights": weights, "options": model.options}
     key = files.fingerprint(
         "description",
         VERSION,
-        module=str(package[0]),
-        weights=weights,
-        options=canonical,
-        python=sys.prefix,
-        installed=sorted(f"{d.name}=={d.version}" for d in metadata.distributions()),
+        module=[model.module, *map(str, package[:1])],
+        python=model.python or sys.prefix,
+        installed=installed,
+        **settings,
     )
     known = cache / f"{key}.json"
     facts = files.read_json(known) if known.exists() else {}
     if not facts or facts["digests"] != _digests(facts["digests"]):
-        job = {
-            "do": "describe",
-            "module": module,
-            "model": model,
-            "options": json.loads(canonical),
-            "device": "auto",
-            "precision": "float32",
-        }
         log = cache / f"{key}.log"
-        facts = run_worker([sys.executable, str(WORKER)], job, log, lambda done, total: None)
+        facts = model.run(WORKER, {"do": "describe", "precision": "float32"}, log, lambda done, total: None)
         facts["digests"] = _digests([*facts.pop("sources"), *map(str, package)])
         files.write_json(known, facts)
+    # Not the device: what it changes is rounding, and nobody wants to embed again on another machine.
     fingerprint = files.fingerprint(
         "submission",
         VERSION,
         # By what they hold, not where they lie: another checkout of the same code is the same submission.
-        sources=sorted(facts["digests"].values()),
-        weights=weights,
-        options=canonical,
+        sources=[*sorted(facts["digests"].values()), *record],
         versions=facts["versions"],
+        **settings,
     )
-    return Submission(module, model, weights, canonical, fingerprint, facts["sample_rate"])
+    return Submission(
+        **asdict(model),
+        name=name or _name(model, weights),
+        weights=weights,
+        fingerprint=fingerprint,
+        sample_rate=facts["sample_rate"],
+    )
+
+
+def _name(model: Model, weights: str) -> str:
+    """Name of its folder: the module, and what tells several models of it apart."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(model.model).stem)[:60]
+    of_weights = f"+{stem}-{weights[:6]}" if model.model else ""
+    digest = hashlib.sha256(model.options.encode()).hexdigest()
+    of_options = f"+{digest[:6]}" if model.options != "{}" else ""
+    return f"{model.module}{of_weights}{of_options}"
 
 
 def _digests(paths: Iterable[str]) -> dict[str, str]:
@@ -111,38 +169,66 @@ def canonical_options(options: str) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def _weights_digest(model: str) -> str:
+def checked_weights(model: str, sha256: str) -> str:
+    """SHA-256 of the file with the weights, which must be this one unless it is ""; "" for no file."""
     if not model:
         return ""
-    if not Path(model).is_file():
+    file = Path(model)
+    if not file.is_file():
         raise HearevalError(f"model file {model}", got="no such file", expected="the weights of the model")
-    return files.file_checksum(Path(model), "sha256")
+    state = file.stat()
+    digest = _digest(file, state.st_size, state.st_mtime_ns)
+    if sha256 not in ("", digest):
+        remedy = "These are other weights, or the file is damaged: replace it, or correct sha256."
+        raise HearevalError(f"model file {model}", got=f"SHA-256 {digest}", expected=sha256, remedy=remedy)
+    return digest
 
 
-def _package_sources(module: str) -> list[Path]:
-    """The module's file, then all Python files of the package it lies in: some are only loaded later."""
-    file = _find(module)
+@functools.cache
+def _digest(file: Path, size: int, modified_ns: int) -> str:
+    """SHA-256 of a file as it was at that time."""
+    return files.file_checksum(file, "sha256")
+
+
+def _package_sources(model: Model) -> list[Path]:
+    """The module's file, then all Python files of the package it lies in: some are only loaded later.
+
+    Empty for a module that is only found in an environment of its own, of which there is a record.
+    """
+    if model.is_installed:
+        return []
+    file = _find(model.module, only_here=bool(model.python))
+    if file is None:
+        return []
     is_in_package = (file.parent / "__init__.py").exists()
     return [file, *(sorted(file.parent.rglob("*.py")) if is_in_package else [])]
 
 
-def _find(module: str) -> Path:
-    """The file of a module, found without importing anything of it."""
+def _find(module: str, *, only_here: bool) -> Path | None:
+    """The file of a module, found without importing anything of it.
+
+    Args:
+        only_here: look in the folder the user works in, and else give None.
+    """
     top, *inner = module.split(".")
     # As in the worker, the folder the user works in comes first. Finding a top-level name imports nothing.
-    spec = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())]) or importlib.util.find_spec(top)
+    spec = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())])
+    if not spec and not only_here:
+        spec = importlib.util.find_spec(top)
     name = top
     for part in inner:
         name = f"{name}.{part}"
         places = spec.submodule_search_locations if spec else None
         spec = importlib.machinery.PathFinder.find_spec(name, places) if places else None
-    if spec is None or spec.origin is None:
-        raise HearevalError(
-            f"submission {module}",
-            got="no such module",
-            expected="an importable module",
-            remedy=f"Did you mean {Path(module).stem}?"
-            if module.endswith(".py")
-            else "Install it with `pip install PATH`, or run in the folder that holds it.",
-        )
-    return Path(spec.origin)
+    if spec and spec.origin:
+        return Path(spec.origin)
+    if only_here:
+        return None
+    near = module.endswith(".py")
+    remedy = "Install it with `pip install PATH`, or run in the folder that holds it."
+    raise HearevalError(
+        f"submission {module}",
+        got="no such module",
+        expected="an importable module",
+        remedy=f"Did you mean {Path(module).stem}?" if near else remedy,
+    )

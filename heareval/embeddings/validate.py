@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +9,8 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.advice import ADVICE
-from heareval.embeddings.submission import canonical_options
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
-from heareval.worker_process import run_worker
 
 CHECKS = Path(__file__).with_name("checks")
 
@@ -48,28 +45,19 @@ class Finding:
 
 
 def validated(
-    module: str,
-    model: str,
-    options: str,
+    model: Model,
     folder: Path,
     *,
     limits: Limits | None = None,
-    python: str = sys.executable,
     tell: Callable[[Finding], None] = lambda finding: None,
 ) -> tuple[list[Finding], dict[str, str]]:
     """What every check found, and the versions it ran on.
 
     Args:
         folder: for job files and logs.
-        python: the submission's interpreter.
         tell: gets each finding as soon as it is known.
     """
-    job = {
-        "module": module,
-        "model": model,
-        "options": json.loads(canonical_options(options)),
-        **asdict(limits or Limits()),
-    }
+    job = asdict(limits or Limits())
     findings: dict[str, Finding] = {}
     ran_on: dict[str, str] = {}
 
@@ -81,7 +69,7 @@ def validated(
         begun: list[str] = []
         # A check that ends the process loses only itself: the others go on in a new one.
         try:
-            ran_on = _run(python, job, folder / f"{module}.log", findings, begun, add)
+            ran_on = _run(model, job, folder / f"{model.module}.log", findings, begun, add)
             break
         except HearevalError as error:
             lost = begun[-1] if begun else "functions"
@@ -92,7 +80,7 @@ def validated(
 
 
 def _run(
-    python: str,
+    model: Model,
     job: dict[str, Any],
     log: Path,
     findings: dict[str, Finding],
@@ -108,10 +96,8 @@ def _run(
             add(Finding(**message["finding"]))
 
     known = {name: finding.result for name, finding in findings.items()}
-    command, seconds = [python, str(CHECKS)], job["check_s"]
-    return run_worker(
-        command, {**job, "known": known}, log, lambda done, total: None, tell=heard, silence_s=seconds
-    )
+    job, seconds = {**job, "known": known}, job["check_s"]
+    return model.run(CHECKS, job, log, lambda done, total: None, tell=heard, silence_s=seconds)
 
 
 def passed(findings: Sequence[Finding]) -> bool:

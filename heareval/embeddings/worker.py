@@ -929,9 +929,9 @@ def main(job_file: str) -> int:
     os.dup2(2, 1)
     # A child that a submission leaves behind must not keep the conversation open.
     os.register_at_fork(after_in_child=CHANNEL.close)
-    # The folder the user works in, not this file's, is where a submission may lie.
-    sys.path[0] = str(Path.cwd())
     job = read_json(Path(job_file))
+    # The folder the user works in, not this file's, is where a submission may lie that is not installed.
+    sys.path[:1] = [] if job.get("is_installed") else [str(Path.cwd())]
     if os.getppid() != job.get("parent", os.getppid()):
         return 1  # the parent died before it could be asked to take this process along
     try:

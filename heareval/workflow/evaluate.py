@@ -62,7 +62,7 @@ class Embed(Step):
         return all((self.folder / name).exists() for name in manifest["arrays"])
 
     def work(self, report: progress.Report) -> None:
-        with claimed(self.machine.gpus) as environment:
+        with claimed(self.machine.gpus) as variables:
             job = store.EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
@@ -70,10 +70,10 @@ class Embed(Step):
                 self.content,
                 self.fingerprint,
                 self.form,
-                device=self.machine.device,
+                device=device_of(self.submission, self.machine),
                 silence_s=self.machine.silence_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
-                environment=environment,
+                variables=variables,
             )
             store.embed_task(job, report)
 
@@ -123,8 +123,14 @@ class Predict(Step):
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
-        with claimed(self.machine.gpus) as environment:
-            run_worker(command, job, log, report, environment={**os.environ, **environment})
+        with claimed(self.machine.gpus) as variables:
+            run_worker(command, job, log, report, variables={**os.environ, **variables})
+
+
+def device_of(submission: Submission, machine: Machine) -> str:
+    """Where a submission runs: the CPU if it or the user wants that, a GPU if one of them asks for it."""
+    asked = (submission.device, machine.device)
+    return next((device for device in ("cpu", "cuda") if device in asked), "auto")
 
 
 def score_task(

@@ -39,7 +39,14 @@ def findings_of(folder: Path, source: str, model: str = "", **job: Any) -> dict[
 
 def run(**job: Any) -> dict[str, dict[str, Any]]:
     """What each check says, with limits that take little time."""
-    limits = {"long_s": 60.0, "long_budget_s": 60.0, "speed": 1.0, "options": {}, "model": ""}
+    limits = {
+        "long_s": 60.0,
+        "long_budget_s": 60.0,
+        "speed": 1.0,
+        "options": {},
+        "model": "",
+        "device": "auto",
+    }
     limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
     messages: list[dict[str, Any]] = []
     run_checks(Lab({**limits, **job}), {}, messages.append)

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from heareval.embeddings.checks.table import CHECKS
+from heareval.embeddings.submission import Model
 from heareval.embeddings.validate import Finding, Limits, passed, validated
 from tests.commands import command, only_line
 from tests.embeddings.zoo import GOOD, START, ZOO
@@ -50,7 +51,7 @@ def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told:
     (here / "ends.py").write_text(GOOD.replace(START, WHEN_CLIPPED + deed))
     limits = Limits(long_s=10.0, check_s=20.0)
     heard: list[Finding] = []
-    findings, ran_on = validated("ends", "", "{}", here / "logs", limits=limits, tell=heard.append)
+    findings, ran_on = validated(Model("ends"), here / "logs", limits=limits, tell=heard.append)
     assert findings == heard
     assert list(by_name(findings)) == list(CHECKS)
     assert {f.check for f in findings if f.result == "failed"} == {"clipping"}
@@ -63,7 +64,7 @@ def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told:
 @pytest.mark.parametrize(("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no word in 3 s")])
 def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(f"import os, time\n{deed}\n")
-    findings, _ = validated("ends", "", "{}", here / "logs", limits=Limits(check_s=3.0))
+    findings, _ = validated(Model("ends"), here / "logs", limits=Limits(check_s=3.0))
     assert findings[0].result == "failed"
     assert told in findings[0].measured
     assert {finding.result for finding in findings[1:]} == {"not run"}
@@ -73,7 +74,7 @@ def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> No
 def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
     (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(40)\nos._exit(3)\n")
     began = time.monotonic()
-    findings, _ = validated("ends", "", "{}", here / "logs")
+    findings, _ = validated(Model("ends"), here / "logs")
     assert "exit code 3" in findings[0].measured
     assert time.monotonic() - began < 30
 
@@ -82,7 +83,7 @@ def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
     python = here / "python"
     python.write_text("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n")
     python.chmod(0o755)
-    findings, ran_on = validated("any", "", "{}", here / "logs", python=str(python))
+    findings, ran_on = validated(Model("any", python=str(python)), here / "logs")
     assert [finding.result for finding in findings] == ["failed"]
     assert "No module named numpy" in findings[0].measured
     assert not passed(findings)

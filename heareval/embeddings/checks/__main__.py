@@ -26,15 +26,19 @@ from heareval.embeddings.checks.lab import Lab  # noqa: E402
 from heareval.embeddings.checks.table import run_checks  # noqa: E402
 
 del sys.path[0]
+# A submission may bring a package of that name.
+for name in [name for name in sys.modules if name.partition(".")[0] == "heareval"]:
+    del sys.modules[name]
 
 
-def versions() -> dict[str, str]:
+def versions(lab: Lab) -> dict[str, str]:
     """What the checks ran on."""
     torch = sys.modules.get("torch")
     told = {"python": platform.python_version(), "numpy": np.__version__}
     if torch is not None:
         told["torch"] = str(torch.__version__)
-        told["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        is_on_gpu = lab.device_kind == "cuda" and torch.cuda.is_available()
+        told["device"] = torch.cuda.get_device_name() if is_on_gpu else "cpu"
     return told
 
 
@@ -57,13 +61,14 @@ def main(job_file: str) -> int:
     os.dup2(2, 1)
     # A child that a submission leaves behind must not keep the conversation open.
     os.register_at_fork(after_in_child=CHANNEL.close)
-    # The folder the user works in is where a submission may lie.
-    sys.path.insert(0, str(Path.cwd()))
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    # The folder the user works in is where a submission may lie that is not installed.
+    sys.path[:0] = [] if job["is_installed"] else [str(Path.cwd())]
     if os.getppid() != job.get("parent", os.getppid()):
         return 1  # the parent died before it could be asked to take this process along
-    run_checks(Lab(job), job["known"], say)
-    say({"result": versions()})
+    lab = Lab(job)
+    run_checks(lab, job["known"], say)
+    say({"result": versions(lab)})
     # A thread that a submission left behind must not keep this process.
     sys.stderr.flush()
     os._exit(0)

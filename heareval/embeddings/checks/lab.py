@@ -27,6 +27,10 @@ def graded(value: float, limits: tuple[float, float], measured: str) -> Found:
     return Found("ok" if value <= good else "warning" if value <= fair else "failed", measured)
 
 
+class NoDeviceError(Exception):
+    """The device that the user asked for is not there, which is no fault of the submission's code."""
+
+
 class Lab:
     """A submission on its device, ready to be asked; loaded when the first check needs it."""
 
@@ -41,7 +45,7 @@ class Lab:
         return importlib.import_module(self.job["module"])
 
     def load(self, file: str) -> Any:
-        """A new model, moved to the GPU if there is one."""
+        """A new model, moved to its device."""
         model = self.module.load_model(file, **self.job["options"])
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(model, torch.nn.Module):
@@ -54,10 +58,18 @@ class Lab:
         return self.load(self.job["model"])
 
     @property
+    def device_kind(self) -> str:
+        """`cuda` or `cpu`: what was asked for, or else a GPU if there is one."""
+        asked = self.job["device"]
+        return asked if asked != "auto" else "cuda" if sys.modules["torch"].cuda.is_available() else "cpu"
+
+    @property
     def device(self) -> Any:
         """Where the model and the audio are."""
         torch = sys.modules["torch"]
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        if self.device_kind == "cuda" and not torch.cuda.is_available():
+            raise NoDeviceError("asked for cuda, and there is no GPU that this torch can use")
+        return torch.device("cuda:0" if self.device_kind == "cuda" else "cpu")
 
     def raw(self, name: str, audio: np.ndarray, model: Any = None) -> Any:
         """What a function of the submission answers."""

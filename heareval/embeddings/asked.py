@@ -1,0 +1,252 @@
+"""What a user asks for: a submission as its TOML file, or the options of a command, describe it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from heareval.embeddings.source import git_revision, is_git
+from heareval.embeddings.submission import canonical_options
+from heareval.errors import HearevalError, unknown_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SUFFIX = ".toml"
+DEVICES = ("auto", "cpu", "cuda")
+# What has another name on the command line than in a file.
+OPTIONS = {
+    "module": "MODULE",
+    "weights": "--model",
+    "requirements": "--requirement",
+    "options": "--model-options",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a command line says of submissions; None and () where it says nothing.
+
+    Args:
+        submissions: modules and TOML files.
+    """
+
+    submissions: tuple[str, ...]
+    name: str | None = None
+    source: str | None = None
+    weights: str | None = None
+    sha256: str | None = None
+    python: str | None = None
+    requirements: tuple[str, ...] = ()
+    device: str | None = None
+    options: str | None = None
+
+    def said(self) -> dict[str, Any]:
+        """The options that were given, by the keys of a submission file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        values = {key: value for key, value in values.items() if value not in (None, ())}
+        if "options" in values:
+            values["options"] = json.loads(canonical_options(values["options"]))
+        # Scripts of 2021 may say that there is no file.
+        return {key: value for key, value in values.items() if (key, value) != ("weights", "")}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A submission as described, with nothing of it looked at yet.
+
+    Args:
+        module: importable module with the HEAR API.
+        name: name of its folder; "" = made of the module, the weights and the options.
+        source: absolute path of what pip installs, or the words for it; "" = nothing is installed.
+        weights: file or URL, or "".
+        sha256: of the weights, lower case; "" = any.
+        python: version of its interpreter, as `3.10`; "" = that of this process.
+        requirements: what else pip installs.
+        device: one of DEVICES.
+        options: further arguments of load_model, as JSON.
+    """
+
+    module: str
+    name: str = ""
+    source: str = ""
+    weights: str = ""
+    sha256: str = ""
+    python: str = ""
+    requirements: tuple[str, ...] = ()
+    device: str = "auto"
+    options: str = "{}"
+
+    @property
+    def needs_environment(self) -> bool:
+        """Whether it runs in an environment of its own, not in the one of this process."""
+        return bool(self.source or self.python or self.requirements)
+
+
+def asked_by(words: Words) -> list[Callable[[], Asked]]:
+    """For each submission the function that reads it: what is wrong with one must not stop the others."""
+    said = words.said()
+    describing = [key for key in said if key != "device"]
+    if len(words.submissions) > 1 and describing:
+        raise HearevalError(
+            ", ".join(_option(key) for key in describing),
+            got=f"{len(words.submissions)} submissions",
+            expected="one, which it describes",
+            remedy=f"Write it into a {SUFFIX} file of each submission.",
+        )
+    return [lambda word=word: asked_for(word, said) for word in words.submissions]  # type: ignore[misc]
+
+
+def asked_for(word: str, said: Mapping[str, Any]) -> Asked:
+    """The submission that a word of a command line means, a module or a TOML file.
+
+    Args:
+        said: what the options say, by the keys of a file; it goes before what the file says.
+    """
+    is_file = word.endswith(SUFFIX)
+    file, where = Path(word), f"{word}: " if is_file else ""
+    values = read_toml(file) if is_file else {"module": word}
+    _check(values, lambda key: f"{word}: {key}" if is_file else f"submission {word}")
+    _check(said, _option)
+    if "weights" in said:
+        values.pop("sha256", None)  # it is that of the file's own weights
+    values = {**_placed(values, file.parent if is_file else Path()), **_placed(said, Path())}
+    _check_together(values, lambda key: f"{where}{key}" if is_file else _option(key))
+    return _asked(values)
+
+
+def _option(key: str) -> str:
+    return OPTIONS.get(key, f"--{key}")
+
+
+def _asked(values: Mapping[str, Any]) -> Asked:
+    texts = {
+        "options": json.dumps(values.get("options", {}), sort_keys=True),
+        "sha256": values.get("sha256", "").lower(),
+        "requirements": tuple(values.get("requirements", ())),
+    }
+    return Asked(**{**values, **texts})
+
+
+# --------------------------------------------------------------------------- the TOML file
+
+
+def _matches(pattern: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value))
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
+
+
+def _is_requirement(value: object) -> bool:
+    # Neither an option of pip nor a path, whose content nobody would notice to change.
+    return isinstance(value, str) and bool(re.fullmatch(r"[^\s.~/-][^\n\r]*", value))
+
+
+def _is_source(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[^\s-][^\n\r]*", value))
+
+
+def _are_requirements(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_is_requirement, value))
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(value, dict)
+
+
+# Key -> whether a value is right, and what it should be.
+CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "module": (_is_module, "an importable module, as my_model or my_package.module"),
+    "name": (
+        # It becomes a folder.
+        _matches(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"),
+        "letters, digits and _ . + -, at most 100, with a letter, a digit or _ in front",
+    ),
+    "source": (
+        _is_source,
+        "a folder, or what pip takes: my-model==1.2, git+https://HOST/REPOSITORY@REVISION",
+    ),
+    "weights": (_matches(r"[^\0]+"), "a file or a URL"),
+    "sha256": (_matches("[0-9A-Fa-f]{64}"), "64 hex digits"),
+    "python": (_matches(r"3\.([89]|[1-9][0-9])(\.[0-9]+)?"), 'a version in quotes, "3.8" or later'),
+    "requirements": (_are_requirements, 'a list of what pip takes, as ["torch==2.1", "librosa"]'),
+    "device": (_matches("|".join(DEVICES)), " or ".join(DEVICES)),
+    "options": (_is_json, "a table of values that JSON has"),
+}
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a submission file says, as it is; raises HearevalError if there is no TOML."""
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        got, expected = "no such file", "a TOML file that describes a submission"
+        raise HearevalError(f"submission {file}", got=got, expected=expected) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HearevalError(f"submission {file}", got=str(error), expected="TOML") from None
+
+
+def _check(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
+    """Raise HearevalError unless every key is known and every value right.
+
+    Args:
+        called: what the user knows a key as.
+    """
+    for key, value in values.items():
+        if key not in CHECKS:
+            raise unknown_name(f"key in {called(key).partition(': ')[0]}", key, CHECKS)
+        is_right, expected = CHECKS[key]
+        if not is_right(value):
+            near = key == "module" and str(value).endswith(".py")
+            remedy = f"Did you mean {Path(value).stem}?" if near else ""
+            raise HearevalError(called(key), got=ascii(value), expected=expected, remedy=remedy)
+
+
+def _placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The values with their paths counted from a folder."""
+    placed = dict(values)
+    if weights := values.get("weights"):
+        placed["weights"] = weights if _is_url(weights) else str(folder / Path(weights).expanduser())
+    if source := values.get("source"):
+        path = folder / Path(source).expanduser()
+        is_path = source.startswith((".", "/", "~")) or ("://" not in source and path.exists())
+        placed["source"] = str(path.absolute()) if is_path else source
+    return placed
+
+
+def _is_url(weights: str) -> bool:
+    return "://" in weights
+
+
+def _check_together(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
+    """Raise HearevalError if keys that are right alone don't fit each other."""
+    if "module" not in values:
+        raise HearevalError(called("module"), got="nothing", expected=CHECKS["module"][1])
+    weights, has_sum = values.get("weights", ""), "sha256" in values
+    if has_sum and not weights:
+        raise HearevalError(called("sha256"), got="no weights", expected="weights that have it")
+    if _is_url(weights):
+        parts = urlsplit(weights)
+        if parts.scheme not in ("http", "https") or PurePosixPath(parts.path).name in ("", ".."):
+            raise HearevalError(called("weights"), got=weights, expected="a path, or http(s)://HOST/FILE")
+        if not has_sum:
+            raise HearevalError(called("sha256"), got="nothing", expected=f"the SHA-256 of {weights}")
+    for key in ("source", "requirements"):
+        for text in [values[key]] if key == "source" and key in values else values.get(key, ()):
+            if is_git(text) and not git_revision(text):
+                expected = "a revision at its end, as @v1.2 or a commit"
+                raise HearevalError(called(key), got=text, expected=expected)

@@ -1,0 +1,173 @@
+"""Submissions as files and options describe them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from heareval.embeddings.asked import Asked, Words, asked_by, asked_for
+from heareval.errors import HearevalError
+
+SUM = "ab" * 32
+COMMIT = "0123456789" * 4
+FULL = f"""
+module = "package.module"
+name = "my-model_1.0+x"
+source = "code"
+weights = "weights/w.pt"
+sha256 = "{SUM.upper()}"
+python = "3.10"
+requirements = ["torch==2.1", "tqdm"]
+device = "cpu"
+
+[options]
+size = 512
+nested = {{ deep = [1, 2.5, true] }}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def asked(folder: Path, text: str | bytes, **said: object) -> Asked:
+    """What a file with this text asks for."""
+    file = folder / "sub.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return asked_for(str(file), said)
+
+
+def test_a_file_says_everything(here: Path) -> None:
+    (here / "code").mkdir()
+    assert asked(here, FULL) == Asked(
+        module="package.module",
+        name="my-model_1.0+x",
+        source=str(here / "code"),
+        weights=str(here / "weights/w.pt"),
+        sha256=SUM,
+        python="3.10",
+        requirements=("torch==2.1", "tqdm"),
+        device="cpu",
+        options='{"nested": {"deep": [1, 2.5, true]}, "size": 512}',
+    )
+
+
+def test_a_file_with_a_module_asks_for_what_the_module_does(here: Path) -> None:
+    assert asked(here, 'module = "m"') == asked_for("m", {}) == Asked("m")
+    assert not Asked("m").needs_environment
+    assert asked(here, '\ufeffmodule = "m"\n\n[options]\n') == Asked("m")
+
+
+def test_paths_count_from_where_they_are_written(here: Path) -> None:
+    (here / "sub" / "code").mkdir(parents=True)
+    text = 'module = "m"\nsource = "code"\nweights = "w.pt"'
+    (here / "sub" / "a.toml").write_text(text)
+    assert asked_for("sub/a.toml", {}) == Asked("m", source=str(here / "sub" / "code"), weights="sub/w.pt")
+    assert asked_for("sub/a.toml", {"weights": "w.pt"}).weights == "w.pt"
+    assert asked_for("m", {"source": "./sub/code"}).source == str(here / "sub" / "code")
+    assert asked_for("m", {"source": "~"}).source == str(Path.home())
+
+
+def test_options_go_before_the_file(here: Path) -> None:
+    (here / "code").mkdir()
+    said = {"device": "cuda", "requirements": ("tqdm==4",), "options": {"size": 1}, "weights": "other.pt"}
+    found = asked(here, FULL, **said)
+    assert (found.device, found.requirements, found.options) == ("cuda", ("tqdm==4",), '{"size": 1}')
+    # The file's sum is that of the file's weights.
+    assert (found.weights, found.sha256) == ("other.pt", "")
+    assert asked(here, FULL, weights="other.pt", sha256=SUM).sha256 == SUM
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["my-model==1.2", f"git+https://host/repo.git@{COMMIT}", "m @ git+ssh://git@host/repo@v1", "code[x]"],
+)
+def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
+    assert asked(here, f'module = "m"\nsource = "{source}"').source == source
+
+
+WRONG = {
+    'modul = "m"': r"unknown key in .*sub\.toml: got 'modul', .*Did you mean module\?",
+    "": r"sub\.toml: module: got nothing, expected an importable module",
+    "module = 3": r"sub\.toml: module: got 3, expected an importable module",
+    'module = "../m"': r"sub\.toml: module: got '\.\./m'",
+    'module = "a/m.py"': r"module: got 'a/m\.py'.*Did you mean m\?",
+    'module = "m"\nname = ""': "name: got '', expected letters, digits",
+    'module = "m"\nname = "a/b"': "name: got 'a/b'",
+    'module = "m"\nname = ".."': r"name: got '\.\.'",
+    'module = "m"\nname = "-x"': "name: got '-x'",
+    f'module = "m"\nname = "{"x" * 101}"': "name: got 'xxx",
+    'module = "m"\nname = "n\\u00e4me"': r"name: got 'n\\xe4me'",
+    'module = "m"\nname = "a\\nb"': r"name: got 'a\\nb'",
+    'module = "m"\nsource = ["a"]': r"source: got \['a'\], expected a folder, or what pip takes",
+    'module = "m"\nsource = "-e ."': r"source: got '-e \.'",
+    'module = "m"\nsource = "git+https://host/repo"': "source: got git.*expected a revision at its end",
+    'module = "m"\nsource = "git+ssh://git@host/repo"': "source: got git.*expected a revision at its end",
+    'module = "m"\nrequirements = "torch"': r"requirements: got 'torch', expected a list",
+    'module = "m"\nrequirements = ["--index-url x"]': "requirements: got .*expected a list",
+    'module = "m"\nrequirements = ["./local"]': "requirements: got .*expected a list",
+    'module = "m"\nrequirements = ["git+https://host/repo"]': "requirements: got git.*revision",
+    'module = "m"\npython = 3.10': 'python: got 3.1, expected a version in quotes, "3.8" or later',
+    'module = "m"\npython = "3.7"': "python: got '3.7'",
+    'module = "m"\npython = "4"': "python: got '4'",
+    'module = "m"\ndevice = "gpu"': "device: got 'gpu', expected auto or cpu or cuda",
+    'module = "m"\noptions = "x"': "options: got 'x', expected a table",
+    'module = "m"\n[options]\nday = 2021-01-01': "options: got .*expected a table of values that JSON has",
+    'module = "m"\nsha256 = "abc"': "sha256: got 'abc', expected 64 hex digits",
+    f'module = "m"\nsha256 = "{SUM}"': "sha256: got no weights",
+    'module = "m"\nweights = "https://host/w"': "sha256: got nothing, expected the SHA-256 of",
+    f'module = "m"\nweights = "ftp://host/w.pt"\nsha256 = "{SUM}"': "weights: got ftp.*expected a path, or",
+    f'module = "m"\nweights = "https://host/"\nsha256 = "{SUM}"': "weights: got https://host/, expected",
+    f'module = "m"\nweights = "https://host/.."\nsha256 = "{SUM}"': r"weights: got https://host/\.\.",
+    'module = "m': r"submission .*sub\.toml: got .*expected TOML",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_file_is_one_line(here: Path, text: str) -> None:
+    with pytest.raises(HearevalError, match=WRONG[text]) as raised:
+        asked(here, text)
+    assert "sub.toml" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_text_and_what_is_not_there(here: Path) -> None:
+    with pytest.raises(HearevalError, match=r"sub\.toml: got .*utf-8.*expected TOML"):
+        asked(here, b'module = "m"\nname = "\xff"')
+    with pytest.raises(HearevalError, match=r"submission no\.toml: got no such file"):
+        asked_for("no.toml", {})
+
+
+def test_a_wrong_option_is_called_by_its_name() -> None:
+    with pytest.raises(HearevalError, match=r"^--requirement: got "):
+        asked_for("m", {"requirements": ("-x",)})
+    with pytest.raises(HearevalError, match=r"^--name: got 'a\\udcffb'"):
+        asked_for("m", {"name": "a\udcffb"})
+    with pytest.raises(HearevalError, match=r"^--sha256: got nothing, expected the SHA-256 of http"):
+        asked_for("m", {"weights": "http://host/w"})
+    with pytest.raises(HearevalError, match=r"^submission a/m\.py: got .*Did you mean m\?"):
+        asked_for("a/m.py", {})
+
+
+def test_options_describe_one_submission() -> None:
+    words = Words(("a", "b"), weights="w.pt", python="3.9", device="cpu")
+    with pytest.raises(HearevalError, match=r"^--model, --python: got 2 submissions, expected one"):
+        asked_by(words)
+    both = [read() for read in asked_by(Words(("a", "b"), device="cpu"))]
+    assert both == [Asked("a", device="cpu"), Asked("b", device="cpu")]
+
+
+def test_a_wrong_submission_does_not_stop_the_others() -> None:
+    first, second = asked_by(Words(("no.toml", "b")))
+    assert second() == Asked("b")
+    with pytest.raises(HearevalError, match=r"no\.toml"):
+        first()
+
+
+def test_words_that_say_nothing() -> None:
+    assert Words(("m",), weights="", options="").said() == {"options": {}}
+    with pytest.raises(HearevalError, match="model options"):
+        Words(("m",), options="size=3").said()
