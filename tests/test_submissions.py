@@ -139,7 +139,7 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
             "model file sub/w.txt: got SHA-256",
         ),
         "old": ('module = "my_model"\npython = "3.99"', "Python 3.99: got "),
-        "nothing": ('module = "x"\nsource = "nosuchthing"', "installation of nosuchthing: got "),
+        "nothing": ('module = "x"\nsource = "nosuchthing==1"', "installation of nosuchthing==1: got "),
         "other": ('module = "x"\nsource = "sub/package"', "import of x: got ModuleNotFoundError"),
         "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another one has"),
     }

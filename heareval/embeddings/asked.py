@@ -232,6 +232,16 @@ def _is_url(weights: str) -> bool:
     return "://" in weights
 
 
+def _check_source(source: str, called: str) -> None:
+    """Raise HearevalError for what could be the name of a folder that is not there.
+
+    pip would look for a package of that name, and run what a stranger has put there.
+    """
+    if not Path(source).is_absolute() and not re.search("[=<>~!@]|://", source):
+        expected = f"a folder that is there, or a version, as {source}==1.0"
+        raise HearevalError(called, got=f"{source!r} and no such folder", expected=expected)
+
+
 def _check_together(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
     """Raise HearevalError if keys that are right alone don't fit each other."""
     if "module" not in values:
@@ -245,6 +255,7 @@ def _check_together(values: Mapping[str, Any], called: Callable[[str], str]) -> 
             raise HearevalError(called("weights"), got=weights, expected="a path, or http(s)://HOST/FILE")
         if not has_sum:
             raise HearevalError(called("sha256"), got="nothing", expected=f"the SHA-256 of {weights}")
+    _check_source(values.get("source", "/"), called("source"))
     for key in ("source", "requirements"):
         for text in [values[key]] if key == "source" and key in values else values.get(key, ()):
             if is_git(text) and not git_revision(text):

@@ -36,8 +36,10 @@ TELLING = (r"^\W*(\w+\.)*\w*(Error|Exception)\b: \S", r"^\W*cause: ", r"(?i)^\W*
 LIST_INSTALLED = """
 import json
 from importlib import metadata
-print(json.dumps(sorted([d.metadata["Name"], d.version, json.loads(d.read_text("direct_url.json") or "{}")]
-                        for d in metadata.distributions()), default=str))
+# What a broken installation has left may have no name.
+found = [d for d in metadata.distributions() if d.metadata["Name"]]
+facts = [[d.metadata["Name"], str(d.version), d.read_text("direct_url.json") or "{}"] for d in found]
+print(json.dumps(sorted(facts)))
 """
 
 
@@ -255,7 +257,9 @@ def _copy(source: Source, copy: Path, apart: Collection[Path]) -> None:
 def _installed(place: Path) -> list[dict[str, Any]]:
     """Name, version and direct_url.json of every distribution."""
     command = [str(_python_of(place)), "-I", "-c", LIST_INSTALLED]
-    done = subprocess.run(command, capture_output=True, env=clean_variables(), text=True, check=True)
-    return [
-        dict(zip(("name", "version", "direct_url"), each, strict=True)) for each in json.loads(done.stdout)
-    ]
+    done = subprocess.run(command, capture_output=True, env=clean_variables(), text=True, check=False)
+    if done.returncode:
+        got = last_words(done.stderr.splitlines()) or f"exit code {done.returncode}"
+        raise HearevalError(f"environment {place}", got=got, expected="a list of what is installed")
+    listed = json.loads(done.stdout)
+    return [{"name": name, "version": number, "direct_url": json.loads(url)} for name, number, url in listed]

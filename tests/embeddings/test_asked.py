@@ -83,7 +83,7 @@ def test_options_go_before_the_file(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["my-model==1.2", f"git+https://host/repo.git@{COMMIT}", "m @ git+ssh://git@host/repo@v1", "code[x]"],
+    ["my-model==1.2", f"git+https://host/repo.git@{COMMIT}", "m @ git+ssh://git@host/repo@v1", "code[x]>=1"],
 )
 def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
     assert asked(here, f'module = "m"\nsource = "{source}"').source == source
@@ -103,6 +103,7 @@ WRONG = {
     'module = "m"\nname = "n\\u00e4me"': r"name: got 'n\\xe4me'",
     'module = "m"\nname = "a\\nb"': r"name: got 'a\\nb'",
     'module = "m"\nsource = ["a"]': r"source: got \['a'\], expected a folder, or what pip takes",
+    'module = "m"\nsource = "packge"': r"source: got 'packge' and no such folder, expected .*packge==1\.0",
     'module = "m"\nsource = "-e ."': r"source: got '-e \.'",
     'module = "m"\nsource = "git+https://host/repo"': "source: got git.*expected a revision at its end",
     'module = "m"\nsource = "git+ssh://git@host/repo"': "source: got git.*expected a revision at its end",
