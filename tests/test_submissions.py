@@ -156,6 +156,9 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
         assert file in line
     assert "submission no_model: got no such module" in errors[-1]
     assert f"not evaluated: {', '.join(files)}, no_model" in done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("note: ")] == [
+        f"note: NOT the published corpus: {SPOKEN}"
+    ]
     rows = [line.split()[:2] for line in done.stdout.splitlines()[1:3]]
     assert rows == [["theirs", SPOKEN], ["my_model", SPOKEN]]
 

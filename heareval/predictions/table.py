@@ -37,13 +37,13 @@ def score_table(scores_files: Iterable[Path]) -> str:
             notes.append(f"{path.parent.parent.name} on {path.parent.name}: embeddings of {ways}")
         others += [path.parent.name] * (results["is_the_published_corpus"] is False)
     if others:
-        notes.append(f"NOT the published corpus: {', '.join(others)}")
+        notes.append(f"NOT the published corpus: {', '.join(dict.fromkeys(others))}")
     # Names are never cut to the width of a terminal.
     console = Console(width=1000, no_color=True)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+    return "\n".join([*lines, *(f"note: {note}" for note in dict.fromkeys(notes))])
 
 
 def _decimal(number: float | None, missing: str = "undefined") -> str:
