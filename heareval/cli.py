@@ -17,7 +17,7 @@ from heareval.embeddings.store import Form
 from heareval.embeddings.submission import Model, open_submission
 from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.runner import predict, protocol_of, protocol_options
+from heareval.predictions.runner import predict, protocol_options
 from heareval.predictions.table import score_table
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
 from heareval.tasks.own import new as own_new
@@ -59,8 +59,8 @@ def main() -> None:
 @doors.corpus_options
 @doors.from_published
 @doors.form_options
-@protocol_options
 @doors.machine_options
+@protocol_options
 @doors.force
 @doors.run_options
 @doors.told_in_one_line
@@ -78,12 +78,7 @@ def evaluate(
     on_bad_audio: str,
     from_published: str,
     form: Form,
-    grid_points: int,
-    grid: str,
-    shuffle: bool,
-    seed: int,
-    in_memory: bool,
-    deterministic: bool,
+    protocol: Protocol,
     machine: Machine,
     force: bool,
     num_workers: int,
@@ -95,14 +90,6 @@ def evaluate(
     Only the sample rate that a model asks for is prepared, unless --sample-rate names more.
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
-    protocol = protocol_of(
-        grid_points=grid_points,
-        grid=grid,
-        shuffle=shuffle,
-        seed=seed,
-        deterministic=deterministic,
-        machine=machine,
-    )
     score = functools.partial(score_task, protocol=protocol, form=form, machine=machine)
     mirrors = doors.mirrors_of(mirror)
     if mode == "demo" and not mirrors and not from_published:

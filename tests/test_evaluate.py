@@ -124,7 +124,7 @@ BAD_MODELS = {
     ),
     "exit": (
         MODEL.replace("    frames = audio", "    raise SystemExit(0)\n    frames = audio"),
-        "got exit code 0",
+        "got SystemExit: 0",
     ),
     "endless thread": (
         "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n"

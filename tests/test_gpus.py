@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import re
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from heareval import files
 from heareval.errors import HearevalError
 from heareval.workflow.machine import Machine, claimed, gpus_of
-from tests.commands import MODEL, command
+from tests.commands import MODEL, SPOKEN, command
 
 # It notes when it embeds, and which GPU it was given.
 NOTING = (
@@ -22,6 +24,8 @@ import os, time
 scene = get_scene_embeddings
 
 def get_scene_embeddings(audio, model):
+    if len(audio) == 1:
+        return scene(audio, model)  # it is only being described
     began = time.time()
     time.sleep(1.0)
     with open(os.path.join(os.path.dirname(__file__), "noted"), "a") as noted:
@@ -83,3 +87,24 @@ def test_gpus_that_are_not_there_are_told(prepared: Path, tmp_path: Path) -> Non
     done = command(tmp_path, *words, "--gpus", "90,91", TMPDIR=str(tmp_path))
     assert done.returncode != 0
     assert re.search(r"error: .*device cuda: got no GPU that torch .* can use, expected one\.", done.stderr)
+
+
+@pytest.mark.slow
+def test_models_side_by_side_on_two_gpus(prepared: Path, tmp_path: Path) -> None:
+    """Two tasks at once, where without --gpus one waits for the other."""
+    pytest.importorskip("torch")
+    (tmp_path / "my_model.py").write_text(NOTING)
+    for copy in ("one", "two"):
+        shutil.copytree(prepared / "tasks" / SPOKEN, tmp_path / "tasks" / copy)
+    for gpus in ((), ("--gpus", "0,1")):
+        for left in ("noted", "embeddings"):
+            files.remove_tree(tmp_path / left)
+        words = ("heareval.embeddings.runner", "my_model", "--device", "cpu", *gpus)
+        done = command(tmp_path, *words, TMPDIR=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        spans: dict[str, list[float]] = {}
+        for line in (tmp_path / "noted").read_text().splitlines():
+            began, ended, worker = line.split()
+            spans.setdefault(worker, []).extend([float(began), float(ended)])
+        first, second = sorted((min(times), max(times)) for times in spans.values())
+        assert (second[0] < first[1]) == bool(gpus)

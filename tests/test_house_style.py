@@ -14,7 +14,7 @@ PACKAGE_FILES = sorted((ROOT / "heareval").rglob("*.py"))
 ALL_FILES = [*PACKAGE_FILES, *sorted((ROOT / "tests").rglob("*.py"))]
 MAX_LINES = 400
 # What must be one file.
-LONGER = {"heareval/embeddings/worker.py": 930}
+LONGER = {"heareval/embeddings/worker.py": 960}
 MAX_FUNCTION_LINES = 45
 MOSTLY_UNDER = 20
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import click
 
 from heareval import doors, files
+from heareval.doors import Command
 from heareval.errors import HearevalError
-from heareval.predictions.protocol import Protocol
+from heareval.predictions.protocol import GridName, Protocol
 from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.machine import Machine
 
-protocol_options = doors.options(
+_protocol_words = doors.options(
     click.option(
         "--grid-points", type=click.IntRange(min=1), default=8, show_default=True, help="Settings to try."
     ),
@@ -31,35 +34,43 @@ protocol_options = doors.options(
 )
 
 
-def protocol_of(
-    *, grid_points: int, grid: str, shuffle: bool, seed: int, deterministic: bool, machine: Machine
-) -> Protocol:
-    """The protocol that the options describe."""
-    return Protocol(
-        grid=grid,  # type: ignore[arg-type]
-        grid_points=grid_points,
-        order="shuffled" if shuffle else "fixed",
-        seed=seed,
-        device=machine.device,  # type: ignore[arg-type]
-        deterministic=deterministic,
-    )
+def protocol_options(command: Command) -> Command:
+    """How predictors are trained, and on what machine: one `protocol` and one `machine` for the command."""
+
+    @functools.wraps(command)
+    def gathered(
+        grid_points: int,
+        grid: GridName,
+        shuffle: bool,
+        seed: int,
+        in_memory: bool,
+        deterministic: bool,
+        machine: Machine,
+        **others: Any,
+    ) -> None:
+        protocol = Protocol(
+            grid=grid,
+            grid_points=grid_points,
+            order="shuffled" if shuffle else "fixed",
+            seed=seed,
+            device=machine.device,
+            deterministic=deterministic,
+        )
+        command(protocol=protocol, machine=machine, **others)
+
+    return _protocol_words(gathered)  # type: ignore[return-value, type-var]
 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
-@protocol_options
 @doors.gpu_options
+@protocol_options
 @doors.tmp_dir
 @doors.run_options
 @doors.told_in_one_line
 def predict(
     folders: tuple[str, ...],
-    grid_points: int,
-    grid: str,
-    shuffle: bool,
-    seed: int,
-    in_memory: bool,
-    deterministic: bool,
+    protocol: Protocol,
     machine: Machine,
     tmp_dir: str,
     num_workers: int,
@@ -70,14 +81,6 @@ def predict(
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
     places = doors.places_of(work=tmp_dir)
-    protocol = protocol_of(
-        grid_points=grid_points,
-        grid=grid,
-        shuffle=shuffle,
-        seed=seed,
-        deterministic=deterministic,
-        machine=machine,
-    )
     paths = [Path(folder).absolute() for folder in folders]
     roots = [
         Predict(places, folder=str(path), embeddings=_fingerprint(path), protocol=protocol, machine=machine)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from heareval.errors import HearevalError
 
@@ -32,9 +33,9 @@ class Machine:
     silence_s: float = SILENCE_S
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["auto", "cpu", "cuda"]:
         """What models are asked to run on: who names GPUs wants no CPU in their place."""
-        return {(): "auto", ("",): "cpu"}.get(self.gpus, "cuda")
+        return "auto" if not self.gpus else "cpu" if self.gpus == ("",) else "cuda"
 
 
 ANY_MACHINE = Machine()

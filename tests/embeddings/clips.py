@@ -99,7 +99,8 @@ def main(folder: Path) -> None:
     job = json.loads((folder / "embed.json").read_text())
     store.BATCH_SAMPLES = job["budget"]
     task, form = Path(job["task"]), store.Form(**job["form"])
-    submission = Submission("my_model", "", "", json.dumps(job["options"]), "0", RATE)
+    options = json.dumps(job["options"])
+    submission = Submission("my_model", options=options, fingerprint="0", sample_rate=RATE)
     embedding = store.EmbedJob(
         submission,
         task,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from heareval.embeddings import worker
-from heareval.embeddings.submission import open_submission
+from heareval.embeddings.submission import Model, open_submission
 from heareval.errors import HearevalError
 from tests.embeddings.clips import RATE, embed, manifest, write_task
 
@@ -122,7 +122,7 @@ def test_half_precision_is_the_models_own_affair(tmp_path: Path) -> None:
 def test_it_is_described_without_being_imported_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path, KERAS)
-    assert open_submission("my_model", "", "{}", tmp_path / "cache").sample_rate == RATE
+    assert open_submission(Model("my_model"), tmp_path / "cache").sample_rate == RATE
     write_model(tmp_path, MODULE.replace("tf.Module", "object"))
     with pytest.raises(HearevalError, match=r"my_model\.Model, expected a torch\.nn\.Module or a tf\.Module"):
-        open_submission("my_model", "", "{}", tmp_path / "cache")
+        open_submission(Model("my_model"), tmp_path / "cache")
