@@ -426,7 +426,8 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
                 done += len(rows)
                 writer.put(store_answer, stores[block.split], block, rows, answer, rate)
                 report(done)
-    return {"clips": total, "device": "cuda" if framework.is_gpu else "cpu", "framework": framework.name}
+    device = "cuda" if framework.is_gpu else "cpu"
+    return {"clips": total, "device": device, "framework": framework.name, "versions": loaded_versions()}
 
 
 def store_answer(store: Store, block: Block, rows: Sequence[int], answer: Answer, rate: int) -> None:
