@@ -24,7 +24,7 @@ ENDS = {
         r"signal SIGSEGV, last words: Fatal Python error: Segmentation fault, File .*ctypes",
         r"my_model\.py\", line \d+ in get_scene_embeddings",
     ),
-    "os.kill(os.getpid(), 9)": (r"the worker process: got signal SIGKILL, ", ""),
+    "os.kill(os.getpid(), 15)": (r"the worker process: got signal SIGTERM, ", ""),
     "time.sleep(600)": (r"the worker process: got no word in 8 s, expected an answer. Its log is", ""),
 }
 

@@ -185,3 +185,12 @@ def test_a_clip_that_kills_the_worker_is_named(tmp_path: Path, small_memory: Pat
     error = embed(tmp_path, task, budget=16000)
     assert "a/0.wav: got signal SIGKILL, killed because memory had run out" in error
     assert "on this clip alone" in error
+
+
+def test_a_worker_killed_by_somebody_is_told(tmp_path: Path) -> None:
+    """In this file, so that it never runs beside those above: Linux counts kills of the whole machine."""
+    source = TELLING_MODEL.replace("    time.sleep(model.seconds)", "    os.kill(os.getpid(), 9)")
+    (tmp_path / "my_model.py").write_text(source)
+    told = embed(tmp_path, write_task(tmp_path / "task", {"a": [800] * 2}), budget=16000)
+    assert "the worker process: got signal SIGKILL, expected a result. Its log is" in told
+    assert "memory" not in told
