@@ -161,7 +161,7 @@ def validate(
     tmp_dir: str,
     as_json: bool,
 ) -> None:
-    """Check a PyTorch model with the HEAR API for every fault that would cost a run or points.
+    """Check a model with the HEAR API for every fault that would cost a run or points.
 
     It is an importable MODULE, or a TOML file that describes it; options go before what the file says.
     Exits with 0 if nothing failed (there may be warnings), with 1 if a check failed.

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "heareval.embeddings.baseline": (),
     "heareval.embeddings.worker": (),
     # They run in the submission's environment.
-    "heareval.embeddings.checks": ("heareval.embeddings.checks",),
+    "heareval.embeddings.checks": ("heareval.embeddings.checks", "heareval.embeddings.worker"),
     "heareval.predictions": (*FOUNDATION, "heareval.predictions", "heareval"),
     "heareval.predictions.metrics": ("heareval.errors", "heareval.predictions.metrics"),
     "heareval.workflow": (

@@ -12,6 +12,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE_FILES = sorted((ROOT / "heareval").rglob("*.py"))
 ALL_FILES = [*PACKAGE_FILES, *sorted((ROOT / "tests").rglob("*.py"))]
+# What runs in a submission's environment, and what Python imports on the way to it.
+OLD_PYTHONS = [
+    *(ROOT / "heareval" / name for name in ("__init__.py", "embeddings/__init__.py", "embeddings/worker.py")),
+    *sorted((ROOT / "heareval" / "embeddings" / "checks").glob("*.py")),
+]
 MAX_LINES = 400
 # What must be one file.
 LONGER = {"heareval/embeddings/worker.py": 960}
@@ -69,6 +74,12 @@ def test_functions_are_mostly_short() -> None:
     assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
     share = sum(length <= MOSTLY_UNDER for length in lengths.values()) / len(lengths)
     assert share > 0.9
+
+
+@pytest.mark.parametrize("path", OLD_PYTHONS, ids=name_of)
+def test_submissions_may_have_an_old_python(path: Path) -> None:
+    """Python 3.8 reads it; tests/embeddings/test_pythons.py runs it there."""
+    ast.parse(path.read_text(), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("suffix", ["py", "md", "toml", "cfg", "txt"])

@@ -22,9 +22,14 @@ ADVICE = {
     ),
     "weights": Advice(
         "A model that goes on without its weights is scored with random ones.",
-        "Let load_model read model_file_path, and let torch.load and load_state_dict raise (strict=True).",
+        "Let load_model read model_file_path, and let what reads it raise: torch.load and load_state_dict "
+        "(strict=True), in TensorFlow tf.train.Checkpoint.restore(...).assert_consumed().",
     ),
-    "model": Advice(_STOPS, "Let load_model return a torch.nn.Module; validate knows PyTorch only."),
+    "model": Advice(
+        _STOPS,
+        "Let load_model return a torch.nn.Module, or in TensorFlow a tf.Module, a Keras model or what "
+        "tf.saved_model.load gives.",
+    ),
     "attributes": Advice(
         _STOPS,
         "Set sample_rate, scene_embedding_size and timestamp_embedding_size, positive ints, on the model.",
@@ -39,7 +44,7 @@ ADVICE = {
     ),
     "device": Advice(
         "Copies between devices at each batch, or a crash on a GPU.",
-        "Create tensors with device=audio.device, and leave answers where they are.",
+        "Create tensors where the audio is (in PyTorch with device=audio.device), and leave answers there.",
     ),
     "scene shape": Advice(
         "The first batch of that kind is refused.",
@@ -67,7 +72,7 @@ ADVICE = {
     "determinism": Advice(
         "Scores that nobody can reproduce.",
         "Dropout, noise, random crops and states that live on between calls have no place when embedding; "
-        "see that eval() reaches all parts.",
+        "see that eval() reaches all parts, in TensorFlow training=False.",
     ),
     "dimensions": Advice(
         "Space, time and points: what is constant or said twice tells the predictor nothing.",
@@ -83,7 +88,8 @@ ADVICE = {
     ),
     "batch": Advice(
         "Scores depend on the batch size, so on the memory of the machine.",
-        "Normalise each sound by itself; BatchNorm in eval(); no mean or maximum over the batch.",
+        "Normalise each sound by itself; BatchNorm in eval(), in TensorFlow training=False; no mean or "
+        "maximum over the batch.",
     ),
     "increasing": Advice("Event tasks are refused.", "Give each embedding the time of its centre, in order."),
     "milliseconds": Advice(
@@ -112,7 +118,7 @@ ADVICE = {
     ),
     "long audio": Advice(
         "The ten-minute clips of the beehive task have no score.",
-        "Work through long audio in pieces of bounded length, under torch.no_grad().",
+        "Work through long audio in pieces of bounded length, in PyTorch under torch.no_grad().",
     ),
     "drift": Advice(
         "Events late in a long clip are misplaced.",
@@ -120,7 +126,7 @@ ADVICE = {
     ),
     "memory": Advice(
         "Out of memory on a GPU of 16 GB, as 18 of 34 models of 2021 were on the beehive task.",
-        "Work through long audio in pieces of bounded length, under torch.no_grad().",
+        "Work through long audio in pieces of bounded length, in PyTorch under torch.no_grad().",
     ),
     "speed": Advice(
         "So long does every second of the benchmark take; its larger tasks have tens of hours.",

@@ -51,7 +51,7 @@ def validated(
     limits: Limits | None = None,
     tell: Callable[[Finding], None] = lambda finding: None,
 ) -> tuple[list[Finding], dict[str, str]]:
-    """What every check found, and the versions it ran on.
+    """What every check found, and what it ran on: versions, framework and device.
 
     Args:
         folder: for job files and logs.

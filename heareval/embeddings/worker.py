@@ -60,7 +60,7 @@ EMBEDDINGS, TIMESTAMPS = ".npy", ".timestamps.npy"
 GIB = 2**30
 
 # Python 3.8 evaluates these, and has no generic tuple and Callable of its own.
-Answer = typing.Tuple[np.ndarray, ...]  # noqa: UP006
+Answer = typing.Tuple[np.ndarray, ...]
 Ask = typing.Callable[[Any], Answer]
 
 
@@ -289,12 +289,12 @@ class Torch(Framework):
     def ask(self, function: Callable[..., Any], audio: Any, model: Any) -> Any:
         """The model's answer as it comes."""
         audio = self.lib.as_tensor(audio).to(self.device).contiguous()
-        is_bf16 = self.precision == "bf16"
-        with (
-            self.lib.no_grad(),
-            self.lib.autocast(self.device.type, dtype=self.lib.bfloat16, enabled=is_bf16),
-        ):
-            return function(audio, model)
+        with self.lib.no_grad():
+            if self.precision != "bf16":
+                return function(audio, model)
+            # Not switched off but left out: PyTorch has it since 1.10.
+            with self.lib.autocast(self.device.type, dtype=self.lib.bfloat16):
+                return function(audio, model)
 
     def to_numpy(self, part: Any) -> np.ndarray:
         """A tensor as an array; of 16 bits only if that was asked for, and then of 32."""
@@ -681,7 +681,7 @@ def read_block(block: Block, room: Room | None = None) -> np.ndarray:
     """Clips of one length as float32, `(clips, samples)`."""
     audio = (room or Room(0)).take(len(block.paths), block.frames)
     scratch = np.empty(HEADER + 2 * block.frames, np.uint8)
-    for path, row in zip(block.paths, audio):  # noqa: B905, Python 3.8 has no strict
+    for path, row in zip(block.paths, audio):  # Python 3.8 has no strict
         read_clip(path, scratch, row)
     return audio
 
@@ -920,8 +920,8 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def main(job_file: str) -> int:
-    """Do the job; returns the exit code."""
+def begin_conversation() -> None:
+    """From here on only `say` writes to stdout; what others print goes to stderr."""
     global CHANNEL
     die_with_parent()
     # A crash in native code leaves a traceback in the log, too.
@@ -930,6 +930,11 @@ def main(job_file: str) -> int:
     os.dup2(2, 1)
     # A child that a submission leaves behind must not keep the conversation open.
     os.register_at_fork(after_in_child=CHANNEL.close)
+
+
+def main(job_file: str) -> int:
+    """Do the job; returns the exit code."""
+    begin_conversation()
     job = read_json(Path(job_file))
     # The folder the user works in, not this file's, is where a submission may lie that is not installed.
     sys.path[:1] = [] if job.get("is_installed") else [str(Path.cwd())]

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings.advice import ADVICE  # noqa: E402
 from heareval.embeddings.checks import limits  # noqa: E402
-from heareval.embeddings.checks.lab import Lab  # noqa: E402
 from heareval.embeddings.checks.limits import Long  # noqa: E402
-from heareval.embeddings.checks.table import CHECKS, run_checks  # noqa: E402
+from heareval.embeddings.checks.table import CHECKS  # noqa: E402
+from tests.embeddings.checking import findings_of, noticed, run  # noqa: E402
 from tests.embeddings.zoo import GOOD, ZOO  # noqa: E402
 
 BASELINE = "heareval.embeddings.baseline"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder in which a submission `in_the_zoo` is found."""
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    sys.modules.pop("in_the_zoo", None)
-
-
-def findings_of(folder: Path, source: str, model: str = "", **job: Any) -> dict[str, dict[str, Any]]:
-    """What each check says about a submission with this source."""
-    (folder / "in_the_zoo.py").write_text(source)
-    sys.modules.pop("in_the_zoo", None)
-    return run(module="in_the_zoo", model=model, **job)
-
-
-def run(**job: Any) -> dict[str, dict[str, Any]]:
-    """What each check says, with limits that take little time."""
-    limits = {
-        "long_s": 60.0,
-        "long_budget_s": 60.0,
-        "speed": 1.0,
-        "options": {},
-        "model": "",
-        "device": "auto",
-    }
-    limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
-    messages: list[dict[str, Any]] = []
-    run_checks(Lab({**limits, **job}), {}, messages.append)
-    return {m["finding"]["check"]: m["finding"] for m in messages if "finding" in m}
-
-
-def noticed(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """The checks that found something, with their results."""
-    results = {name: finding["result"] for name, finding in findings.items()}
-    return {name: result for name, result in results.items() if result in ("warning", "failed")}
 
 
 def weights(folder: Path) -> str:

@@ -58,7 +58,8 @@ def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told:
     assert told in by_name(findings)["clipping"].measured
     assert by_name(findings)["speed"].result == "ok"
     assert not passed(findings)
-    assert set(ran_on) == {"python", "numpy", "torch", "device"}
+    assert set(ran_on) == {"python", "numpy", "torch", "framework", "device"}
+    assert ran_on["framework"] == "torch"
 
 
 @pytest.mark.parametrize(("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no word in 3 s")])

@@ -45,12 +45,13 @@ class Broken:
     old: str
     new: str
     result: str = "failed"
+    good: str = GOOD
 
     @property
     def source(self) -> str:
         """The submission's code."""
-        assert self.old in GOOD
-        return GOOD.replace(self.old, self.new)
+        assert self.old in self.good
+        return self.good.replace(self.old, self.new)
 
 
 ZOO = {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.checks.lab import API, Found, Lab
-
-SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
-SIZES = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
+from heareval.embeddings.checks.lab import Found, Lab
+from heareval.embeddings.worker import API, SAMPLE_RATES, SIZES
 
 
 def check_functions(lab: Lab) -> Found:
@@ -28,22 +26,21 @@ def check_weights(lab: Lab) -> Found:
         return Found("ok", "no file given")
     if not Path(file).is_file():
         return Found("failed", f"no file {file}")
-    lab.load(file)
+    lab.made(file)
     with tempfile.TemporaryDirectory() as folder:
         rubbish = Path(folder) / Path(file).name
         rubbish.write_bytes(b"these are no weights " * 100)
         try:
-            lab.load(str(rubbish))
+            lab.made(str(rubbish))
         except Exception as error:
             return Found("ok", f"loaded; rubbish is refused ({type(error).__name__})")
     return Found("failed", "loads rubbish without complaint")
 
 
 def check_model(lab: Lab) -> Found:
-    """load_model gives a torch.nn.Module."""
-    kind, torch = type(lab.model), sys.modules.get("torch")
-    is_module = torch is not None and isinstance(lab.model, torch.nn.Module)
-    return Found("ok" if is_module else "failed", f"{kind.__module__}.{kind.__qualname__}")
+    """load_model gives a model of a framework that we know, and it goes to its device."""
+    kind = type(lab.model)
+    return Found("ok", f"{kind.__module__}.{kind.__qualname__} ({lab.framework.name})")
 
 
 def check_attributes(lab: Lab) -> Found:
@@ -62,7 +59,7 @@ def check_sample_rate(lab: Lab) -> Found:
 
 def check_types(lab: Lab) -> Found:
     """Embeddings are float32 tensors, timestamps come with theirs."""
-    torch, audio = sys.modules["torch"], lab.sounds(2, 1.0)
+    lib, audio = lab.framework.lib, lab.sounds(2, 1.0)
     scene, pair = lab.raw(API[1], audio), lab.raw(API[2], audio)
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         return Found("failed", f"{API[2]} gives a {type(pair).__name__}, not embeddings and timestamps")
@@ -71,23 +68,35 @@ def check_types(lab: Lab) -> Found:
         ("timestamp embeddings", pair[0]),
         ("timestamps", pair[1]),
     ):
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, lib.Tensor):
             return Found("failed", f"{name}: a {type(value).__module__}.{type(value).__name__}")
-        if name != "timestamps" and value.dtype != torch.float32:
-            return Found("failed", f"{name}: {value.dtype}")
-    is_float = pair[1].dtype.is_floating_point
-    return Found("ok" if is_float else "warning", "float32" if is_float else f"timestamps: {pair[1].dtype}")
+        if name != "timestamps" and value.dtype != lib.float32:
+            return Found("failed", f"{name}: {name_of(value.dtype)}")
+    is_float = pair[1].dtype in (lib.float16, lib.float32, lib.float64)
+    told = "float32" if is_float else f"timestamps: {name_of(pair[1].dtype)}"
+    return Found("ok" if is_float else "warning", told)
+
+
+def name_of(dtype: Any) -> str:
+    """A type of numbers in a word."""
+    return str(getattr(dtype, "name", dtype))
 
 
 def check_device(lab: Lab) -> Found:
     """Answers are where the audio is."""
     audio = lab.sounds(2, 1.0)
     answers = (lab.raw(API[1], audio), *lab.raw(API[2], audio))
-    elsewhere = sorted({str(part.device) for part in answers if part.device != lab.device})
+    here = place_of(lab.framework.ask(lambda heard, model: heard, audio, lab.model))
+    elsewhere = sorted({place_of(part) for part in answers} - {here})
     if elsewhere:
-        return Found("failed", f"{', '.join(elsewhere)} for audio on {lab.device}")
-    note = "" if lab.device.type == "cuda" else " (no GPU here: run it on one to be sure)"
-    return Found("ok", f"{lab.device}{note}")
+        return Found("failed", f"{', '.join(elsewhere)} for audio on {here}")
+    note = "" if lab.framework.is_gpu else " (no GPU here: run it on one to be sure)"
+    return Found("ok", f"{here}{note}")
+
+
+def place_of(tensor: Any) -> str:
+    """The device of a tensor in a word: TensorFlow's names begin with the job and the task."""
+    return str(tensor.device).split("/device:")[-1].lower()
 
 
 def shapes(lab: Lab, answer: Callable[[np.ndarray], tuple[str, bool]]) -> Found:

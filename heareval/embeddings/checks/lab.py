@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+from heareval.embeddings.worker import API, Framework, Submission, framework_of, prepare_environment
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,6 @@ def graded(value: float, limits: tuple[float, float], measured: str) -> Found:
     return Found("ok" if value <= good else "warning" if value <= fair else "failed", measured)
 
 
-class NoDeviceError(Exception):
-    """The device that the user asked for is not there, which is no fault of the submission's code."""
-
-
 class Lab:
     """A submission on its device, ready to be asked; loaded when the first check needs it."""
 
@@ -42,51 +37,50 @@ class Lab:
     @functools.cached_property
     def module(self) -> Any:
         """The imported module."""
+        prepare_environment(self.job["device"])
         return importlib.import_module(self.job["module"])
 
-    def load(self, file: str) -> Any:
-        """A new model, moved to its device."""
-        model = self.module.load_model(file, **self.job["options"])
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(model, torch.nn.Module):
-            model.to(self.device).eval()
-        return model
+    def made(self, file: str) -> Any:
+        """What load_model gives."""
+        return self.module.load_model(file, **self.job["options"])
+
+    def load(self) -> Submission:
+        """A new model on its device, in the precision of a run."""
+        model = self.made(self.job["model"])
+        framework = framework_of(model)(self.job["device"], "float32")
+        framework.settle(model)
+        return Submission(self.module, model, framework)
 
     @functools.cached_property
-    def model(self) -> Any:
+    def submission(self) -> Submission:
         """The model that all checks share."""
-        return self.load(self.job["model"])
+        return self.load()
 
     @property
-    def device_kind(self) -> str:
-        """`cuda` or `cpu`: what was asked for, or else a GPU if there is one."""
-        asked = self.job["device"]
-        return asked if asked != "auto" else "cuda" if sys.modules["torch"].cuda.is_available() else "cpu"
+    def model(self) -> Any:
+        """The same without its framework."""
+        return self.submission.model
 
     @property
-    def device(self) -> Any:
-        """Where the model and the audio are."""
-        torch = sys.modules["torch"]
-        if self.device_kind == "cuda" and not torch.cuda.is_available():
-            raise NoDeviceError("asked for cuda, and there is no GPU that this torch can use")
-        return torch.device("cuda:0" if self.device_kind == "cuda" else "cpu")
+    def framework(self) -> Framework:
+        """What the model is made with."""
+        return self.submission.framework
 
     def raw(self, name: str, audio: np.ndarray, model: Any = None) -> Any:
         """What a function of the submission answers."""
-        torch = sys.modules["torch"]
-        with torch.no_grad():
-            audio = torch.from_numpy(audio.copy()).to(self.device)
-            return getattr(self.module, name)(audio, self.model if model is None else model)
+        # Each question has audio of its own: models may work in place.
+        return self.framework.ask(
+            getattr(self.module, name), audio.copy(), self.model if model is None else model
+        )
 
     def scene(self, audio: np.ndarray, model: Any = None) -> np.ndarray:
         """Scene embeddings `(sounds, size)`."""
-        answer: np.ndarray = self.raw(API[1], audio, model).cpu().numpy()
-        return answer
+        return self.framework.to_numpy(self.raw(API[1], audio, model))
 
     def frames(self, audio: np.ndarray, model: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Timestamp embeddings `(sounds, timestamps, size)` and timestamps in ms."""
-        embeddings, times = self.raw(API[2], audio, model)
-        return embeddings.cpu().numpy(), times.cpu().numpy().astype(np.float64)
+        embeddings, times = map(self.framework.to_numpy, self.raw(API[2], audio, model))
+        return embeddings, times.astype(np.float64)
 
     def both(self, audio: np.ndarray, model: Any = None) -> list[np.ndarray]:
         """Scene and timestamp embeddings."""

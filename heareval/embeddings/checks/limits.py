@@ -6,19 +6,21 @@ import contextlib
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from heareval.embeddings.checks.lab import Found, Lab
 from heareval.embeddings.checks.values import unfinished
+from heareval.embeddings.worker import GIB
 
 # The shortest clip of the benchmark, and a shorter one, in seconds.
 SHORTEST_S, SHORT_S = 0.3, 0.01
 # Longer and longer, so that time and memory can be foretold before they are gone.
 RUNGS_S = (10.0, 30.0, 60.0, 300.0, 1200.0)
-GIB = 2**30
 # Growth that is this much steeper than before is more than noise.
 BEND = 1.6
 
@@ -148,7 +150,7 @@ def check_memory(lab: Lab) -> Found:
     """Audio of 20 minutes fits into 16 GB."""
     long, goal = long_of(lab), lab.job["long_s"]
     peak, allowed = long.foretold(long.peaks, goal), lab.job["memory_bytes"]
-    where = "of the GPU" if lab.device.type == "cuda" else "of the process"
+    where = "of the GPU" if lab.framework.is_gpu else "of the process"
     how = "" if goal == long.end else f", foretold from {long.peaks[long.end] / GIB:.2g} at {long.end:g} s"
     told = f"{peak / GIB:.2g} GiB {where} at {goal:g} s{how}"
     return Found("ok" if peak <= allowed else "failed", told)
@@ -159,16 +161,46 @@ def check_speed(lab: Lab) -> Found:
     long = long_of(lab)
     speed = long.end / long.seconds[long.end]
     enough = speed >= lab.job["speed"]
-    return Found("ok" if enough else "warning", f"{speed:.3g} s of audio a second on {lab.device.type}")
+    where = "cuda" if lab.framework.is_gpu else "cpu"
+    return Found("ok" if enough else "warning", f"{speed:.3g} s of audio a second on {where}")
 
 
 # --------------------------------------------------------------------------- memory
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """What a framework tells of its GPU; each gets the framework's module."""
+
+    name: Callable[[Any], str]
+    forget_peak: Callable[[Any], object]
+    peak: Callable[[Any], float]
+    free: Callable[[Any], float]
+
+
+GPUS = {
+    "torch": Gpu(
+        lambda torch: torch.cuda.get_device_name(),
+        lambda torch: torch.cuda.reset_peak_memory_stats(),
+        lambda torch: torch.cuda.max_memory_allocated(),
+        lambda torch: torch.cuda.mem_get_info()[0],
+    ),
+    "tensorflow": Gpu(
+        lambda tf: tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0]).get(
+            "device_name", "GPU"
+        ),
+        lambda tf: tf.config.experimental.reset_memory_stats("GPU:0"),
+        lambda tf: tf.config.experimental.get_memory_info("GPU:0")["peak"],
+        # It does not tell.
+        lambda tf: float("inf"),
+    ),
+}
+
+
 def forget_peak(lab: Lab) -> None:
     """Measure the peak of memory from here on, where the system can."""
-    if lab.device.type == "cuda":
-        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    if lab.framework.is_gpu:
+        GPUS[lab.framework.name].forget_peak(lab.framework.lib)
     else:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -176,8 +208,8 @@ def forget_peak(lab: Lab) -> None:
 
 def peak_bytes(lab: Lab) -> float:
     """Most memory since then: of the GPU, or resident of this process."""
-    if lab.device.type == "cuda":
-        return float(sys.modules["torch"].cuda.max_memory_allocated())
+    if lab.framework.is_gpu:
+        return float(GPUS[lab.framework.name].peak(lab.framework.lib))
     if Path("/proc/self/status").exists():
         return kilobytes("/proc/self/status", "VmHWM")
     import resource
@@ -188,8 +220,8 @@ def peak_bytes(lab: Lab) -> float:
 
 def free_bytes(lab: Lab) -> float:
     """Memory that is left, infinite where nobody knows."""
-    if lab.device.type == "cuda":
-        return float(sys.modules["torch"].cuda.mem_get_info()[0])
+    if lab.framework.is_gpu:
+        return float(GPUS[lab.framework.name].free(lab.framework.lib))
     return kilobytes("/proc/meminfo", "MemAvailable") or float("inf")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from heareval.embeddings.checks import api, limits, times, values
-from heareval.embeddings.checks.lab import Found, Lab, NoDeviceError
+from heareval.embeddings.checks.lab import Found, Lab
+from heareval.embeddings.worker import SubmissionError
 
 # Check -> what does it, and the checks without which it would say nothing.
 CHECKS: dict[str, tuple[Callable[[Lab], Found], tuple[str, ...]]] = {
@@ -69,8 +70,8 @@ def answered(check: Callable[[Lab], Found], lab: Lab) -> Found:
     """What a check found; an exception of the submission is a failure, its traceback goes to the log."""
     try:
         return check(lab)
-    except NoDeviceError as error:
-        return Found("failed", str(error))
+    except SubmissionError as error:
+        return Found("failed", "{what}: got {got}, expected {expected}".format(**error.facts))
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         last = traceback.extract_tb(error.__traceback__)[-1]

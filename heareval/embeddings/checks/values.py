@@ -59,7 +59,7 @@ def check_determinism(lab: Lab) -> Found:
 def check_reload(lab: Lab) -> Found:
     """A model that is loaded again gives the same answer."""
     audio = lab.sounds(3, 1.0)
-    difference = apart(lab.both(audio), lab.both(audio, lab.load(lab.job["model"])))
+    difference = apart(lab.both(audio), lab.both(audio, lab.load().model))
     return graded(difference, FLOAT_NOISE, f"{difference:.1e} of the range")
 
 
