@@ -164,8 +164,9 @@ def describe(job: dict[str, Any]) -> dict[str, Any]:
 def loaded_sources() -> list[str]:
     """Files of the loaded modules that belong neither to Python nor to an installed package."""
     installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-    found = {names.get("__file__") for name, names in loaded_names() if name != "__main__"}
-    paths = (path for path in found if isinstance(path, str))
+    found = {names.get("__file__") for _, names in loaded_names()}
+    # This one has a second name, __mp_main__, as soon as multiprocessing is loaded.
+    paths = (path for path in found if isinstance(path, str) and path != __file__)
     return sorted(path for path in paths if path.endswith(".py") and not path.startswith(installed))
 
 

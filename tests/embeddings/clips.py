@@ -49,16 +49,18 @@ def get_timestamp_embeddings(audio, model):
 """
 
 
-def write_task(folder: Path, lengths: Mapping[str, Sequence[int]], kind: str = "scene") -> Path:
+def write_task(
+    folder: Path, lengths: Mapping[str, Sequence[int]], kind: str = "scene", rate: int = RATE
+) -> Path:
     """A task folder whose splits have clips of these lengths in samples."""
     draw = np.random.RandomState(0)
     for split, frames in lengths.items():
-        (folder / str(RATE) / split).mkdir(parents=True)
+        (folder / str(rate) / split).mkdir(parents=True)
         names = [f"{i}.wav" for i in range(len(frames))]
         (folder / f"{split}.json").write_text(json.dumps({name: ["x"] for name in names}))
         for name, count in zip(names, frames, strict=True):
             samples = draw.randint(-9999, 9999, count).astype(np.int16)
-            write_wav(folder / str(RATE) / split / name, samples, RATE)
+            write_wav(folder / str(rate) / split / name, samples, rate)
     (folder / layout.VOCABULARY).write_text("idx,label\n0,x\n")
     (folder / layout.TASK_METADATA).write_text(json.dumps({"splits": list(lengths), "embedding_type": kind}))
     return folder

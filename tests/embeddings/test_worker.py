@@ -12,8 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import worker  # noqa: E402
+from heareval.embeddings import submission, worker  # noqa: E402
 from heareval.tasks.audio import write_wav  # noqa: E402
+from tests.commands import MODEL  # noqa: E402
+from tests.embeddings import elsewhere  # noqa: E402
 
 CLIPS = {"train": [f"{i}.wav" for i in range(7)], "test": ["a.wav", "b.wav"]}
 SECONDS, RATE, HOP_MS = 1.5, 16000, 50.0
@@ -282,3 +284,11 @@ def test_missing_and_wrong_clips(monkeypatch: pytest.MonkeyPatch, task: Path) ->
     clip.unlink()
     with pytest.raises(worker.SubmissionError, match=r"3\.wav.*No such file"):
         embed(monkeypatch, task)
+
+
+def test_the_worker_is_no_source_of_a_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With multiprocessing, which torch loads, Python has a second name for what it runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text("import multiprocessing\n" + MODEL)
+    described = elsewhere.worker(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    assert described["sources"] == [str(tmp_path / "my_model.py")]
