@@ -100,6 +100,11 @@ def check_centring(lab: Lab) -> Found:
     weight = np.where(change >= 0.5 * change.max(axis=1, keepdims=True), change, 0)
     if (weight > 0).mean() > 0.5:
         return Found("warning", "a click changes everything, in no place of its own")
-    off = float(np.median((weight * times[shows]).sum(1) / weight.sum(1) - clicks_ms))
+    offs = (weight * times[shows]).sum(1) / weight.sum(1) - clicks_ms
+    off = float(np.median(offs))
     limits = max(HOP_MS[0] / 2, lab.hop_ms / 2), max(REFUSED_MS, lab.hop_ms)
+    # Each click is off by something else: what changes is a block that it lies in.
+    if float(offs.std()) > max(limits[1], abs(off)):
+        told = f"{offs.min():+.0f} to {offs.max():+.0f} ms from it"
+        return Found("warning", f"a click changes what is {told}, in no place of its own")
     return graded(abs(off), limits, f"{off:+.1f} ms from the click")
