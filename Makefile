@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all test-network check format clean
 
 demo: $(READY)
 	$(BIN)/heareval demo
@@ -16,7 +16,10 @@ test: $(READY)
 	$(BIN)/python -m pytest $(TOGETHER)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "" $(TOGETHER)
+	$(BIN)/python -m pytest -m "not network" $(TOGETHER)
+
+test-network: $(READY)
+	$(BIN)/python -m pytest -m network $(TOGETHER)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

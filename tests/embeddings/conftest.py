@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# They need packages that only test_real.py installs.
+collect_ignore_glob = ["real/*"]
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -1,0 +1,67 @@
+"""Real models wrapped to the API, from a package index: what validate and the worker make of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heareval.embeddings.submission import Model
+from heareval.embeddings.validate import Limits, passed, row, validated
+from tests.embeddings.clips import write_task
+from tests.embeddings.elsewhere import embed, install, worker
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+WRAPPERS = Path(__file__).with_name("real")
+
+
+@dataclass(frozen=True)
+class Real:
+    """A wrapper, and what it needs beside what the tests have anyway (librosa and numba among others)."""
+
+    module: str
+    framework: str
+    sample_rate: int
+    packages: tuple[str, ...]
+    size: int
+
+
+MODELS = (
+    Real("torchcrepe_hear", "torch", 16000, ("torchcrepe==0.0.24", "resampy==0.4.3"), 256),
+    Real("resemblyzer_hear", "torch", 16000, ("resemblyzer==0.1.4", "webrtcvad-wheels"), 256),
+    Real("basic_pitch_hear", "tensorflow", 22050, ("basic-pitch==0.4.0", "tf_keras"), 440),
+)
+
+
+def python_for(model: Real, folder: Path) -> str:
+    """An interpreter that has a model's packages and those of this one: torch is not fetched again."""
+    venv.create(folder, with_pip=True)
+    inside = next(folder.glob("lib/python*/site-packages"))
+    (inside / "host.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = str(folder / "bin" / "python")
+    install(python, "--no-deps", *model.packages)
+    return python
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.module)
+def test_a_real_model(model: Real, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec(model.framework) is None:
+        pytest.skip(f"needs {model.framework}")
+    monkeypatch.chdir(WRAPPERS)
+    ready = Model(model.module, python=python_for(model, tmp_path / "venv"), device="cpu")
+    described = worker(ready, tmp_path / "logs", do="describe")
+    assert (described["framework"], described["sample_rate"]) == (model.framework, model.sample_rate)
+    rate = model.sample_rate
+    task = write_task(tmp_path / "task", {"a": [rate] * 3}, "event", rate)
+    assert embed(ready, task, tmp_path / "out")["clips"] == 3
+    embeddings, times = (np.load(tmp_path / "out" / name) for name in ("a.npy", "a.timestamps.npy"))
+    assert embeddings.shape == (*times.shape, model.size)
+    assert 900 < times.max() <= 1000
+    findings, ran_on = validated(ready, tmp_path / "logs", limits=Limits(long_s=10.0))
+    assert passed(findings), "\n".join(map(row, findings))
+    assert ran_on["framework"] == model.framework
