@@ -27,7 +27,9 @@ describing = doors.options(
         metavar="FOLDER_OR_REQUIREMENT",
         help="What to install into an environment of its own: a folder, or what pip takes.",
     ),
-    click.option("--model", "weights", metavar="FILE_OR_URL", help="The model's weights."),
+    click.option(
+        "--model", "weights", metavar="FILE_OR_URL", help="The model's weights: a file, a folder or a URL."
+    ),
     click.option("--sha256", help="SHA-256 of the weights; a URL needs it."),
     click.option("--python", metavar="VERSION", help="Version of its Python, as 3.10.  [the current one]"),
     click.option(

@@ -170,22 +170,34 @@ def canonical_options(options: str) -> str:
 
 
 def checked_weights(model: str, sha256: str) -> str:
-    """SHA-256 of the file with the weights, which must be this one unless it is ""; "" for no file."""
+    """SHA-256 of the weights, which must be this one unless it is ""; "" for no weights.
+
+    Of a folder, as TensorFlow saves models, it is that of the names and digests of all files in it.
+    """
     if not model:
         return ""
-    file = Path(model)
-    if not file.is_file():
+    path = Path(model)
+    if not path.exists():
         raise HearevalError(f"model file {model}", got="no such file", expected="the weights of the model")
-    state = file.stat()
-    digest = _digest(file, state.st_size, state.st_mtime_ns)
+    if path.is_dir():
+        inside = sorted((str(file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{_file_digest(file)}  {name}\n" for name, file in inside)
+        digest = hashlib.sha256(lines.encode()).hexdigest()
+    else:
+        digest = _file_digest(path)
     if sha256 not in ("", digest):
         remedy = "These are other weights, or the file is damaged: replace it, or correct sha256."
         raise HearevalError(f"model file {model}", got=f"SHA-256 {digest}", expected=sha256, remedy=remedy)
     return digest
 
 
+def _file_digest(file: Path) -> str:
+    state = file.stat()
+    return _digest_as_of(file, state.st_size, state.st_mtime_ns)
+
+
 @functools.cache
-def _digest(file: Path, size: int, modified_ns: int) -> str:
+def _digest_as_of(file: Path, size: int, modified_ns: int) -> str:
     """SHA-256 of a file as it was at that time."""
     return files.file_checksum(file, "sha256")
 

@@ -24,12 +24,15 @@ def check_weights(lab: Lab) -> Found:
     file = lab.job["model"]
     if not file:
         return Found("ok", "no file given")
-    if not Path(file).is_file():
+    if not Path(file).exists():
         return Found("failed", f"no file {file}")
     lab.made(file)
     with tempfile.TemporaryDirectory() as folder:
         rubbish = Path(folder) / Path(file).name
-        rubbish.write_bytes(b"these are no weights " * 100)
+        if Path(file).is_dir():
+            rubbish.mkdir()
+        else:
+            rubbish.write_bytes(b"these are no weights " * 100)
         try:
             lab.made(str(rubbish))
         except Exception as error:
