@@ -21,6 +21,7 @@ import psutil
 
 MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
+FINGERPRINT_DIGITS = 16
 # Another machine's scratch cannot be asked whether its owner lives; after this long it is dead.
 FOREIGN_SCRATCH_S = 2 * 86400
 # A file server's clock may differ from ours by so much.
@@ -38,7 +39,7 @@ def fingerprint(stage: str, version: int, **settings: Any) -> str:
     False
     """
     text = json.dumps([stage, version, settings], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def file_checksum(path: Path, algorithm: str) -> str:
@@ -131,7 +132,9 @@ def sweep(folder: Path) -> None:
         target, _, fingerprint = path.name[1:].removesuffix(UNFINISHED).rpartition(".")
         manifest = path.with_name(target) / MANIFEST
         with contextlib.suppress(OSError):
-            if manifest.exists() and read_json(manifest).get("fingerprint") == fingerprint:
+            facts = read_json(manifest) if manifest.exists() else {}
+            is_whole = all((manifest.parent / name).exists() for name in facts.get("arrays", ()))
+            if facts.get("fingerprint") == fingerprint and is_whole:
                 remove_tree(path)
 
 
@@ -142,7 +145,9 @@ def unfinished_path(target: Path, fingerprint: str) -> Path:
 
 def all_unfinished(target: Path) -> list[Path]:
     """What was begun of `target`, whatever it is made from."""
-    return list(target.parent.glob(f".{glob_escape(target.name)}.*{UNFINISHED}"))
+    # Another target's name may begin with this one and a dot.
+    fingerprint = "[0-9a-f]" * FINGERPRINT_DIGITS
+    return list(target.parent.glob(f".{glob_escape(target.name)}.{fingerprint}{UNFINISHED}"))
 
 
 def _remove_dead(scratch: Iterable[Path]) -> None:

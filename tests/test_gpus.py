@@ -35,7 +35,7 @@ def get_scene_embeddings(audio, model):
 )
 
 
-@pytest.mark.parametrize("text", ["0,0", "a", "1,-1", "1.5"])
+@pytest.mark.parametrize("text", ["0,0", "00,0", "a", "1,-1", "1.5", "", ",", "\u0663,", "99999"])
 def test_words_that_are_no_gpus(text: str) -> None:
     with pytest.raises(HearevalError, match="--gpus"):
         gpus_of(text)
@@ -73,6 +73,18 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     for device in ("4", "7"):
         times = sorted((began, ended) for which, began, ended in told if which == device)
         assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(times))
+
+
+def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,MIG-GPU-1/2/0")
+    with claimed(("1",)) as variables:
+        assert variables == {"CUDA_VISIBLE_DEVICES": "MIG-GPU-1/2/0"}
+    with pytest.raises(HearevalError, match="numbers below 2"), claimed(("0", "2")):
+        pass
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(HearevalError, match="numbers below 0"), claimed(("0",)):
+        pass
 
 
 def test_none_named_is_none_claimed() -> None:

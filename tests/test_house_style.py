@@ -19,7 +19,7 @@ OLD_PYTHONS = [
 ]
 MAX_LINES = 400
 # What must be one file.
-LONGER = {"heareval/embeddings/worker.py": 965}
+LONGER = {"heareval/embeddings/worker.py": 1005}
 MAX_FUNCTION_LINES = 45
 MOSTLY_UNDER = 20
 

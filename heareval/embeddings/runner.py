@@ -56,9 +56,13 @@ def embed(
 
 def embed_step(places: Places, folder: Path, submission: Submission, form: Form, machine: Machine) -> Embed:
     """The step that embeds a task folder which is there already."""
-    content = store.content_fingerprint(folder, submission.sample_rate)
     return Embed(
-        places, task_folder=folder.name, content=content, submission=submission, form=form, machine=machine
+        places,
+        task_folder=folder.name,
+        content=store.content_fingerprint(folder, submission.sample_rate),
+        submission=submission,
+        form=form.of(store.read_task_metadata(folder)["embedding_type"]),
+        machine=machine,
     )
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
-from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal
-from heareval.embeddings.submission import WORKER, Submission
+from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
+from heareval.embeddings.submission import WORKER, Submission, check_unchanged
 from heareval.errors import HearevalError, replaced
 from heareval.spec import Progress
 from heareval.worker_process import KilledForMemoryError
@@ -41,6 +40,10 @@ class Form:
     dtype: str = DTYPES[0]
     precision: str = PRECISIONS[0]
     chunk_s: float = 0.0
+
+    def of(self, embedding_type: str) -> Form:
+        """The same as far as it matters to a task: scene embeddings never come from chunks."""
+        return self if embedding_type == "event" else replace(self, chunk_s=0.0)
 
     @property
     def unusual(self) -> dict[str, Any]:
@@ -87,6 +90,7 @@ def embed_task(job: EmbedJob, progress: Progress) -> None:
     started = time.monotonic()
     settings = read_task_metadata(job.task)
     check_content(job.task, job.submission.sample_rate, job.content)
+    check_unchanged(job.submission)
     arrays = _array_names(settings["splits"], settings["embedding_type"])
 
     def is_current(folder: Path) -> bool:
@@ -111,6 +115,7 @@ def embed_task(job: EmbedJob, progress: Progress) -> None:
             ):
                 shutil.copyfile(job.task / name, scratch / name)
             check_content(job.task, job.submission.sample_rate, job.content)
+            check_unchanged(job.submission)
             manifest = {
                 "fingerprint": job.fingerprint,
                 "submission": asdict(job.submission),
@@ -132,10 +137,6 @@ def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Pr
     A worker that is killed because memory has run out is started again, with smaller batches.
     """
     journal = Journal(folder / JOURNAL)
-    if not journal.done:
-        # What the journal does not tell of may be half written.
-        for array in folder.glob("*.npy"):
-            array.unlink()
     begun: dict[str, Any] = {}
 
     def heard(message: dict[str, Any]) -> None:
@@ -147,11 +148,17 @@ def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Pr
             journal.sync(folder.glob("*.npy"))
         elif TOO_LARGE in message:
             journal.note(TOO_LARGE, message[TOO_LARGE], 0)
+        elif ARRAY in message:
+            journal.note(ARRAY, message[ARRAY], message["size"])
 
     while True:
         begun, done_before = {}, journal.done
         try:
-            return _run_worker(job, settings, folder, journal, progress, heard)
+            facts = _run_worker(job, settings, folder, journal, progress, heard)
+            if journal.done != facts["clips"]:
+                got, expected = f"{journal.done} clips noted in {journal.path}", str(facts["clips"])
+                raise HearevalError("the embedding worker", got=got, expected=expected)
+            return facts
         except KilledForMemoryError as error:
             if not begun:
                 raise
@@ -224,17 +231,15 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
 
 
 def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:
-    """Give the arrays a second name, so that a kill loses none; where that can't be, move them."""
+    """Give the arrays a second name, so that a kill loses none, and bring them to disk."""
     missing = [name for name in names if not (source / name).is_file()]
     if missing:
         raise HearevalError(
             "the embedding worker", got=f"no {', '.join(missing)}", expected="an array for every split"
         )
     for name in names:
-        try:
-            os.link(source / name, target / name)
-        except OSError:
-            (source / name).rename(target / name)
+        files.link_or_copy(source / name, target / name)
+        files.sync(target / name)
 
 
 def _array_names(splits: Sequence[str], embedding_type: str) -> list[str]:

@@ -85,12 +85,16 @@ class Submission(Model):
         fingerprint: changes with the sources, what is installed beside them, the weights, the options and the
             versions of what is loaded.
         sample_rate: what the model wants to hear, in Hz.
+        described: file that tells its sources and their digests.
+        sources: what changes with these digests.
     """
 
     name: str = ""
     weights: str = ""
     fingerprint: str = ""
     sample_rate: int = 0
+    described: str = ""
+    sources: str = ""
 
 
 def open_submission(
@@ -138,7 +142,30 @@ def open_submission(
         weights=weights,
         fingerprint=fingerprint,
         sample_rate=facts["sample_rate"],
+        described=str(known),
+        sources=_fingerprint_of(facts["digests"]),
     )
+
+
+def check_unchanged(submission: Submission) -> None:
+    """Raise HearevalError if weights or sources are no longer those that a submission was opened with."""
+    checked_weights(submission.model, submission.weights)
+    if not submission.described:
+        return
+    known = files.read_json(Path(submission.described))["digests"]
+    found = _digests(known)
+    if _fingerprint_of(found) != submission.sources:
+        changed = [path for path, digest in known.items() if found[path] != digest]
+        raise HearevalError(
+            f"submission {submission.name}",
+            got=f"{changed[0] if changed else 'a source'} changed since the run began",
+            expected="the same as it was then",
+            remedy="Run again, and the changed one is embedded.",
+        )
+
+
+def _fingerprint_of(digests: dict[str, str]) -> str:
+    return files.fingerprint("sources", 1, digests=sorted(digests.values()))
 
 
 def _name(model: Model, weights: str) -> str:

@@ -234,7 +234,7 @@ class Framework(abc.ABC):
 
     @abc.abstractmethod
     def to_numpy(self, part: Any) -> np.ndarray:
-        """A part of an answer as an array."""
+        """A part of an answer as an array of its own: the model may use the memory of its answer again."""
 
     def send(self, audio: np.ndarray) -> Any:
         """Begin to bring audio to the device, in any thread."""
@@ -299,11 +299,10 @@ class Torch(Framework):
 
     def to_numpy(self, part: Any) -> np.ndarray:
         """A tensor as an array; of 16 bits only if that was asked for, and then of 32."""
-        if not isinstance(part, self.lib.Tensor):
-            return np.asarray(part)
-        part = part.detach().cpu()
-        array: np.ndarray = (part.float() if self.precision == "bf16" else part).numpy()
-        return array
+        if isinstance(part, self.lib.Tensor):
+            part = part.detach().cpu()
+            part = (part.float() if self.precision == "bf16" else part).numpy()
+        return np.array(part)
 
     def send(self, audio: np.ndarray) -> Any:
         """Copy audio to a GPU while the model works there: from pinned memory, in a stream of its own."""
@@ -376,7 +375,7 @@ class TensorFlow(Framework):
 
     def to_numpy(self, part: Any) -> np.ndarray:
         """A tensor as an array."""
-        return np.asarray(part)
+        return np.array(part)
 
 
 FRAMEWORKS: tuple[type[Framework], ...] = (Torch, TensorFlow)
@@ -424,6 +423,10 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
     with Writer(behind=framework.is_gpu) as writer:
         for block, audio in read_ahead(left, framework, job["batch_samples"]):
             for rows, answer in answers(ask, block, audio, framework, batch, rate):
+                if answer is None:
+                    # In its turn: the order of what happened decides how large batches are.
+                    writer.put(say, {"too_large": len(rows) * block.frames})
+                    continue
                 done += len(rows)
                 writer.put(store_answer, stores[block.split], block, rows, answer, rate)
                 report(done)
@@ -468,6 +471,8 @@ def plan_blocks(task: Path, clips: dict[str, list[str]], sample_rate: int, budge
         )
     plan = []
     for split, names in clips.items():
+        if not names:
+            raise SubmissionError(f"{task / split}.json", got="no clips", expected="at least one")
         # As text: paths would take longer than the reading.
         paths = [f"{found}/{split}/{name}" for name in names]
         by_length: dict[int, list[int]] = {}
@@ -527,8 +532,8 @@ class BatchSize:
 
 def answers(
     ask: Ask, block: Block, audio: Any, framework: Framework, batch: BatchSize, rate: int
-) -> Iterator[tuple[list[int], Answer]]:
-    """Rows and answer of each batch that a block is cut into, as large as memory allows."""
+) -> Iterator[tuple[list[int], Answer | None]]:
+    """Rows and answer of each batch that a block is cut into; no answer if memory ran out."""
     start = 0
     while start < len(block.rows):
         count = batch.clips(block.frames, len(block.rows) - start)
@@ -542,7 +547,7 @@ def answers(
         elif count == 1:
             raise alone_too_large(block.paths[start], told, block.frames / rate, framework.memory())
         else:
-            say({"too_large": samples})
+            yield block.rows[part], None
             batch.did_not_fit(samples)
             # The model may have changed its input before it failed.
             audio = framework.arrived(framework.send(read_block(block)))
@@ -595,27 +600,45 @@ def in_chunks(ask: Ask, chunk: int, rate: int, audio: Any) -> Answer:
     frames = audio.shape[1]
     if frames <= chunk:
         return ask(audio)
-    answer = ask(audio[:, :chunk])
-    times = answer[-1]
+    answer = ask_chunk(ask, audio, 0, chunk, rate)
+    times = answer[1]
     hop = float(times[0, -1] - times[0, 0]) / max(1, times.shape[1] - 1) * rate / 1000
     # In timestamps: how far apart chunks begin, and where in the next one the first hands over to it.
-    apart, edge = int(chunk * (1 - OVERLAP) / hop), int(chunk * OVERLAP / 2 / hop)
+    apart, edge = (int(share * chunk / hop) if hop else 0 for share in (1 - OVERLAP, OVERLAP / 2))
     if edge < 1 or times.shape[1] < apart + edge:
         raise SubmissionError(
             "--chunk-seconds",
             got=f"{times.shape[1]} timestamps in a chunk of {chunk / rate:g} s",
-            expected=f"at least {round(2 / OVERLAP)}, from its beginning to its end",
+            expected=f"at least {max(apart + edge, round(2 / OVERLAP))}, from its beginning to its end",
             remedy="Take longer chunks.",
         )
     parts = [tuple(each[:, : apart + edge] for each in answer)]
     for start in (round(k * apart * hop) for k in itertools.count(1)):
-        embeddings, times = ask(audio[:, start : start + chunk])
+        embeddings, times = ask_chunk(ask, audio, start, chunk, rate)
         times = (times + np.float64(1000 * start / rate)).astype(times.dtype)
         kept = slice(edge, None if start + chunk >= frames else apart + edge)
         parts.append((embeddings[:, kept], times[:, kept]))
         if start + chunk >= frames:
             break
     return tuple(np.concatenate([part[i] for part in parts], axis=1) for i in range(2))
+
+
+def ask_chunk(ask: Ask, audio: Any, start: int, chunk: int, rate: int) -> Answer:
+    """The answer to a chunk, with timestamps that may be reckoned with."""
+    part = audio[:, start : start + chunk]
+    # A copy: the model may change its input, of which the next chunk has a part.
+    answer = ask(part.clone() if hasattr(part, "clone") else part.copy())
+    shapes = [each.shape for each in answer]
+    if [len(shape) for shape in shapes] != [3, 2] or shapes[0][:2] != shapes[1]:
+        raise SubmissionError(
+            "timestamp embeddings",
+            got=f"shapes {', '.join(map(str, shapes))}",
+            expected="(clips, timestamps, size) and (clips, timestamps)",
+        )
+    wrong = wrong_times(answer[1], 1000 * part.shape[1] / rate)
+    if wrong:
+        raise SubmissionError(f"timestamps of a chunk that begins at {start / rate:g} s", *wrong)
+    return answer
 
 
 # --------------------------------------------------------------------------- reading
@@ -748,7 +771,7 @@ class Writer:
 
     Args:
         behind: in a thread of its own, while the model is at the next batch. On a CPU the model needs all
-            cores, and its answer may be memory that it uses again.
+            cores itself.
     """
 
     def __init__(self, *, behind: bool) -> None:
@@ -809,6 +832,7 @@ class Store:
         """A new array with one row per clip of the split, and all its room on the disk."""
         path, whole = self.folder / f"{self.split}{suffix}", (len(self.clips), *shape)
         array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), whole)
+        say({"array": path.name, "size": path.stat().st_size})
         try:
             # Without it a full disk would end this process in the middle of a batch.
             with open(path, "r+b") as file:
@@ -863,26 +887,35 @@ class Store:
         """The timestamps, if they are increasing milliseconds inside the clip."""
         if times.shape != (len(clips), count):
             raise self.error(clips, f"timestamps of shape {times.shape}", f"{(len(clips), count)}")
-        if not np.isfinite(times).all() or (count > 1 and (np.diff(times, axis=1) <= 0).any()):
-            raise self.error(clips, "timestamps that are not increasing numbers", "increasing milliseconds")
-        last = float(times.max())
-        # The last embedding of a clip may be centred a little before or beyond its end, not at a thousandth.
-        if count > 1 and last * 10 < duration_ms:
-            raise self.error(
-                clips,
-                f"a last timestamp of {last:g} for clips of {duration_ms:g} ms",
-                "timestamps up to the end of the clip, in milliseconds",
-                "They look like seconds: multiply them by 1000.",
-            )
-        if last > 2 * duration_ms or times.min() < -duration_ms:
-            raise self.error(
-                clips, f"timestamps from {times.min():g} to {last:g} ms", f"0 to {duration_ms:g} ms"
-            )
+        wrong = wrong_times(times, duration_ms)
+        if wrong:
+            raise self.error(clips, *wrong)
         return times
 
     def error(self, clips: list[str], got: str, expected: str, remedy: str = "") -> SubmissionError:
         """The error for an answer, naming the first clip of it."""
         return SubmissionError(f"embedding {self.split}/{clips[0] if clips else '?'}", got, expected, remedy)
+
+
+def wrong_times(times: np.ndarray, duration_ms: float) -> tuple[str, ...]:
+    """What is wrong with timestamps `(clips, timestamps)`, if anything: got, expected, perhaps a remedy."""
+    if not times.size:
+        return "no timestamps", "at least one for a clip"
+    if times.dtype.kind not in "iuf":
+        return f"timestamps of type {times.dtype}", "numbers"
+    if not np.isfinite(times).all() or (np.diff(times, axis=1) <= 0).any():
+        return "timestamps that are not increasing numbers", "increasing milliseconds"
+    first, last = float(times.min()), float(times.max())
+    # The last embedding of a clip may be centred a little before or beyond its end, not at a thousandth.
+    if times.shape[1] > 1 and last * 10 < duration_ms:
+        return (
+            f"a last timestamp of {last:g} for clips of {duration_ms:g} ms",
+            "timestamps up to the end of the clip, in milliseconds",
+            "They look like seconds: multiply them by 1000.",
+        )
+    if last > 2 * duration_ms or first < -duration_ms:
+        return f"timestamps from {first:g} to {last:g} ms", f"0 to {duration_ms:g} ms"
+    return ()
 
 
 # --------------------------------------------------------------------------- the conversation
@@ -929,8 +962,10 @@ def begin_conversation() -> None:
     faulthandler.enable()
     CHANNEL = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    # A child that a submission leaves behind must not keep the conversation open.
-    os.register_at_fork(after_in_child=CHANNEL.close)
+    # A child that a submission leaves behind must not keep the conversation open, nor tell a line twice. By
+    # number: a thread may hold the stream's lock at the fork.
+    number = CHANNEL.fileno()
+    os.register_at_fork(after_in_child=lambda: os.dup2(2, number))
 
 
 def main(job_file: str) -> int:
@@ -938,24 +973,31 @@ def main(job_file: str) -> int:
     begin_conversation()
     job = read_json(Path(job_file))
     # The folder the user works in, not this file's, is where a submission may lie that is not installed.
-    sys.path[:1] = [] if job.get("is_installed") else [str(Path.cwd())]
+    if sys.path[:1] == [str(Path(__file__).resolve().parent)]:
+        del sys.path[0]
+    if not job.get("is_installed"):
+        sys.path.insert(0, str(Path.cwd()))
     if os.getppid() != job.get("parent", os.getppid()):
         return 1  # the parent died before it could be asked to take this process along
     try:
         say({"result": {"describe": describe, "embed": embed}[job["do"]](job)})
+        return 0
     except SubmissionError as error:
         say({"error": error.facts})
-        return 1
     except OSError as error:
         # What is wrong with the submission's own files was told above.
         traceback.print_exc()
         what, got = f"file {error.filename or job.get('out', '')}", error.strerror or str(error)
         say({"error": {"what": what, "got": got, "expected": "", "remedy": ""}})
-        return 1
-    sys.stderr.flush()
-    # A thread that a submission left behind must not keep this process.
-    os._exit(0)
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = 1
+    try:
+        code = main(sys.argv[1])
+    except BaseException:
+        traceback.print_exc()
+    # A thread that a submission left behind must not keep this process.
+    sys.stderr.flush()
+    os._exit(code)

@@ -148,7 +148,7 @@ def score_task(
         task_folder=published.job.folder,
         content=published.content_fingerprint,
         submission=submission,
-        form=form,
+        form=form.of(published.job.spec.embedding_type),
         machine=machine,
         upstream=published.as_upstream(),
     )

@@ -49,14 +49,19 @@ def gpus_of(text: str | None) -> tuple[str, ...]:
     """
     if text is None:
         return ()
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+    words = [word.strip() for word in text.split(",")]
+    numbers = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 5]
+    if (
+        len(numbers) < len([word for word in words if word])
+        or len(set(numbers)) < len(numbers)
+        or not numbers
+    ):
         raise HearevalError(
             "--gpus", got=repr(text), expected="how many, such as 2, or which, such as 0,1; 0 is the CPU"
         )
-    if "," not in text and words:
-        words = [str(number) for number in range(int(words[0]))]
-    return tuple(words) or ("",)
+    if len(words) == 1:
+        numbers = list(range(numbers[0]))
+    return tuple(map(str, numbers)) or ("",)
 
 
 @contextlib.contextmanager
@@ -68,9 +73,18 @@ def claimed(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
     if gpus == ("",):
         yield {"CUDA_VISIBLE_DEVICES": ""}
         return
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    # A number counts what a cluster's job was given.
-    devices = [visible[int(gpu)] if int(gpu) < len(visible) and visible[0] else gpu for gpu in gpus]
+    devices = list(gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        # A number counts what a cluster's job was given.
+        given = visible.split(",") if visible else []
+        if max(map(int, gpus)) >= len(given):
+            raise HearevalError(
+                f"--gpus {','.join(gpus)}",
+                got=f"CUDA_VISIBLE_DEVICES={visible}",
+                expected=f"numbers below {len(given)}, the count of what is visible",
+            )
+        devices = [given[int(gpu)] for gpu in gpus]
     with contextlib.ExitStack() as stack:
         while True:
             for device in devices:
@@ -83,7 +97,7 @@ def claimed(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
 def _lock_of(device: str) -> Path:
     """A file of this machine and user; jobs of a cluster count their devices each for itself."""
     job = os.environ.get("SLURM_JOB_ID", "")
-    return Path(tempfile.gettempdir()) / f"heareval-{os.getuid()}-{job}gpu-{device}.lock"
+    return Path(tempfile.gettempdir()) / f"heareval-{os.getuid()}-{job}gpu-{device.replace('/', '-')}.lock"
 
 
 def _took(path: Path, stack: contextlib.ExitStack) -> bool:

@@ -84,3 +84,42 @@ def get_timestamp_embeddings(audio, model):
     assert "this clip of 20 s alone" in embed(tmp_path, task, budget=10**6)
     assert not embed(tmp_path, task, budget=10**6, form={"chunk_s": 3.0})
     assert np.load(tmp_path / "out" / "a.npy").shape[:2] == (2, 801)
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_a_model_that_changes_its_input_or_uses_its_output_again(clips: int) -> None:
+    audio = torch.from_numpy(np.random.default_rng(0).standard_normal((clips, RATE * 9)).astype(np.float32))
+    good, output = local(800), {}
+
+    def rude(part: torch.Tensor) -> torch.Tensor:
+        embeddings, times = good(part.numpy())
+        part.mul_(2.0)
+        kept = output.setdefault(embeddings.shape, torch.empty(embeddings.shape))
+        kept.copy_(torch.from_numpy(embeddings))
+        return kept, torch.from_numpy(times)
+
+    framework = worker.Torch("cpu", "float32")
+    framework.settle(torch.nn.Identity())
+    ask = functools.partial(framework.call, lambda part, model: rude(part), model=None)
+    chunked, _ = worker.in_chunks(ask, 2 * RATE, RATE, audio.clone())
+    np.testing.assert_array_equal(chunked, good(audio.numpy())[0])
+
+
+WRONG_CHUNKS = {
+    "seconds": (lambda e, t: (e, t / 1000), "look like seconds"),
+    "one": (lambda e, t: (e[:, :1], t[:, :1]), "1 timestamps in a chunk"),
+    "none": (lambda e, t: (e[:, :0], t[:, :0]), "no timestamps"),
+    "equal": (lambda e, t: (e, t * 0), "not increasing"),
+    "NaN": (lambda e, t: (e, t * np.nan), "not increasing"),
+    "embeddings alone": (lambda e, t: (e,), "shapes"),
+    "flat": (lambda e, t: (e[0], t[0]), "shapes"),
+    "words": (lambda e, t: (e, t.astype(str)), "timestamps of type <U"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CHUNKS)
+def test_wrong_timestamps_of_a_chunk_are_told(name: str) -> None:
+    change, complaint = WRONG_CHUNKS[name]
+    ask = functools.partial(worker.in_chunks, lambda part: change(*local(800)(part)), 2 * RATE, RATE)
+    with pytest.raises(worker.SubmissionError, match=complaint):
+        ask(np.zeros((1, 9 * RATE), np.float32))

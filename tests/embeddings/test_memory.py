@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,38 @@ def test_a_batch_too_large_is_halved_and_grown_again(tmp_path: Path) -> None:
     expected = worker.read_block(sounds[0]).mean(1)
     # The model spoils its input before memory runs out; what is tried again is unspoilt.
     np.testing.assert_allclose(stored[:, 0], expected, atol=1e-6)
+
+
+def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a thread writes behind the model: a run that goes on follows this order."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    task = write_task(tmp_path / "task", {"a": [800] * 300})
+    (tmp_path / "my_model.py").write_text(TELLING_MODEL)
+    monkeypatch.setattr(worker, "Writer", lambda behind: Behind(behind=True))
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(worker, "say", said.append)
+    (tmp_path / "out").mkdir()
+    job = {"module": "my_model", "model": "", "options": {"fits": 6400}, "task": str(task), "splits": ["a"]}
+    job |= {
+        "device": "cpu",
+        "precision": "float32",
+        "dtype": "float32",
+        "chunk_s": 0.0,
+        "done": 0,
+        "history": [],
+    }
+    worker.embed({**job, "embedding_type": "scene", "out": str(tmp_path / "out"), "batch_samples": 16000})
+    begun = [message["begun"] for message in said if "begun" in message]
+    happened = [next(iter(message.items())) for message in said if {"fitted", "too_large"} & set(message)]
+    assert [samples for _, samples in happened] == begun
+
+
+class Behind(worker.Writer):
+    """A writer that is slow."""
+
+    def put(self, work: Callable[..., None], *arguments: Any) -> None:
+        super().put(lambda: (time.sleep(0.002), work(*arguments)))  # type: ignore[func-returns-value]
 
 
 def test_one_clip_too_large_is_told_with_its_length_and_the_memory(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ pytest.importorskip("torch")
 
 from heareval import files
 from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, lines_that_count
+from heareval.embeddings.submission import Model, check_unchanged, open_submission
+from heareval.errors import HearevalError
 from tests.commands import MODEL, SPOKEN, command, scratch_left
 from tests.embeddings.clips import TELLING_MODEL, embed, manifest, start_embedding, write_task
 
@@ -153,14 +156,59 @@ def test_other_settings_start_over(tmp_path: Path, task: Path) -> None:
     assert manifest(tmp_path)["unusual_embedding"] == {"dtype": "float16"}
 
 
+def test_arrays_that_are_not_as_they_were_are_made_anew(
+    tmp_path: Path, task: Path, undisturbed: Path
+) -> None:
+    for damage in (lambda array: array.unlink(), lambda array: os.truncate(array, 300)):
+        kill_after_notes(tmp_path, task, 9, 0.0, only_the_parent=False)
+        (array,) = tmp_path.glob(".out.*/a.npy")
+        damage(array)
+        finish(tmp_path, task)
+        assert arrays(tmp_path) == arrays(undisturbed)
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_the_work_of_a_neighbour_whose_name_begins_alike_stays(tmp_path: Path) -> None:
+    for name in ("one", "one.more"):
+        files.unfinished_path(tmp_path / name, files.fingerprint(name, 1)).mkdir()
+    for name in ("one", "one.more"):
+        assert files.all_unfinished(tmp_path / name) == [
+            files.unfinished_path(tmp_path / name, files.fingerprint(name, 1))
+        ]
+
+
+def test_sources_and_weights_that_change_meanwhile_are_noticed(
+    tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text(TELLING_MODEL)
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    submission = open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    check_unchanged(submission)
+    for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
+        before = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_text(content)
+        with pytest.raises(HearevalError, match=file):
+            check_unchanged(submission)
+        (tmp_path / file).write_bytes(before)
+    (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")
+    open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    with pytest.raises(HearevalError, match="changed since the run began"):
+        check_unchanged(submission)
+
+
 def test_what_a_kill_left_of_a_finished_one_is_swept(tmp_path: Path) -> None:
     target = tmp_path / "my_model" / "task"
     target.mkdir(parents=True)
-    files.write_json(target / files.MANIFEST, {"fingerprint": "done"})
-    for fingerprint in ("done", "other"):
+    done, other = files.fingerprint("done", 1), files.fingerprint("other", 1)
+    for fingerprint in (done, other):
         files.unfinished_path(target, fingerprint).mkdir()
+    files.write_json(target / files.MANIFEST, {"fingerprint": done, "arrays": ["a.npy"]})
     files.sweep(tmp_path)
-    assert files.all_unfinished(target) == [files.unfinished_path(target, "other")]
+    assert len(files.all_unfinished(target)) == 2, "an array is missing: it is being made anew"
+    (target / "a.npy").touch()
+    files.sweep(tmp_path)
+    assert files.all_unfinished(target) == [files.unfinished_path(target, other)]
 
 
 def lines(*entries: list[object]) -> bytes:
@@ -173,6 +221,8 @@ def test_after_a_power_cut_only_what_was_synced_counts() -> None:
     assert lines_that_count(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
     killed = (*synced, ["boot", boot_id()], *after)
     assert lines_that_count(lines(*killed)) == (list(killed), len(lines(*killed)))
+    for strange in (b"5\n", b"[]\n", b'["fitted"]\n', b'["boot"]\n', b'["other", 1]\n', b"[" * 99999 + b"\n"):
+        assert lines_that_count(lines(*killed) + strange)[0] == list(killed)
     torn = lines(*killed) + b'["fitted", 2,\n' + lines(*after)
     assert lines_that_count(torn) == (list(killed), len(lines(*killed)))
     assert lines_that_count(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)

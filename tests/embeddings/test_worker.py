@@ -200,6 +200,7 @@ SCENE_BUGS = {
     "with timestamps": ({"get_scene_embeddings": changed(lambda e, t: (e.mean(1), t))}, "2 arrays"),
 }
 EVENT_BUGS = {
+    "no frames": (lambda e, t: (e[:, :0], t[:, :0]), "no timestamps"),
     "seconds": (lambda e, t: (e, t / 1000), "look like seconds: multiply them by 1000"),
     "decreasing": (lambda e, t: (e, t.flip(1)), "not increasing"),
     "NaN time": (lambda e, t: (e, t * float("nan")), "not increasing"),
