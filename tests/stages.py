@@ -36,12 +36,8 @@ STAGES = {
         protocol.PREDICTOR_VERSION,
         [
             *(f"predictions/{name}.py" for name in ("protocol", "data", "network", "training", "events")),
-            *(f"predictions/{name}.py" for name in ("scoring", "selection", "results")),
-            *(
-                "predictions/metrics/__init__.py",
-                "predictions/metrics/clip.py",
-                "predictions/metrics/event.py",
-            ),
+            *(f"predictions/{name}.py" for name in ("scoring", "selection", "results", "bootstrap")),
+            *(f"predictions/metrics/{name}.py" for name in ("__init__", "clip", "drawn", "event")),
         ],
     ),
 }

@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 import heareval
 from heareval import files, layout
 from heareval.errors import replaced
+from heareval.predictions.bootstrap import Interval, Judged, interval, resampled_scores
 from heareval.predictions.data import Task, embeddings_fingerprint
-from heareval.predictions.events import Postprocessing
+from heareval.predictions.events import Postprocessing, find_events
+from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol, Settings
 
 _PACKAGES = ("numpy", "torch", "scikit-learn", "scipy", "sed_eval")
+# Of the draws of test clips, the same for every seed of the protocol.
+DRAWS_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,23 @@ class Predictions:
         targets: `(clips, labels)`, or `(clips, timestamps, labels)` in event tasks, of 0 and 1.
         probabilities: of the same shape.
         timestamps_ms: `(clips, timestamps)` milliseconds, event tasks only.
+        events: the reference events, event tasks only.
     """
 
     clips: tuple[str, ...]
     targets: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
     timestamps_ms: NDArray[np.float64] | None
+    events: EventTable | None = None
+
+
+def judged(predictions: Predictions, postprocessing: Postprocessing | None) -> Judged:
+    """What metrics are asked about a split: of clips their probabilities, of events those found."""
+    clips, probabilities = len(predictions.clips), predictions.probabilities
+    if postprocessing is None or predictions.timestamps_ms is None:
+        return Judged(clips, predictions.targets, probabilities)
+    found = find_events(probabilities, predictions.timestamps_ms, postprocessing)
+    return Judged(clips, predictions.events, found)
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     name = result.protocol.recorded_name
     # Without scores no run takes the new predictions for those of the old scores.
     (folder / layout.scores(name)).unlink(missing_ok=True)
-    _write_predictions(folder / layout.predictions(name), result)
+    _write_predictions(folder / layout.predictions(name), result, fingerprint)
     files.write_json(folder / layout.scores(name), scores_json(result, fingerprint))
     return folder / layout.scores(name)
 
@@ -158,7 +173,9 @@ def versions() -> dict[str, str]:
 
 
 def _task_scores(result: TaskResult) -> dict[str, Any]:
-    """Per metric the score (the mean of the folds), its spread and each fold's own."""
+    """Per metric the score (the mean of the folds), its spread, its interval and each fold's own."""
+    folds = [judged(fold.predictions, fold.model.postprocessing) for fold in result.folds]
+    resampled = resampled_scores(result.task.metrics, folds, seed=DRAWS_SEED)
     scores = {}
     for i, first in enumerate(result.folds[0].scores):
         values = np.array([fold.scores[i].value for fold in result.folds])
@@ -166,10 +183,22 @@ def _task_scores(result: TaskResult) -> dict[str, Any]:
         scores[first.metric] = {
             "score": float(values.mean()) if defined else None,
             "std": float(values.std(ddof=1)) if defined and len(values) > 1 else None,
+            **interval_json(interval(resampled[first.metric]) if defined else None),
             "folds": {fold.test: _number(fold.scores[i].value) for fold in result.folds},
             "details": {fold.test: _numbers(fold.scores[i].details) for fold in result.folds},
         }
     return scores
+
+
+def interval_json(found: Interval | None) -> dict[str, Any]:
+    """An interval as the results keep it: its ends, null where they are undefined or infinite."""
+    if found is None or found.resamples == 0:
+        return {"interval_95": None, "resamples": 0, "undefined_resamples": found.undefined if found else 0}
+    return {
+        "interval_95": [_number(found.low), _number(found.high)],
+        "resamples": found.resamples,
+        "undefined_resamples": found.undefined,
+    }
 
 
 def _fold_json(fold: FoldResult) -> dict[str, Any]:
@@ -196,14 +225,14 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: _number(value) for name, value in values.items()}
 
 
-def _write_predictions(path: Path, result: TaskResult) -> None:
+def _write_predictions(path: Path, result: TaskResult, fingerprint: str) -> None:
     with files.building_file(path) as scratch, open(scratch, "wb") as stream:
-        np.savez_compressed(stream, **_arrays(result))  # type: ignore[arg-type]
+        np.savez_compressed(stream, **_arrays(result, fingerprint))  # type: ignore[arg-type]
 
 
-def _arrays(result: TaskResult) -> dict[str, NDArray[Any]]:
+def _arrays(result: TaskResult, fingerprint: str) -> dict[str, NDArray[Any]]:
     """The members of test.predictions.npz: `<split>/clips`, `<split>/targets` and so on."""
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
     for fold in result.folds:
         said = fold.predictions
         arrays[f"{fold.test}/clips"] = np.array(said.clips, dtype=np.str_)

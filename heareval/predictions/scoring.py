@@ -89,6 +89,7 @@ def predictions_of(task: Task, split: Split, logits: Tensor) -> Predictions:
         targets=targets_of(task, split),
         probabilities=probabilities_of(task, split, logits),
         timestamps_ms=split.timestamps_ms,
+        events=split.events,
     )
 
 

@@ -47,6 +47,9 @@ def test_scores_of_folds(scene_folder):
     assert top1["folds"] == dict(zip(FOLDS, values, strict=True))
     assert top1["score"] == pytest.approx(np.mean(values))
     assert top1["std"] == pytest.approx(np.std(values, ddof=1))
+    low, high = top1["interval_95"]
+    assert low <= top1["score"] <= high
+    assert (top1["resamples"], top1["undefined_resamples"]) == (1000, 0)
     assert written["protocol"] == "hear2021-2points"
     assert (written["fingerprint"], written["embeddings_fingerprint"]) == (
         "feedfeedfeedfeed",
@@ -72,6 +75,7 @@ def test_predictions_of_an_event_task(event_folder):
     write_results(folder, result, "", EMBEDDINGS)
     with np.load(folder / layout.predictions(NAME), allow_pickle=False) as arrays:
         assert sorted(arrays) == [
+            "fingerprint",
             "test/clips",
             "test/median_filter_ms",
             "test/min_duration_ms",
@@ -103,6 +107,7 @@ def test_undefined_scores_are_null_and_name_the_label(scene_folder):
     written = _strict_json(folder)
     assert written["scores"]["aucroc"]["score"] is None
     assert written["scores"]["d_prime"]["folds"]["test"] is None
+    assert written["scores"]["d_prime"]["interval_95"] is None
     assert written["scores"]["top1_acc"]["score"] is not None
     assert written["problems"] == [
         "aucroc is undefined on test: no clip, or every clip, is labelled '7'",

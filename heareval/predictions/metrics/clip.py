@@ -25,15 +25,25 @@ def top1_accuracy(targets: Targets, predictions: Predictions) -> float:
     In a multilabel task a clip's target is its first label of the vocabulary (a clip without labels
     has the vocabulary's first), as it was in 2021.
     """
+    return float(np.mean(top1_hits(targets, predictions)))
+
+
+def top1_hits(targets: Targets, predictions: Predictions) -> NDArray[np.bool_]:
+    """Whether the most likely label of each clip is its target, `(clips,)`."""
     _check_shapes(targets, predictions)
-    return float(np.mean(targets.argmax(axis=1) == predictions.argmax(axis=1)))
+    return np.asarray(targets.argmax(axis=1) == predictions.argmax(axis=1))
 
 
 def chroma_accuracy(targets: Targets, predictions: Predictions) -> float:
     """Share of clips whose most likely label is the target or octaves away; labels are semitones in order."""
+    return float(np.mean(chroma_hits(targets, predictions)))
+
+
+def chroma_hits(targets: Targets, predictions: Predictions) -> NDArray[np.bool_]:
+    """Whether the most likely label of each clip is its target or octaves away from it, `(clips,)`."""
     _check_shapes(targets, predictions)
     distance = targets.argmax(axis=1) - predictions.argmax(axis=1)
-    return float(np.mean(distance % SEMITONES == 0))
+    return np.asarray(distance % SEMITONES == 0)
 
 
 def mean_average_precision(targets: Targets, predictions: Predictions) -> float:

@@ -93,11 +93,16 @@ def event_f_measure(reference: EventTable, estimated: EventTable, collar: Collar
 
 def true_positives(reference: EventTable, estimated: EventTable, collar: Collar) -> int:
     """Size of a largest one-to-one matching of events of equal clip and label within the collar."""
+    return int(np.count_nonzero(found_events(reference, estimated, collar)))
+
+
+def found_events(reference: EventTable, estimated: EventTable, collar: Collar) -> NDArray[np.bool_]:
+    """Which reference events have a partner in a largest one-to-one matching, `(reference events,)`."""
     if len(reference) == 0 or len(estimated) == 0:
-        return 0
+        return np.zeros(len(reference), dtype=bool)
     pairs = _pairs_within(reference, estimated, collar)
     graph = csr_matrix((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(len(reference), len(estimated)))
-    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))
+    return np.asarray(maximum_bipartite_matching(graph, perm_type="column") >= 0)
 
 
 def _pairs_within(
@@ -142,12 +147,29 @@ def segment_error_rate(reference: EventTable, estimated: EventTable, segment_s: 
     """
     if len(reference) == 0:
         return float("nan")
+    counts = segment_errors(reference, estimated, segment_s)
+    active = counts.active.sum()
+    return float(counts.errors.sum() / active) if active else float("nan")
+
+
+@dataclass(frozen=True)
+class SegmentErrors:
+    """Of each clip, how many errors its segments hold and how many active reference labels, `(clips,)`.
+
+    Clips after the last one with an event are left out.
+    """
+
+    errors: NDArray[np.int64]
+    active: NDArray[np.int64]
+
+
+def segment_errors(reference: EventTable, estimated: EventTable, segment_s: float = 1.0) -> SegmentErrors:
+    """Substitutions, deletions and insertions, and active reference labels, of each clip."""
     roll_ref, roll_est = _activity(reference, estimated, segment_s)
     n_ref, n_est = roll_ref.sum(axis=-1), roll_est.sum(axis=-1)
     hits = (roll_ref & roll_est).sum(axis=-1)
     # Of the labels that differ, as many as possible count as one label taken for another.
-    errors = np.maximum(n_ref, n_est) - hits
-    return float(errors.sum() / n_ref.sum()) if n_ref.sum() else float("nan")
+    return SegmentErrors((np.maximum(n_ref, n_est) - hits).sum(axis=-1), n_ref.sum(axis=-1))
 
 
 def _activity(

@@ -1,0 +1,156 @@
+"""Resampled scores against a loop that really draws the clips and asks METRICS."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heareval.predictions.bootstrap import Judged, draw_counts, interval, resampled_scores
+from heareval.predictions.metrics import METRICS
+from heareval.predictions.metrics.event import EventTable
+
+CLIP_METRICS = [name for name, metric in METRICS.items() if metric.kind == "clip"]
+EVENT_METRICS = [name for name, metric in METRICS.items() if metric.kind == "event"]
+LEFT_OUT = {"mAP": lambda targets: targets.any(axis=0)}
+LEFT_OUT |= dict.fromkeys(("aucroc", "d_prime"), lambda targets: targets.any(axis=0) & ~targets.all(axis=0))
+
+
+def _clips(seed, clips=30, labels=5, share=0.3, levels=8):
+    """Targets, and probabilities of few levels, so that there are ties."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((clips, labels)) < share).astype(np.uint8)
+    said = np.round((rng.random((clips, labels)) + 0.4 * targets) * levels) / levels
+    return Judged(clips, targets, said.astype(np.float32))
+
+
+def _events(seed, clips=6, events=40):
+    """A reference with a clip of its own that is silent, and an estimate that hits about half of it."""
+    rng = np.random.default_rng(seed)
+    onset = rng.uniform(0, 8000, events)
+    columns = [rng.integers(clips - 1, size=events), rng.integers(3, size=events)]
+    reference = EventTable(*columns, onset, onset + rng.uniform(50, 900, events))
+    kept = rng.integers(events, size=events + 7)
+    shifted = np.sort(np.abs(rng.normal([onset[kept], reference.offset_ms[kept]], 90)), 0)
+    strays = rng.random(len(kept)) < 0.2
+    clip = np.where(strays, rng.integers(clips, size=len(kept)), reference.clip[kept])
+    return Judged(clips, reference, EventTable(clip, columns[1][kept], *shifted))
+
+
+def _drawn_clips(name, fold, rows):
+    """The metric on the drawn rows; labels which only the draw lacks are left out."""
+    targets, said = fold.truth[rows], fold.said[rows]
+    tells = LEFT_OUT.get(name, lambda targets: np.ones(targets.shape[1], dtype=bool))
+    kept = tells(targets) | ~tells(fold.truth)
+    with np.errstate(invalid="ignore"):
+        return METRICS[name].function(targets[:, kept], said[:, kept]) if kept.any() else np.nan
+
+
+def _drawn_events(name, fold, rows):
+    """The metric on copies of the drawn clips, each a clip of its own."""
+    tables = []
+    for table in (fold.truth, fold.said):
+        parts = [(np.flatnonzero(table.clip == clip), number) for number, clip in enumerate(rows)]
+        mine = table.rows(np.concatenate([found for found, _ in parts]))
+        number = np.concatenate([np.full(len(found), number) for found, number in parts])
+        tables.append(EventTable(number, mine.label, mine.onset_ms, mine.offset_ms))
+    return METRICS[name].function(*tables)
+
+
+def _plainly(metrics, folds, resamples, seed):
+    """What `resampled_scores` must return, one draw after the other."""
+    scores = np.zeros((len(metrics), resamples))
+    for number, fold in enumerate(folds):
+        draw = _drawn_events if isinstance(fold.truth, EventTable) else _drawn_clips
+        counts = np.concatenate(
+            list(draw_counts(fold.clips, resamples, np.random.default_rng([seed, number]))), axis=1
+        )
+        for column in range(resamples):
+            rows = np.repeat(np.arange(fold.clips), counts[:, column])
+            scores[:, column] += [draw(name, fold, rows) for name in metrics]
+    return dict(zip(metrics, scores / len(folds), strict=True))
+
+
+def _assert_same(metrics, folds, resamples=40, seed=3):
+    found = resampled_scores(metrics, folds, resamples=resamples, seed=seed)
+    expected = _plainly(metrics, folds, resamples, seed)
+    for name in metrics:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-9, err_msg=name)
+    return found
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_clip_metrics_are_those_of_really_drawn_clips(folds):
+    found = _assert_same(CLIP_METRICS, [_clips(seed) for seed in range(folds)])
+    assert all(
+        np.isfinite(scores).any() and np.ptp(scores[np.isfinite(scores)]) > 0 for scores in found.values()
+    )
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_event_metrics_are_those_of_really_drawn_clips(folds):
+    found = _assert_same(EVENT_METRICS, [_events(seed) for seed in range(folds)])
+    assert all(np.ptp(scores) > 0 for scores in found.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    clips=st.integers(1, 12),
+    labels=st.integers(1, 4),
+    share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    levels=st.sampled_from([1, 2, 50]),
+)
+def test_any_clips_with_rare_labels_and_ties(seed, clips, labels, share, levels):
+    _assert_same(CLIP_METRICS, [_clips(seed, clips, labels, share, levels)], resamples=10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(2, 6), events=st.integers(0, 12))
+def test_any_events_with_silent_clips(seed, clips, events):
+    _assert_same(EVENT_METRICS, [_events(seed, clips, events)] if events else [_silence(clips)], resamples=10)
+
+
+def _silence(clips):
+    nothing = EventTable(*np.zeros((2, 0), dtype=int), *np.zeros((2, 0)))
+    return Judged(clips, nothing, nothing)
+
+
+def test_draws_in_blocks_have_every_clip_about_once():
+    blocks = list(draw_counts(3000, 700, np.random.default_rng(1)))
+    counts = np.concatenate(blocks, axis=1)
+    assert len(blocks) > 1
+    assert counts.shape == (3000, 700)
+    assert (counts.sum(axis=0) == 3000).all()
+    assert counts.mean() == 1.0
+    assert counts.var() == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_same_seed_draws_the_same_clips_for_two_results():
+    one, other = _clips(0), _clips(1)
+    first = resampled_scores(["top1_acc"], [one], seed=5)["top1_acc"]
+    assert (first == resampled_scores(["top1_acc"], [one], seed=5)["top1_acc"]).all()
+    both = resampled_scores(["top1_acc"], [one, other], seed=5)["top1_acc"]
+    assert (first != resampled_scores(["top1_acc"], [one], seed=6)["top1_acc"]).any()
+    assert (both != first).any()
+
+
+def test_interval_of_an_accuracy_is_about_that_of_theory():
+    hits = np.arange(1000) < 700
+    targets = np.eye(2, dtype=np.uint8)[np.zeros(1000, dtype=int)]
+    said = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
+    scores = resampled_scores(["top1_acc"], [Judged(1000, targets, said)], seed=0)["top1_acc"]
+    found = interval(scores)
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
+    assert (found.low, found.high) == (
+        pytest.approx(0.7 - half, abs=4e-3),
+        pytest.approx(0.7 + half, abs=4e-3),
+    )
+
+
+def test_undefined_resamples_are_left_out_and_counted():
+    found = interval(np.array([np.nan] * 10 + [*np.arange(100.0)]))
+    assert (found.low, found.high, found.resamples, found.undefined) == (2.0, 97.0, 100, 10)
+    nothing = interval(np.full(4, np.nan))
+    assert (nothing.resamples, nothing.undefined) == (0, 4)
+    assert np.isnan(nothing.low)
+    assert interval(np.array([*np.arange(95.0), *[np.inf] * 5])).high == np.inf

@@ -1,0 +1,45 @@
+"""Scores as people read them."""
+
+import json
+
+from heareval.predictions.table import score_table
+
+
+def _write(tmp_path, name, **score):
+    folder = tmp_path / name / "esc50-v1-full"
+    folder.mkdir(parents=True)
+    results = {
+        "scores": {"top1_acc": {"score": 0.5, "std": None, "folds": {"test": 0.5}, **score}},
+        "clips": {"test": 40},
+        "problems": [],
+        "protocol": "hear2021",
+        "is_the_published_corpus": True,
+    }
+    path = folder / "test.predicted-scores.json"
+    path.write_text(json.dumps(results))
+    return path
+
+
+def test_intervals_are_shown_where_there_are_any(tmp_path):
+    paths = [_write(tmp_path, "new", interval_95=[0.4, 0.65], resamples=1000), _write(tmp_path, "old")]
+    head, new, old = score_table(paths).splitlines()
+    assert "95 % interval" in head
+    assert new.split() == [
+        "new",
+        "esc50-v1-full",
+        "top1_acc",
+        "0.5000",
+        "0.4000",
+        "to",
+        "0.6500",
+        "40",
+        "hear2021",
+    ]
+    assert old.split() == ["old", "esc50-v1-full", "top1_acc", "0.5000", "40", "hear2021"]
+    assert "seeds" not in head
+
+
+def test_the_spread_of_several_seeds_has_a_column(tmp_path):
+    head, row = score_table([_write(tmp_path, "new", seed_std=0.0123)]).splitlines()
+    assert "std of seeds" in head
+    assert "0.0123" in row
