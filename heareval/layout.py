@@ -9,6 +9,7 @@ VOCABULARY = "labelvocabulary.csv"
 TASK_METADATA = "task_metadata.json"
 # The protocol whose results have the plain names; every other protocol's carry its name.
 PUBLISHED_PROTOCOL = "hear2021"
+_SCORES = "predicted-scores.json"
 SHA256SUMS = "SHA256SUMS"
 # The folder inside the tarballs, as published; it names the edition of the data, not of this program.
 TAR_EDITION = "hear-2021.1.1"
@@ -85,12 +86,18 @@ def scores(protocol: str) -> str:
     >>> scores("hear2021"), scores("hear2021-fast")
     ('test.predicted-scores.json', 'test.hear2021-fast.predicted-scores.json')
     """
-    return f"test.{_prefix(protocol)}predicted-scores.json"
+    return f"test.{_prefix(protocol)}{_SCORES}"
 
 
 def predictions(protocol: str) -> str:
     """What the predictors of a protocol said about each clip."""
     return f"test.{_prefix(protocol)}predictions.npz"
+
+
+def scored_protocols(folder: Path) -> tuple[str, ...]:
+    """The protocols that an embeddings folder holds scores of."""
+    names = [path.name.split(".") for path in folder.glob(f"test.*{_SCORES}")]
+    return tuple(sorted(name[1] if len(name) == 4 else PUBLISHED_PROTOCOL for name in names))
 
 
 def _prefix(protocol: str) -> str:

@@ -183,7 +183,7 @@ def _read_event_split(
     path = task.folder / layout.split_array(order.name)
     array = _open_array(path, ("clips", "timestamps", "dim"), len(order.clips))
     timestamps_ms = _read_timestamps(task.folder, order, array.shape[:2])
-    events = _event_table(order, vocabulary)
+    events = event_table(order, vocabulary)
     y = frame_labels(events, timestamps_ms, len(vocabulary))
     return Split(
         name=order.name,
@@ -213,7 +213,8 @@ def frame_labels(events: EventTable, timestamps_ms: NDArray[np.float64], labels:
     return y
 
 
-def _event_table(order: SplitOrder, vocabulary: Mapping[str, int]) -> EventTable:
+def event_table(order: SplitOrder, vocabulary: Mapping[str, int]) -> EventTable:
+    """The reference events of a split's clips, in the order of the clips."""
     rows = [
         (clip, _label_index(event["label"], vocabulary, f"{order.name}/{name}"), event["start"], event["end"])
         for clip, (name, events) in enumerate(zip(order.clips, order.labels, strict=True))

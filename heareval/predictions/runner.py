@@ -91,6 +91,30 @@ def predict(
     doors.say_end(outcome, "scores and predictions are beside the embeddings")
 
 
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@doors.embeddings_dir
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@doors.debug
+@doors.told_in_one_line
+def compare(a: str, b: str, embeddings_dir: str, as_json: bool) -> None:
+    """Tell whether submission A scores higher than B on the tasks that both were evaluated on.
+
+    A and B are names in the embeddings folder, or paths. Nothing is trained: what both predicted for each
+    clip is there.
+    """
+    # torch and scikit-learn are imported for it, which takes seconds.
+    from heareval.predictions import compare as comparing
+
+    embeddings = Path(doors.places_of(embeddings=embeddings_dir).embeddings)
+    found = comparing.compare(*(comparing.find_submission(name, embeddings) for name in (a, b)))
+    if as_json:
+        doors.say(files.dump_json(comparing.comparison_json(found)))
+    else:
+        doors.say(comparing.comparison_table(found))
+
+
 def _fingerprint(folder: Path) -> str:
     manifest = folder / files.MANIFEST
     if not manifest.is_file():

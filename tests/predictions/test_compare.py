@@ -1,0 +1,185 @@
+"""Two submissions compared: on the same clips, by the same draws, p against every way to swap."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from heareval.cli import main
+from heareval.errors import HearevalError
+from heareval.predictions.bootstrap import interval
+from heareval.predictions.compare import compare, comparison_json, comparison_table, find_submission
+from heareval.predictions.metrics.drawn import ClipSums
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.pvalues import bootstrap_p, permutation_p, swapped_differences
+from heareval.predictions.results import write_results
+from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.stored import read_stored
+
+NAME = "hear2021-1points"
+FOLDS = ("fold00", "fold01", "fold02")
+
+
+def _evaluated(folder, seed=0):
+    protocol = Protocol(grid_points=1, device="cpu", seed=seed)
+    result = evaluate_folder(folder, protocol, lambda done, total: None)
+    write_results(folder, result, f"fingerprint of seed {seed}", "0123456789abcdef")
+
+
+@pytest.fixture
+def two(tmp_path, scene_folder, event_folder):
+    """Submissions A and B with a scene and an event task each; B's embeddings are noisier."""
+    folds = {"splits": FOLDS, "split_mode": "new_split_kfold"}
+    tasks = [scene_folder("scene", **folds), event_folder("event")]
+    for submission in ("a", "b"):
+        (tmp_path / submission).mkdir()
+        for task in tasks:
+            folder = tmp_path / submission / task.name
+            shutil.copytree(task, folder)
+            for path in folder.glob("*.npy") if submission == "b" else ():
+                if "timestamps" not in path.name:
+                    array = np.load(path)
+                    noise = np.random.default_rng(0).normal(size=array.shape, scale=2)
+                    np.save(path, (array + noise).astype(np.float32))
+            _evaluated(folder)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_differences_are_those_of_the_scores_and_draws(two):
+    found = compare(*two)
+    assert [(each.task, each.metric) for each in found.differences] == [
+        ("event", "event_onset_200ms_fms"),
+        ("event", "segment_1s_er"),
+        ("scene", "top1_acc"),
+        ("scene", "mAP"),
+    ]
+    event, error, scene, ranked = found.differences
+    stored = [read_stored(each / "scene", NAME) for each in two]
+    assert (scene.a, scene.b) == tuple(one.results["scores"]["top1_acc"]["score"] for one in stored)
+    assert scene.value == scene.a - scene.b > 0
+    assert scene.interval.low <= scene.value <= scene.interval.high
+    assert (event.p_from, error.p_from, scene.p_from, ranked.p_from) == (*["permutation"] * 3, "bootstrap")
+    (mean,) = found.overall
+    assert mean.value == pytest.approx((event.value + scene.value) / 2)
+    assert mean.interval.low < mean.value < mean.interval.high
+
+
+def test_nothing_differs_from_itself(two):
+    for each in compare(two[0], two[0]).differences:
+        assert (each.value, each.interval.low, each.interval.high, each.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_comparison_turned_round_is_its_negative(two):
+    for one, other in zip(compare(*two).differences, compare(*two[::-1]).differences, strict=True):
+        assert one.value == -other.value
+        assert one.p == other.p
+
+
+def test_other_clips_are_refused_in_a_line(two):
+    folder = two[1] / "scene"
+    labels = json.loads((folder / "fold01.json").read_text())
+    first, second = list(labels)[:2]
+    labels[first], labels[second] = labels[second], labels[first]
+    (folder / "fold01.json").write_text(json.dumps(labels))
+    _evaluated(folder)
+    found = compare(*two)
+    assert found.refused == ("scene, hear2021-1points: not compared: other labels in fold01",)
+    assert {each.task for each in found.differences} == {"event"}
+    assert found.overall == ()
+    shutil.rmtree(two[0] / "event")
+    with pytest.raises(HearevalError, match="other labels in fold01, expected scores of both"):
+        compare(*two)
+
+
+def test_what_only_one_has_is_told(two):
+    _evaluated(two[0] / "event", seed=1)
+    shutil.rmtree(two[1] / "event")
+    assert compare(*two).refused == ("event, hear2021-1points: only a has scores",)
+
+
+def _sums(rng, clips):
+    return ClipSums(rng.integers(5, size=clips) * 1.0, rng.integers(5, 9, size=clips) * 1.0, np.ones(clips))
+
+
+def _all_swaps(a, b):
+    """The difference for every way to swap clips of two folds."""
+    folds = []
+    for one, other in zip(a, b, strict=True):
+        found = []
+        for swaps in itertools.product([False, True], repeat=len(one.support)):
+            pairs = [
+                (mine, theirs)[:: -1 if swap else 1]
+                for mine, theirs, swap in zip(
+                    zip(one.numerator, one.denominator, strict=True),
+                    zip(other.numerator, other.denominator, strict=True),
+                    swaps,
+                    strict=True,
+                )
+            ]
+            scores = [
+                sum(clip[side][0] for clip in pairs) / sum(clip[side][1] for clip in pairs) for side in (0, 1)
+            ]
+            found.append(scores[0] - scores[1])
+        folds.append(found)
+    return [np.mean(each) for each in itertools.product(*folds)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_p_is_that_of_all_permutations(seed):
+    rng = np.random.default_rng(seed)
+    a, b = ([_sums(rng, 5), _sums(rng, 4)] for _ in range(2))
+    every = np.array(_all_swaps(a, b))
+    drawn = swapped_differences([a], [b], seed=1, permutations=40_000)
+    assert set(np.round(drawn, 9)) <= set(np.round(every, 9))
+    exact = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
+    assert permutation_p(every[0], drawn) == pytest.approx(exact, abs=0.01)
+
+
+def test_all_seeds_of_a_clip_are_swapped_together():
+    rng = np.random.default_rng(0)
+    a, b = ([_sums(rng, 6)] for _ in range(2))
+    one, twice = (swapped_differences([a] * n, [b] * n, seed=1, permutations=100) for n in (1, 2))
+    assert (one == twice).all()
+
+
+def test_p_of_alike_submissions_is_uniform():
+    """Under the null p is below 0.2 in a fifth of cases."""
+    rng = np.random.default_rng(4)
+    found = []
+    for _ in range(300):
+        hits = rng.random((2, 40)) < 0.6
+        a, b = (ClipSums(row.astype(float), np.ones(40), np.ones(40)) for row in hits)
+        drawn = swapped_differences([[a]], [[b]], seed=int(rng.integers(10**6)), permutations=200)
+        found.append(permutation_p(hits[0].mean() - hits[1].mean(), drawn))
+    assert np.mean(np.array(found) <= 0.2) < 0.26
+    assert np.mean(np.array(found) <= 0.2) > 0.08
+
+
+def test_p_of_the_bootstrap_agrees_with_its_interval():
+    rng = np.random.default_rng(0)
+    for shift in (0.5, 1.5, 1.9, 2.05, 3):
+        drawn = rng.normal(shift, 1, 4000)
+        is_beyond = interval(drawn).low > 0
+        assert (bootstrap_p(drawn) < 0.05) == is_beyond
+    assert np.isnan(bootstrap_p(np.full(3, np.nan)))
+
+
+def test_command_prints_a_table_and_json(two):
+    run = CliRunner().invoke
+    table = run(main, ["compare", "a", "b", "--embeddings-dir", str(two[0].parent)])
+    assert table.exit_code == 0
+    head, *rows = table.stdout.splitlines()
+    assert head.split()[:5] == ["task", "metric", "A", "a", "B"]
+    assert [row.split()[0] for row in rows] == ["event", "event", "scene", "scene", "mean", "note:"]
+    assert rows[-1] == "note: segment_1s_er: lower is better"
+    printed = json.loads(run(main, ["compare", str(two[0]), str(two[1]), "--json"]).stdout)
+    assert printed == comparison_json(compare(*two))
+    assert comparison_table(compare(*two)) == table.stdout.rstrip("\n")
+
+
+def test_unknown_submission(two):
+    with pytest.raises(HearevalError, match="unknown submission: got 'c', expected one of a, b"):
+        find_submission("c", two[0].parent)
