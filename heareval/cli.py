@@ -17,7 +17,7 @@ from heareval.embeddings.store import Form
 from heareval.embeddings.submission import Model, open_submission
 from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.runner import compare, predict, protocol_options
+from heareval.predictions.runner import compare, predict, protocol_options, report
 from heareval.predictions.table import score_table
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
 from heareval.tasks.own import new as own_new
@@ -345,6 +345,7 @@ main.add_command(prepare)
 main.add_command(embed)
 main.add_command(predict)
 main.add_command(compare)
+main.add_command(report)
 
 if __name__ == "__main__":
     main()

@@ -48,6 +48,10 @@ class Places:
         """A published task folder."""
         return Path(self.tasks) / task_folder
 
+    def clip(self, task_folder: str, sample_rate: int, split: str, clip: str) -> Path:
+        """The sound of a clip."""
+        return self.task(task_folder) / str(sample_rate) / split / clip
+
     def tar(self, task_folder: str, sample_rate: int, edition: str = TAR_EDITION) -> Path:
         """A published tarball."""
         return Path(self.tars) / f"{edition}-{task_folder}-{sample_rate}.tar.gz"
@@ -92,6 +96,11 @@ def scores(protocol: str) -> str:
 def predictions(protocol: str) -> str:
     """What the predictors of a protocol said about each clip."""
     return f"test.{_prefix(protocol)}predictions.npz"
+
+
+def report(protocol: str) -> str:
+    """The folder of a report on what a protocol's predictors said."""
+    return f"report-{protocol}"
 
 
 def scored_protocols(folder: Path) -> tuple[str, ...]:

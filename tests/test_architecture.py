@@ -68,6 +68,7 @@ ONLY_IN = {
     "tensorflow": ("heareval.embeddings.worker",),
     "requests": ("heareval.tasks.download", "heareval.tasks.sizes"),
     "libarchive": ("heareval.tasks.unpack.rar",),
+    "matplotlib": ("heareval.predictions.figures",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
@@ -130,6 +131,6 @@ def test_standard_library_only(module: str) -> None:
 def test_the_graph_is_planned_without_heavy_imports() -> None:
     """A run with nothing to do must not wait for torch, and importing heareval loads nothing at all."""
     code = "import sys, heareval; print('numpy' in sys.modules); import heareval.cli"
-    code += "; print(*sorted({'torch', 'sklearn', 'sed_eval', 'librosa'} & set(sys.modules)))"
+    code += "; print(*sorted({'torch', 'sklearn', 'sed_eval', 'librosa', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False", ""]

@@ -115,6 +115,36 @@ def compare(a: str, b: str, embeddings_dir: str, as_json: bool) -> None:
         doors.say(comparing.comparison_table(found))
 
 
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@click.option("--protocol", "protocols", multiple=True, help="Only this one's results. Repeatable.  [all]")
+@click.option("--clip", "clips", multiple=True, help="A clip of an event task to draw, too. Repeatable.")
+@click.option("--out", type=click.Path(file_okay=False), help="Where reports go.  [beside the scores]")
+@doors.tasks_dir
+@doors.debug
+@doors.told_in_one_line
+def report(
+    folders: tuple[str, ...],
+    protocols: tuple[str, ...],
+    clips: tuple[str, ...],
+    out: str | None,
+    tasks_dir: str,
+) -> None:
+    """Tell what lies behind scores: labels, confusions, the worst clips, events, the grid; JSON and figures.
+
+    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained.
+    """
+    # matplotlib, too, takes a while.
+    from heareval.predictions.report import write_reports
+
+    places = doors.places_of(tasks=tasks_dir)
+    for folder in folders:
+        path = Path(folder).absolute()
+        target = Path(out).absolute() if out else None
+        for written in write_reports(path, protocols, places, out=target, clips=clips):
+            doors.say(f"{doors.shown(written)}")
+
+
 def _fingerprint(folder: Path) -> str:
     manifest = folder / files.MANIFEST
     if not manifest.is_file():

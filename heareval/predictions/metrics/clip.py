@@ -53,7 +53,7 @@ def mean_average_precision(targets: Targets, predictions: Predictions) -> float:
     under the ROC curve, ICTIR 2015) and scikit-learn's `average_precision_score`.
     """
     _check_shapes(targets, predictions)
-    return float(np.mean(_average_precisions(targets, predictions)))
+    return float(np.mean(average_precisions(targets, predictions)))
 
 
 def mean_roc_auc(targets: Targets, predictions: Predictions) -> float:
@@ -62,7 +62,7 @@ def mean_roc_auc(targets: Targets, predictions: Predictions) -> float:
     Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27(8), 2006.
     """
     _check_shapes(targets, predictions)
-    return float(np.mean(_roc_aucs(targets, predictions)))
+    return float(np.mean(roc_aucs(targets, predictions)))
 
 
 def mean_d_prime(targets: Targets, predictions: Predictions) -> float:
@@ -72,7 +72,7 @@ def mean_d_prime(targets: Targets, predictions: Predictions) -> float:
     architectures for large-scale audio classification, ICASSP 2017.
     """
     _check_shapes(targets, predictions)
-    return float(np.mean(np.sqrt(2.0) * norm.ppf(_roc_aucs(targets, predictions))))
+    return float(np.mean(np.sqrt(2.0) * norm.ppf(roc_aucs(targets, predictions))))
 
 
 def labels_without_positives(targets: Targets) -> NDArray[np.int64]:
@@ -87,11 +87,11 @@ def labels_without_contrast(targets: Targets) -> NDArray[np.int64]:
 
 def labels_told_apart(targets: Targets, predictions: Predictions) -> NDArray[np.int64]:
     """Indices of labels whose ROC curve has the area 1 (always right) or 0 (always wrong)."""
-    return np.flatnonzero(np.isin(_roc_aucs(targets, predictions), (0.0, 1.0)))
+    return np.flatnonzero(np.isin(roc_aucs(targets, predictions), (0.0, 1.0)))
 
 
-def _average_precisions(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
-    """Average precision of each label, `(labels,)`; all columns are sorted at once."""
+def average_precisions(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
+    """Average precision of each label, `(labels,)`, 0 if no clip has it; all columns are sorted at once."""
     hits, last_of_tie = _ranked(targets, predictions)
     found = np.take_along_axis(hits.cumsum(axis=1), last_of_tie, axis=1)
     precision = found / (last_of_tie + 1)
@@ -99,7 +99,7 @@ def _average_precisions(targets: Targets, predictions: Predictions) -> NDArray[n
     return np.asarray((precision * hits).sum(axis=1) / np.maximum(positives, 1))
 
 
-def _roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
+def roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
     """Area under the ROC curve of each label, `(labels,)`; NaN where it is undefined.
 
     It is the share of (positive, negative) pairs in the right order, ties counting half.

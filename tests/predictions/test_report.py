@@ -1,0 +1,211 @@
+"""Reports: their numbers against scikit-learn and METRICS, their files whole and the same each time."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from heareval import layout
+from heareval.cli import main
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.predictions.data import read_splits, read_task
+from heareval.predictions.diagnostics import confusion, label_scores, ranked_clips, timeline
+from heareval.predictions.metrics import METRICS
+from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.report import write_reports
+from heareval.predictions.results import write_results
+from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.stored import read_stored
+
+NAME = "hear2021-2points"
+DEFAULT = Places()
+FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
+
+
+def _stored(folder):
+    result = evaluate_folder(folder, Protocol(grid_points=2, device="cpu"), lambda done, total: None)
+    write_results(folder, result, "beef", "0123456789abcdef")
+    return read_stored(folder, NAME)
+
+
+def _report(folder, out=None, clips=(), places=DEFAULT):
+    (written,) = write_reports(folder, (), places, out=out, clips=clips)
+    return written, json.loads((written / "report.json").read_text())
+
+
+def test_labels_of_clips_are_scikit_learns(scene_folder):
+    stored = _stored(scene_folder(**FOLDS))
+    folds = [fold.judged for fold in stored.runs[0]]
+    truth = np.concatenate([fold.truth.argmax(axis=1) for fold in folds])
+    said = np.concatenate([fold.said.argmax(axis=1) for fold in folds])
+    precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=range(3))
+    for i, found in enumerate(label_scores(stored)):
+        assert (found.support, found.predicted) == (support[i], np.count_nonzero(said == i))
+        ranked = [
+            np.mean([score(fold.truth[:, i], fold.said[:, i]) for fold in folds])
+            for score in (average_precision_score, roc_auc_score)
+        ]
+        expected = (precision[i], recall[i], f1[i], *ranked)
+        assert tuple(found.scores.values()) == pytest.approx(expected, abs=1e-9)
+    assert (confusion(stored) == confusion_matrix(truth, said, labels=range(3))).all()
+
+
+def test_labels_without_clips_have_no_score(scene_folder):
+    folder = scene_folder(prediction_type="multilabel", evaluation=["mAP"])
+    labels = {clip: [one for one in mine if one != 7] for clip, mine in _read(folder / "test.json").items()}
+    (folder / "test.json").write_text(json.dumps(labels))
+    stored = _stored(folder)
+    *others, last = label_scores(stored)
+    assert last.support == 0
+    assert math.isnan(last.scores["average_precision"])
+    assert math.isnan(last.scores["recall"])
+    assert not any(math.isnan(each.scores["average_precision"]) for each in others)
+    assert confusion(stored) is None
+
+
+def _read(path):
+    return json.loads(path.read_text())
+
+
+def test_labels_of_events_have_the_tasks_metrics(event_folder):
+    stored = _stored(event_folder(**FOLDS))
+    tables = ([], [])
+    for number, fold in enumerate(stored.runs[0]):
+        for rows, table in zip(tables, (fold.judged.truth, fold.judged.said), strict=True):
+            rows += zip(table.clip + 5 * number, table.label, table.onset_ms, table.offset_ms, strict=True)
+    for i, found in enumerate(label_scores(stored)):
+        columns = [np.array([row for row in rows if row[1] == i]).T for rows in tables]
+        mine = [EventTable(c[0].astype(int), c[1].astype(int), c[2], c[3]) for c in columns]
+        assert found.support == len(mine[0])
+        assert found.scores == {name: METRICS[name].function(*mine) for name in stored.results["scores"]}
+
+
+def test_worst_clips_of_one_label(scene_folder):
+    stored = _stored(scene_folder())
+    ranking = ranked_clips(stored)
+    scores = [clip.score for clip in ranking.clips]
+    fold = stored.runs[0][0]
+    assert scores == sorted((fold.predictions.targets * fold.predictions.probabilities).sum(axis=1).tolist())
+    worst = ranking.clips[0]
+    said = dict(
+        zip(
+            stored.task.labels,
+            fold.predictions.probabilities[fold.predictions.clips.index(worst.clip)],
+            strict=True,
+        )
+    )
+    assert worst.score == pytest.approx(said[worst.truth[0]])
+    assert worst.said[0][1] == pytest.approx(max(said.values()))
+
+
+def test_worst_clips_of_many_labels(scene_folder):
+    stored = _stored(scene_folder(prediction_type="multilabel", evaluation=["mAP"]))
+    ranking = ranked_clips(stored)
+    said = stored.runs[0][0].predictions
+    losses = torch.nn.functional.binary_cross_entropy(
+        torch.from_numpy(said.probabilities).double(),
+        torch.from_numpy(said.targets).double(),
+        reduction="none",
+    )
+    assert ranking.high_is_bad
+    found = [clip.score for clip in ranking.clips]
+    assert found == pytest.approx(sorted(losses.mean(dim=1).tolist(), reverse=True), abs=1e-6)
+
+
+def test_worst_clips_of_events(event_folder):
+    stored = _stored(event_folder())
+    ranking = ranked_clips(stored)
+    assert (ranking.measure, ranking.high_is_bad) == ("event_onset_200ms_fms", False)
+    fold = stored.runs[0][0]
+    worst = ranking.clips[0]
+    row = fold.predictions.clips.index(worst.clip)
+    alone = [table.rows(table.clip == row) for table in (fold.judged.truth, fold.judged.said)]
+    assert worst.score == METRICS["event_onset_200ms_fms"].function(*alone)
+    lane = timeline(stored, "test", worst.clip)
+    assert len(lane.truth) == 4
+    assert {event.label for event in lane.truth} == set(worst.truth)
+    split = read_splits(read_task(stored.folder), torch.device("cpu"))["test"]
+    assert [event.start_ms for event in lane.truth] == split.events.onset_ms[
+        split.events.clip == row
+    ].tolist()
+
+
+def test_a_report_is_the_same_bytes_each_time(scene_folder, event_folder):
+    for folder in (scene_folder(), event_folder()):
+        _stored(folder)
+        written, values = _report(folder)
+        first = {path.name: path.read_bytes() for path in written.iterdir()}
+        again, _ = _report(folder)
+        assert again == written == folder / layout.report(NAME)
+        assert first == {path.name: path.read_bytes() for path in again.iterdir()}
+        assert values["scores"] == read_stored(folder, NAME).results["scores"]
+        kinds = {"confusion"} if values["confusion"] else {"timeline-1", "timeline-2", "timeline-3"}
+        figures = {f"{name}.{kind}" for name in {"labels", "grid", *kinds} for kind in ("png", "svg")}
+        assert set(first) == {"report.json", *figures}
+        assert all(body.startswith(b"\x89PNG") for name, body in first.items() if name.endswith("png"))
+        assert all(b"</svg>" in body for name, body in first.items() if name.endswith("svg"))
+
+
+def test_curves_are_drawn_where_they_were_recorded(scene_folder):
+    folder = scene_folder()
+    _stored(folder)
+    path = folder / layout.scores(NAME)
+    results = _read(path)
+    for point in results["grid"]:
+        point["curve"] = [[3, 0.2], [6, None], [9, 0.5]]
+    path.write_text(json.dumps(results))
+    written, values = _report(folder)
+    assert (written / "curves.svg").is_file()
+    assert values["grid"][0]["curve"] == [[3, 0.2], [6, None], [9, 0.5]]
+
+
+def test_paths_of_sounds_that_are_there(scene_folder, tmp_path):
+    folder = scene_folder()
+    (folder / "MANIFEST.json").write_text(
+        json.dumps({"fingerprint": "0123456789abcdef", "submission": {"sample_rate": 16000}})
+    )
+    stored = _stored(folder)
+    clip = ranked_clips(stored).clips[0].clip
+    sound = tmp_path / "tasks" / "scene" / "16000" / "test" / clip
+    sound.parent.mkdir(parents=True)
+    sound.touch()
+    _, values = _report(folder, places=Places(tasks=str(tmp_path / "tasks")))
+    first, second = values["worst_clips"]["clips"][:2]
+    assert (first["sound"], second["sound"]) == (str(sound), None)
+
+
+def test_command(event_folder, tmp_path):
+    folder = event_folder()
+    stored = _stored(folder)
+    best = ranked_clips(stored).clips[-1].clip
+    run = CliRunner().invoke(main, ["report", str(folder), "--clip", best, "--out", str(tmp_path / "out")])
+    assert run.exit_code == 0
+    written = tmp_path / "out" / tmp_path.name / "event" / "report-hear2021-2points"
+    assert run.stdout == f"{written}\n"
+    assert _read(written / "report.json")["timelines"][0]["clip"] == best
+    assert (written / "timeline-4.png").is_file()
+
+
+def test_faults_are_told(scene_folder, event_folder):
+    with pytest.raises(HearevalError, match="got no scores"):
+        write_reports(scene_folder(), (), Places(), out=None, clips=())
+    folder = event_folder()
+    _stored(folder)
+    with pytest.raises(
+        HearevalError, match=r"unknown tested clip of event: got 'test_9.wav'.*Did you mean test_"
+    ):
+        write_reports(folder, (), Places(), out=None, clips=("test_9.wav",))
+    assert not (folder / layout.report(NAME)).exists()
+    with pytest.raises(HearevalError, match="got 'hear2021', expected one of hear2021-2points"):
+        write_reports(folder, ("hear2021",), Places(), out=None, clips=())
