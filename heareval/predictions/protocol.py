@@ -18,6 +18,8 @@ PUBLISHED_GRID_POINTS = 8
 GridName = Literal["default", "fast", "faster"]
 Order = Literal["fixed", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
+Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
+PROBES: tuple[Probe, ...] = ("mlp", "knn-cosine", "knn-l1", "linear")
 Grid = Mapping[str, Sequence[Any]]
 
 
@@ -78,6 +80,7 @@ class Protocol:
         seed: of the drawn grid points, the weights and the dropout.
         device: "auto" takes a CUDA device if there is one.
         deterministic: equal numbers on every run of one machine, on CUDA too (slower there).
+        probe: what learns; all but "mlp", the network, do without a grid and have names of their own.
     """
 
     name: str = "hear2021"
@@ -87,6 +90,7 @@ class Protocol:
     seed: int = 0
     device: Device = "auto"
     deterministic: bool = True
+    probe: Probe = "mlp"
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -94,11 +98,19 @@ class Protocol:
             ("grid", self.grid, tuple(GRIDS)),
             ("order", self.order, ("fixed", "shuffled")),
             ("device", self.device, ("auto", "cpu", "cuda")),
+            ("probe", self.probe, PROBES),
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
         if self.grid_points < 1:
             raise HearevalError("grid points", got=str(self.grid_points), expected="1 or more")
+        usual = (self.grid, self.grid_points, self.order) == ("default", PUBLISHED_GRID_POINTS, "fixed")
+        if self.probe != "mlp" and not usual:
+            raise HearevalError(
+                f"probe {self.probe}",
+                got="settings of the network",
+                remedy="Leave out --grid, --grid-points and --shuffle.",
+            )
 
     @property
     def recorded_name(self) -> str:
@@ -106,7 +118,11 @@ class Protocol:
 
         >>> Protocol().recorded_name, Protocol(grid="fast", order="shuffled").recorded_name
         ('hear2021', 'hear2021-fast-shuffled')
+        >>> Protocol(probe="knn-l1").recorded_name
+        'probe-knn-l1'
         """
+        if self.probe != "mlp":
+            return f"probe-{self.probe}"
         parts = [self.name]
         if self.grid != "default":
             parts.append(self.grid)

@@ -20,6 +20,8 @@ from heareval.errors import replaced
 from heareval.predictions.bootstrap import Interval, Judged, interval, resampled_scores
 from heareval.predictions.data import Task, embeddings_fingerprint
 from heareval.predictions.events import Postprocessing, find_events
+from heareval.predictions.knn import KnnSettings
+from heareval.predictions.linear import LinearSettings
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol, Settings
 
@@ -44,15 +46,15 @@ class GridResult:
 
     Args:
         validation_score: of the best validation.
-        best_epoch: epochs after which the kept weights were reached.
+        best_epoch: epochs after which the kept weights were reached; None where there are no epochs.
         epochs: epochs trained.
     """
 
-    settings: Settings
+    settings: Settings | KnnSettings | LinearSettings
     validation_score: float
     postprocessing: Postprocessing | None
-    best_epoch: int
-    epochs: int
+    best_epoch: int | None
+    epochs: int | None
     seconds: float
 
 

@@ -11,7 +11,7 @@ import click
 from heareval import doors, files
 from heareval.doors import Command
 from heareval.errors import HearevalError
-from heareval.predictions.protocol import GridName, Protocol
+from heareval.predictions.protocol import PROBES, GridName, Probe, Protocol
 from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.machine import Machine
@@ -30,6 +30,13 @@ _protocol_words = doors.options(
     click.option(
         "--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."
     ),
+    click.option(
+        "--probe",
+        type=click.Choice(PROBES),
+        default="mlp",
+        show_default=True,
+        help="What learns: the protocol's network or, with results of its own, something simpler.",
+    ),
     click.option("--deterministic/--no-deterministic", default=True, help="Equal scores on equal machines."),
 )
 
@@ -45,17 +52,22 @@ def protocol_options(command: Command) -> Command:
         seed: int,
         in_memory: bool,
         deterministic: bool,
+        probe: Probe,
         machine: Machine,
         **others: Any,
     ) -> None:
-        protocol = Protocol(
-            grid=grid,
-            grid_points=grid_points,
-            order="shuffled" if shuffle else "fixed",
-            seed=seed,
-            device=machine.device,
-            deterministic=deterministic,
-        )
+        try:
+            protocol = Protocol(
+                grid=grid,
+                grid_points=grid_points,
+                order="shuffled" if shuffle else "fixed",
+                seed=seed,
+                device=machine.device,
+                deterministic=deterministic,
+                probe=probe,
+            )
+        except HearevalError as error:
+            raise click.UsageError(str(error)) from error
         command(protocol=protocol, machine=machine, **others)
 
     return _protocol_words(gathered)  # type: ignore[return-value, type-var]

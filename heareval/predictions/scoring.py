@@ -44,7 +44,10 @@ def judge_of(task: Task, valid: Split) -> Judge:
     metric = find_metric(task.metrics[0])
     loss = functional.binary_cross_entropy_with_logits if task.is_multilabel else functional.cross_entropy
     grid = postprocessing_grid(task.postprocessing_grid) if task.is_event else ()
-    score = _event_validation(task, valid, metric, grid) if grid else _clip_validation(task, valid, metric)
+    score_probabilities = validation_on(task, valid)
+
+    def score(logits: Tensor) -> Validation:
+        return score_probabilities(probabilities_of(task, valid, logits))
 
     def validate(logits: Tensor) -> Validation:
         # A training that ran away: most metrics would still make a number of it.
@@ -59,19 +62,23 @@ def judge_of(task: Task, valid: Split) -> Judge:
     return Judge(loss, validate, maximise=metric.maximise and not task.loss_decides)
 
 
-def _clip_validation(task: Task, valid: Split, metric: Metric) -> Callable[[Tensor], Validation]:
+def validation_on(task: Task, valid: Split) -> Callable[[NDArray[np.float32]], Validation]:
+    """From probabilities of a validation split, shaped as in `Predictions`, to the first metric's score."""
+    metric = find_metric(task.metrics[0])
+    if task.is_event:
+        return _event_validation(valid, metric, postprocessing_grid(task.postprocessing_grid))
     targets = targets_of(task, valid)
-    return lambda logits: Validation(metric.function(targets, probabilities_of(task, valid, logits)))
+    return lambda probabilities: Validation(metric.function(targets, probabilities))
 
 
 def _event_validation(
-    task: Task, valid: Split, metric: Metric, grid: Sequence[Postprocessing]
-) -> Callable[[Tensor], Validation]:
+    valid: Split, metric: Metric, grid: Sequence[Postprocessing]
+) -> Callable[[NDArray[np.float32]], Validation]:
     reference, timestamps_ms = event_facts(valid)
 
-    def validate(logits: Tensor) -> Validation:
+    def validate(probabilities: NDArray[np.float32]) -> Validation:
         best = best_postprocessing(
-            probabilities_of(task, valid, logits),
+            probabilities,
             timestamps_ms,
             grid,
             lambda estimated: metric.function(reference, estimated),
@@ -84,10 +91,15 @@ def _event_validation(
 
 def predictions_of(task: Task, split: Split, logits: Tensor) -> Predictions:
     """What the logits `(rows, labels)` say about the clips of a split."""
+    return predictions_with(task, split, probabilities_of(task, split, logits))
+
+
+def predictions_with(task: Task, split: Split, probabilities: NDArray[np.float32]) -> Predictions:
+    """Probabilities with what else there is to know about the clips of a split."""
     return Predictions(
         clips=split.clips,
         targets=targets_of(task, split),
-        probabilities=probabilities_of(task, split, logits),
+        probabilities=probabilities,
         timestamps_ms=split.timestamps_ms,
         events=split.events,
     )
@@ -96,6 +108,11 @@ def predictions_of(task: Task, split: Split, logits: Tensor) -> Predictions:
 def probabilities_of(task: Task, split: Split, logits: Tensor) -> NDArray[np.float32]:
     """Probabilities `(clips, labels)` or `(clips, timestamps, labels)` of logits `(rows, labels)`."""
     rows = torch.sigmoid(logits) if task.is_multilabel else torch.softmax(logits, dim=1)
+    return by_clip(task, split, rows)
+
+
+def by_clip(task: Task, split: Split, rows: Tensor) -> NDArray[np.float32]:
+    """Rows `(rows, labels)` of a split in the shape of `Predictions`."""
     return np.asarray(rows.cpu().numpy().reshape(_shape(task, split)))
 
 
@@ -147,6 +164,16 @@ def _clip_score(task: Task, split: str, name: str, predictions: Predictions) -> 
     elif name == "mAP" and len(missing := labels_without_positives(targets)):
         problems.append(f"{name} counts 0 on {split} for what no clip is labelled: {_names(task, missing)}")
     return Score(name, value, {}, tuple(problems))
+
+
+def undecided(task: Task, valid: Split, by: str) -> HearevalError:
+    """The error for a task whose validation split gives no model a defined score."""
+    lacking = undefined_labels(task, valid)
+    return HearevalError(
+        f"no model of {task.name} can be chosen on split {valid.name}",
+        got=f"{by} undefined at every validation",
+        expected=f"clips with and without the label {lacking}" if lacking else "a training that converges",
+    )
 
 
 def undefined_labels(task: Task, split: Split) -> str:

@@ -22,7 +22,7 @@ from heareval.predictions.scoring import (
     judge_of,
     predictions_of,
     score_predictions,
-    undefined_labels,
+    undecided,
 )
 from heareval.predictions.training import Fitted, fit
 from heareval.spec import Progress
@@ -77,7 +77,7 @@ def evaluate_folder(folder: Path, protocol: Protocol, progress: Progress) -> Tas
     points = draw_settings(protocol, task.name, task.settings_grid)
     device = choose_device(protocol)
     splits = read_splits(task, device)
-    _check_rows(rounds, splits)
+    check_rows(rounds, splits)
     bench = Bench(task, protocol, splits, len(points) + len(rounds) - 1, progress)
     search = search_grid(bench, rounds[0], points)
     folds = score_rounds(bench, rounds, search.best)
@@ -152,14 +152,7 @@ def score_round(bench: Bench, turn: Round, fitted: Fitted) -> FoldResult:
 def _check_chosen(bench: Bench, turn: Round, fitted: Fitted) -> None:
     """Refuse a predictor that was never validated by a defined score: its weights are untrained."""
     if math.isnan(fitted.validation.score):
-        lacking = undefined_labels(bench.task, bench.splits[turn.valid])
-        raise HearevalError(
-            f"no model of {bench.task.name} can be chosen on split {turn.valid}",
-            got=f"{decided_by(bench.task)} undefined at every validation",
-            expected=f"clips with and without the label {lacking}"
-            if lacking
-            else "a training that converges",
-        )
+        raise undecided(bench.task, bench.splits[turn.valid], decided_by(bench.task))
 
 
 def _without_network(fitted: Fitted) -> GridResult:
@@ -173,7 +166,8 @@ def _without_network(fitted: Fitted) -> GridResult:
     )
 
 
-def _check_rows(rounds: Sequence[Round], splits: Mapping[str, Split]) -> None:
+def check_rows(rounds: Sequence[Round], splits: Mapping[str, Split]) -> None:
+    """Refuse rounds that have too little to learn from, or embeddings of several sizes."""
     for turn in rounds:
         rows = sum(len(splits[name].x) for name in turn.train)
         if rows < MIN_TRAINING_ROWS:

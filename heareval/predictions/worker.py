@@ -88,11 +88,13 @@ def run(job: Job, reporter: Reporter) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
+    from heareval.predictions.probes import evaluate_with_probe
     from heareval.predictions.results import write_results
     from heareval.predictions.selection import evaluate_folder
 
     torch.use_deterministic_algorithms(job.protocol.deterministic)
-    result = evaluate_folder(job.folder, job.protocol, reporter.progress)
+    evaluate = evaluate_folder if job.protocol.probe == "mlp" else evaluate_with_probe
+    result = evaluate(job.folder, job.protocol, reporter.progress)
     reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings))
 
 
