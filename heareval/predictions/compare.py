@@ -139,12 +139,14 @@ def compare(a: Path, b: Path) -> Comparison:
 
 def _in_common(a: Path, b: Path) -> _Common:
     of_a, of_b = _scored(a), _scored(b)
-    refused = [
-        f"{task}, {protocol}: only {name} has scores"
-        for name, only in ((a.name, of_a - of_b), (b.name, of_b - of_a))
-        for protocol, task in sorted(only)
-    ]
+    refused = [*_only(a.name, of_a - of_b), *_only(b.name, of_b - of_a)]
     return _Common(tuple(sorted(of_a & of_b)), tuple(refused))
+
+
+def _only(name: str, scored: set[tuple[str, str]]) -> list[str]:
+    """A line for each protocol that only one has scores of, with the tasks."""
+    tasks = {each: sorted(task for protocol, task in scored if protocol == each) for each, _ in scored}
+    return [f"only {name} has scores of {each}: {', '.join(tasks[each])}" for each in sorted(tasks)]
 
 
 def _scored(submission: Path) -> set[tuple[str, str]]:
@@ -268,7 +270,7 @@ def _difference_json(difference: Difference) -> dict[str, Any]:
 
 def comparison_table(comparison: Comparison) -> str:
     """The comparison for people: a row for each metric, then for the mean, then what was left out."""
-    numbers = (f"A {comparison.a}", f"B {comparison.b}", "A - B", "95 % interval", "p")
+    numbers = ("A", "B", "A - B", "95 % interval", "p")
     table = new_table(("task", "metric"), numbers, ("p from", "protocol"))
     for each in (*comparison.differences, *comparison.overall):
         single = each.p_from == "" or not math.isnan(each.a)
@@ -282,7 +284,8 @@ def comparison_table(comparison: Comparison) -> str:
         if each.metric in METRICS and not METRICS[each.metric].maximise
     )
     notes = [f"note: {name}: lower is better" for name in lower]
-    return "\n".join([*lines_of(table), *notes, *(f"note: {line}" for line in comparison.refused)])
+    who = [f"A: {comparison.a}", f"B: {comparison.b}"]
+    return "\n".join([*who, *lines_of(table), *notes, *(f"note: {line}" for line in comparison.refused)])
 
 
 def _number(value: float) -> float | None:

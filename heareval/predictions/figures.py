@@ -98,9 +98,11 @@ def draw_timeline(path: Path, timeline: Timeline) -> None:
         axes.barh(lanes, lengths, height=0.4, left=starts, align="edge", color=color, label=name)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    axes.set_xlim(left=0)
     axes.set_xlabel("seconds")
-    axes.set_title(f"{timeline.split}/{timeline.clip}")
-    axes.legend(loc="upper right", ncols=2)
+    axes.set_title(f"{timeline.split}/{timeline.clip}", loc="left")
+    # Above the events, which it would hide.
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     save(figure, path)
 
 

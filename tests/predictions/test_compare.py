@@ -97,7 +97,7 @@ def test_other_clips_are_refused_in_a_line(two):
 def test_what_only_one_has_is_told(two):
     _evaluated(two[0] / "event", seed=1)
     shutil.rmtree(two[1] / "event")
-    assert compare(*two).refused == ("event, hear2021-1points: only a has scores",)
+    assert compare(*two).refused == ("only a has scores of hear2021-1points: event",)
 
 
 def _sums(rng, clips):
@@ -171,10 +171,12 @@ def test_command_prints_a_table_and_json(two):
     run = CliRunner().invoke
     table = run(main, ["compare", "a", "b", "--embeddings-dir", str(two[0].parent)])
     assert table.exit_code == 0
-    head, *rows = table.stdout.splitlines()
-    assert head.split()[:5] == ["task", "metric", "A", "a", "B"]
-    assert [row.split()[0] for row in rows] == ["event", "event", "scene", "scene", "mean", "note:"]
-    assert rows[-1] == "note: segment_1s_er: lower is better"
+    *who, head, event, error, scene, ranked, mean, note = table.stdout.splitlines()
+    assert who == ["A: a", "B: b"]
+    assert head.split()[:5] == ["task", "metric", "A", "B", "A"]
+    assert [row.split()[0] for row in (event, error, scene, ranked)] == ["event", "event", "scene", "scene"]
+    assert mean.startswith("mean of 2 tasks")
+    assert note == "note: segment_1s_er: lower is better"
     printed = json.loads(run(main, ["compare", str(two[0]), str(two[1]), "--json"]).stdout)
     assert printed == comparison_json(compare(*two))
     assert comparison_table(compare(*two)) == table.stdout.rstrip("\n")

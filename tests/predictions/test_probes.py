@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from heareval import layout
+from heareval.cli import main
 from heareval.errors import HearevalError
 from heareval.predictions import probes
 from heareval.predictions.data import read_splits, read_task
@@ -157,3 +159,10 @@ def test_the_fingerprint_of_the_network_is_what_it_was():
         "seed": 0,
         "deterministic": True,
     }
+
+
+def test_settings_of_the_network_are_refused_on_the_command_line(scene_folder):
+    run = CliRunner().invoke(main, ["predict", str(scene_folder()), "--probe", "knn-l1", "--grid", "fast"])
+    assert run.exit_code == 2
+    assert "probe knn-l1: got settings of the network" in run.stderr
+    assert "Traceback" not in run.stderr
