@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.predictions.bootstrap import Interval, interval
+from heareval.predictions.bootstrap import Interval, around, interval
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.drawn import ClipSums
 from heareval.predictions.pvalues import bootstrap_p, permutation_p, swapped_differences
@@ -104,7 +104,7 @@ def find_submission(name: str, embeddings: Path) -> Path:
     if (embeddings / name).is_dir():
         return embeddings / name
     if Path(name).is_dir():
-        return Path(name)
+        return Path(name).absolute()
     there = [path.name for path in embeddings.glob("*") if path.is_dir() and not path.name.startswith(".")]
     raise unknown_name("submission", name, there)
 
@@ -181,7 +181,10 @@ def _compared(pair: _Pair) -> _Task:
     drawn_a, drawn_b = (stored.resampled(metrics, pair.seed) for stored in (pair.a, pair.b))
     # The difference of two infinite scores is undefined, which is told.
     with np.errstate(invalid="ignore"):
-        resampled = {name: drawn_a[name] - drawn_b[name] for name in metrics}
+        resampled = {
+            name: around(pair.a.score(name) - pair.b.score(name), name, drawn_a[name] - drawn_b[name])
+            for name in metrics
+        }
     differences = tuple(_difference(pair, name, resampled[name]) for name in metrics)
     return _Task(differences, resampled[metrics[0]])
 

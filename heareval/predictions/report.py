@@ -128,7 +128,8 @@ def _clip_json(clip: ClipScore, stored: Stored, places: Places) -> dict[str, Any
     """A clip, with the path of its sound where that is there."""
     rate = stored.task.submission.get("sample_rate", 0)
     path = places.clip(stored.folder.name, rate, clip.split, clip.clip)
-    said = [{"label": label, "value": value} for label, value in clip.said]
+    unit = "events" if stored.task.is_event else "probability"
+    said = [{"label": label, unit: value} for label, value in clip.said]
     return {
         **asdict(clip),
         "said": said,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import heareval
 from heareval import files, layout
 from heareval.errors import replaced
-from heareval.predictions.bootstrap import Interval, Judged, interval, resampled_scores
+from heareval.predictions.bootstrap import Interval, Judged, around, interval, resampled_scores
 from heareval.predictions.data import Task, embeddings_fingerprint
 from heareval.predictions.events import Postprocessing, find_events
 from heareval.predictions.knn import KnnSettings
@@ -182,10 +182,11 @@ def _task_scores(result: TaskResult) -> dict[str, Any]:
     for i, first in enumerate(result.folds[0].scores):
         values = np.array([fold.scores[i].value for fold in result.folds])
         defined = bool(np.isfinite(values).all())
+        drawn = around(float(values.mean()), first.metric, resampled[first.metric])
         scores[first.metric] = {
             "score": float(values.mean()) if defined else None,
             "std": float(values.std(ddof=1)) if defined and len(values) > 1 else None,
-            **interval_json(interval(resampled[first.metric]) if defined else None),
+            **interval_json(interval(drawn) if defined else None),
             "folds": {fold.test: _number(fold.scores[i].value) for fold in result.folds},
             "details": {fold.test: _numbers(fold.scores[i].details) for fold in result.folds},
         }

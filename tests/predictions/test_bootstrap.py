@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heareval.predictions.bootstrap import Judged, draw_counts, interval, resampled_scores
+from heareval.predictions.bootstrap import Judged, around, draw_counts, interval, resampled_scores
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import EventTable
 
@@ -154,3 +154,36 @@ def test_undefined_resamples_are_left_out_and_counted():
     assert (nothing.resamples, nothing.undefined) == (0, 4)
     assert np.isnan(nothing.low)
     assert interval(np.array([*np.arange(95.0), *[np.inf] * 5])).high == np.inf
+
+
+def test_the_interval_of_a_ranking_with_few_clips_to_a_label_holds_its_score():
+    """Six clips to a label: every draw's mAP is above the score, as clips stand beside themselves in it."""
+    rng = np.random.default_rng(0)
+    targets = np.eye(200, dtype=np.uint8)[rng.integers(200, size=1000)]
+    fold = Judged(1000, targets, rng.normal(size=targets.shape) + 2.0 * targets)
+    score = METRICS["mAP"].function(fold.truth, fold.said)
+    drawn = resampled_scores(["mAP"], [fold], seed=0)["mAP"]
+    assert interval(drawn).low > score
+    found = interval(around(score, "mAP", drawn))
+    assert found.low < score < found.high
+    assert found.high - found.low == pytest.approx(interval(drawn).high - interval(drawn).low)
+
+
+def test_intervals_of_rankings_hold_what_test_sets_of_this_size_score_on_average():
+    rng = np.random.default_rng(1)
+    found, scores = [], []
+    for seed in range(150):
+        targets = (rng.random((60, 3)) < 0.15).astype(np.uint8)
+        fold = Judged(60, targets, rng.normal(size=targets.shape) + targets)
+        scores.append(METRICS["mAP"].function(fold.truth, fold.said))
+        drawn = resampled_scores(["mAP"], [fold], resamples=200, seed=seed)["mAP"]
+        found.append(interval(around(scores[-1], "mAP", drawn)))
+    assert np.mean([one.low <= np.mean(scores) <= one.high for one in found]) > 0.88
+
+
+def test_draws_are_moved_only_where_clips_are_ranked():
+    drawn = np.array([0.1, 0.3, 0.5, np.nan])
+    assert around(0.2, "top1_acc", drawn) is drawn
+    assert around(0.2, "mAP", drawn)[:3] == pytest.approx([0.0, 0.2, 0.4])
+    assert np.isnan(around(0.2, "d_prime", np.array([1.0, np.inf, np.inf]))).all()
+    assert np.isnan(around(0.2, "d_prime", np.full(2, np.nan))).all()

@@ -10,9 +10,11 @@ from click.testing import CliRunner
 
 from heareval.cli import main
 from heareval.errors import HearevalError
-from heareval.predictions.bootstrap import interval
+from heareval.predictions.bootstrap import Judged, interval
 from heareval.predictions.compare import compare, comparison_json, comparison_table, find_submission
+from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.drawn import ClipSums
+from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.pvalues import bootstrap_p, permutation_p, swapped_differences
 from heareval.predictions.results import write_results
@@ -136,6 +138,37 @@ def test_p_is_that_of_all_permutations(seed):
     assert set(np.round(drawn, 9)) <= set(np.round(every, 9))
     exact = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
     assert permutation_p(every[0], drawn) == pytest.approx(exact, abs=0.01)
+
+
+def _swap_clips(fold_a, fold_b, swaps):
+    """A's predictions with those of B in the swapped clips, and B's with A's."""
+    if not isinstance(fold_a.said, EventTable):
+        mask = np.array(swaps)[:, None]
+        return np.where(mask, fold_b.said, fold_a.said), np.where(mask, fold_a.said, fold_b.said)
+    tables = []
+    for one, other in ((fold_a.said, fold_b.said), (fold_b.said, fold_a.said)):
+        stay, come = (
+            table.rows(np.isin(table.clip, np.flatnonzero(where)))
+            for table, where in ((one, ~np.array(swaps)), (other, np.array(swaps)))
+        )
+        columns = zip(vars(stay).values(), vars(come).values(), strict=True)
+        tables.append(EventTable(*(np.concatenate(pair) for pair in columns)))
+    return tables
+
+
+@pytest.mark.parametrize("metric", ["top1_acc", "chroma_acc", "event_onset_200ms_fms", "segment_1s_er"])
+def test_swapped_sums_are_scores_of_really_swapped_predictions(metric, two):
+    task = "event" if METRICS[metric].kind == "event" else "scene"
+    a, b = (read_stored(each / task, NAME).runs[0][0].judged for each in two)
+    if task == "scene":
+        a, b = (Judged(6, fold.truth[:6], fold.said[:6]) for fold in (a, b))
+    every = []
+    for swaps in itertools.product([False, True], repeat=a.clips):
+        ours, theirs = _swap_clips(a, b, swaps)
+        every.append(METRICS[metric].function(a.truth, ours) - METRICS[metric].function(a.truth, theirs))
+    sums = [[[METRICS[metric].redraw(fold.truth, fold.said, fold.clips).sums]] for fold in (a, b)]
+    drawn = swapped_differences(*sums, seed=0, permutations=500)
+    assert set(np.round(drawn, 9) + 0.0) == set(np.round(every, 9) + 0.0)
 
 
 def test_all_seeds_of_a_clip_are_swapped_together():

@@ -23,6 +23,7 @@ class Metric:
         report: the score with its details, for publication; of events by sed_eval.
         redraw: what the score becomes when clips are drawn several times or not at all.
         maximise: whether more is better.
+        ranks: whether clips are ranked in one list, where one that is drawn twice stands beside itself.
     """
 
     kind: Literal["clip", "event"]
@@ -30,13 +31,16 @@ class Metric:
     report: Callable[[Any, Any], Report]
     redraw: Callable[[Any, Any, int], Redrawn]
     maximise: bool = True
+    ranks: bool = False
 
 
-def _clip_metric(function: Callable[[Any, Any], float], redraw: Callable[[Any, Any, int], Redrawn]) -> Metric:
+def _clip_metric(
+    function: Callable[[Any, Any], float], redraw: Callable[[Any, Any, int], Redrawn], *, ranks: bool = False
+) -> Metric:
     def report(targets: Any, predictions: Any) -> Report:
         return Report(function(targets, predictions), {})
 
-    return Metric("clip", function, report, redraw)
+    return Metric("clip", function, report, redraw, ranks=ranks)
 
 
 def _f_measure(collar: Collar) -> Metric:
@@ -52,9 +56,9 @@ METRICS = {
     "top1_acc": _clip_metric(clip.top1_accuracy, drawn.top1_accuracy),
     "pitch_acc": _clip_metric(clip.top1_accuracy, drawn.top1_accuracy),
     "chroma_acc": _clip_metric(clip.chroma_accuracy, drawn.chroma_accuracy),
-    "mAP": _clip_metric(clip.mean_average_precision, drawn.mean_average_precision),
-    "d_prime": _clip_metric(clip.mean_d_prime, drawn.mean_d_prime),
-    "aucroc": _clip_metric(clip.mean_roc_auc, drawn.mean_roc_auc),
+    "mAP": _clip_metric(clip.mean_average_precision, drawn.mean_average_precision, ranks=True),
+    "d_prime": _clip_metric(clip.mean_d_prime, drawn.mean_d_prime, ranks=True),
+    "aucroc": _clip_metric(clip.mean_roc_auc, drawn.mean_roc_auc, ranks=True),
     "event_onset_200ms_fms": _f_measure(Collar(onset_s=0.2)),
     "event_onset_50ms_fms": _f_measure(Collar(onset_s=0.05)),
     "event_onset_offset_50ms_20perc_fms": _f_measure(Collar(onset_s=0.05, share_of_length=0.2)),
