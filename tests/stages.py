@@ -35,7 +35,10 @@ STAGES = {
     "predict": (
         protocol.PREDICTOR_VERSION,
         [
-            *(f"predictions/{name}.py" for name in ("protocol", "data", "network", "training", "events")),
+            *(
+                f"predictions/{name}.py"
+                for name in ("protocol", "data", "rows", "network", "training", "events")
+            ),
             *(f"predictions/{name}.py" for name in ("scoring", "selection", "results", "bootstrap")),
             *(f"predictions/metrics/{name}.py" for name in ("__init__", "clip", "drawn", "event")),
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from heareval import files, layout
 from heareval.errors import HearevalError, unknown_name
 from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.rows import Rows, StoredRows, fits_memory
 
 # An event's end still belongs to it: 2021 looked frames up in half-open intervals, made this much longer.
 END_MARGIN_MS = 0.0001
@@ -70,7 +71,7 @@ class Split:
 
     Args:
         clips: file names of the clips, in the protocol's order.
-        x: embeddings, `(rows, dim)` float32.
+        x: embeddings, `(rows, dim)` float32, in memory or on disk.
         y: indices of labels `(rows,)` if multiclass, else `(rows, labels)` float32 of 0 and 1.
         timestamps_ms: `(clips, timestamps)` milliseconds, event tasks only.
         events: the reference events, event tasks only.
@@ -78,7 +79,7 @@ class Split:
 
     name: str
     clips: tuple[str, ...]
-    x: Tensor
+    x: Rows
     y: Tensor
     timestamps_ms: NDArray[np.float64] | None = None
     events: EventTable | None = None
@@ -128,11 +129,30 @@ def read_task(folder: Path) -> Task:
     )
 
 
-def read_splits(task: Task, device: torch.device) -> dict[str, Split]:
-    """All splits of the task, on the device."""
+def read_splits(task: Task, device: torch.device, *, in_memory: bool | None = None) -> dict[str, Split]:
+    """All splits of the task, on the device.
+
+    Args:
+        in_memory: whether embeddings are held there, or read from disk when they are needed; None = if there
+            is room for them.
+    """
     vocabulary = {label: index for index, label in enumerate(task.labels)}
-    read = _read_event_split if task.is_event else _read_scene_split
-    return {order.name: read(task, order, vocabulary, device) for order in split_orders(task)}
+    orders = split_orders(task)
+    arrays = {order.name: _open_embeddings(task, order) for order in orders}
+    if in_memory is None:
+        in_memory = fits_memory(list(arrays.values()), device)
+    splits = {}
+    for order in orders:
+        array = arrays[order.name]
+        x = _load(array, order, device) if in_memory else _checked(array, order, device)
+        read = _event_split if task.is_event else _scene_split
+        splits[order.name] = read(task, order, vocabulary, x, array.shape)
+    return splits
+
+
+def _open_embeddings(task: Task, order: SplitOrder) -> NDArray[Any]:
+    axes = ("clips", "timestamps", "dim") if task.is_event else ("clips", "dim")
+    return _open_array(task.folder / layout.split_array(order.name), axes, len(order.clips))
 
 
 def split_orders(task: Task) -> tuple[SplitOrder, ...]:
@@ -151,10 +171,9 @@ def split_orders(task: Task) -> tuple[SplitOrder, ...]:
     return tuple(orders)
 
 
-def _read_scene_split(
-    task: Task, order: SplitOrder, vocabulary: Mapping[str, int], device: torch.device
+def _scene_split(
+    task: Task, order: SplitOrder, vocabulary: Mapping[str, int], x: Rows, shape: tuple[int, ...]
 ) -> Split:
-    array = _open_array(task.folder / layout.split_array(order.name), ("clips", "dim"), len(order.clips))
     y = torch.zeros(len(order.clips), len(vocabulary))
     for row, (clip, labels) in enumerate(zip(order.clips, order.labels, strict=True)):
         if not task.is_multilabel and len(labels) != 1:
@@ -168,28 +187,26 @@ def _read_scene_split(
     return Split(
         name=order.name,
         clips=order.clips,
-        x=_load(array, order, device),
-        y=(y if task.is_multilabel else y.argmax(dim=1)).to(device),
+        x=x,
+        y=(y if task.is_multilabel else y.argmax(dim=1)).to(x.device),
     )
 
 
-def _read_event_split(
-    task: Task, order: SplitOrder, vocabulary: Mapping[str, int], device: torch.device
+def _event_split(
+    task: Task, order: SplitOrder, vocabulary: Mapping[str, int], x: Rows, shape: tuple[int, ...]
 ) -> Split:
     if not task.is_multilabel:
         raise HearevalError(
             f"prediction_type of the event task {task.name}", got="multiclass", expected="multilabel"
         )
-    path = task.folder / layout.split_array(order.name)
-    array = _open_array(path, ("clips", "timestamps", "dim"), len(order.clips))
-    timestamps_ms = _read_timestamps(task.folder, order, array.shape[:2])
+    timestamps_ms = _read_timestamps(task.folder, order, shape[:2])
     events = event_table(order, vocabulary)
     y = frame_labels(events, timestamps_ms, len(vocabulary))
     return Split(
         name=order.name,
         clips=order.clips,
-        x=_load(array, order, device).flatten(0, 1),
-        y=torch.from_numpy(y).flatten(0, 1).to(device),
+        x=x,
+        y=torch.from_numpy(y).flatten(0, 1).to(x.device),
         timestamps_ms=timestamps_ms,
         events=events,
     )
@@ -263,12 +280,25 @@ def _open_array(
 
 
 def _load(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Tensor:
-    """The array's rows in the order of the clips, on the device, as float32; the copy is made in pieces."""
+    """Rows of the array in the order of the clips, on the device, as float32; the copy is made in pieces."""
     x = torch.empty(array.shape, dtype=torch.float32, device=device)
+    for start, piece in _finite_pieces(array, order):
+        x[start : start + len(piece)] = torch.from_numpy(piece)
+    return x.reshape(-1, array.shape[-1])
+
+
+def _checked(array: NDArray[Any], order: SplitOrder, device: torch.device) -> StoredRows:
+    """The same rows, left where they are."""
+    for _ in _finite_pieces(array, order):
+        pass
+    return StoredRows(array, order.rows, device)
+
+
+def _finite_pieces(array: NDArray[Any], order: SplitOrder) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The clips in their order, some at a time, with the number of the first; all must be finite."""
     clips_at_once = max(1, READ_BYTES // (array[0].nbytes or 1))
     for start in range(0, len(array), clips_at_once):
-        rows = order.rows[start : start + clips_at_once]
-        piece = array[rows]
+        piece = array[order.rows[start : start + clips_at_once]]
         bad = ~np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
         if bad.any():
             raise HearevalError(
@@ -277,8 +307,7 @@ def _load(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Tenso
                 expected="finite numbers",
                 remedy="Check the submission with `heareval validate`.",
             )
-        x[start : start + len(piece)] = torch.from_numpy(piece)
-    return x
+        yield start, piece
 
 
 def _label_index(label: Any, vocabulary: Mapping[str, int], where: str) -> int:

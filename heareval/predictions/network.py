@@ -8,21 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from heareval.predictions.protocol import Settings
+from heareval.predictions.rows import Rows
 
 _INITIALIZERS: dict[str, Callable[..., Tensor]] = {
     "xavier_uniform": nn.init.xavier_uniform_,
     "xavier_normal": nn.init.xavier_normal_,
 }
 
+# Of embeddings that go through the network at once where nothing is learnt.
+CHUNK_ROWS, CHUNK_BYTES = 8192, 64 << 20
+
 
 class Dropout(nn.Dropout):
-    """PyTorch's dropout, drawn in a third of the time on the CPU, where it rivals the matrix products."""
+    """PyTorch's dropout, in a third of the time on the CPU, where it rivals the matrix products.
+
+    One core alone draws random numbers, so it draws few: 16 bits decide, to which `p` is rounded.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """`(rows, width)` with a share `p` set to 0 and the rest scaled up; unchanged in evaluation mode."""
-        if x.is_cuda or not self.training:
+        if x.device.type != "cpu" or not self.training:
             return super().forward(x)
-        return x * torch.rand_like(x).ge_(self.p).div_(1.0 - self.p)
+        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
+        is_kept = drawn.ge(-(2**15) + round(self.p * 2**16))
+        return x * is_kept.to(x.dtype).mul_(1.0 / (1.0 - self.p))
 
 
 def build_predictor(dim: int, labels: int, settings: Settings) -> nn.Sequential:
@@ -51,8 +61,9 @@ def _linear(inputs: int, outputs: int, gain: float, initialization: str) -> nn.L
     return layer
 
 
-def predict_logits(network: nn.Module, x: Tensor, chunk_rows: int = 8192) -> Tensor:
+def predict_logits(network: nn.Module, x: Rows) -> Tensor:
     """Logits `(rows, labels)` of embeddings `(rows, dim)`; the network is left in evaluation mode."""
     network.eval()
+    rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * x.shape[1])))
     with torch.inference_mode():
-        return torch.cat([network(chunk) for chunk in torch.split(x, chunk_rows)])
+        return torch.cat([network(x[start : start + rows]) for start in range(0, len(x), rows)])

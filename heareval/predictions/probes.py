@@ -84,8 +84,14 @@ class Bench:
         return sum(len(self.splits[name].x) for turn in self.rounds for name in (turn.valid, turn.test))
 
 
-def evaluate_with_probe(folder: Path, protocol: Protocol, progress: Progress) -> TaskResult:
+def evaluate_with_probe(
+    folder: Path, protocol: Protocol, progress: Progress, *, in_memory: bool | None = None
+) -> TaskResult:
     """Fit, choose and test a probe on an embeddings folder; nothing is written.
+
+    Args:
+        in_memory: whether all embeddings are held in memory; None = if there is room. Those that the probe
+            learns from are in any case.
 
     Raises:
         HearevalError: the folder can't be evaluated.
@@ -94,7 +100,7 @@ def evaluate_with_probe(folder: Path, protocol: Protocol, progress: Progress) ->
     task = read_task(folder)
     check_metrics(task)
     device = choose_device(protocol)
-    splits = read_splits(task, device)
+    splits = read_splits(task, device, in_memory=in_memory)
     bench = Bench(task, protocol, splits, plan_rounds(task), progress)
     check_rows(bench.rounds, splits)
     tried, folds = run_rounds(bench)
@@ -135,7 +141,7 @@ def fit_probe(bench: Bench, turn: Round) -> Fitted:
     """The protocol's probe on the training splits of a round."""
     name = bench.protocol.probe
     train = [bench.splits[split] for split in turn.train]
-    x = torch.cat([split.x for split in train])
+    x = torch.cat([split.x[:] for split in train])
     y = torch.cat([split.y for split in train])
     y = y if bench.task.is_multilabel else functional.one_hot(y, len(bench.task.labels))
     if name == "linear":

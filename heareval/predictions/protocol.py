@@ -12,7 +12,7 @@ from typing import Any, Literal
 from heareval.errors import HearevalError, unknown_name
 
 # Part of every fingerprint: goes up when the same settings would give other scores.
-PREDICTOR_VERSION = 1
+PREDICTOR_VERSION = 2
 PUBLISHED_GRID_POINTS = 8
 
 GridName = Literal["default", "fast", "faster"]

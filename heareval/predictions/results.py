@@ -48,6 +48,7 @@ class GridResult:
         validation_score: of the best validation.
         best_epoch: epochs after which the kept weights were reached; None where there are no epochs.
         epochs: epochs trained.
+        curve: epoch and score of every validation.
     """
 
     settings: Settings | KnnSettings | LinearSettings
@@ -56,6 +57,7 @@ class GridResult:
     best_epoch: int | None
     epochs: int | None
     seconds: float
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def _grid_json(point: GridResult) -> dict[str, Any]:
         "best_epoch": point.best_epoch,
         "epochs": point.epochs,
         "seconds": round(point.seconds, 3),
+        "curve": [[epoch, _number(score)] for epoch, score in point.curve],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ _protocol_words = doors.options(
         "--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."
     ),
     click.option(
-        "--in-memory/--no-in-memory", default=True, help="Kept for old scripts; data is always resident."
+        "--in-memory/--no-in-memory",
+        default=None,
+        help="Hold embeddings in memory, or read them from disk when they are needed, with the same scores.  "
+        "[in memory, if there is room]",
     ),
     click.option(
         "--probe",
@@ -50,7 +54,7 @@ def protocol_options(command: Command) -> Command:
         grid: GridName,
         shuffle: bool,
         seed: int,
-        in_memory: bool,
+        in_memory: bool | None,
         deterministic: bool,
         probe: Probe,
         machine: Machine,
@@ -68,7 +72,7 @@ def protocol_options(command: Command) -> Command:
             )
         except HearevalError as error:
             raise click.UsageError(str(error)) from error
-        command(protocol=protocol, machine=machine, **others)
+        command(protocol=protocol, machine=replace(machine, in_memory=in_memory), **others)
 
     return _protocol_words(gathered)  # type: ignore[return-value, type-var]
 

@@ -64,8 +64,13 @@ class Bench:
     progress: Progress
 
 
-def evaluate_folder(folder: Path, protocol: Protocol, progress: Progress) -> TaskResult:
+def evaluate_folder(
+    folder: Path, protocol: Protocol, progress: Progress, *, in_memory: bool | None = None
+) -> TaskResult:
     """Train, choose and test predictors on an embeddings folder; nothing is written.
+
+    Args:
+        in_memory: whether embeddings are held in memory; None = if there is room for them.
 
     Raises:
         HearevalError: the folder can't be evaluated.
@@ -76,7 +81,7 @@ def evaluate_folder(folder: Path, protocol: Protocol, progress: Progress) -> Tas
     rounds = plan_rounds(task)
     points = draw_settings(protocol, task.name, task.settings_grid)
     device = choose_device(protocol)
-    splits = read_splits(task, device)
+    splits = read_splits(task, device, in_memory=in_memory)
     check_rows(rounds, splits)
     bench = Bench(task, protocol, splits, len(points) + len(rounds) - 1, progress)
     search = search_grid(bench, rounds[0], points)
@@ -163,6 +168,7 @@ def _without_network(fitted: Fitted) -> GridResult:
         fitted.best_epoch,
         fitted.epochs,
         fitted.seconds,
+        fitted.curve,
     )
 
 

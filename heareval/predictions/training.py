@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from heareval.predictions.data import Split
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.network import build_predictor, predict_logits
 from heareval.predictions.protocol import Order, Settings
+from heareval.predictions.rows import Rows, StoredRows, made_ahead, picked_rows, rows_between
 from heareval.spec import Progress
 
 
@@ -54,6 +55,7 @@ class Fitted:
         validation: the best one; its score is NaN if none was defined.
         best_epoch: how many epochs the kept weights were trained.
         epochs: how many epochs were trained.
+        curve: epoch and score of every validation.
     """
 
     network: nn.Module
@@ -62,6 +64,7 @@ class Fitted:
     best_epoch: int
     epochs: int
     seconds: float
+    curve: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Batch:
 
 def fit(
     train: Sequence[Split],
-    valid_x: Tensor,
+    valid_x: Rows,
     labels: int,
     settings: Settings,
     judge: Judge,
@@ -102,8 +105,8 @@ def fit(
 
 def _fit_network(
     network: nn.Module,
-    batches: Iterator[list[Batch]],
-    valid_x: Tensor,
+    batches: Iterator[Iterable[Batch]],
+    valid_x: Rows,
     settings: Settings,
     judge: Judge,
     progress: Progress,
@@ -113,12 +116,14 @@ def _fit_network(
     # A task may train for fewer epochs than lie between validations; then the last one is validated.
     every = min(settings.check_val_every_n_epoch, settings.max_epochs)
     best, best_weights, best_epoch, waited, epoch = Validation(math.nan), _weights(network), 0, 0, 0
+    curve: list[tuple[int, float]] = []
     for epoch in range(1, settings.max_epochs + 1):
         _train_epoch(network, optimizer, next(batches), judge.loss)
         progress(epoch, settings.max_epochs)
         if epoch % every:
             continue
         validation = judge.validate(predict_logits(network, valid_x))
+        curve.append((epoch, validation.score))
         if judge.prefers(validation.score, best.score):
             best, best_weights, best_epoch, waited = validation, _weights(network), epoch, 0
             continue
@@ -126,13 +131,14 @@ def _fit_network(
         if waited >= settings.patience:
             break
     network.load_state_dict(best_weights)
-    return Fitted(network, settings, best, best_epoch, epoch, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Fitted(network, settings, best, best_epoch, epoch, seconds, tuple(curve))
 
 
 def _train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: list[Batch],
+    batches: Iterable[Batch],
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     network.train()
@@ -146,7 +152,7 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order) -> Iterator[list[Batch]]:
+def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order) -> Iterator[Iterable[Batch]]:
     """The batches of one epoch after another, without end.
 
     "fixed" is the same consecutive rows in every epoch, as in 2021; "shuffled" draws rows anew with
@@ -154,14 +160,23 @@ def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order) -> I
     """
     xs, ys = [split.x for split in train], [split.y for split in train]
     bounds = batch_bounds(sum(len(x) for x in xs), batch_size)
-    if order == "fixed":
-        fixed = [Batch(_rows(xs, *bound), _rows(ys, *bound)) for bound in bounds]
+    is_stored = any(isinstance(x, StoredRows) for x in xs)
+
+    def consecutive(bound: tuple[int, int]) -> Batch:
+        return Batch(rows_between(xs, *bound), rows_between(ys, *bound))
+
+    if order == "fixed" and not is_stored:
+        fixed = [consecutive(bound) for bound in bounds]
         while True:
             yield fixed
-    x, y = torch.cat(xs), torch.cat(ys)
+    while order == "fixed":
+        yield made_ahead(consecutive, bounds)
     while True:
-        drawn = torch.randperm(len(x)).to(x.device)
-        yield [Batch(x[drawn[start:stop]], y[drawn[start:stop]]) for start, stop in bounds]
+        drawn = torch.randperm(sum(map(len, xs)))
+        yield made_ahead(
+            lambda rows: Batch(picked_rows(xs, rows), picked_rows(ys, rows)),
+            [drawn[start:stop] for start, stop in bounds],
+        )
 
 
 def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
@@ -175,14 +190,3 @@ def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
     if len(starts) > 1 and rows - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], rows], strict=True))
-
-
-def _rows(parts: Sequence[Tensor], start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of tensors laid end to end; a view unless they straddle two."""
-    pieces, offset = [], 0
-    for part in parts:
-        piece = part[max(start - offset, 0) : max(stop - offset, 0)]
-        if len(piece):
-            pieces.append(piece)
-        offset += len(part)
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -1,9 +1,10 @@
 """One embeddings folder evaluated in a process of its own: `python -m heareval.predictions.worker JOB.json`.
 
 The job is `{"folder": ..., "embeddings": their fingerprint, "protocol": {fields of Protocol},
-"fingerprint": ...}`. Standard output carries one JSON object a line and nothing else: `{"done", "total"}`
-now and then, `{"result": {"scores": path}}` at the end, or `{"error": {"what", "got", "expected", "remedy"}}`
-before exit code 1. What libraries print goes to standard error.
+"fingerprint": ..., "in_memory": true, false or null}`. Standard output carries one JSON object a line and
+nothing else: `{"done", "total"}` now and then, `{"result": {"scores": path}}` at the end, or
+`{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. What libraries print goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Job:
     embeddings: str
     protocol: Protocol
     fingerprint: str
+    in_memory: bool | None
     parent: int
 
 
@@ -94,7 +96,7 @@ def run(job: Job, reporter: Reporter) -> None:
 
     torch.use_deterministic_algorithms(job.protocol.deterministic)
     evaluate = evaluate_folder if job.protocol.probe == "mlp" else evaluate_with_probe
-    result = evaluate(job.folder, job.protocol, reporter.progress)
+    result = evaluate(job.folder, job.protocol, reporter.progress, in_memory=job.in_memory)
     reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings))
 
 
@@ -110,6 +112,7 @@ def read_job(path: Path) -> Job:
         job["embeddings"],
         Protocol(**job["protocol"]),
         job["fingerprint"],
+        job.get("in_memory"),
         job.get("parent", os.getppid()),
     )
 

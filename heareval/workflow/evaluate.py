@@ -120,6 +120,7 @@ class Predict(Step):
             "embeddings": self.embeddings,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
+            "in_memory": self.machine.in_memory,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]

@@ -27,10 +27,12 @@ class Machine:
         gpus: numbers of the GPUs to use side by side, a model on each; none of them = what there is, or for
             `("",)` the CPU.
         silence_s: a model that finishes nothing for so long is killed.
+        in_memory: whether embeddings are held in memory while predictors train; None = if there is room.
     """
 
     gpus: tuple[str, ...] = ()
     silence_s: float = SILENCE_S
+    in_memory: bool | None = None
 
     @property
     def device(self) -> Literal["auto", "cpu", "cuda"]:

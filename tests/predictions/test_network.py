@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from heareval.predictions.network import build_predictor, predict_logits
+from heareval.predictions.network import Dropout, build_predictor, predict_logits
 from heareval.predictions.protocol import Settings
 
 
@@ -47,6 +47,25 @@ def test_dropout_drops_a_tenth_and_scales_the_rest():
     assert torch.equal(dropout.eval()(x), x)
 
 
-def test_prediction_in_chunks_is_prediction():
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9999])
+def test_dropout_of_any_share_and_shape(share):
+    dropout, x = Dropout(share).train(), torch.randn(37, 1001, requires_grad=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        out = dropout(x)
+        assert not torch.equal(out == 0, dropout(x) == 0) or share == 0
+    assert (out == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+    kept = out != 0
+    torch.testing.assert_close(out[kept], x[kept] / (1 - share), rtol=1e-3, atol=1e-6)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, kept / (1 - share), rtol=1e-3, atol=1e-6)
+    # Neighbours share a draw of 64 bits, of which each takes its own.
+    dropped = ~kept.flatten().view(-1, 1)[: 37 * 1000 // 4 * 4].view(-1, 4)
+    assert dropped.float().mean(0).tolist() == pytest.approx([share] * 4, abs=0.02)
+
+
+def test_prediction_in_chunks_is_prediction(monkeypatch):
     network, x = _build(2), torch.randn(50, 256, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(predict_logits(network, x, chunk_rows=7), predict_logits(network, x))
+    whole = predict_logits(network, x)
+    monkeypatch.setattr("heareval.predictions.network.CHUNK_ROWS", 7)
+    torch.testing.assert_close(predict_logits(network, x), whole)

@@ -151,7 +151,9 @@ def test_a_report_is_the_same_bytes_each_time(scene_folder, event_folder):
         assert first == {path.name: path.read_bytes() for path in again.iterdir()}
         assert values["scores"] == read_stored(folder, NAME).results["scores"]
         kinds = {"confusion"} if values["confusion"] else {"timeline-1", "timeline-2", "timeline-3"}
-        figures = {f"{name}.{kind}" for name in {"labels", "grid", *kinds} for kind in ("png", "svg")}
+        figures = {
+            f"{name}.{kind}" for name in {"labels", "grid", "curves", *kinds} for kind in ("png", "svg")
+        }
         assert set(first) == {"report.json", *figures}
         assert all(body.startswith(b"\x89PNG") for name, body in first.items() if name.endswith("png"))
         assert all(b"</svg>" in body for name, body in first.items() if name.endswith("svg"))
