@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings import baseline, worker  # noqa: E402
+from heareval.embeddings.store import USUAL_FORM, Form  # noqa: E402
 from tests.embeddings.clips import RATE, embed, manifest, write_task  # noqa: E402
 
 
@@ -123,3 +124,8 @@ def test_wrong_timestamps_of_a_chunk_are_told(name: str) -> None:
     ask = functools.partial(worker.in_chunks, lambda part: change(*local(800)(part)), 2 * RATE, RATE)
     with pytest.raises(worker.SubmissionError, match=complaint):
         ask(np.zeros((1, 9 * RATE), np.float32))
+
+
+def test_scene_embeddings_are_the_same_form_with_chunks_or_without() -> None:
+    assert Form(chunk_s=2.0).of("scene") == USUAL_FORM
+    assert Form(chunk_s=2.0, dtype="float16").of("event").unusual == {"chunk_s": 2.0, "dtype": "float16"}
