@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,13 +20,14 @@ from heareval.spec import Progress
 
 # A worker that has told its result may still close files; a thread of a submission may never end.
 END_S = 20
+# What a worker that is given up has for writing down where it was.
+LAST_WORDS_S = 2.0
+# Of a line of its log that an error repeats: letters, and what colours them on a terminal.
+WORDS_LENGTH, ESCAPE_CODES = 300, re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
+SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
-class WorkerDiedError(HearevalError):
-    """A worker that ended without a result, by an exit code or a signal, or was silent for too long."""
-
-
-class KilledForMemoryError(WorkerDiedError):
+class KilledForMemoryError(HearevalError):
     """A worker that Linux killed because memory had run out."""
 
 
@@ -48,9 +50,12 @@ def run_worker(
         silence_s: a worker that says nothing for so long is killed.
         variables: its environment variables; None leaves ours.
 
+    However it ends, the processes that it has started end with it.
+
     Raises:
-        WorkerDiedError: it ended without a result; with the last words of its log.
-        HearevalError: the worker's own error.
+        HearevalError: the worker's own error; or it was silent for too long, or ended without a result, with
+            the last words of its log.
+        KilledForMemoryError: Linux ended it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     # Two runs may do the same step at once, each with its own scratch folder in its job.
@@ -67,26 +72,31 @@ def run_worker(
             stderr=complaints,
             env=variables,
             text=True,
+            # A group of its own tells what it has started from what is ours.
+            start_new_session=True,
         ) as process,
     ):
         watchdog = _Watchdog(process, silence_s)
         try:
             result = _listen(process, log, progress, tell, watchdog)
-            if result is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        except BaseException:
-            process.kill()
-            raise
         finally:
             watchdog.stop()
+            _kill_group(process)
     if result is None:
         if watchdog.has_bitten:
             raise watchdog.error(log)
         is_memory = process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before
-        raise _death(process.returncode, log, KilledForMemoryError if is_memory else WorkerDiedError)
+        raise _death(process.returncode, log, is_memory=is_memory)
     return result
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a worker, and what it has started and left."""
+    # macOS permits no signal to a group of which only the dead are left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Watchdog:
@@ -101,7 +111,7 @@ class _Watchdog:
         """Begin to wait anew."""
         self.stop()
         if self.silence_s is not None:
-            self.timer = threading.Timer(self.silence_s, self._bite)
+            self.timer = threading.Timer(min(self.silence_s, threading.TIMEOUT_MAX), self._bite)
             self.timer.daemon = True
             self.timer.start()
 
@@ -112,12 +122,17 @@ class _Watchdog:
 
     def _bite(self) -> None:
         self.has_bitten = True
-        self.process.kill()
+        # Upon this one Python writes down where each thread is.
+        self.process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(LAST_WORDS_S)
+        _kill_group(self.process)
 
-    def error(self, log: Path) -> WorkerDiedError:
+    def error(self, log: Path) -> HearevalError:
         """The error for a process that was killed."""
-        got, remedy = f"no word in {self.silence_s:g} s", f"Its log is {log}"
-        return WorkerDiedError("the worker process", got=got, expected="an answer", remedy=remedy)
+        got = f"no word in {self.silence_s:g} s"
+        remedy = f"Its log is {log}. Take a larger --timeout if it is only slow."
+        return HearevalError("the worker process", got=got, expected="an answer", remedy=remedy)
 
 
 def _listen(
@@ -144,23 +159,36 @@ def _listen(
     return None
 
 
-def _death(code: int, log: Path, kind: type[WorkerDiedError]) -> WorkerDiedError:
+def _death(code: int, log: Path, *, is_memory: bool) -> HearevalError:
     words = _last_words(log.read_text(errors="replace"))
-    ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    why = ", killed because memory had run out" if kind is KilledForMemoryError else ""
+    # Those of real time have no names.
+    ended = f"signal {SIGNALS.get(-code, -code)}" if code < 0 else f"exit code {code}"
+    why = ", killed because memory had run out" if is_memory else ""
     got = f"{ended}{why}{f', last words: {words}' if words else ''}"
+    kind = KilledForMemoryError if is_memory else HearevalError
     return kind("the worker process", got=got, expected="a result", remedy=f"Its log is {log}")
 
 
 def _last_words(log: str) -> str:
-    """The line of a log that tells best why a process ended."""
-    lines = log.strip().splitlines() or [""]
+    """The line of a log that tells best why a process ended, as an error can repeat it."""
+    lines = log.splitlines()
     crashes = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
     if not crashes:
-        return lines[-1]
+        return next(filter(None, map(_plain, reversed(lines))), "")
     # Python tells of every thread; where the crash was stands first under "Current thread".
     after = itertools.dropwhile(lambda line: not line.startswith("Current thread"), lines[crashes[-1] :])
-    return f"{lines[crashes[-1]]}, {next((line.strip() for line in after if line.startswith('  File')), '')}"
+    return _plain(f"{lines[crashes[-1]]}, {next((line for line in after if line.startswith('  File')), '')}")
+
+
+def _plain(line: str) -> str:
+    r"""A line without what only a terminal understands, and not longer than a reader's patience.
+
+    >>> _plain("\x1b[1;31mred\x1b[0m \x07bell")
+    'red bell'
+    """
+    letters = "".join(c if c.isprintable() else " " for c in ESCAPE_CODES.sub("", line))
+    words = " ".join(letters.split())
+    return words if len(words) <= WORDS_LENGTH else f"{words[:WORDS_LENGTH]}..."
 
 
 def _killed_for_memory() -> int:
