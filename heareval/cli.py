@@ -138,14 +138,14 @@ def evaluate(
 @submitted.submission
 @click.option(
     "--long-seconds",
-    type=click.FloatRange(min=10),
+    type=doors.Seconds(min=10),
     default=Limits.long_s,
     show_default=True,
     help="The longest audio that is tried.",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=doors.Seconds(min=1),
     default=Limits.check_s,
     show_default=True,
     help="Seconds for one check, after which it has failed.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -107,6 +108,17 @@ scheduler_url = click.option("--scheduler-url", default="", help="A luigid that 
 debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
+class Seconds(click.FloatRange):
+    """A finite number of seconds on a command line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; NaN is in every range that only has ends."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return seconds
+
+
 def _gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     try:
         return gpus_of(value)
@@ -122,10 +134,10 @@ gpus = click.option(
 )
 timeout = click.option(
     "--timeout",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=SILENCE_S,
     show_default=True,
-    help="Seconds without a finished batch, after which a model is stopped.",
+    help="Seconds of loading, or without a finished batch, after which a model is stopped.",
 )
 
 
@@ -158,7 +170,7 @@ def form_options(command: Command) -> Command:
     )
     @click.option(
         "--chunk-seconds",
-        type=click.FloatRange(min=0),
+        type=Seconds(min=0),
         default=USUAL_FORM.chunk_s,
         help="Timestamp embeddings of longer clips from overlapping chunks of this length, where memory is "
         "short.  [in one piece]",
