@@ -142,6 +142,9 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
         "old": ('module = "my_model"\npython = "3.99"', "Python 3.99: got "),
         "nothing": ('module = "x"\nsource = "nosuchthing==1"', "installation of nosuchthing==1: got "),
         "other": ('module = "x"\nsource = "sub/package"', "import of x: got ModuleNotFoundError"),
+        "home": ('module = "x"\nweights = "~nobodyhere/w.txt"', "weights: got '~nobodyhere/w.txt'"),
+        "digits": (f"module = {'1' * 5000}", "got Exceeds the limit"),
+        "deep": (f"module = {'[' * 3000}", "expected TOML"),
         "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another one has"),
     }
     for name, (text, _) in bad.items():

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from heareval.embeddings.source import git_revision, is_git
+from heareval.embeddings.source import git_revision, is_git, is_on_disk
 from heareval.embeddings.submission import canonical_options
 from heareval.errors import HearevalError, unknown_name
 
@@ -22,6 +22,9 @@ else:
 
 SUFFIX = ".toml"
 DEVICES = ("auto", "cpu", "cuda")
+# Tables and lists within each other, which Python reads and writes by calling itself.
+DEPTH = 50
+SHOWN_LENGTH = 200
 # What has another name on the command line than in a file.
 OPTIONS = {
     "module": "MODULE",
@@ -118,8 +121,12 @@ def asked_for(word: str, said: Mapping[str, Any]) -> Asked:
     _check(said, _option)
     if "weights" in said:
         values.pop("sha256", None)  # it is that of the file's own weights
-    values = {**_placed(values, file.parent if is_file else Path()), **_placed(said, Path())}
-    _check_together(values, lambda key: f"{where}{key}" if is_file else _option(key))
+
+    def called(key: str) -> str:
+        return f"{where}{key}" if is_file else _option(key)
+
+    values = {**_placed(values, file.parent if is_file else Path(), called), **_placed(said, Path(), _option)}
+    _check_together(values, called)
     return _asked(values)
 
 
@@ -149,11 +156,12 @@ def _is_module(value: object) -> bool:
 
 def _is_requirement(value: object) -> bool:
     # Neither an option of pip nor a path, whose content nobody would notice to change.
-    return isinstance(value, str) and bool(re.fullmatch(r"[^\s.~/-][^\n\r]*", value))
+    is_one = isinstance(value, str) and bool(re.fullmatch(r"[^\s.~/-][^\n\r\0]*", value))
+    return is_one and not is_on_disk(str(value))
 
 
 def _is_source(value: object) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"[^\s-][^\n\r]*", value))
+    return isinstance(value, str) and bool(re.fullmatch(r"[^\s-][^\n\r\0]*", value))
 
 
 def _are_requirements(value: object) -> bool:
@@ -163,9 +171,25 @@ def _are_requirements(value: object) -> bool:
 def _is_json(value: object) -> bool:
     try:
         json.dumps(value)
-    except (TypeError, ValueError):
+        return isinstance(value, dict) and _depth(value) <= DEPTH
+    except (TypeError, ValueError, RecursionError):
         return False
-    return isinstance(value, dict)
+
+
+def _depth(value: object) -> int:
+    """How many tables and lists lie within each other."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(_depth, inside), default=0)
+
+
+def _shown(value: object) -> str:
+    """A value as an error tells it."""
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):
+        # Python writes no numbers of thousands of digits, and no depths.
+        return "a value that can't be shown"
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 # Key -> whether a value is right, and what it should be.
@@ -185,7 +209,7 @@ CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "python": (_matches(r"3\.([89]|[1-9][0-9])(\.[0-9]+)?"), 'a version in quotes, "3.8" or later'),
     "requirements": (_are_requirements, 'a list of what pip takes, as ["torch==2.1", "librosa"]'),
     "device": (_matches("|".join(DEVICES)), " or ".join(DEVICES)),
-    "options": (_is_json, "a table of values that JSON has"),
+    "options": (_is_json, f"a table of values that JSON has, at most {DEPTH} deep"),
 }
 
 
@@ -196,7 +220,8 @@ def read_toml(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         got, expected = "no such file", "a TOML file that describes a submission"
         raise HearevalError(f"submission {file}", got=got, expected=expected) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Beside what is no TOML: numbers of thousands of digits, thousands of brackets.
         raise HearevalError(f"submission {file}", got=str(error), expected="TOML") from None
 
 
@@ -211,18 +236,26 @@ def _check(values: Mapping[str, Any], called: Callable[[str], str]) -> None:
             raise unknown_name(f"key in {called(key).partition(': ')[0]}", key, CHECKS)
         is_right, expected = CHECKS[key]
         if not is_right(value):
-            near = key == "module" and str(value).endswith(".py")
+            near = key == "module" and isinstance(value, str) and value.endswith(".py")
             remedy = f"Did you mean {Path(value).stem}?" if near else ""
-            raise HearevalError(called(key), got=ascii(value), expected=expected, remedy=remedy)
+            raise HearevalError(called(key), got=_shown(value), expected=expected, remedy=remedy)
 
 
-def _placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _placed(values: Mapping[str, Any], folder: Path, called: Callable[[str], str]) -> dict[str, Any]:
     """The values with their paths counted from a folder."""
+
+    def path_of(key: str) -> Path:
+        try:
+            return folder / Path(values[key]).expanduser()
+        except RuntimeError:
+            expected = "the home of a user that there is"
+            raise HearevalError(called(key), got=_shown(values[key]), expected=expected) from None
+
     placed = dict(values)
     if weights := values.get("weights"):
-        placed["weights"] = weights if _is_url(weights) else str(folder / Path(weights).expanduser())
+        placed["weights"] = weights if _is_url(weights) else str(path_of("weights"))
     if source := values.get("source"):
-        path = folder / Path(source).expanduser()
+        path = path_of("source")
         is_path = source.startswith((".", "/", "~")) or ("://" not in source and path.exists())
         placed["source"] = str(path.absolute()) if is_path else source
     return placed
@@ -232,12 +265,25 @@ def _is_url(weights: str) -> bool:
     return "://" in weights
 
 
+def _is_web_file(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and PurePosixPath(parts.path).name not in ("", "..")
+
+
 def _check_source(source: str, called: str) -> None:
     """Raise HearevalError for what could be the name of a folder that is not there.
 
     pip would look for a package of that name, and run what a stranger has put there.
     """
-    if not Path(source).is_absolute() and not re.search("[=<>~!@]|://", source):
+    if Path(source).is_absolute():
+        return
+    if is_on_disk(source):
+        expected = "a folder or file that is there, by its path alone"
+        raise HearevalError(called, got=_shown(source), expected=expected)
+    if not re.search("[=<>~!@]|://", source):
         expected = f"a folder that is there, or a version, as {source}==1.0"
         raise HearevalError(called, got=f"{source!r} and no such folder", expected=expected)
 
@@ -250,8 +296,7 @@ def _check_together(values: Mapping[str, Any], called: Callable[[str], str]) -> 
     if has_sum and not weights:
         raise HearevalError(called("sha256"), got="no weights", expected="weights that have it")
     if _is_url(weights):
-        parts = urlsplit(weights)
-        if parts.scheme not in ("http", "https") or PurePosixPath(parts.path).name in ("", ".."):
+        if not _is_web_file(weights):
             raise HearevalError(called("weights"), got=weights, expected="a path, or http(s)://HOST/FILE")
         if not has_sum:
             raise HearevalError(called("sha256"), got="nothing", expected=f"the SHA-256 of {weights}")

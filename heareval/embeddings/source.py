@@ -16,6 +16,13 @@ from heareval import files
 from heareval.errors import HearevalError
 
 COMMIT = re.compile("[0-9a-f]{40}")
+# What pip takes: perhaps a name with extras and an @, then a place; else no more than the place.
+NAMED = re.compile(r"(?s)(?:\s*([\w.-]+\s*(?:\[[^]]*\])?)\s*@)?\s*(.*)")
+# What pip looks for on the disk without being told that it lies there.
+ARCHIVES = (
+    *(".whl", ".zip", ".tar", ".gz", ".tgz"),
+    *(".bz2", ".tbz", ".xz", ".txz", ".lzma", ".lz", ".tlz"),
+)
 # What a folder holds that is no source; at its top only, as a package may be called `build`.
 MADE_HERE = (
     "build",
@@ -116,21 +123,41 @@ def _is_made(path: Path, *, at_top: bool) -> bool:
     )
 
 
-# --------------------------------------------------------------------------- repositories
+# --------------------------------------------------------------------------- words for pip
+
+
+def is_on_disk(text: str) -> bool:
+    """Whether pip would read from a disk what it takes this for; repositories of git have commits.
+
+    >>> is_on_disk("wheels/m.whl"), is_on_disk("m @ file:m.whl"), is_on_disk("m @ git+file://host/m@v1")
+    (True, True, False)
+    """
+    name, place = NAMED.fullmatch(text).groups()  # type: ignore[union-attr]
+    if is_git(text):
+        return False
+    if re.match(r"[a-z][a-z0-9.-]*(\+[a-z]+)?:", place, re.IGNORECASE):
+        return bool(re.match(r"([^:/]+\+)?file:", place, re.IGNORECASE))
+    wanted, _, _ = place.partition(";")
+    is_archive = wanted.partition("[")[0].strip().lower().endswith(ARCHIVES)
+    return bool(name) or "/" in wanted or is_archive
 
 
 def is_git(text: str) -> bool:
     """Whether a text for pip names a repository of git: `git+https://...`, also after `NAME @ `."""
-    return bool(re.match(r"([^@]+@\s*)?git\+", text)) and "://" in text
+    place = NAMED.fullmatch(text).group(2)  # type: ignore[union-attr]
+    return bool(re.match(r"git\+[a-z]+://", place))
 
 
 def git_revision(text: str) -> str:
-    """The revision that a text for pip names, or "".
+    """The revision that a text for pip names, or "", also if it has no URL.
 
     >>> git_revision("git+ssh://git@host/repo.git@v1.2#subdirectory=python")
     'v1.2'
     """
-    return _split(text)[2]
+    try:
+        return _split(text)[2]
+    except ValueError:
+        return ""
 
 
 def _split(text: str) -> tuple[str, str, str, str]:

@@ -24,6 +24,8 @@ from heareval.worker_process import run_worker
 
 WORKER = Path(__file__).with_name("worker.py")
 VERSION = 1
+# Letters of wrong options that an error repeats.
+SHOWN_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -187,12 +189,12 @@ def canonical_options(options: str) -> str:
     """The arguments of load_model, a JSON object, in one spelling; raises HearevalError for anything else."""
     try:
         values = json.loads(options or "{}")
-    except json.JSONDecodeError as error:
-        raise HearevalError(
-            "model options", got=f"{options!r} ({error})", expected="a JSON object"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        got = f"{options[:SHOWN_LENGTH]!r} ({error})"
+        raise HearevalError("model options", got=got, expected="a JSON object") from error
     if not isinstance(values, dict):
-        raise HearevalError("model options", got=options, expected="a JSON object such as '{\"size\": 512}'")
+        expected = "a JSON object such as '{\"size\": 512}'"
+        raise HearevalError("model options", got=options[:SHOWN_LENGTH], expected=expected)
     return json.dumps(values, sort_keys=True)
 
 

@@ -10,6 +10,7 @@ from heareval.embeddings.asked import Asked, Words, asked_by, asked_for
 from heareval.errors import HearevalError
 
 SUM = "ab" * 32
+FILE = "file://"
 COMMIT = "0123456789" * 4
 FULL = f"""
 module = "package.module"
@@ -83,10 +84,41 @@ def test_options_go_before_the_file(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["my-model==1.2", f"git+https://host/repo.git@{COMMIT}", "m @ git+ssh://git@host/repo@v1", "code[x]>=1"],
+    [
+        *("my-model==1.2", "code[x]>=1", "m @ https://host/m.whl", "https://host/a/m.zip#sha256=0"),
+        *(
+            f"git+https://host/repo.git@{COMMIT}",
+            "m @ git+ssh://git@host/repo@v1",
+            "m[x,y]@git+file://host/r@v1",
+        ),
+    ],
 )
 def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
-    assert asked(here, f'module = "m"\nsource = "{source}"').source == source
+    found = asked(here, f'module = "m"\nsource = "{source}"\nrequirements = ["{source}", "m>=1; x < \'3\'"]')
+    assert (found.source, found.requirements[0]) == (source, source)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"m @ {FILE}/x", "m@file:x", "m[x] @ FILE:/x", f"hg+{FILE}/x@1", f"{FILE}/x", "file:x.whl"),
+        *(
+            "wheels/x.whl",
+            "wheels/x@1",
+            "wheels/x.whl[extra]",
+            "m.whl",
+            "m.tar.gz[extra]",
+            "m @ ./x",
+            "m @ x",
+        ),
+        *(f"{FILE}/x@git+://y", "wheels/x@git+://y", "m @ /x#://", "git+file:x"),
+    ],
+)
+def test_what_nobody_would_notice_to_change_is_refused(here: Path, path: str) -> None:
+    with pytest.raises(HearevalError, match=r"requirements: got .*expected a list of what pip takes"):
+        asked(here, f'module = "m"\nrequirements = ["{path}"]')
+    with pytest.raises(HearevalError, match=r"source: got .*expected a folder"):
+        asked(here, f'module = "m"\nsource = "{path}"')
 
 
 WRONG = {
@@ -124,6 +156,21 @@ WRONG = {
     f'module = "m"\nweights = "https://host/"\nsha256 = "{SUM}"': "weights: got https://host/, expected",
     f'module = "m"\nweights = "https://host/.."\nsha256 = "{SUM}"': r"weights: got https://host/\.\.",
     'module = "m': r"submission .*sub\.toml: got .*expected TOML",
+    # What Python or its libraries meet with other exceptions than theirs.
+    'module = "m"\nweights = "~nobodyhere/x.pt"': "weights: got '~nobodyhere/x.pt', expected .*home",
+    'module = "m"\nsource = "~nobodyhere/x"': "source: got '~nobodyhere/x', expected .*home",
+    'module = "m"\nsource = "a\\u0000b==1"': r"source: got 'a\\x00b==1'",
+    'module = "m"\nrequirements = ["a\\u0000b"]': "requirements: got ",
+    f"module = {'1' * 5000}": "got Exceeds the limit.*expected TOML",
+    f"module = 0x{'f' * 5000}": "module: got a value that can't be shown, expected an importable",
+    f'module = "m"\noptions.a = 0x{"f" * 5000}': "options: got a value that can't be shown",
+    f"module = {'[' * 3000}": "sub.toml: got .*expected TOML",
+    f'module = "m"\noptions.{".".join("a" * 5000)} = 1': "options: got .*at most 50 deep",
+    f'module = "m"\n[options]\na = {"[" * 60}{"]" * 60}': "options: got .*at most 50 deep",
+    f'module = "{"a." * 5000}"': r"module: got '(a\.){50,200}a?\.\.\.",
+    f'module = "m"\nweights = "http://[::1/x"\nsha256 = "{SUM}"': r"weights: got http://\[::1/x, expected",
+    'module = "m"\nsource = "git+http://[::1/x@v1"': r"source: got git.*expected a revision",
+    'module = "m"\nrequirements = ["git+http://[::1/x@v1"]': r"requirements: got git.*expected a revision",
 }
 
 
@@ -172,3 +219,10 @@ def test_words_that_say_nothing() -> None:
     assert Words(("m",), weights="", options="").said() == {"options": {}}
     with pytest.raises(HearevalError, match="model options"):
         Words(("m",), options="size=3").said()
+
+
+@pytest.mark.parametrize("options", ["[" * 100_000, "1" * 5000, f'{{"a": {"1" * 5000}}}', '{"a":' * 99_999])
+def test_options_that_json_does_not_read(options: str) -> None:
+    with pytest.raises(HearevalError, match="model options: got ") as raised:
+        Words(("m",), options=options).said()
+    assert len(str(raised.value)) < 500
