@@ -102,7 +102,7 @@ def evaluate(
         published=from_published,
         on_bad=on_bad_audio,
     )
-    submissions, unopened = submitted.opened_all(words, places)
+    submissions, unopened = submitted.opened_all(words, places, machine)
     rates = tuple(sorted({*(each.sample_rate for each in submissions), *map(int, sample_rates)}))
 
     def scored(step: PublishTask) -> list[Predict]:

@@ -14,11 +14,19 @@ from heareval import doors, progress
 from heareval.doors import Command
 from heareval.embeddings.asked import DEVICES, SUFFIX, Asked, Words, asked_by
 from heareval.embeddings.environment import Environment, open_environment
-from heareval.embeddings.submission import Model, Submission, checked_weights, open_submission
+from heareval.embeddings.submission import (
+    Describing,
+    Model,
+    Submission,
+    checked_weights,
+    open_submission,
+)
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import Download
 from heareval.tasks import fetch
+from heareval.workflow.evaluate import device_of
+from heareval.workflow.machine import Machine, claimed
 
 describing = doors.options(
     click.option("--name", help="Name in tables and of its folder.  [made of module, weights and options]"),
@@ -118,21 +126,23 @@ def _fetched(asked: Asked, places: Places) -> str:
     return str(target)
 
 
-def opened(ready: Ready, places: Places) -> Submission:
+def opened(ready: Ready, places: Places, machine: Machine) -> Submission:
     """The submission, with its fingerprint and sample rate."""
     asked = ready.asked
+    claim = functools.partial(claimed, machine.gpus)
     return open_submission(
         ready.model,
         Path(places.work) / "submissions",
         name=asked.name,
         sha256=asked.sha256,
         record=ready.record,
+        describing=Describing(device_of(ready.model, machine), machine.silence_s, claim),
     )
 
 
-def opened_one(words: Words, places: Places) -> Submission:
+def opened_one(words: Words, places: Places, machine: Machine) -> Submission:
     """The only submission of a command line."""
-    return opened(ready_one(words, places), places)
+    return opened(ready_one(words, places), places, machine)
 
 
 def ready_one(words: Words, places: Places) -> Ready:
@@ -141,18 +151,18 @@ def ready_one(words: Words, places: Places) -> Ready:
     return made_ready(read(), places)
 
 
-def opened_all(words: Words, places: Places) -> tuple[list[Submission], list[str]]:
+def opened_all(words: Words, places: Places, machine: Machine) -> tuple[list[Submission], list[str]]:
     """The submissions that can be opened, and the words that mean the others, each told in one line.
 
     Ends the program if there are none.
     """
     if len(words.submissions) == 1:
-        return [opened_one(words, places)], []
+        return [opened_one(words, places, machine)], []
     found: dict[str, Submission] = {}
     failed = []
     for word, read in zip(words.submissions, asked_by(words), strict=True):
         try:
-            submission = opened(made_ready(read(), places), places)
+            submission = opened(made_ready(read(), places), places, machine)
             _check_is_new(word, submission, found)
         except (HearevalError, OSError) as error:
             told = about_files(error) if isinstance(error, OSError) else error

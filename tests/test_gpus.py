@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
 import re
@@ -99,6 +100,33 @@ def test_gpus_that_are_not_there_are_told(prepared: Path, tmp_path: Path) -> Non
     done = command(tmp_path, *words, "--gpus", "90,91", TMPDIR=str(tmp_path))
     assert done.returncode != 0
     assert re.search(r"error: .*device cuda: got no GPU that torch .* can use, expected one\.", done.stderr)
+
+
+@pytest.mark.parametrize(("gpus", "given"), [("0", ""), ("93,", "93"), (None, "4,7")])
+def test_a_model_is_described_where_it_runs(
+    prepared: Path, tmp_path: Path, gpus: str | None, given: str
+) -> None:
+    """Being imported for the first time it must not take a GPU that the user has not named."""
+    pytest.importorskip("torch")
+    noting = "import os\nopen('given', 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', 'all') + '\\n')\n"
+    (tmp_path / "my_model.py").write_text(noting + MODEL)
+    words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
+    words = (*words, *(("--gpus", gpus) if gpus else ()))
+    done = command(tmp_path, *words, TMPDIR=str(tmp_path), CUDA_VISIBLE_DEVICES="4,7")
+    # A GPU that is not there is told after the import.
+    assert ("got no GPU" in done.stderr) == (given == "93"), done.stderr
+    assert set((tmp_path / "given").read_text().splitlines()) == {given}
+
+
+def test_a_description_that_is_there_waits_for_no_gpu(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "my_model.py").write_text(MODEL)
+    words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
+    words = (*words, "--device", "cpu", "--gpus", "5,")
+    assert "1 step done" in command(tmp_path, *words, TMPDIR=str(tmp_path)).stdout
+    with open(next(tmp_path.glob("heareval-*gpu-5.lock"))) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "nothing to do" in command(tmp_path, *words, TMPDIR=str(tmp_path)).stdout
 
 
 @pytest.mark.slow

@@ -167,6 +167,15 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
     assert rows == [["theirs", SPOKEN], ["my_model", SPOKEN]]
 
 
+def test_one_that_hangs_when_imported_is_told(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text("import time\ntime.sleep(600)\n")
+    words = ("my_model", "--timeout", "2", "--tasks-dir", str(prepared / "tasks"))
+    line = only_line(command(tmp_path, "heareval.embeddings.runner", *words))
+    assert "got no word in 2 s, expected an answer. Its log is " in line
+    (log,) = (tmp_path / "_workdir" / "submissions").glob("*.log")
+    assert 'my_model.py", line 2 in <module>' in log.read_text()
+
+
 def test_when_none_can_be_opened_nothing_is_prepared(tmp_path: Path, mirror: Path) -> None:
     done = evaluate(tmp_path, mirror, {}, "no.toml", "no_model")
     assert done.returncode == 2

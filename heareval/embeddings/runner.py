@@ -46,7 +46,7 @@ def embed(
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
     folders = _task_folders(Path(places.tasks), task)
-    submission = submitted.opened_one(words, places)
+    submission = submitted.opened_one(words, places, machine)
     roots = [embed_step(places, folder, submission, form, machine) for folder in folders]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
     for root in roots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -10,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -99,8 +100,31 @@ class Submission(Model):
     sources: str = ""
 
 
+@dataclass(frozen=True)
+class Describing:
+    """Where and how long a model may be loaded to describe it.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        silence_s: one that is not described in so long is killed; None waits for ever.
+        claim: gives it a GPU for itself, as environment variables, for as long as the context lasts.
+    """
+
+    device: str = "auto"
+    silence_s: float | None = None
+    claim: Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]] = lambda: (
+        contextlib.nullcontext({})
+    )
+
+
 def open_submission(
-    model: Model, cache: Path, *, name: str = "", sha256: str = "", record: tuple[str, ...] = ()
+    model: Model,
+    cache: Path,
+    *,
+    name: str = "",
+    sha256: str = "",
+    record: tuple[str, ...] = (),
+    describing: Describing | None = None,
 ) -> Submission:
     """The submission with its fingerprint and sample rate; the model is loaded only if something changed.
 
@@ -109,6 +133,7 @@ def open_submission(
         name: of its folder; "" makes one of the module, the weights and the options.
         sha256: that the weights must have; "" = any.
         record: what its own environment holds.
+        describing: where it is loaded; None = where it wants to be.
     """
     weights = checked_weights(model.model, sha256)
     package = _package_sources(model)
@@ -125,8 +150,7 @@ def open_submission(
     known = cache / f"{key}.json"
     facts = files.read_json(known) if known.exists() else {}
     if not facts or facts["digests"] != _digests(facts["digests"]):
-        log = cache / f"{key}.log"
-        facts = model.run(WORKER, {"do": "describe", "precision": "float32"}, log, lambda done, total: None)
+        facts = _description(model, cache / f"{key}.log", describing or Describing(model.device))
         facts["digests"] = _digests([*facts.pop("sources"), *map(str, package)])
         files.write_json(known, facts)
     # Not the device: what it changes is rounding, and nobody wants to embed again on another machine.
@@ -147,6 +171,20 @@ def open_submission(
         described=str(known),
         sources=_fingerprint_of(facts["digests"]),
     )
+
+
+def _description(model: Model, log: Path, describing: Describing) -> dict[str, Any]:
+    """What the worker tells of a model that it has loaded: sources, versions and sample rate."""
+    job = {"do": "describe", "precision": "float32", "device": describing.device}
+    with describing.claim() as variables:
+        return model.run(
+            WORKER,
+            job,
+            log,
+            lambda done, total: None,
+            variables=variables,
+            silence_s=describing.silence_s,
+        )
 
 
 def check_unchanged(submission: Submission) -> None:

@@ -12,7 +12,7 @@ import luigi
 
 from heareval import files, layout, progress
 from heareval.embeddings import store
-from heareval.embeddings.submission import Submission
+from heareval.embeddings.submission import Model, Submission
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Machine, claimed
@@ -128,9 +128,9 @@ class Predict(Step):
             run_worker(command, job, log, report, variables={**os.environ, **variables})
 
 
-def device_of(submission: Submission, machine: Machine) -> str:
-    """Where a submission runs: the CPU if it or the user wants that, a GPU if one of them asks for it."""
-    asked = (submission.device, machine.device)
+def device_of(model: Model, machine: Machine) -> str:
+    """Where a model runs: the CPU if it or the user wants that, a GPU if one of them asks for it."""
+    asked = (model.device, machine.device)
     return next((device for device in ("cpu", "cuda") if device in asked), "auto")
 
 
