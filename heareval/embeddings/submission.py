@@ -25,6 +25,8 @@ from heareval.worker_process import run_worker
 
 WORKER = Path(__file__).with_name("worker.py")
 VERSION = 1
+# Of a name made here: what is written beside a folder carries more than its name, and 255 bytes are all.
+NAME_BYTES = 150
 # Letters of wrong options that an error repeats.
 SHOWN_LENGTH = 200
 
@@ -214,7 +216,20 @@ def _name(model: Model, weights: str) -> str:
     of_weights = f"+{stem}-{weights[:6]}" if model.model else ""
     digest = hashlib.sha256(model.options.encode()).hexdigest()
     of_options = f"+{digest[:6]}" if model.options != "{}" else ""
-    return f"{model.module}{of_weights}{of_options}"
+    return short_name(f"{model.module}{of_weights}{of_options}")
+
+
+def short_name(name: str) -> str:
+    """The name of a folder or file, the end of a long one replaced by its digest.
+
+    >>> short_name("my_model"), len(short_name("x" * 1000))
+    ('my_model', 150)
+    """
+    encoded = name.encode()
+    if len(encoded) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{encoded[: NAME_BYTES - 13].decode(errors='ignore')}-{digest}"
 
 
 def _digests(paths: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.advice import ADVICE
-from heareval.embeddings.submission import Model
+from heareval.embeddings.submission import Model, short_name
 from heareval.errors import HearevalError
 
 CHECKS = Path(__file__).with_name("checks")
@@ -69,7 +69,7 @@ def validated(
         begun: list[str] = []
         # A check that ends the process loses only itself: the others go on in a new one.
         try:
-            ran_on = _run(model, job, folder / f"{model.module}.log", findings, begun, add)
+            ran_on = _run(model, job, folder / f"{short_name(model.module)}.log", findings, begun, add)
             break
         except HearevalError as error:
             lost = begun[-1] if begun else "functions"

@@ -1,0 +1,46 @@
+"""Names of submissions fit into file names, with all that is made beside their folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from heareval.embeddings.submission import Model, open_submission
+from tests.commands import MODEL, SPOKEN, command
+
+LONG = "m" * 240
+
+
+@pytest.mark.parametrize("command_name", ["embed", "validate"])
+def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str) -> None:
+    (tmp_path / f"{LONG}.py").write_text(MODEL)
+    tasks = ("--tasks-dir", str(prepared / "tasks"))
+    words = tasks if command_name == "embed" else ("--long-seconds", "10", "--json")
+    done = command(tmp_path, "heareval.cli", command_name, LONG, *words)
+    assert "too long" not in done.stderr
+    if command_name == "embed":
+        (folder,) = (tmp_path / "embeddings").glob("m*")
+        assert (folder / SPOKEN / "fold00.npy").is_file()
+        assert len(folder.name) == 150
+    else:
+        assert json.loads(done.stdout)["checks"][0]["result"] == "ok"
+
+
+def test_names_differ_by_what_is_cut_off_and_count_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = "\u4e2d" * 80
+    (tmp_path / f"{module}.py").write_text(MODEL)
+    names = [
+        open_submission(Model(module, options=options), tmp_path / "cache").name
+        for options in ("{}", '{"size": 3}')
+    ]
+    assert len(set(names)) == 2
+    for name in names:
+        assert name.startswith("\u4e2d" * 30)
+        assert 140 < len(name.encode()) <= 150
