@@ -75,7 +75,7 @@ def split_json(split: str) -> str:
 
 
 def split_array(split: str) -> str:
-    """`train.npy`: float32, `(clips, dim)` or `(clips, timestamps, dim)`, in the order of train.json."""
+    """`train.npy`: float32 or float16 `(clips, dim)` or `(clips, timestamps, dim)`, as in train.json."""
     return f"{split}.npy"
 
 
