@@ -51,7 +51,7 @@ def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "out").mkdir()
     job = {"module": "my_model", "model": "", "options": {"fits": 6400}, "task": str(task), "splits": ["a"]}
     job |= {
-        "device": "cpu",
+        "device": "auto",
         "precision": "float32",
         "dtype": "float32",
         "chunk_s": 0.0,
