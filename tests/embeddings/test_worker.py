@@ -293,3 +293,9 @@ def test_the_worker_is_no_source_of_a_submission(tmp_path: Path, monkeypatch: py
     (tmp_path / "my_model.py").write_text("import multiprocessing\n" + MODEL)
     described = elsewhere.worker(submission.Model("my_model"), tmp_path / "logs", do="describe")
     assert described["sources"] == [str(tmp_path / "my_model.py")]
+
+
+def test_an_empty_split_is_told_before_the_model_works(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    (task / "test.json").write_text("{}")
+    with pytest.raises(worker.SubmissionError, match=r"test\.json.*no clips"):
+        embed(monkeypatch, task, get_scene_embeddings=changed(lambda e, t: e.mean(7)))
