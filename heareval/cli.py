@@ -17,8 +17,7 @@ from heareval.embeddings.store import Form
 from heareval.embeddings.submission import Model, open_submission
 from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.runner import compare, predict, protocol_options, report
-from heareval.predictions.table import score_table
+from heareval.predictions.runner import compare, predict, protocol_options, report, say_scores
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
@@ -80,6 +79,7 @@ def evaluate(
     form: Form,
     protocol: Protocol,
     machine: Machine,
+    full_report: bool,
     force: bool,
     num_workers: int,
     scheduler_url: str,
@@ -122,7 +122,7 @@ def evaluate(
 
     def tell() -> None:
         say_skipped(published)
-        say_scores(roots)
+        say_scores(roots, places, full_report=full_report)
 
     outcome = doors.run_steps(
         roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine, tell=tell
@@ -248,7 +248,7 @@ def demo(folder: str, num_workers: int, scheduler_url: str) -> None:
 
     def tell() -> None:
         summarise(places, jobs)
-        say_scores(scored)
+        say_scores(scored, places, full_report=False)
 
     steps = [*packed, *scored]
     outcome = doors.run_steps(steps, places, workers=num_workers, scheduler=scheduler_url, tell=tell)
@@ -260,12 +260,6 @@ def say_skipped(published: Sequence[PublishTask]) -> None:
     for step in published:
         for note in skipped_notes(read_manifest(step.folder)):
             doors.say(f"{doors.shown(step.folder)}: {note}")
-
-
-def say_scores(scored: Sequence[Predict]) -> None:
-    """The table of the scores that there are."""
-    if paths := [step.scores for step in scored if step.complete()]:
-        doors.say(score_table(paths))
 
 
 @main.group("tasks")

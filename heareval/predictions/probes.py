@@ -26,7 +26,7 @@ from heareval.predictions.knn import NEIGHBOURS, KnnSettings, fit_knn
 from heareval.predictions.linear import ROWS_AT_ONCE, STRENGTHS, LinearSettings, fit_ridge
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import FoldResult, GridResult, TaskResult
+from heareval.predictions.results import FoldResult, GridResult, Run, TaskResult
 from heareval.predictions.scoring import (
     by_clip,
     check_metrics,
@@ -103,20 +103,19 @@ def evaluate_with_probe(
     splits = read_splits(task, device, in_memory=in_memory)
     bench = Bench(task, protocol, splits, plan_rounds(task), progress)
     check_rows(bench.rounds, splits)
-    tried, folds = run_rounds(bench)
+    run = run_rounds(bench)
     return TaskResult(
         protocol=protocol,
         task=task,
         decided_by=task.metrics[0],
-        grid=tried,
-        folds=folds,
+        runs=(run,),
         clips={name: len(split.clips) for name, split in splits.items()},
         device=device_name(device),
         seconds=time.perf_counter() - started,
     )
 
 
-def run_rounds(bench: Bench) -> tuple[tuple[GridResult, ...], tuple[FoldResult, ...]]:
+def run_rounds(bench: Bench) -> Run:
     """What was tried in the first round, and the result of every round with the best of it."""
     tried: tuple[GridResult, ...] = ()
     folds: list[FoldResult] = []
@@ -127,7 +126,7 @@ def run_rounds(bench: Bench) -> tuple[tuple[GridResult, ...], tuple[FoldResult, 
         tried = tried or validated
         folds.append(_tested(bench, turn, fitted, _best(bench, turn, validated)))
     bench.progress(bench.rows, bench.rows)
-    return tried, tuple(folds)
+    return Run(bench.protocol.seed, tried, tuple(folds))
 
 
 def _as_in(chosen: Any, fitted: Fitted) -> Any:

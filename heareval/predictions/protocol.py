@@ -12,7 +12,7 @@ from typing import Any, Literal
 from heareval.errors import HearevalError, unknown_name
 
 # Part of every fingerprint: goes up when the same settings would give other scores.
-PREDICTOR_VERSION = 2
+PREDICTOR_VERSION = 3
 PUBLISHED_GRID_POINTS = 8
 
 GridName = Literal["default", "fast", "faster"]
@@ -78,6 +78,7 @@ class Protocol:
         grid_points: how many of them are drawn.
         order: "fixed" keeps the batches of 2021, "shuffled" draws new ones every epoch.
         seed: of the drawn grid points, the weights and the dropout.
+        seeds: how many times all is done, with this seed, the next and so on.
         device: "auto" takes a CUDA device if there is one.
         deterministic: equal numbers on every run of one machine, on CUDA too (slower there).
         probe: what learns; all but "mlp", the network, do without a grid and have names of their own.
@@ -88,6 +89,7 @@ class Protocol:
     grid_points: int = PUBLISHED_GRID_POINTS
     order: Order = "fixed"
     seed: int = 0
+    seeds: int = 1
     device: Device = "auto"
     deterministic: bool = True
     probe: Probe = "mlp"
@@ -104,13 +106,21 @@ class Protocol:
                 raise unknown_name(kind, value, known)
         if self.grid_points < 1:
             raise HearevalError("grid points", got=str(self.grid_points), expected="1 or more")
-        usual = (self.grid, self.grid_points, self.order) == ("default", PUBLISHED_GRID_POINTS, "fixed")
+        if self.seeds < 1:
+            raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
+        asked = (self.grid, self.grid_points, self.order, self.seeds)
+        usual = asked == ("default", PUBLISHED_GRID_POINTS, "fixed", 1)
         if self.probe != "mlp" and not usual:
             raise HearevalError(
                 f"probe {self.probe}",
                 got="settings of the network",
-                remedy="Leave out --grid, --grid-points and --shuffle.",
+                remedy="Leave out --grid, --grid-points, --shuffle and --seeds.",
             )
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds that the protocol is gone through with."""
+        return range(self.seed, self.seed + self.seeds)
 
     @property
     def recorded_name(self) -> str:
@@ -118,8 +128,8 @@ class Protocol:
 
         >>> Protocol().recorded_name, Protocol(grid="fast", order="shuffled").recorded_name
         ('hear2021', 'hear2021-fast-shuffled')
-        >>> Protocol(probe="knn-l1").recorded_name
-        'probe-knn-l1'
+        >>> Protocol(seeds=5).recorded_name, Protocol(probe="knn-l1").recorded_name
+        ('hear2021-5seeds', 'probe-knn-l1')
         """
         if self.probe != "mlp":
             return f"probe-{self.probe}"
@@ -130,6 +140,8 @@ class Protocol:
             parts.append(f"{self.grid_points}points")
         if self.order != "fixed":
             parts.append(self.order)
+        if self.seeds > 1:
+            parts.append(f"{self.seeds}seeds")
         return "-".join(parts)
 
 
@@ -145,6 +157,7 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
         "grid_points": protocol.grid_points,
         "order": protocol.order,
         "seed": protocol.seed,
+        "seeds": protocol.seeds,
         "deterministic": protocol.deterministic,
     }
 

@@ -74,13 +74,14 @@ def make_report(stored: Stored, places: Places, clips: tuple[str, ...] = ()) -> 
     labels, ranking = label_scores(stored), ranked_clips(stored)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _timelines(stored, worst, clips) if stored.task.is_event else ()
-    copied = ("submission", "decided_by", "settings", "folds", "grid", "clips", "problems")
+    copied = ("submission", "seed", "decided_by", "settings", "folds", "grid", "clips", "problems")
     values = {
         "submission_folder": stored.folder.parent.name,
         "task": stored.folder.name,
         "protocol": stored.protocol,
         "fingerprint": stored.results["fingerprint"],
         "scores": stored.results["scores"],
+        "seeds": stored.results.get("seeds", 1),
         "labels": [_label_json(each) for each in labels],
         "confusion": _confusion_json(stored),
         "worst_clips": {

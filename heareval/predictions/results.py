@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -100,21 +100,33 @@ class FoldResult:
 
 
 @dataclass(frozen=True)
+class Run:
+    """The whole protocol, gone through with one seed.
+
+    Args:
+        grid: every tried grid point, in the order they were drawn.
+        folds: one result per tested split.
+    """
+
+    seed: int
+    grid: tuple[GridResult, ...]
+    folds: tuple[FoldResult, ...]
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """Everything that an evaluation found.
 
     Args:
-        decided_by: what chose the model: a metric's name or "loss", always on the validation split.
-        grid: every tried grid point, in the order they were tried.
-        folds: one result per tested split.
+        decided_by: what chose the models: a metric's name or "loss", always on the validation split.
+        runs: one for each seed; all tested the same splits.
         clips: number of clips of each split.
     """
 
     protocol: Protocol
     task: Task
     decided_by: str
-    grid: tuple[GridResult, ...]
-    folds: tuple[FoldResult, ...]
+    runs: tuple[Run, ...]
     clips: Mapping[str, int]
     device: str
     seconds: float
@@ -141,8 +153,12 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
 
 
 def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
-    """The content of test.predicted-scores.json; undefined numbers are null."""
-    winner = result.folds[0].model
+    """The content of test.predicted-scores.json; undefined numbers are null.
+
+    Scores are means over seeds; what was chosen and tried is told of the first one, and under `more_seeds` of
+    the others.
+    """
+    first, *others = result.runs
     return {
         "protocol": result.protocol.recorded_name,
         "task": result.task.name,
@@ -155,14 +171,13 @@ def scores_json(result: TaskResult, fingerprint: str) -> dict[str, Any]:
         "made_from": dict(result.task.made_from),
         "unusual_embedding": dict(result.task.unusual_embedding),
         "scores": _task_scores(result),
-        "problems": [text for fold in result.folds for score in fold.scores for text in score.problems],
+        "problems": _problems(result.runs),
         "decided_by": result.decided_by,
-        "settings": dataclasses.asdict(winner.settings),
-        "folds": [_fold_json(fold) for fold in result.folds],
-        "grid": [_grid_json(point) for point in result.grid],
+        **_run_json(first),
+        "seeds": len(result.runs),
+        "more_seeds": [_run_json(run) for run in others],
         "labels": len(result.task.labels),
         "clips": dict(result.clips),
-        "seed": result.protocol.seed,
         "device": result.device,
         "deterministic": result.protocol.deterministic,
         "seconds": round(result.seconds, 3),
@@ -176,23 +191,65 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "heareval": heareval.__version__}
 
 
+def _problems(runs: Sequence[Run]) -> list[str]:
+    """What is to be told about scores; what holds for several seeds once."""
+    scores = [score for run in runs for fold in run.folds for score in fold.scores]
+    return list(dict.fromkeys(text for score in scores for text in score.problems))
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "settings": dataclasses.asdict(run.folds[0].model.settings),
+        "folds": [_fold_json(fold) for fold in run.folds],
+        "grid": [_grid_json(point) for point in run.grid],
+    }
+
+
 def _task_scores(result: TaskResult) -> dict[str, Any]:
-    """Per metric the score (the mean of the folds), its spread, its interval and each fold's own."""
-    folds = [judged(fold.predictions, fold.model.postprocessing) for fold in result.folds]
-    resampled = resampled_scores(result.task.metrics, folds, seed=DRAWS_SEED)
+    """Per metric the score (the mean of folds and seeds), its spread, its interval, each fold's and each
+    seed's own."""
+    drawn = [_resampled(result.task, run) for run in result.runs]
+    first = result.runs[0].folds
     scores = {}
-    for i, first in enumerate(result.folds[0].scores):
-        values = np.array([fold.scores[i].value for fold in result.folds])
+    for i, metric in enumerate(score.metric for score in first[0].scores):
+        # (seeds, folds)
+        values = np.array([[fold.scores[i].value for fold in run.folds] for run in result.runs])
         defined = bool(np.isfinite(values).all())
-        drawn = around(float(values.mean()), first.metric, resampled[first.metric])
-        scores[first.metric] = {
+        with np.errstate(invalid="ignore"):
+            resampled = around(float(values.mean()), metric, np.mean([one[metric] for one in drawn], axis=0))
+            of_folds, of_seeds = values.mean(axis=0), values.mean(axis=1)
+        scores[metric] = {
             "score": float(values.mean()) if defined else None,
-            "std": float(values.std(ddof=1)) if defined and len(values) > 1 else None,
-            **interval_json(interval(drawn) if defined else None),
-            "folds": {fold.test: _number(fold.scores[i].value) for fold in result.folds},
-            "details": {fold.test: _numbers(fold.scores[i].details) for fold in result.folds},
+            "std": float(of_folds.std(ddof=1)) if defined and len(of_folds) > 1 else None,
+            **interval_json(interval(resampled) if defined else None),
+            "folds": {fold.test: _number(value) for fold, value in zip(first, of_folds, strict=True)},
+            "details": {fold.test: _details(result.runs, place, i) for place, fold in enumerate(first)},
+            **_seeds_json(result.runs, of_seeds),
         }
     return scores
+
+
+def _resampled(task: Task, run: Run) -> dict[str, NDArray[np.float64]]:
+    folds = [judged(fold.predictions, fold.model.postprocessing) for fold in run.folds]
+    return resampled_scores(task.metrics, folds, seed=DRAWS_SEED)
+
+
+def _details(runs: Sequence[Run], place: int, metric: int) -> dict[str, float | None]:
+    """What else a metric tells of a fold, the mean over seeds."""
+    details = [run.folds[place].scores[metric].details for run in runs]
+    return {name: _number(float(np.mean([each[name] for each in details]))) for name in details[0]}
+
+
+def _seeds_json(runs: Sequence[Run], values: NDArray[np.float64]) -> dict[str, Any]:
+    """Each seed's score and their standard deviation, if there are several."""
+    if len(runs) == 1:
+        return {}
+    defined = bool(np.isfinite(values).all())
+    return {
+        "seed_std": float(values.std(ddof=1)) if defined else None,
+        "seeds": {str(run.seed): _number(value) for run, value in zip(runs, values, strict=True)},
+    }
 
 
 def interval_json(found: Interval | None) -> dict[str, Any]:
@@ -227,26 +284,29 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in values.items()}
-
-
 def _write_predictions(path: Path, result: TaskResult, fingerprint: str) -> None:
     with files.building_file(path) as scratch, open(scratch, "wb") as stream:
         np.savez_compressed(stream, **_arrays(result, fingerprint))  # type: ignore[arg-type]
 
 
 def _arrays(result: TaskResult, fingerprint: str) -> dict[str, NDArray[Any]]:
-    """The members of test.predictions.npz: `<split>/clips`, `<split>/targets` and so on."""
+    """The members of test.predictions.npz: `<split>/clips`, `<split>/targets` and so on.
+
+    Of several seeds, what they said and chose has one more axis, the first.
+    """
     arrays: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
-    for fold in result.folds:
-        said = fold.predictions
-        arrays[f"{fold.test}/clips"] = np.array(said.clips, dtype=np.str_)
-        arrays[f"{fold.test}/targets"] = said.targets
-        arrays[f"{fold.test}/predictions"] = said.probabilities
+    for folds in zip(*(run.folds for run in result.runs), strict=True):
+        split, said = folds[0].test, folds[0].predictions
+        arrays[f"{split}/clips"] = np.array(said.clips, dtype=np.str_)
+        arrays[f"{split}/targets"] = said.targets
+        arrays[f"{split}/predictions"] = _of_seeds([fold.predictions.probabilities for fold in folds])
         if said.timestamps_ms is not None:
-            arrays[f"{fold.test}/timestamps_ms"] = said.timestamps_ms
-        if fold.model.postprocessing:
-            for name, value in dataclasses.asdict(fold.model.postprocessing).items():
-                arrays[f"{fold.test}/{name}"] = np.array(value, dtype=np.float64)
+            arrays[f"{split}/timestamps_ms"] = said.timestamps_ms
+        chosen = [fold.model.postprocessing for fold in folds]
+        for name in (field.name for field in dataclasses.fields(Postprocessing) if chosen[0]):
+            arrays[f"{split}/{name}"] = _of_seeds([np.float64(getattr(one, name)) for one in chosen])
     return arrays
+
+
+def _of_seeds(values: Sequence[Any]) -> NDArray[Any]:
+    return np.asarray(values[0] if len(values) == 1 else np.stack(values))

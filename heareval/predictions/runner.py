@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import click
 from heareval import doors, files
 from heareval.doors import Command
 from heareval.errors import HearevalError
+from heareval.layout import Places
 from heareval.predictions.protocol import PROBES, GridName, Probe, Protocol
 from heareval.predictions.table import score_table
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.machine import Machine
+
+# Of a full report, unless another number is asked for.
+SEEDS_OF_FULL_REPORT = 5
 
 _protocol_words = doors.options(
     click.option(
@@ -27,6 +32,20 @@ _protocol_words = doors.options(
     click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        help="Go through all of it with so many seeds, from --seed on; the results are named by it.  "
+        f"[1; with --report full {SEEDS_OF_FULL_REPORT}]",
+    ),
+    click.option(
+        "--report",
+        "report_kind",
+        type=click.Choice(["none", "full"]),
+        default="none",
+        show_default=True,
+        help="`full`: several seeds, and what `heareval report` writes for every task.",
     ),
     click.option(
         "--in-memory/--no-in-memory",
@@ -46,7 +65,8 @@ _protocol_words = doors.options(
 
 
 def protocol_options(command: Command) -> Command:
-    """How predictors are trained, and on what machine: one `protocol` and one `machine` for the command."""
+    """How predictors are trained and told of, and on what machine: one `protocol`, one `machine` and
+    `full_report` for the command."""
 
     @functools.wraps(command)
     def gathered(
@@ -54,25 +74,32 @@ def protocol_options(command: Command) -> Command:
         grid: GridName,
         shuffle: bool,
         seed: int,
+        seeds: int | None,
+        report_kind: str,
         in_memory: bool | None,
         deterministic: bool,
         probe: Probe,
         machine: Machine,
         **others: Any,
     ) -> None:
+        full_report = report_kind == "full"
+        # A probe has hardly any chance in it, and no seeds.
+        usual_seeds = SEEDS_OF_FULL_REPORT if full_report and probe == "mlp" else 1
         try:
             protocol = Protocol(
                 grid=grid,
                 grid_points=grid_points,
                 order="shuffled" if shuffle else "fixed",
                 seed=seed,
+                seeds=seeds or usual_seeds,
                 device=machine.device,
                 deterministic=deterministic,
                 probe=probe,
             )
         except HearevalError as error:
             raise click.UsageError(str(error)) from error
-        command(protocol=protocol, machine=replace(machine, in_memory=in_memory), **others)
+        machine = replace(machine, in_memory=in_memory)
+        command(protocol=protocol, machine=machine, full_report=full_report, **others)
 
     return _protocol_words(gathered)  # type: ignore[return-value, type-var]
 
@@ -81,14 +108,16 @@ def protocol_options(command: Command) -> Command:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @doors.gpu_options
 @protocol_options
-@doors.tmp_dir
+@doors.options(doors.tmp_dir, doors.tasks_dir)
 @doors.run_options
 @doors.told_in_one_line
 def predict(
     folders: tuple[str, ...],
     protocol: Protocol,
     machine: Machine,
+    full_report: bool,
     tmp_dir: str,
+    tasks_dir: str,
     num_workers: int,
     scheduler_url: str,
 ) -> None:
@@ -96,15 +125,32 @@ def predict(
 
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
-    places = doors.places_of(work=tmp_dir)
+    places = doors.places_of(work=tmp_dir, tasks=tasks_dir)
     paths = [Path(folder).absolute() for folder in folders]
     roots = [
         Predict(places, folder=str(path), embeddings=_fingerprint(path), protocol=protocol, machine=machine)
         for path in paths
     ]
-    outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
-    doors.say(score_table([root.scores for root in roots]))
+    tell = functools.partial(say_scores, roots, places, full_report=full_report)
+    outcome = doors.run_steps(
+        roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine, tell=tell
+    )
     doors.say_end(outcome, "scores and predictions are beside the embeddings")
+
+
+def say_scores(scored: Sequence[Predict], places: Places, *, full_report: bool) -> None:
+    """The table of the scores that there are, and reports on them if they were asked for."""
+    done = [step for step in scored if step.complete()]
+    if done:
+        doors.say(score_table([step.scores for step in done]))
+    if full_report:
+        # matplotlib takes a while.
+        from heareval.predictions.report import write_reports
+
+        for step in done:
+            names = (step.protocol.recorded_name,)
+            for written in write_reports(Path(step.folder), names, places, out=None, clips=()):
+                doors.say(f"report: {doors.shown(written)}")
 
 
 @click.command()

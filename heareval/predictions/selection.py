@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from heareval.errors import HearevalError
 from heareval.predictions.data import Split, Task, read_splits, read_task
 from heareval.predictions.network import predict_logits
 from heareval.predictions.protocol import Protocol, Settings, draw_settings
-from heareval.predictions.results import FoldResult, GridResult, TaskResult
+from heareval.predictions.results import FoldResult, GridResult, Run, TaskResult
 from heareval.predictions.scoring import (
     check_metrics,
     decided_by,
@@ -24,11 +24,9 @@ from heareval.predictions.scoring import (
     score_predictions,
     undecided,
 )
-from heareval.predictions.training import Fitted, fit
+from heareval.predictions.training import UNITS_PER_FIT, Fitted, Judge, Training, fit_all, most_stacked
 from heareval.spec import Progress
 
-# Progress is told in hundredths of a training.
-UNITS_PER_FIT = 100
 MIN_TRAINING_ROWS = 2
 
 
@@ -42,11 +40,29 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A predictor to be trained: by which seed, on which round, with which settings."""
+
+    seed: int
+    turn: Round
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate and its predictor; of candidates of one search, `number` is its place."""
+
+    number: int
+    candidate: Candidate
+    fitted: Fitted
+
+
+@dataclass(frozen=True)
 class Search:
-    """The grid points that were tried, and the best of the trained predictors."""
+    """The grid points that one seed tried, and the best of the trained predictors."""
 
     tried: tuple[GridResult, ...]
-    best: Fitted
+    best: Trained
 
 
 @dataclass(frozen=True)
@@ -54,23 +70,32 @@ class Bench:
     """What all trainings of an evaluation share.
 
     Args:
-        fits: how many predictors will be trained in all.
+        judges: of each split that validates.
+        device: where predictors are trained.
+        most: how many are trained side by side at most.
     """
 
     task: Task
     protocol: Protocol
     splits: Mapping[str, Split]
-    fits: int
-    progress: Progress
+    judges: Mapping[str, Judge]
+    device: torch.device
+    most: int
 
 
 def evaluate_folder(
-    folder: Path, protocol: Protocol, progress: Progress, *, in_memory: bool | None = None
+    folder: Path,
+    protocol: Protocol,
+    progress: Progress,
+    *,
+    in_memory: bool | None = None,
+    most: int | None = None,
 ) -> TaskResult:
     """Train, choose and test predictors on an embeddings folder; nothing is written.
 
     Args:
         in_memory: whether embeddings are held in memory; None = if there is room for them.
+        most: how many predictors are trained side by side at most; None = what the device gains from.
 
     Raises:
         HearevalError: the folder can't be evaluated.
@@ -79,85 +104,113 @@ def evaluate_folder(
     task = read_task(folder)
     check_metrics(task)
     rounds = plan_rounds(task)
-    points = draw_settings(protocol, task.name, task.settings_grid)
+    points = {seed: _draw_settings(protocol, task, seed) for seed in protocol.all_seeds}
     device = choose_device(protocol)
     splits = read_splits(task, device, in_memory=in_memory)
     check_rows(rounds, splits)
-    bench = Bench(task, protocol, splits, len(points) + len(rounds) - 1, progress)
-    search = search_grid(bench, rounds[0], points)
-    folds = score_rounds(bench, rounds, search.best)
-    progress(bench.fits * UNITS_PER_FIT, bench.fits * UNITS_PER_FIT)
+    judges = {turn.valid: judge_of(task, splits[turn.valid]) for turn in rounds}
+    bench = Bench(task, protocol, splits, judges, device, most or most_stacked(device))
+    searched = sum(map(len, points.values()))
+    total = UNITS_PER_FIT * (searched + len(points) * (len(rounds) - 1))
+    searches = search_grids(bench, rounds[0], points, lambda done, _: progress(done, total))
+    runs = run_rounds(
+        bench, rounds, searches, lambda done, _: progress(UNITS_PER_FIT * searched + done, total)
+    )
+    progress(total, total)
     return TaskResult(
         protocol=protocol,
         task=task,
         decided_by=decided_by(task),
-        grid=search.tried,
-        folds=folds,
+        runs=runs,
         clips={name: len(split.clips) for name, split in splits.items()},
         device=device_name(device),
         seconds=time.perf_counter() - started,
     )
 
 
-def search_grid(bench: Bench, first: Round, points: Sequence[Settings]) -> Search:
-    """Every grid point tried on the first round; the best validation score wins, ties go to the earlier."""
-    judge = judge_of(bench.task, bench.splits[first.valid])
-    best, tried = None, []
-    for number, settings in enumerate(points):
-        fitted = fit_round(bench, first, settings, fit_number=number)
-        tried.append(_without_network(fitted))
-        if best is None or judge.prefers(fitted.validation.score, best.validation.score):
-            best = fitted
-    if best is None:
-        raise HearevalError("grid points", got="none", expected="at least one")
-    _check_chosen(bench, first, best)
-    return Search(tuple(tried), best)
+def _draw_settings(protocol: Protocol, task: Task, seed: int) -> tuple[Settings, ...]:
+    return draw_settings(replace(protocol, seed=seed), task.name, task.settings_grid)
 
 
-def score_rounds(bench: Bench, rounds: Sequence[Round], best: Fitted) -> tuple[FoldResult, ...]:
-    """The result of every round: the searched model tests the first, its settings train the others."""
-    folds = [score_round(bench, rounds[0], best)]
-    searched = bench.fits - (len(rounds) - 1)
-    for number, turn in enumerate(rounds[1:]):
-        fitted = fit_round(bench, turn, best.settings, fit_number=searched + number)
-        _check_chosen(bench, turn, fitted)
-        folds.append(score_round(bench, turn, fitted))
-    return tuple(folds)
+def search_grids(
+    bench: Bench, first: Round, points: Mapping[int, Sequence[Settings]], progress: Progress
+) -> dict[int, Search]:
+    """Every seed's grid points tried on the first round; the best validation score wins, ties go to the
+    earlier."""
+    candidates = [Candidate(seed, first, settings) for seed in points for settings in points[seed]]
+    judge = bench.judges[first.valid]
+    tried: dict[int, dict[int, GridResult]] = {seed: {} for seed in points}
+    best: dict[int, Trained] = {}
+    for new in train(bench, candidates, progress):
+        seed = new.candidate.seed
+        tried[seed][new.number] = _without_network(new.fitted)
+        if seed not in best or _is_better(judge, new, best[seed]):
+            best[seed] = new
+    searches = {}
+    for seed, found in tried.items():
+        _check_chosen(bench, best[seed])
+        searches[seed] = Search(tuple(found[number] for number in sorted(found)), best[seed])
+    return searches
 
 
-def fit_round(bench: Bench, turn: Round, settings: Settings, *, fit_number: int) -> Fitted:
-    """A predictor trained on the round's training splits, chosen on its validation split."""
-    valid = bench.splits[turn.valid]
+def _is_better(judge: Judge, new: Trained, best: Trained) -> bool:
+    """Stacks may be done in another order than that of the grid."""
+    a, b = new.fitted.validation.score, best.fitted.validation.score
+    return judge.prefers(a, b) or (not judge.prefers(b, a) and new.number < best.number)
 
-    def progress(epoch: int, epochs: int) -> None:
-        done = fit_number * UNITS_PER_FIT + UNITS_PER_FIT * epoch // epochs
-        bench.progress(done, bench.fits * UNITS_PER_FIT)
 
-    return fit(
-        [bench.splits[name] for name in turn.train],
-        valid.x,
-        len(bench.task.labels),
-        settings,
-        judge_of(bench.task, valid),
-        # Every training has its own chance, which doesn't depend on how many others there are.
-        seed=random.Random(f"{bench.protocol.seed}/{turn.test}/{settings}").getrandbits(63),
-        order=bench.protocol.order,
-        progress=progress,
+def run_rounds(
+    bench: Bench, rounds: Sequence[Round], searches: Mapping[int, Search], progress: Progress
+) -> tuple[Run, ...]:
+    """The results of every seed: the searched model tests the first round, its settings train the others."""
+    folds = {seed: {0: score_round(bench, search.best)} for seed, search in searches.items()}
+    candidates = [
+        Candidate(seed, turn, search.best.candidate.settings)
+        for seed, search in searches.items()
+        for turn in rounds[1:]
+    ]
+    for trained in train(bench, candidates, progress):
+        _check_chosen(bench, trained)
+        place = rounds.index(trained.candidate.turn)
+        folds[trained.candidate.seed][place] = score_round(bench, trained)
+    return tuple(
+        Run(seed, search.tried, tuple(folds[seed][place] for place in range(len(rounds))))
+        for seed, search in searches.items()
     )
 
 
-def score_round(bench: Bench, turn: Round, fitted: Fitted) -> FoldResult:
-    """What a trained predictor scores on the round's test split."""
+def train(bench: Bench, candidates: Sequence[Candidate], progress: Progress) -> Iterator[Trained]:
+    """Predictors trained on the training splits of their rounds, chosen on the validation splits."""
+    trainings = [
+        Training(
+            train=tuple(bench.splits[name] for name in turn.train),
+            valid_x=bench.splits[turn.valid].x,
+            settings=settings,
+            judge=bench.judges[turn.valid],
+            # Every training has its own chance, which doesn't depend on how many others there are.
+            seed=random.Random(f"{seed}/{turn.test}/{settings}").getrandbits(63),
+        )
+        for seed, turn, settings in ((each.seed, each.turn, each.settings) for each in candidates)
+    ]
+    labels, order = len(bench.task.labels), bench.protocol.order
+    for number, fitted in fit_all(trainings, labels, order=order, most=bench.most, progress=progress):
+        yield Trained(number, candidates[number], fitted)
+
+
+def score_round(bench: Bench, trained: Trained) -> FoldResult:
+    """What a trained predictor scores on its round's test split."""
+    turn, fitted = trained.candidate.turn, trained.fitted
     split = bench.splits[turn.test]
     predictions = predictions_of(bench.task, split, predict_logits(fitted.network, split.x))
     scores = score_predictions(bench.task, split, predictions, fitted.validation.postprocessing)
     return FoldResult(turn.test, turn.valid, turn.train, _without_network(fitted), scores, predictions)
 
 
-def _check_chosen(bench: Bench, turn: Round, fitted: Fitted) -> None:
+def _check_chosen(bench: Bench, trained: Trained) -> None:
     """Refuse a predictor that was never validated by a defined score: its weights are untrained."""
-    if math.isnan(fitted.validation.score):
-        raise undecided(bench.task, bench.splits[turn.valid], decided_by(bench.task))
+    if math.isnan(trained.fitted.validation.score):
+        valid = bench.splits[trained.candidate.turn.valid]
+        raise undecided(bench.task, valid, decided_by(bench.task))
 
 
 def _without_network(fitted: Fitted) -> GridResult:

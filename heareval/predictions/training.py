@@ -1,21 +1,29 @@
-"""Training one predictor with one grid point's settings."""
+"""Training predictors: one alone, or a stack of them side by side."""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from heareval.predictions.data import Split
 from heareval.predictions.events import Postprocessing
-from heareval.predictions.network import build_predictor, predict_logits
+from heareval.predictions.network import build_predictor, logits_in_training, predict_logits
 from heareval.predictions.protocol import Order, Settings
 from heareval.predictions.rows import Rows, StoredRows, made_ahead, picked_rows, rows_between
 from heareval.spec import Progress
+
+# On a GPU a step of one small network is mostly the launching of its kernels, which a stack shares; a CPU
+# gains nothing. More than this only need more memory.
+MOST_ON_GPU = 16
+# Progress is told in hundredths of a training.
+UNITS_PER_FIT = 100
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,29 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One predictor to be trained.
+
+    Args:
+        train: the splits to train on, one after another.
+        valid_x: embeddings of the validation split, `(rows, dim)`.
+        judge: of that split.
+        seed: of weights, dropout and shuffled batches.
+    """
+
+    train: tuple[Split, ...]
+    valid_x: Rows
+    settings: Settings
+    judge: Judge
+    seed: int
+
+    @property
+    def rows(self) -> int:
+        """How many embeddings there are to learn from."""
+        return sum(len(split.x) for split in self.train)
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A trained predictor at its best validation.
 
@@ -55,6 +86,7 @@ class Fitted:
         validation: the best one; its score is NaN if none was defined.
         best_epoch: how many epochs the kept weights were trained.
         epochs: how many epochs were trained.
+        seconds: its share of what its stack took.
         curve: epoch and score of every validation.
     """
 
@@ -75,89 +107,183 @@ class Batch:
     y: Tensor
 
 
-def fit(
-    train: Sequence[Split],
-    valid_x: Rows,
-    labels: int,
-    settings: Settings,
-    judge: Judge,
-    *,
-    seed: int,
-    order: Order,
-    progress: Progress,
-) -> Fitted:
-    """The predictor trained on the rows of `train`, with the weights of its best validation.
+# The batches of one epoch after another, without end.
+Epochs = Iterator[Iterable[Batch]]
+
+
+def fit_all(
+    trainings: Sequence[Training], labels: int, *, order: Order, most: int, progress: Progress
+) -> Iterator[tuple[int, Fitted]]:
+    """Each training's number and predictor, as stacks of them are done.
 
     Args:
-        train: the splits to train on, one after another.
-        valid_x: embeddings of the validation split, `(rows, dim)`.
         labels: size of the vocabulary.
-        seed: of weights, dropout and shuffled batches; torch's own random state is left alone.
+        most: how many are trained side by side at most.
+        progress: is told (hundredths of trainings done, those of all).
+    """
+    done, total = 0, UNITS_PER_FIT * len(trainings)
+    for stack in stacks_of(trainings, most):
+        units = UNITS_PER_FIT * len(stack)
+        fitted = fit_stack(
+            [trainings[i] for i in stack],
+            labels,
+            order=order,
+            # Called within this turn of the loop only.
+            progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
+        )
+        yield from zip(stack, fitted, strict=True)
+        done += units
+
+
+def most_stacked(device: torch.device) -> int:
+    """How many networks a device trains side by side at most."""
+    return MOST_ON_GPU if device.type == "cuda" else 1
+
+
+def stacks_of(trainings: Sequence[Training], most: int) -> list[list[int]]:
+    """Numbers of the trainings that go side by side: networks of one shape, batches of the same sizes."""
+    alike: dict[Any, list[int]] = {}
+    for number, training in enumerate(trainings):
+        shape = replace(training.settings, lr=0.0, initialization="")
+        alike.setdefault((shape, training.rows), []).append(number)
+    return [group[i : i + most] for group in alike.values() for i in range(0, len(group), most)]
+
+
+def fit_stack(
+    trainings: Sequence[Training], labels: int, *, order: Order, progress: Progress
+) -> tuple[Fitted, ...]:
+    """The predictors of trainings that are alike in shape, side by side, with the weights of their best
+    validations; each is what it would be alone, up to the rounding of sums.
+
+    Args:
+        labels: size of the vocabulary.
         progress: is told (epochs done, most epochs).
     """
-    device = valid_x.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        network = build_predictor(valid_x.shape[1], labels, settings).to(device)
-        epochs = batches_by_epoch(train, settings.batch_size, order)
-        return _fit_network(network, epochs, valid_x, settings, judge, progress)
-
-
-def _fit_network(
-    network: nn.Module,
-    batches: Iterator[Iterable[Batch]],
-    valid_x: Rows,
-    settings: Settings,
-    judge: Judge,
-    progress: Progress,
-) -> Fitted:
     started = time.perf_counter()
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
+    settings = trainings[0].settings
+    learners = _learners(trainings, labels, order)
+    optimizer = _optimizer(learners)
     # A task may train for fewer epochs than lie between validations; then the last one is validated.
     every = min(settings.check_val_every_n_epoch, settings.max_epochs)
-    best, best_weights, best_epoch, waited, epoch = Validation(math.nan), _weights(network), 0, 0, 0
-    curve: list[tuple[int, float]] = []
     for epoch in range(1, settings.max_epochs + 1):
-        _train_epoch(network, optimizer, next(batches), judge.loss)
-        progress(epoch, settings.max_epochs)
-        if epoch % every:
-            continue
-        validation = judge.validate(predict_logits(network, valid_x))
-        curve.append((epoch, validation.score))
-        if judge.prefers(validation.score, best.score):
-            best, best_weights, best_epoch, waited = validation, _weights(network), epoch, 0
-            continue
-        waited += 1
-        if waited >= settings.patience:
+        learning = [learner for learner in learners if not learner.is_done]
+        if not learning:
             break
-    network.load_state_dict(best_weights)
-    seconds = time.perf_counter() - started
-    return Fitted(network, settings, best, best_epoch, epoch, seconds, tuple(curve))
+        _train_epoch(learning, optimizer)
+        progress(epoch, settings.max_epochs)
+        for learner in learning:
+            learner.epochs = epoch
+            if epoch % every == 0:
+                learner.validate()
+    seconds = (time.perf_counter() - started) / len(learners)
+    return tuple(learner.fitted(seconds) for learner in learners)
 
 
-def _train_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[Batch],
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> None:
-    network.train()
-    for batch in batches:
+@dataclass
+class _Learner:
+    """A network on its way, and the best that it has been.
+
+    Args:
+        source: what it learns from, which others may learn from, too.
+    """
+
+    training: Training
+    network: nn.Sequential
+    source: Epochs
+    best: Validation = Validation(math.nan)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    epochs: int = 0
+    waited: int = 0
+    is_done: bool = False
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.best_weights = _weights(self.network)
+
+    def validate(self) -> None:
+        judge = self.training.judge
+        validation = judge.validate(predict_logits(self.network, self.training.valid_x))
+        self.curve.append((self.epochs, validation.score))
+        if judge.prefers(validation.score, self.best.score):
+            self.best, self.best_weights = validation, _weights(self.network)
+            self.best_epoch, self.waited = self.epochs, 0
+        else:
+            self.waited += 1
+            self.is_done = self.waited >= self.training.settings.patience
+
+    def fitted(self, seconds: float) -> Fitted:
+        self.network.load_state_dict(self.best_weights)
+        return Fitted(
+            self.network,
+            self.training.settings,
+            self.best,
+            self.best_epoch,
+            self.epochs,
+            seconds,
+            tuple(self.curve),
+        )
+
+
+def _learners(trainings: Sequence[Training], labels: int, order: Order) -> list[_Learner]:
+    """A fresh network for each training; those that learn from the same batches have one source of them."""
+    sources: dict[Any, Epochs] = {}
+    learners = []
+    for training in trainings:
+        weights, batches = (random.Random(f"{training.seed}/{of}").getrandbits(63) for of in ("net", "order"))
+        network = build_predictor(
+            training.valid_x.shape[1],
+            labels,
+            training.settings,
+            seed=weights,
+            device=training.valid_x.device,
+        )
+        key = (*map(id, training.train), batches if order == "shuffled" else None)
+        if key not in sources:
+            sources[key] = batches_by_epoch(training.train, training.settings.batch_size, order, seed=batches)
+        learners.append(_Learner(training, network, sources[key]))
+    return learners
+
+
+def _optimizer(learners: Sequence[_Learner]) -> torch.optim.Optimizer:
+    """Adam for all networks; those with one learning rate share their kernels."""
+    by_lr: dict[float, list[nn.Parameter]] = {}
+    for learner in learners:
+        by_lr.setdefault(learner.training.settings.lr, []).extend(learner.network.parameters())
+    return torch.optim.Adam([{"params": group, "lr": lr} for lr, group in by_lr.items()], fused=True)
+
+
+def _train_epoch(learning: Sequence[_Learner], optimizer: torch.optim.Optimizer) -> None:
+    """One epoch of the networks that still learn; the optimizer passes over the others, without gradients."""
+    networks, loss = [learner.network.train() for learner in learning], learning[0].training.judge.loss
+    for batches in _batches(learning):
         optimizer.zero_grad(set_to_none=True)
-        loss(network(batch.x), batch.y).backward()  # type: ignore[no-untyped-call]
+        logits = logits_in_training(networks, [batch.x for batch in batches])
+        y = batches[0].y if len(batches) == 1 else torch.cat([batch.y for batch in batches])
+        # The mean over all rows of all networks: each is to have the gradient of its own mean.
+        mean = loss(logits.flatten(0, 1), y) * len(networks)
+        mean.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+
+def _batches(learning: Sequence[_Learner]) -> Iterator[list[Batch]]:
+    """For every step of an epoch a batch for each network."""
+    sources = list({id(learner.source): learner.source for learner in learning}.values())
+    places = [sources.index(learner.source) for learner in learning]
+    for batches in zip(*[next(source) for source in sources], strict=True):
+        yield [batches[place] for place in places]
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order) -> Iterator[Iterable[Batch]]:
+def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order, *, seed: int) -> Epochs:
     """The batches of one epoch after another, without end.
 
-    "fixed" is the same consecutive rows in every epoch, as in 2021; "shuffled" draws rows anew with
-    torch's current random state.
+    "fixed" is the same consecutive rows in every epoch, as in 2021; "shuffled" draws rows anew.
     """
+    chance = torch.Generator().manual_seed(seed)
     xs, ys = [split.x for split in train], [split.y for split in train]
     bounds = batch_bounds(sum(len(x) for x in xs), batch_size)
     is_stored = any(isinstance(x, StoredRows) for x in xs)
@@ -172,7 +298,7 @@ def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order) -> I
     while order == "fixed":
         yield made_ahead(consecutive, bounds)
     while True:
-        drawn = torch.randperm(sum(map(len, xs)))
+        drawn = torch.randperm(sum(map(len, xs)), generator=chance)
         yield made_ahead(
             lambda rows: Batch(picked_rows(xs, rows), picked_rows(ys, rows)),
             [drawn[start:stop] for start, stop in bounds],

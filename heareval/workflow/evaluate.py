@@ -13,6 +13,7 @@ import luigi
 from heareval import files, layout, progress
 from heareval.embeddings import store
 from heareval.embeddings.submission import Model, Submission
+from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Machine, claimed
@@ -125,7 +126,7 @@ class Predict(Step):
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
         with claimed(self.machine.gpus) as variables:
-            run_worker(command, job, log, report, variables={**os.environ, **variables})
+            run_worker(command, job, log, report, variables={**worker.ENVIRONMENT, **os.environ, **variables})
 
 
 def device_of(model: Model, machine: Machine) -> str:

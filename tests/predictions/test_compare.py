@@ -36,15 +36,16 @@ def two(tmp_path, scene_folder, event_folder):
     """Submissions A and B with a scene and an event task each; B's embeddings are noisier."""
     folds = {"splits": FOLDS, "split_mode": "new_split_kfold"}
     tasks = [scene_folder("scene", **folds), event_folder("event")]
+    rng = np.random.default_rng(0)
     for submission in ("a", "b"):
         (tmp_path / submission).mkdir()
         for task in tasks:
             folder = tmp_path / submission / task.name
             shutil.copytree(task, folder)
-            for path in folder.glob("*.npy") if submission == "b" else ():
+            for path in sorted(folder.glob("*.npy")) if submission == "b" else ():
                 if "timestamps" not in path.name:
                     array = np.load(path)
-                    noise = np.random.default_rng(0).normal(size=array.shape, scale=2)
+                    noise = rng.normal(size=array.shape, scale=2)
                     np.save(path, (array + noise).astype(np.float32))
             _evaluated(folder)
     return tmp_path / "a", tmp_path / "b"

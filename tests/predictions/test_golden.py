@@ -77,7 +77,7 @@ def test_event_score_is_within_three_standard_deviations(golden_folder):
 
 def _our_scores(folder, seeds):
     results = [evaluate_folder(folder, Protocol(seed=seed), lambda *_: None) for seed in seeds]
-    return [{score.metric: score.value for score in result.folds[0].scores} for result in results]
+    return [{score.metric: score.value for score in result.runs[0].folds[0].scores} for result in results]
 
 
 def _golden_scores(case):

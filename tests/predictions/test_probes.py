@@ -73,12 +73,12 @@ def test_ridge_is_scikit_learns(rows, dim):
 def test_scenes_are_told_better_than_by_chance(probe, kind, scene_folder):
     evaluation = ["top1_acc"] if kind == "multiclass" else ["mAP"]
     result = _evaluated(scene_folder(prediction_type=kind, evaluation=evaluation, **FOLDS), probe)
-    assert [fold.test for fold in result.folds] == list(FOLDS["splits"])
-    assert np.mean([fold.scores[0].value for fold in result.folds]) > 0.6
-    best = max(one.validation_score for one in result.grid)
-    first = next(one for one in result.grid if one.validation_score == best)
-    assert result.folds[0].model.settings == first.settings
-    for fold in result.folds:
+    assert [fold.test for fold in result.runs[0].folds] == list(FOLDS["splits"])
+    assert np.mean([fold.scores[0].value for fold in result.runs[0].folds]) > 0.6
+    best = max(one.validation_score for one in result.runs[0].grid)
+    first = next(one for one in result.runs[0].grid if one.validation_score == best)
+    assert result.runs[0].folds[0].model.settings == first.settings
+    for fold in result.runs[0].folds:
         assert dict(vars(fold.model.settings), training_rows=24) == vars(first.settings)
         assert (fold.model.epochs, fold.model.best_epoch) == (None, None)
 
@@ -87,12 +87,12 @@ def test_scenes_are_told_better_than_by_chance(probe, kind, scene_folder):
 def test_events_are_found_and_their_results_read_back(probe, event_folder):
     folder = event_folder()
     result = _evaluated(folder, probe)
-    assert result.folds[0].scores[0].value > 0.5
+    assert result.runs[0].folds[0].scores[0].value > 0.5
     write_results(folder, result, "beef", "0123456789abcdef")
     stored = read_stored(folder, f"probe-{probe}")
     assert stored.results["settings"]["probe"] == probe
     assert stored.results["settings"]["training_rows"] == 400
-    assert stored.runs[0][0].postprocessing == result.folds[0].model.postprocessing
+    assert stored.runs[0][0].postprocessing == result.runs[0].folds[0].model.postprocessing
 
 
 def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
@@ -100,10 +100,12 @@ def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
     result = _evaluated(folder, "knn-l1")
     splits = read_splits(read_task(folder), torch.device("cpu"))
     train, test = splits["train"], splits["test"]
-    k = result.folds[0].model.settings.neighbours
+    k = result.runs[0].folds[0].model.settings.neighbours
     judge = KNeighborsClassifier(k, p=1, algorithm="brute").fit(train.x, train.y)
-    assert result.folds[0].predictions.probabilities == pytest.approx(judge.predict_proba(test.x), abs=1e-6)
-    for one in result.grid:
+    assert result.runs[0].folds[0].predictions.probabilities == pytest.approx(
+        judge.predict_proba(test.x), abs=1e-6
+    )
+    for one in result.runs[0].grid:
         judge = KNeighborsClassifier(one.settings.neighbours, p=1, algorithm="brute").fit(train.x, train.y)
         said = judge.predict_proba(splits["valid"].x)
         targets = np.eye(3)[splits["valid"].y]
@@ -115,15 +117,15 @@ def test_many_frames_are_drawn_from(event_folder, monkeypatch):
     monkeypatch.setattr(probes, "MOST_NEIGHBOUR_FRAMES", 150)
     monkeypatch.setattr(probes, "DISTANCES_AT_ONCE", 150 * 7)
     results = [_evaluated(folder, "knn-cosine", seed=seed) for seed in (0, 0, 1)]
-    said = [result.folds[0].predictions.probabilities for result in results]
-    assert results[0].grid[0].settings.training_rows == 150
+    said = [result.runs[0].folds[0].predictions.probabilities for result in results]
+    assert results[0].runs[0].grid[0].settings.training_rows == 150
     assert (said[0] == said[1]).all()
     assert (said[0] != said[2]).any()
 
 
 def test_fewer_rows_than_neighbours(scene_folder):
     result = _evaluated(scene_folder(clips=3), "knn-cosine")
-    assert [one.settings.neighbours for one in result.grid] == [1, 3]
+    assert [one.settings.neighbours for one in result.runs[0].grid] == [1, 3]
 
 
 def test_an_undefined_score_never_wins(scene_folder):
@@ -150,13 +152,14 @@ def test_probes_have_names_and_fingerprints_of_their_own(probe):
         Protocol(probe=probe, grid_points=2)
 
 
-def test_the_fingerprint_of_the_network_is_what_it_was():
+def test_the_fingerprint_of_the_network_knows_no_probe():
     assert settings_for_fingerprint(Protocol()) == {
         "protocol": "hear2021",
         "grid": "default",
         "grid_points": 8,
         "order": "fixed",
         "seed": 0,
+        "seeds": 1,
         "deterministic": True,
     }
 

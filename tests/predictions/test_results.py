@@ -8,11 +8,13 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
+from heareval.predictions.bootstrap import around, interval
 from heareval.predictions.data import read_splits, read_task
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import Predictions, scores_json, write_results
+from heareval.predictions.results import DRAWS_SEED, Predictions, scores_json, write_results
 from heareval.predictions.scoring import score_predictions, targets_of
 from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.stored import read_stored
 
 NAME = "hear2021-2points"
 EMBEDDINGS = "0123456789abcdef"  # as the fixture writes it
@@ -42,7 +44,7 @@ def test_scores_of_folds(scene_folder):
     result = _evaluate(folder)
     write_results(folder, result, "feedfeedfeedfeed", EMBEDDINGS)
     written = _strict_json(folder)
-    values = [fold.scores[0].value for fold in result.folds]
+    values = [fold.scores[0].value for fold in result.runs[0].folds]
     top1 = written["scores"]["top1_acc"]
     assert top1["folds"] == dict(zip(FOLDS, values, strict=True))
     assert top1["score"] == pytest.approx(np.mean(values))
@@ -60,6 +62,33 @@ def test_scores_of_folds(scene_folder):
     assert {"python", "numpy", "torch", "scikit-learn", "scipy", "sed_eval", "heareval"} == set(
         written["versions"]
     )
+
+
+def test_several_seeds_are_written_and_read(scene_folder, event_folder):
+    for folder in (scene_folder(splits=FOLDS, split_mode="new_split_kfold"), event_folder()):
+        protocol = Protocol(grid="faster", grid_points=2, seed=4, seeds=3, device="cpu")
+        result = evaluate_folder(folder, protocol, lambda done, total: None)
+        name = "hear2021-faster-2points-3seeds"
+        write_results(folder, result, "feedfeedfeedfeed", EMBEDDINGS)
+        written = json.loads((folder / layout.scores(name)).read_text())
+        # Refuses scores that the predictions of all seeds and folds don't give.
+        stored = read_stored(folder, name)
+        assert (written["protocol"], written["seed"], written["seeds"]) == (name, 4, 3)
+        assert [run["seed"] for run in written["more_seeds"]] == [5, 6]
+        for i, (metric, score) in enumerate(written["scores"].items()):
+            values = np.array([[fold.scores[i].value for fold in run.folds] for run in result.runs])
+            assert score["score"] == pytest.approx(values.mean())
+            assert score["seeds"] == pytest.approx(dict(zip("456", values.mean(axis=1), strict=True)))
+            assert score["seed_std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
+            tested = [fold.test for fold in result.runs[0].folds]
+            assert score["folds"] == pytest.approx(dict(zip(tested, values.mean(axis=0), strict=True)))
+            low, high = score["interval_95"]
+            drawn = around(score["score"], metric, stored.resampled((metric,), DRAWS_SEED)[metric])
+            assert (low, high) == pytest.approx((interval(drawn).low, interval(drawn).high))
+        for run, read in zip(result.runs, stored.runs, strict=True):
+            for fold, again in zip(run.folds, read, strict=True):
+                assert np.array_equal(fold.predictions.probabilities, again.predictions.probabilities)
+                assert fold.model.postprocessing == again.postprocessing
 
 
 def test_one_test_split_has_no_spread(event_folder):
@@ -83,7 +112,7 @@ def test_predictions_of_an_event_task(event_folder):
             "test/targets",
             "test/timestamps_ms",
         ]
-        assert arrays["test/clips"].tolist() == list(result.folds[0].predictions.clips)
+        assert arrays["test/clips"].tolist() == list(result.runs[0].folds[0].predictions.clips)
         assert arrays["test/predictions"].shape == arrays["test/targets"].shape == (5, 80, 3)
         assert arrays["test/timestamps_ms"].shape == (5, 80)
 

@@ -65,8 +65,7 @@ def test_batches_are_the_same(tmp_path: Path, order: str) -> None:
     epochs = []
     for kind in (0, 1):
         train = [Split("s", (), pair[kind], torch.arange(len(pair[kind]))) for pair in pairs]
-        torch.manual_seed(0)
-        batches = batches_by_epoch(train, 16, order)  # type: ignore[arg-type]
+        batches = batches_by_epoch(train, 16, order, seed=0)  # type: ignore[arg-type]
         epochs.append([[(b.x, b.y) for b in next(batches)] for _ in range(2)])
     for here, there in zip(*epochs, strict=True):
         for (x, y), (other_x, other_y) in zip(here, there, strict=True):
@@ -97,8 +96,8 @@ def test_scores_are_the_same_from_disk(kind, order, scene_folder, event_folder):
     assert isinstance(read_splits(read_task(folder), CPU, in_memory=False)["train"].x, StoredRows)
     protocol = Protocol(grid="faster", grid_points=2, order=order)
     made = [evaluate_folder(folder, protocol, lambda *_: None, in_memory=kept) for kept in (False, True)]
-    assert made[0].folds[0].scores == made[1].folds[0].scores
-    assert np.array_equal(*(each.folds[0].predictions.probabilities for each in made))
+    assert made[0].runs[0].folds[0].scores == made[1].runs[0].folds[0].scores
+    assert np.array_equal(*(each.runs[0].folds[0].predictions.probabilities for each in made))
 
 
 FOOTPRINT = """

@@ -51,32 +51,35 @@ def test_splits_that_do_not_do(scene_folder, changes, message):
 
 def test_scene_task(scene_folder):
     result = _evaluate(scene_folder())
-    assert [score.metric for score in result.folds[0].scores] == ["top1_acc", "mAP"]
-    assert all(score.value > 0.5 for score in result.folds[0].scores)
-    assert len(result.grid) == 2
-    assert result.folds[0].model == max(result.grid, key=lambda point: point.validation_score)
+    assert [score.metric for score in result.runs[0].folds[0].scores] == ["top1_acc", "mAP"]
+    assert all(score.value > 0.5 for score in result.runs[0].folds[0].scores)
+    assert len(result.runs[0].grid) == 2
+    assert result.runs[0].folds[0].model == max(result.runs[0].grid, key=lambda point: point.validation_score)
     assert result.clips == {"train": 24, "valid": 24, "test": 24}
 
 
 def test_event_task(event_folder):
     result = _evaluate(event_folder())
-    f_measure, error_rate = result.folds[0].scores
+    f_measure, error_rate = result.runs[0].folds[0].scores
     assert f_measure.value > 0.3
     assert set(f_measure.details) == {"precision", "recall"}
     assert 0 <= error_rate.value < 1
-    assert result.folds[0].model.postprocessing in (Postprocessing(250, 125), Postprocessing(250, 250))
-    assert result.folds[0].predictions.probabilities.shape == (5, 80, 3)
+    assert result.runs[0].folds[0].model.postprocessing in (
+        Postprocessing(250, 125),
+        Postprocessing(250, 250),
+    )
+    assert result.runs[0].folds[0].predictions.probabilities.shape == (5, 80, 3)
 
 
 def test_grid_is_searched_in_the_first_round_only(scene_folder, monkeypatch):
     trained = []
 
-    def spy(train, valid_x, labels, settings, judge, **options):
-        trained.append(([split.name for split in train], settings))
-        return fit(train, valid_x, labels, settings, judge, **options)
+    def spy(trainings, *arguments, **options):
+        trained.extend(([split.name for split in one.train], one.settings) for one in trainings)
+        return fit_all(trainings, *arguments, **options)
 
-    fit = selection.fit
-    monkeypatch.setattr(selection, "fit", spy)
+    fit_all = selection.fit_all
+    monkeypatch.setattr(selection, "fit_all", spy)
     result = _evaluate(scene_folder(splits=FOLDS, split_mode="new_split_kfold"))
     assert [names for names, _ in trained] == [
         *[["fold02", "fold03"]] * 2,
@@ -84,8 +87,8 @@ def test_grid_is_searched_in_the_first_round_only(scene_folder, monkeypatch):
         ["fold00", "fold01"],
         ["fold01", "fold02"],
     ]
-    assert {settings for _, settings in trained[2:]} == {result.folds[0].model.settings}
-    assert result.folds[0].model in result.grid
+    assert {settings for _, settings in trained[2:]} == {result.runs[0].folds[0].model.settings}
+    assert result.runs[0].folds[0].model in result.runs[0].grid
 
 
 def test_loss_decides_where_the_task_says_so(event_folder):
@@ -99,20 +102,71 @@ def test_loss_decides_where_the_task_says_so(event_folder):
         )
     )
     assert result.decided_by == "loss"
-    assert result.folds[0].model == min(result.grid, key=lambda point: point.validation_score)
-    assert result.folds[0].model.postprocessing == Postprocessing(150, 50)
+    assert result.runs[0].folds[0].model == min(result.runs[0].grid, key=lambda point: point.validation_score)
+    assert result.runs[0].folds[0].model.postprocessing == Postprocessing(150, 50)
 
 
 def test_undefined_scores_never_choose_a_model(scene_folder, monkeypatch):
     said = iter([math.nan, 0.1, math.nan])
 
     def undefined_sometimes(*arguments, **options):
-        return dataclasses.replace(fit(*arguments, **options), validation=Validation(next(said)))
+        for number, fitted in fit_all(*arguments, **options):
+            yield number, dataclasses.replace(fitted, validation=Validation(next(said)))
 
-    fit = selection.fit
-    monkeypatch.setattr(selection, "fit", undefined_sometimes)
+    fit_all = selection.fit_all
+    monkeypatch.setattr(selection, "fit_all", undefined_sometimes)
     result = _evaluate(scene_folder(), Protocol(grid_points=3))
-    assert result.folds[0].model.validation_score == 0.1
+    assert result.runs[0].folds[0].model.validation_score == 0.1
+
+
+def test_of_equal_scores_the_first_drawn_wins_whatever_is_done_first(scene_folder, monkeypatch):
+    def backwards(*arguments, **options):
+        for number, fitted in reversed(list(fit_all(*arguments, **options))):
+            yield number, dataclasses.replace(fitted, validation=Validation(0.0 if number == 0 else 0.5))
+
+    fit_all = selection.fit_all
+    monkeypatch.setattr(selection, "fit_all", backwards)
+    (run,) = _evaluate(scene_folder(), Protocol(grid_points=3)).runs
+    assert [point.validation_score for point in run.grid] == [0.0, 0.5, 0.5]
+    assert run.folds[0].model.settings == run.grid[1].settings
+
+
+@pytest.mark.parametrize("kind", ["scene", "folds", "event"])
+def test_seeds_are_evaluations_one_after_another(kind, scene_folder, event_folder):
+    folds = {"splits": FOLDS, "split_mode": "presplit_kfold"} if kind == "folds" else {}
+    folder = event_folder() if kind == "event" else scene_folder(**folds)
+    protocol = Protocol(grid="faster", grid_points=2, seed=3, device="cpu")
+    together = _evaluate(folder, dataclasses.replace(protocol, seeds=2))
+    assert [run.seed for run in together.runs] == [3, 4]
+    for run in together.runs:
+        (alone,) = _evaluate(folder, dataclasses.replace(protocol, seed=run.seed)).runs
+        assert [point.settings for point in run.grid] == [point.settings for point in alone.grid]
+        for fold, other in zip(run.folds, alone.folds, strict=True):
+            assert np.array_equal(fold.predictions.probabilities, other.predictions.probabilities)
+            assert (fold.test, fold.scores) == (other.test, other.scores)
+
+
+@pytest.mark.parametrize("kind", ["scene", "folds", "event"])
+def test_stacks_score_as_networks_alone(kind, scene_folder, event_folder):
+    folds = {"splits": FOLDS, "split_mode": "presplit_kfold"} if kind == "folds" else {}
+    # Far apart, so that none is nearly as good as the best.
+    grid = {
+        "lr": [0.0032, 0.0001],
+        "initialization": ["xavier_normal"],
+        "hidden_dim": [32],
+        "max_epochs": [9],
+    }
+    changes = {**folds, "evaluation_params": {"task_specific_param_grid": grid}}
+    folder = (event_folder if kind == "event" else scene_folder)(**changes)
+    protocol = Protocol(grid_points=4, seeds=2, device="cpu")
+    alone, stacked = (evaluate_folder(folder, protocol, lambda *_: None, most=most) for most in (1, 16))
+    for one, other in zip(alone.runs, stacked.runs, strict=True):
+        assert [point.settings for point in one.grid] == [point.settings for point in other.grid]
+        for fold, again in zip(one.folds, other.folds, strict=True):
+            assert fold.model.settings == again.model.settings
+            assert fold.predictions.probabilities == pytest.approx(again.predictions.probabilities, abs=0.01)
+            for score, of_stack in zip(fold.scores, again.scores, strict=True):
+                assert score.value == pytest.approx(of_stack.value, abs=0.05)
 
 
 def test_nothing_to_choose_from(scene_folder):
@@ -143,7 +197,7 @@ def test_constant_embeddings_still_score(scene_folder):
     folder = scene_folder()
     for split in ("train", "valid", "test"):
         np.save(folder / f"{split}.npy", np.zeros((24, 8), np.float32))
-    assert _evaluate(folder).folds[0].scores[0].value == pytest.approx(1 / 3)
+    assert _evaluate(folder).runs[0].folds[0].scores[0].value == pytest.approx(1 / 3)
 
 
 def test_too_few_training_rows(scene_folder):
@@ -170,5 +224,5 @@ def test_progress_rises_to_its_total(scene_folder):
     )
     done = [done for done, _ in told]
     assert done == sorted(done)
-    assert {total for _, total in told} == {5 * selection.UNITS_PER_FIT}
+    assert {total for _, total in told} == {500}
     assert told[-1] == (500, 500)

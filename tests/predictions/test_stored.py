@@ -36,7 +36,7 @@ def test_what_was_written_is_read(result):
     assert layout.scored_protocols(folder) == (NAME,)
     stored = read_stored(folder, NAME)
     ((fold,),) = stored.runs
-    written = result.folds[0]
+    written = result.runs[0].folds[0]
     assert fold.postprocessing == written.model.postprocessing
     assert fold.predictions.clips == written.predictions.clips
     assert (fold.predictions.probabilities == written.predictions.probabilities).all()
@@ -60,7 +60,7 @@ def test_a_result_of_an_earlier_version_has_no_fingerprint_inside(result):
 def test_several_seeds_are_one_more_axis(result):
     """The score is the mean over seeds; every seed has its own postprocessing."""
     folder = result.task.folder
-    said = result.folds[0].predictions.probabilities
+    said = result.runs[0].folds[0].predictions.probabilities
     other = np.zeros_like(said)
     _change(
         folder / PREDICTIONS,
