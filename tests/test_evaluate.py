@@ -99,6 +99,22 @@ def test_doors_two_and_three_find_the_same_work_done(evaluated: Path) -> None:
     assert "nothing to do" in done.stdout, done.stderr
 
 
+def test_a_full_report_has_five_seeds(evaluated: Path, mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluated, folder)
+    done = evaluate(folder, mirror, "--report", "full")
+    assert done.returncode == 0, done.stderr
+    made = folder / "embeddings" / "my_model" / SPOKEN
+    name = "hear2021-faster-2points-5seeds"
+    scores = json.loads((made / f"test.{name}.predicted-scores.json").read_text())
+    assert len(scores["scores"]["top1_acc"]["seeds"]) == 5
+    assert "std of seeds" in done.stdout
+    assert f"report: embeddings/my_model/{SPOKEN}/report-{name}" in done.stdout
+    assert (made / f"report-{name}" / "labels.png").is_file()
+    # The result of one seed is still there, and is what it was.
+    assert (made / RESULT).read_bytes() == (evaluated / made.relative_to(folder) / RESULT).read_bytes()
+
+
 def test_unpacked_tarball_serves_as_task_folder(prepared: Path, evaluated: Path, tmp_path: Path) -> None:
     """A researcher who only has the published tarball gets the same embeddings."""
     (tmp_path / "my_model.py").write_text(MODEL)
