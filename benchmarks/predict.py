@@ -2,20 +2,24 @@
 
 python -m benchmarks.predict --case esc50 --epochs 5
 
-All train the same network for the same epochs on the same rows, in turn in one process, on the GPU if there
-is one; nothing is validated. The bare way multiplies the matrices of the forward and the backward pass and
-does nothing else. The plain loop is the one most people write: a DataLoader over a TensorDataset, batches put
-together row by row, the loss of each step logged.
+All train the same networks for the same epochs on the same rows, in turn, each in processes of its own, on
+the GPU if there is one; nothing is validated. Ours has the environment variables that the pipeline gives it,
+and trains side by side what it would there. The bare way has them, too; it multiplies the matrices of the
+forward and the backward pass and does nothing else. The plain loop is the one most people write: a DataLoader
+over a TensorDataset, batches put together row by row, the loss of each step logged.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as functional
@@ -23,8 +27,17 @@ from torch import Tensor, nn
 
 from heareval.predictions.data import Split
 from heareval.predictions.protocol import Settings
-from heareval.predictions.training import Judge, Validation, batch_bounds, fit
+from heareval.predictions.training import (
+    Judge,
+    Training,
+    Validation,
+    batch_bounds,
+    fit_all,
+    most_stacked,
+)
+from heareval.predictions.worker import ENVIRONMENT
 
+LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -62,14 +75,22 @@ def loss_of(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
     return functional.binary_cross_entropy_with_logits if case.is_multilabel else functional.cross_entropy
 
 
-def heareval(case: Case, split: Split, settings: Settings) -> None:
-    """One grid point as the pipeline trains it, validated at the end on a single row."""
+def heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """Grid points as the pipeline trains them, validated at the end on a single row."""
     judge = Judge(loss_of(case), lambda logits: Validation(0.0), maximise=True)
-    fit([split], split.x[:1], case.labels, settings, judge, seed=0, order="fixed", progress=lambda *_: None)
+    trainings = [Training((split,), split.x[:1], point, judge, seed) for seed, point in enumerate(points)]
+    most = most_stacked(DEVICE)
+    for _ in fit_all(trainings, case.labels, order="fixed", most=most, progress=lambda *_: None):
+        pass
 
 
-def bare(case: Case, split: Split, settings: Settings) -> None:
-    """The matrix products of every step."""
+def bare(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """The matrix products of every step of every grid point."""
+    for settings in points:
+        _bare(case, split, settings)
+
+
+def _bare(case: Case, split: Split, settings: Settings) -> None:
     widths = [case.dim, *[settings.hidden_dim] * settings.hidden_layers, case.labels]
     weights = [torch.randn(a, b, device=DEVICE) for a, b in itertools.pairwise(widths)]
     bounds = batch_bounds(case.rows, settings.batch_size)
@@ -84,11 +105,15 @@ def bare(case: Case, split: Split, settings: Settings) -> None:
                     inputs[i].T @ gradient
                     # The embeddings need no gradient.
                     gradient = gradient @ weights[i].T if i else gradient
-        _wait()
 
 
-def plain(case: Case, split: Split, settings: Settings) -> None:
-    """A DataLoader, nn.Sequential, Adam, and a log."""
+def plain(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """A DataLoader, nn.Sequential, Adam, and a log, grid point by grid point."""
+    for settings in points:
+        _plain(case, split, settings)
+
+
+def _plain(case: Case, split: Split, settings: Settings) -> None:
     layers: list[nn.Module] = []
     width = case.dim
     for _ in range(settings.hidden_layers):
@@ -114,21 +139,27 @@ def plain(case: Case, split: Split, settings: Settings) -> None:
             log.append(value.item())
 
 
-def _wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
+Way = Callable[["Case", Split, Sequence[Settings]], None]
+WAYS: dict[str, Way] = {"heareval": heareval, "bare products": bare, "plain loop": plain}
 
 
-Way = Callable[["Case", Split, Settings], None]
-WAYS = {"heareval": heareval, "bare products": bare, "plain loop": plain}
+def seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
+    """How long a way takes when it is warm."""
+    split = make_split(case)
+    for measured in ([replace(points[0], max_epochs=1, check_val_every_n_epoch=1)], points):
+        started = time.perf_counter()
+        WAYS[way](case, split, measured)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        took = time.perf_counter() - started
+    return took
 
 
-def seconds(way: Way, case: Case, split: Split, settings: Settings) -> float:
-    """How long a way takes."""
-    started = time.perf_counter()
-    way(case, split, settings)
-    _wait()
-    return time.perf_counter() - started
+def seconds_apart(way: str, arguments: Sequence[str]) -> float:
+    """The same, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.predict", "--way", way, *arguments]
+    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **ENVIRONMENT}
+    return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
@@ -138,21 +169,27 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--hidden-layers", type=int, default=1)
+    parser.add_argument("--networks", type=int, default=1 if DEVICE.type == "cpu" else 8)
+    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    settings = Settings(
-        given.hidden_layers,
-        1e-3,
-        "xavier_uniform",
-        max_epochs=given.epochs,
-        check_val_every_n_epoch=given.epochs,
-    )
+    points = [
+        Settings(
+            given.hidden_layers,
+            LEARNING_RATES[number % len(LEARNING_RATES)],
+            "xavier_uniform",
+            max_epochs=given.epochs,
+            check_val_every_n_epoch=given.epochs,
+        )
+        for number in range(given.networks)
+    ]
+    if given.way:
+        print(seconds(given.way, CASES[given.case[0]], points))  # noqa: T201
+        return
     for name in given.case:
-        case = CASES[name]
-        split = make_split(case)
-        turns = [
-            {way: seconds(function, case, split, settings) for way, function in WAYS.items()}
-            for _ in range(given.turns + 1)
-        ][1:]
+        words = ["--case", name]
+        for option in ("epochs", "hidden_layers", "networks"):
+            words += [f"--{option.replace('_', '-')}", str(getattr(given, option))]
+        turns = [{way: seconds_apart(way, words) for way in WAYS} for _ in range(given.turns)]
         for way in WAYS:
             median = statistics.median(turn[way] for turn in turns)
             ratio = statistics.median(turn[way] / turn["heareval"] for turn in turns)

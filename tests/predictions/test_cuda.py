@@ -1,0 +1,55 @@
+"""Predictors on a GPU; run with `pytest -m gpu` where there is one."""
+
+import numpy as np
+import pytest
+import torch
+
+from heareval.predictions.network import build_predictor, logits_in_training
+from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.training import most_stacked
+
+FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use"),
+]
+
+
+def test_a_gpu_trains_stacks():
+    assert most_stacked(torch.device("cuda")) > 1
+
+
+def test_a_stack_on_the_gpu_says_what_each_network_says():
+    settings, cuda = Settings(2, 1e-3, "xavier_normal", hidden_dim=32), torch.device("cuda")
+    alone, stack = (
+        [build_predictor(16, 5, settings, seed=seed, device=cuda).train() for seed in range(3)]
+        for _ in range(2)
+    )
+    x = torch.randn(50, 16, generator=torch.Generator().manual_seed(0)).to(cuda)
+    apart = torch.cat([logits_in_training([network], [x]) for network in alone])
+    torch.testing.assert_close(logits_in_training(stack, [x] * 3), apart, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["scene", "folds", "event"])
+def test_scores_of_the_gpu_are_those_of_the_cpu_within_the_noise_of_seeds(kind, scene_folder, event_folder):
+    folder = event_folder() if kind == "event" else scene_folder(**(FOLDS if kind == "folds" else {}))
+    scores = {}
+    for device in ("cpu", "cuda"):
+        result = evaluate_folder(folder, Protocol(grid_points=4, seeds=5, device=device), lambda *_: None)
+        scores[device] = [np.mean([fold.scores[0].value for fold in run.folds]) for run in result.runs]
+    spread = np.std(scores["cpu"], ddof=1) + np.std(scores["cuda"], ddof=1)
+    assert np.mean(scores["cuda"]) == pytest.approx(np.mean(scores["cpu"]), abs=3 * spread + 0.02)
+    assert "cpu" not in result.device
+
+
+def test_the_same_numbers_on_every_run(scene_folder):
+    torch.use_deterministic_algorithms(True)
+    try:
+        protocol = Protocol(grid_points=4, device="cuda")
+        made = [evaluate_folder(scene_folder(), protocol, lambda *_: None) for _ in range(2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    first, again = (result.runs[0].folds[0].predictions.probabilities for result in made)
+    assert np.array_equal(first, again)
