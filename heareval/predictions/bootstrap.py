@@ -96,13 +96,14 @@ def around(value: float, metric: str, resampled: NDArray[np.float64]) -> NDArray
 
     In a ranking a clip that was drawn twice stands beside itself, which lifts precision: with few clips to a
     label nearly every draw scores above the clips it comes from. So these are moved until their median is the
-    value found; all are NaN where it is infinite. Ratios of sums have no such lift and stay as they are.
+    value found; all are NaN where either is infinite. Ratios of sums have no such lift and stay as they are.
     """
     if not find_metric(metric).ranks:
         return resampled
     defined = resampled[~np.isnan(resampled)]
     middle = float(np.sort(defined)[len(defined) // 2]) if len(defined) else math.nan
-    return resampled - middle + value if math.isfinite(middle) else np.full(len(resampled), np.nan)
+    is_finite = math.isfinite(middle) and math.isfinite(value)
+    return resampled - middle + value if is_finite else np.full(len(resampled), np.nan)
 
 
 def interval(scores: NDArray[np.float64]) -> Interval:

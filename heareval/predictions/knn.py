@@ -55,7 +55,14 @@ class Neighbours:
 
 def fit_knn(x: Tensor, y: Tensor, distance: Distance) -> Neighbours:
     """Nothing is learned, only kept: embeddings `(rows, dim)`, targets `(rows, labels)`."""
-    return Neighbours(functional.normalize(x) if distance == "cosine" else x, y.float(), distance)
+    return Neighbours(_directions(x) if distance == "cosine" else x, y.float(), distance)
+
+
+def _directions(x: Tensor) -> Tensor:
+    """Embeddings `(rows, dim)` of length 1; zeros stay zeros."""
+    largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)
+    # Squares of huge numbers are infinite, those of tiny ones 0; powers of two change nothing else.
+    return functional.normalize(torch.ldexp(x, -torch.frexp(largest).exponent.clamp(-126, 126)))
 
 
 def _distances(x: Tensor, neighbours: Neighbours) -> Tensor:
@@ -63,4 +70,4 @@ def _distances(x: Tensor, neighbours: Neighbours) -> Tensor:
     if neighbours.distance == "l1":
         return torch.cdist(x, neighbours.x, p=1)
     # Zeros have no direction: they are as far from everything as a right angle.
-    return 1.0 - functional.normalize(x) @ neighbours.x.T
+    return 1.0 - _directions(x) @ neighbours.x.T

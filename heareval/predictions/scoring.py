@@ -95,7 +95,19 @@ def predictions_of(task: Task, split: Split, logits: Tensor) -> Predictions:
 
 
 def predictions_with(task: Task, split: Split, probabilities: NDArray[np.float32]) -> Predictions:
-    """Probabilities with what else there is to know about the clips of a split."""
+    """Probabilities with what else there is to know about the clips of a split.
+
+    Raises:
+        HearevalError: some are no numbers, of which metrics would still make a score.
+    """
+    bad = ~np.isfinite(probabilities).reshape(len(split.clips), -1).all(axis=1)
+    if bad.any():
+        raise HearevalError(
+            f"what was predicted for {split.name}/{split.clips[int(bad.argmax())]}",
+            got="NaN or infinity",
+            expected="finite numbers",
+            remedy="Look for embeddings far larger than others: `heareval validate` tells of some.",
+        )
     return Predictions(
         clips=split.clips,
         targets=targets_of(task, split),

@@ -187,3 +187,5 @@ def test_draws_are_moved_only_where_clips_are_ranked():
     assert around(0.2, "mAP", drawn)[:3] == pytest.approx([0.0, 0.2, 0.4])
     assert np.isnan(around(0.2, "d_prime", np.array([1.0, np.inf, np.inf]))).all()
     assert np.isnan(around(0.2, "d_prime", np.full(2, np.nan))).all()
+    with np.errstate(all="raise"):
+        assert np.isnan(around(-np.inf, "d_prime", np.array([1.0, 2.0, np.inf]))).all()

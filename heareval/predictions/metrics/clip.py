@@ -68,11 +68,13 @@ def mean_roc_auc(targets: Targets, predictions: Predictions) -> float:
 def mean_d_prime(targets: Targets, predictions: Predictions) -> float:
     """Mean over labels of sqrt(2) times the normal quantile of the area under the ROC curve.
 
-    NaN where `mean_roc_auc` is; infinite if a label is told apart without error. Hershey et al.: CNN
-    architectures for large-scale audio classification, ICASSP 2017.
+    NaN where `mean_roc_auc` is; infinite if a label is told apart without error, NaN if another is always
+    mistaken. Hershey et al.: CNN architectures for large-scale audio classification, ICASSP 2017.
     """
     _check_shapes(targets, predictions)
-    return float(np.mean(np.sqrt(2.0) * norm.ppf(roc_aucs(targets, predictions))))
+    # Infinity and minus infinity have no mean, which is told.
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(np.sqrt(2.0) * norm.ppf(roc_aucs(targets, predictions))))
 
 
 def labels_without_positives(targets: Targets) -> NDArray[np.int64]:
