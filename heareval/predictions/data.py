@@ -21,6 +21,8 @@ from heareval.predictions.rows import Rows, StoredRows, fits_memory
 
 # An event's end still belongs to it: 2021 looked frames up in half-open intervals, made this much longer.
 END_MARGIN_MS = 0.0001
+# Segments are counted up to the last event's end: a time in other units would fill the memory.
+LAST_END_MS = 24 * 3600 * 1000.0
 # One generator for all splits, so a split's order depends on those before it.
 ORDER_SEED = 0
 READ_BYTES = 64 << 20
@@ -231,14 +233,28 @@ def frame_labels(events: EventTable, timestamps_ms: NDArray[np.float64], labels:
 
 
 def event_table(order: SplitOrder, vocabulary: Mapping[str, int]) -> EventTable:
-    """The reference events of a split's clips, in the order of the clips."""
+    """The reference events of a split's clips, in the order of the clips.
+
+    Raises:
+        HearevalError: a label is unknown, or times are none of a sound.
+    """
     rows = [
         (clip, _label_index(event["label"], vocabulary, f"{order.name}/{name}"), event["start"], event["end"])
         for clip, (name, events) in enumerate(zip(order.clips, order.labels, strict=True))
         for event in events
     ]
     columns = np.array(rows, dtype=np.float64).reshape(-1, 4).T
-    return EventTable(columns[0].astype(int), columns[1].astype(int), columns[2], columns[3])
+    events = EventTable(columns[0].astype(int), columns[1].astype(int), columns[2], columns[3])
+    is_sound = (events.onset_ms >= 0) & (events.onset_ms <= events.offset_ms)
+    bad = events.rows(~(is_sound & (events.offset_ms <= LAST_END_MS)))
+    if len(bad):
+        raise HearevalError(
+            f"an event of {order.name}/{order.clips[bad.clip[0]]}",
+            got=f"from {bad.onset_ms[0]:g} to {bad.offset_ms[0]:g} ms",
+            expected="0 <= start <= end, within a day",
+            remedy="Mend the events of the task, and prepare it again.",
+        )
+    return events
 
 
 def _read_timestamps(folder: Path, order: SplitOrder, shape: tuple[int, ...]) -> NDArray[np.float64]:

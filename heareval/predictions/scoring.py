@@ -152,7 +152,8 @@ def score_predictions(
 
 def _event_score(split: str, name: str, reference: EventTable, estimated: EventTable) -> Score:
     report = find_metric(name).report(reference, estimated)
-    problems = (f"{name} is undefined on {split}: no reference events",) if math.isnan(report.value) else ()
+    lacking = "no reference events" + (" of some length" if len(reference) else "")
+    problems = (f"{name} is undefined on {split}: {lacking}",) if math.isnan(report.value) else ()
     return Score(name, report.value, report.details, problems)
 
 
@@ -180,18 +181,25 @@ def _clip_score(task: Task, split: str, name: str, predictions: Predictions) -> 
 
 def undecided(task: Task, valid: Split, by: str) -> HearevalError:
     """The error for a task whose validation split gives no model a defined score."""
-    lacking = undefined_labels(task, valid)
     return HearevalError(
         f"no model of {task.name} can be chosen on split {valid.name}",
         got=f"{by} undefined at every validation",
-        expected=f"clips with and without the label {lacking}" if lacking else "a training that converges",
+        expected=_lacking(task, valid, by) or "a training that converges",
     )
 
 
-def undefined_labels(task: Task, split: Split) -> str:
-    """The labels that no row of a split has, or every row; "" if there is none."""
-    rows = targets_of(task, split).reshape(-1, len(task.labels))
-    return _names(task, labels_without_contrast(rows))
+def _lacking(task: Task, valid: Split, by: str) -> str:
+    """What a split would need for a score to be defined, "" if it has it: the truth itself then has one."""
+    if by == "loss":
+        return ""
+    if task.is_event:
+        reference, _ = event_facts(valid)
+        is_defined = not math.isnan(find_metric(by).function(reference, reference))
+        return "" if is_defined else "reference events of some length"
+    targets = targets_of(task, valid)
+    if not math.isnan(find_metric(by).function(targets, targets.astype(np.float32))):
+        return ""
+    return f"clips with and without the label {_names(task, labels_without_contrast(targets))}"
 
 
 def _names(task: Task, labels: NDArray[np.int64]) -> str:

@@ -220,15 +220,17 @@ def report_error_rate(reference: EventTable, estimated: EventTable, segment_s: f
     """Error rate and its parts as sed_eval computes them, checked against `segment_error_rate`."""
     from sed_eval.sound_event import SegmentBasedMetrics
 
+    ours = segment_error_rate(reference, estimated, segment_s)
+    # Sed_eval divides by next to nothing where nothing is active.
+    if np.isnan(ours):
+        return Report(ours, {})
     labels = [_sed_eval_label(label) for label in np.union1d(reference.label, estimated.label)]
-    if len(reference) == 0:
-        return Report(float("nan"), {})
     judge = SegmentBasedMetrics(event_label_list=labels, time_resolution=segment_s)
-    for ours, theirs in _by_clip(reference, estimated):
-        judge.evaluate(_sed_eval_events(ours), _sed_eval_events(theirs))
+    for wanted, found in _by_clip(reference, estimated):
+        judge.evaluate(_sed_eval_events(wanted), _sed_eval_events(found))
     rates = {name: float(value) for name, value in judge.overall_error_rate().items()}
     error_rate = rates.pop("error_rate")
-    _check_agreement("segment error rate", error_rate, segment_error_rate(reference, estimated, segment_s))
+    _check_agreement("segment error rate", error_rate, ours)
     return Report(error_rate, rates)
 
 

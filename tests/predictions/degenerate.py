@@ -1,0 +1,134 @@
+"""Embeddings folders made degenerate, and evaluations of them that must end with numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from heareval.layout import Places
+from heareval.predictions.probes import evaluate_with_probe
+from heareval.predictions.protocol import Protocol
+from heareval.predictions.report import make_report
+from heareval.predictions.results import write_results
+from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.stored import read_stored
+
+FOLDS = {"splits": ("fold00", "fold01", "fold02", "fold03"), "split_mode": "new_split_kfold"}
+# What a fold is in the first round.
+PARTS = {"fold00": "test", "fold01": "valid", "fold02": "train", "fold03": "train"}
+GRID = {
+    "hidden_layers": [0, 1],
+    "hidden_dim": [16],
+    "max_epochs": [4],
+    "lr": [0.01],
+    "initialization": ["xavier_normal"],
+    "patience": [3],
+}
+TINY = {"evaluation_params": {"task_specific_param_grid": GRID}}
+LARGEST = np.finfo(np.float32).max
+
+
+def protocol(probe):
+    network = {"grid": "faster", "grid_points": 2} if probe == "mlp" else {}
+    return Protocol(probe=probe, device="cpu", **network)
+
+
+def evaluated(folder, probe):
+    evaluate = evaluate_folder if probe == "mlp" else evaluate_with_probe
+    return evaluate(folder, protocol(probe), lambda done, total: None)
+
+
+def scores_of(result):
+    """The first tested split's scores, by metric."""
+    return {score.metric: score.value for score in result.folds[0].scores}
+
+
+def said_in(result):
+    """What was said about the first tested split."""
+    return result.folds[0].predictions.probabilities
+
+
+def tried(result):
+    """Validation scores of everything that was tried."""
+    return [point.validation_score for point in result.grid]
+
+
+def written(folder, probe):
+    """What an evaluation writes, as strict JSON, after it was read back and reported."""
+    path = write_results(folder, evaluated(folder, probe), "beef", "0123456789abcdef")
+    results = json.loads(path.read_text(), parse_constant=_refuse)
+    for metric, score in results["scores"].items():
+        for split, value in score["folds"].items():
+            told = any(f"{metric} " in problem and split in problem for problem in results["problems"])
+            assert value is not None or told
+        if score["interval_95"] is not None:
+            low, high = score["interval_95"]
+            assert low is None or low <= score["score"] + 1e-9
+            assert high is None or score["score"] - 1e-9 <= high
+    stored = read_stored(folder, results["protocol"])
+    json.dumps(make_report(stored, Places()).values, allow_nan=False)
+    return results
+
+
+def _refuse(text):
+    raise ValueError(f"{text} is no JSON")
+
+
+def chosen(result):
+    """The validation score of what was tested first."""
+    return result.folds[0].model.validation_score
+
+
+def splits(folder):
+    for split in _read(folder / "task_metadata.json")["splits"]:
+        yield split, PARTS.get(split, split)
+
+
+def _read(path):
+    return json.loads(path.read_text())
+
+
+def relabel(change):
+    """Gives clips what `change(part, number, labels)` says."""
+
+    def relabel(folder):
+        for split, part in splits(folder):
+            path = folder / f"{split}.json"
+            clips = {clip: change(part, i, mine) for i, (clip, mine) in enumerate(_read(path).items())}
+            path.write_text(json.dumps(clips))
+
+    return relabel
+
+
+def embed(change):
+    """Puts `change(part, embeddings)` in the embeddings' place."""
+
+    def embed(folder):
+        for split, part in splits(folder):
+            path = folder / f"{split}.npy"
+            x = change(part, np.load(path))
+            np.save(path, x if x.dtype == np.float16 else x.astype(np.float32))
+
+    return embed
+
+
+def keep(**clips):
+    """Leaves the first clips of some parts."""
+
+    def keep(folder):
+        for split, part in splits(folder):
+            count = clips.get(part, 24)
+            (folder / f"{split}.json").write_text(
+                json.dumps(dict(list(_read(folder / f"{split}.json").items())[:count]))
+            )
+            for path in (folder / f"{split}.npy", folder / f"{split}.timestamps.npy"):
+                if path.is_file():
+                    np.save(path, np.load(path)[:count])
+
+    return keep
+
+
+def one_row(part, value):
+    """The first embedding of a part has this value everywhere."""
+    return embed(lambda mine, x: np.concatenate([np.full_like(x[:1], value), x[1:]]) if mine == part else x)

@@ -1,0 +1,140 @@
+"""Event tasks that hardly are one end with a number, or in one line that says why not."""
+
+import math
+
+import numpy as np
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.predictions.protocol import PROBES
+from tests.predictions.degenerate import (
+    FOLDS,
+    LARGEST,
+    TINY,
+    embed,
+    evaluated,
+    keep,
+    one_row,
+    relabel,
+    written,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("error"),
+    # Of dcase_util, which sed_eval needs.
+    pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
+]
+EVENT_METRICS = ("event_onset_200ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
+
+
+def _event(start, end, label="drum"):
+    return {"label": label, "start": start, "end": end}
+
+
+def _move(change):
+    """Changes every event of the parts named."""
+
+    def move(*parts):
+        return relabel(
+            lambda part, i, mine: [dict(each, **change(each)) for each in mine] if part in parts else mine
+        )
+
+    return move
+
+
+def _frames(first, stop):
+    """Leaves a stretch of the frames."""
+
+    def cut(folder):
+        for path in folder.glob("*.npy"):
+            np.save(path, np.load(path)[:, first:stop])
+
+    return cut
+
+
+EVERYWHERE = ("train", "valid", "test")
+LASTING_NOTHING = _move(lambda event: {"end": event["start"]})
+EVENTS = {
+    "test has one event": relabel(
+        lambda part, i, mine: mine if part != "test" else mine[:1] if i == 0 else []
+    ),
+    "no clip has a label": relabel(lambda part, i, mine: [each for each in mine if each["label"] != 7]),
+    "without length": LASTING_NOTHING(*EVERYWHERE),
+    "longer than the clip": _move(lambda event: {"end": event["end"] + 60_000})(*EVERYWHERE),
+    "after the clip": _move(lambda event: {"start": 60_000, "end": 61_000})(*EVERYWHERE),
+    "each twice": relabel(lambda part, i, mine: mine + mine),
+    "one frame a clip": _frames(30, 31),
+    "two frames a clip": _frames(30, 32),
+    "one clip in each split": keep(train=1, valid=1, test=1),
+    "one dimension": embed(lambda part, x: x[..., :1]),
+    "constant": embed(lambda part, x: np.full_like(x, 3.3)),
+    "huge": embed(lambda part, x: x * np.float32(1e30)),
+}
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("case", list(EVENTS))
+def test_events_end_with_numbers(case, probe, event_folder):
+    for number, splits in enumerate(({}, FOLDS)):
+        # Either kind of metric has its turn to decide.
+        metrics = EVENT_METRICS[:: 1 - 2 * number]
+        folder = event_folder(f"event-{number}", clips=3, evaluation=metrics, **TINY, **splits)
+        EVENTS[case](folder)
+        scores = written(folder, probe)["scores"]
+        assert all(0 <= score["score"] <= 1 for name, score in scores.items() if name != "segment_1s_er")
+        assert scores["segment_1s_er"]["score"] >= 0
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_nothing_sounds_in_training(probe, event_folder):
+    folder = event_folder(evaluation=EVENT_METRICS, **TINY)
+    relabel(lambda part, i, mine: [] if part == "train" else mine)(folder)
+    results = written(folder, probe)
+    if probe != "mlp":
+        assert [score["score"] for score in results["scores"].values()] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("times", [None, (0.0, 0.0), (1000.0, 1000.0)])
+def test_events_of_no_length_at_all_have_no_error_rate(probe, times, event_folder):
+    folder = event_folder(evaluation=EVENT_METRICS, **TINY)
+    events = [_event(*times)] if times else []
+    relabel(lambda part, i, mine: events if part == "test" else mine)(folder)
+    results = written(folder, probe)
+    reason = "no reference events of some length" if times else "no reference events"
+    assert results["scores"]["segment_1s_er"]["score"] is None
+    assert f"segment_1s_er is undefined on test: {reason}" in results["problems"]
+    assert (results["scores"]["event_onset_200ms_fms"]["score"] is None) == (times is None)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize(("metric", "times"), [(EVENT_METRICS[0], None), ("segment_1s_er", (1000.0, 1000.0))])
+def test_nothing_to_validate_events_by(metric, times, probe, event_folder):
+    folder = event_folder(evaluation=[metric], **TINY)
+    events = [_event(*times)] if times else []
+    relabel(lambda part, i, mine: events if part == "valid" else mine)(folder)
+    message = f"event can be chosen on split valid: got {metric} undefined.*reference events of some length"
+    with pytest.raises(HearevalError, match=message):
+        evaluated(folder, probe)
+
+
+def test_a_loss_needs_no_events_to_decide_by(event_folder):
+    folder = event_folder(evaluation=EVENT_METRICS, use_scoring_for_early_stopping=False, **TINY)
+    relabel(lambda part, i, mine: [] if part == "valid" else mine)(folder)
+    assert written(folder, "mlp")["decided_by"] == "loss"
+    one_row("valid", LARGEST)(folder)
+    with pytest.raises(HearevalError, match=r"got loss undefined.*expected a training that converges"):
+        evaluated(folder, "mlp")
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(100.0, 99.0), (-1.0, 99.0), (0.0, math.nan), (None, 5.0), (0.0, math.inf), (0.0, 1e12)],
+)
+def test_times_that_are_none_of_a_sound(start, end, event_folder):
+    folder = event_folder()
+    relabel(lambda part, i, mine: [_event(start, end)] if (part, i) == ("test", 3) else mine)(folder)
+    with pytest.raises(
+        HearevalError, match=r"event of test/test_3\.wav: got from .* ms, expected 0 <= start"
+    ):
+        evaluated(folder, "knn-l1")
