@@ -215,7 +215,9 @@ def _mean_difference(protocol: str, tasks: Sequence[_Task]) -> Difference:
     firsts = [task.differences[0] for task in tasks]
     signs = [1.0 if find_metric(first.metric).maximise else -1.0 for first in firsts]
     value = float(np.mean([sign * first.value for sign, first in zip(signs, firsts, strict=True)]))
-    resampled = np.mean([sign * task.resampled for sign, task in zip(signs, tasks, strict=True)], axis=0)
+    # Of a task that is infinitely better and one that is infinitely worse there is no mean.
+    with np.errstate(invalid="ignore"):
+        resampled = np.mean([sign * task.resampled for sign, task in zip(signs, tasks, strict=True)], axis=0)
     return Difference(
         f"mean of {len(tasks)} tasks",
         protocol,

@@ -61,7 +61,7 @@ def draw_labels(path: Path, labels: Sequence[LabelScores], score: str) -> None:
     figure, axes = new_figure(7, 1.2 + LINE_INCHES * len(defined))
     axes.barh(range(len(defined)), [each.scores[score] for each in defined], color=TRUTH)
     axes.set_yticks(range(len(defined)), [f"{each.label} ({each.support})" for each in defined])
-    axes.set_ylim(len(defined) - 0.5, -0.5)
+    axes.set_ylim(max(len(defined), 1) - 0.5, -0.5)
     axes.set_xlabel(score)
     save(figure, path)
 
@@ -116,7 +116,7 @@ def draw_grid(path: Path, grid: Sequence[Mapping[str, Any]], decided_by: str) ->
     figure, axes = new_figure(7, 1.2 + 1.5 * LINE_INCHES * len(points))
     axes.plot([point["validation_score"] for point in points], range(len(points)), "o", color=TRUTH)
     axes.set_yticks(range(len(points)), names_of_points(points))
-    axes.set_ylim(len(points) - 0.5, -0.5)
+    axes.set_ylim(max(len(points), 1) - 0.5, -0.5)
     axes.set_xlabel(f"{decided_by} on the validation split")
     axes.grid(axis="x")
     save(figure, path)

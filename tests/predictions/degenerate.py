@@ -17,6 +17,7 @@ from heareval.predictions.stored import read_stored
 FOLDS = {"splits": ("fold00", "fold01", "fold02", "fold03"), "split_mode": "new_split_kfold"}
 # What a fold is in the first round.
 PARTS = {"fold00": "test", "fold01": "valid", "fold02": "train", "fold03": "train"}
+EVENT_METRICS = ("event_onset_200ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
 GRID = {
     "hidden_layers": [0, 1],
     "hidden_dim": [16],
@@ -26,6 +27,8 @@ GRID = {
     "patience": [3],
 }
 TINY = {"evaluation_params": {"task_specific_param_grid": GRID}}
+# The network sees both kinds of splits, the others have one each.
+SPLITS = {"mlp": ({}, FOLDS), "knn-cosine": ({},), "knn-l1": (FOLDS,), "linear": (FOLDS,)}
 LARGEST = np.finfo(np.float32).max
 
 
@@ -57,7 +60,7 @@ def tried(result):
 def written(folder, probe):
     """What an evaluation writes, as strict JSON, after it was read back and reported."""
     path = write_results(folder, evaluated(folder, probe), "beef", "0123456789abcdef")
-    results = json.loads(path.read_text(), parse_constant=_refuse)
+    results = json.loads(path.read_text(), parse_constant=refuse)
     for metric, score in results["scores"].items():
         for split, value in score["folds"].items():
             told = any(f"{metric} " in problem and split in problem for problem in results["problems"])
@@ -71,7 +74,8 @@ def written(folder, probe):
     return results
 
 
-def _refuse(text):
+def refuse(text):
+    """For NaN and infinity in JSON."""
     raise ValueError(f"{text} is no JSON")
 
 
@@ -132,3 +136,13 @@ def keep(**clips):
 def one_row(part, value):
     """The first embedding of a part has this value everywhere."""
     return embed(lambda mine, x: np.concatenate([np.full_like(x[:1], value), x[1:]]) if mine == part else x)
+
+
+def frames(first, stop):
+    """Leaves a stretch of the frames."""
+
+    def cut(folder):
+        for path in folder.glob("*.npy"):
+            np.save(path, np.load(path)[:, first:stop])
+
+    return cut

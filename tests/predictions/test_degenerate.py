@@ -10,9 +10,9 @@ from heareval.predictions.probes import evaluate_with_probe
 from heareval.predictions.protocol import PROBES
 from heareval.predictions.selection import evaluate_folder
 from tests.predictions.degenerate import (
-    FOLDS,
     GRID,
     LARGEST,
+    SPLITS,
     TINY,
     chosen,
     embed,
@@ -71,7 +71,8 @@ SCENES = {
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("case", list(SCENES))
 def test_scenes_end_with_numbers(case, probe, scene_folder):
-    for kind, splits in (("multiclass", {}), ("multilabel", FOLDS)):
+    for splits in SPLITS[probe]:
+        kind = "multilabel" if splits else "multiclass"
         folder = scene_folder(kind, clips=12, **KINDS[kind], **TINY, **splits)
         SCENES[case](folder)
         results = written(folder, probe)

@@ -8,11 +8,13 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.predictions.protocol import PROBES
 from tests.predictions.degenerate import (
-    FOLDS,
+    EVENT_METRICS,
     LARGEST,
+    SPLITS,
     TINY,
     embed,
     evaluated,
+    frames,
     keep,
     one_row,
     relabel,
@@ -24,7 +26,6 @@ pytestmark = [
     # Of dcase_util, which sed_eval needs.
     pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
 ]
-EVENT_METRICS = ("event_onset_200ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
 
 
 def _event(start, end, label="drum"):
@@ -42,16 +43,6 @@ def _move(change):
     return move
 
 
-def _frames(first, stop):
-    """Leaves a stretch of the frames."""
-
-    def cut(folder):
-        for path in folder.glob("*.npy"):
-            np.save(path, np.load(path)[:, first:stop])
-
-    return cut
-
-
 EVERYWHERE = ("train", "valid", "test")
 LASTING_NOTHING = _move(lambda event: {"end": event["start"]})
 EVENTS = {
@@ -63,8 +54,8 @@ EVENTS = {
     "longer than the clip": _move(lambda event: {"end": event["end"] + 60_000})(*EVERYWHERE),
     "after the clip": _move(lambda event: {"start": 60_000, "end": 61_000})(*EVERYWHERE),
     "each twice": relabel(lambda part, i, mine: mine + mine),
-    "one frame a clip": _frames(30, 31),
-    "two frames a clip": _frames(30, 32),
+    "one frame a clip": frames(30, 31),
+    "two frames a clip": frames(30, 32),
     "one clip in each split": keep(train=1, valid=1, test=1),
     "one dimension": embed(lambda part, x: x[..., :1]),
     "constant": embed(lambda part, x: np.full_like(x, 3.3)),
@@ -75,10 +66,10 @@ EVENTS = {
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("case", list(EVENTS))
 def test_events_end_with_numbers(case, probe, event_folder):
-    for number, splits in enumerate(({}, FOLDS)):
+    for splits in SPLITS[probe]:
         # Either kind of metric has its turn to decide.
-        metrics = EVENT_METRICS[:: 1 - 2 * number]
-        folder = event_folder(f"event-{number}", clips=3, evaluation=metrics, **TINY, **splits)
+        metrics = EVENT_METRICS[:: -1 if splits else 1]
+        folder = event_folder(f"event-{len(splits)}", clips=3, evaluation=metrics, **TINY, **splits)
         EVENTS[case](folder)
         scores = written(folder, probe)["scores"]
         assert all(0 <= score["score"] <= 1 for name, score in scores.items() if name != "segment_1s_er")
