@@ -17,7 +17,6 @@ from tests.predictions.degenerate import (
     TINY,
     embed,
     frames,
-    keep,
     refuse,
     relabel,
     written,
@@ -29,9 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
 ]
 REPORTED = {
-    "all clips have one label": ("linear", "scene", relabel(lambda part, i, mine: ["drum"])),
     "no clip has any label": ("mlp", "scene", relabel(lambda part, i, mine: [])),
-    "one clip to test": ("mlp", "scene", keep(test=1)),
     "all is told": ("linear", "perfect", embed(lambda part, x: np.tile(np.eye(3), (8, 1)))),
     "no events to test": ("knn-l1", "event", relabel(lambda part, i, mine: [] if part == "test" else mine)),
     "one frame a clip": ("mlp", "event", frames(30, 31)),
