@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ Device = Literal["auto", "cpu", "cuda"]
 Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
 PROBES: tuple[Probe, ...] = ("mlp", "knn-cosine", "knn-l1", "linear")
 Grid = Mapping[str, Sequence[Any]]
+
+
+# Batch normalisation has no variance for a single row.
+LEAST: Mapping[str, int] = {
+    "hidden_layers": 0,
+    "hidden_dim": 1,
+    "batch_size": 2,
+    "max_epochs": 1,
+    "check_val_every_n_epoch": 1,
+    "patience": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,15 @@ class Settings:
     max_epochs: int = 500
     check_val_every_n_epoch: int = 3
     patience: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise HearevalError(f"{name} of a grid point", got=str(value), expected=f"{least} or more")
+        if not (0 < self.lr < math.inf and 0 <= self.dropout < 1):
+            got = f"lr {self.lr} and dropout {self.dropout}"
+            raise HearevalError("a grid point", got=got, expected="lr above 0, dropout in [0, 1)")
 
 
 _DEFAULT: Grid = {

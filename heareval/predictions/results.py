@@ -216,11 +216,12 @@ def _task_scores(result: TaskResult) -> dict[str, Any]:
         # (seeds, folds)
         values = np.array([[fold.scores[i].value for fold in run.folds] for run in result.runs])
         defined = bool(np.isfinite(values).all())
+        # Of scores that are infinite there may be no mean, which is told.
         with np.errstate(invalid="ignore"):
-            resampled = around(float(values.mean()), metric, np.mean([one[metric] for one in drawn], axis=0))
-            of_folds, of_seeds = values.mean(axis=0), values.mean(axis=1)
+            mean, of_folds, of_seeds = float(values.mean()), values.mean(axis=0), values.mean(axis=1)
+            resampled = around(mean, metric, np.mean([one[metric] for one in drawn], axis=0))
         scores[metric] = {
-            "score": float(values.mean()) if defined else None,
+            "score": mean if defined else None,
             "std": float(of_folds.std(ddof=1)) if defined and len(of_folds) > 1 else None,
             **interval_json(interval(resampled) if defined else None),
             "folds": {fold.test: _number(value) for fold, value in zip(first, of_folds, strict=True)},

@@ -20,8 +20,10 @@ from heareval.predictions.rows import Rows, StoredRows, made_ahead, picked_rows,
 from heareval.spec import Progress
 
 # On a GPU a step of one small network is mostly the launching of its kernels, which a stack shares; a CPU
-# gains nothing. More than this only need more memory.
-MOST_ON_GPU = 16
+# gains nothing. More networks, or larger ones, only need more memory.
+MOST_ON_GPU, MOST_BYTES_ON_GPU = 16, 4 << 30
+# Of each weight: itself, its gradient, Adam's two moments, the best so far, and a copy in the stack.
+NUMBERS_OF_A_WEIGHT = 6
 # Progress is told in hundredths of a training.
 UNITS_PER_FIT = 100
 
@@ -141,12 +143,31 @@ def most_stacked(device: torch.device) -> int:
 
 
 def stacks_of(trainings: Sequence[Training], most: int) -> list[list[int]]:
-    """Numbers of the trainings that go side by side: networks of one shape, batches of the same sizes."""
+    """Numbers of the trainings that go side by side: networks of one shape, batches of the same sizes.
+
+    Args:
+        most: how many at most; fewer where they are large.
+    """
     alike: dict[Any, list[int]] = {}
     for number, training in enumerate(trainings):
-        shape = replace(training.settings, lr=0.0, initialization="")
+        shape = replace(training.settings, lr=1.0, initialization="")
         alike.setdefault((shape, training.rows), []).append(number)
-    return [group[i : i + most] for group in alike.values() for i in range(0, len(group), most)]
+    stacks = []
+    for group in alike.values():
+        size = max(1, min(most, MOST_BYTES_ON_GPU // _bytes_to_learn(trainings[group[0]])))
+        stacks += [group[i : i + size] for i in range(0, len(group), size)]
+    return stacks
+
+
+def _bytes_to_learn(training: Training) -> int:
+    """About what a network takes while it learns, without its labels, which are few."""
+    settings, dim = training.settings, training.valid_x.shape[1]
+    weights = settings.hidden_dim * (dim + max(settings.hidden_layers - 1, 0) * settings.hidden_dim)
+    # Before and after each of linear layer, normalisation and ReLU, and their gradients.
+    activations = min(settings.batch_size, training.rows) * (
+        dim + 6 * settings.hidden_layers * settings.hidden_dim
+    )
+    return 4 * (NUMBERS_OF_A_WEIGHT * weights + activations)
 
 
 def fit_stack(

@@ -44,17 +44,17 @@ def evaluated(folder, probe):
 
 def scores_of(result):
     """The first tested split's scores, by metric."""
-    return {score.metric: score.value for score in result.folds[0].scores}
+    return {score.metric: score.value for score in result.runs[0].folds[0].scores}
 
 
 def said_in(result):
     """What was said about the first tested split."""
-    return result.folds[0].predictions.probabilities
+    return result.runs[0].folds[0].predictions.probabilities
 
 
 def tried(result):
     """Validation scores of everything that was tried."""
-    return [point.validation_score for point in result.grid]
+    return [point.validation_score for point in result.runs[0].grid]
 
 
 def written(folder, probe):
@@ -81,7 +81,7 @@ def refuse(text):
 
 def chosen(result):
     """The validation score of what was tested first."""
-    return result.folds[0].model.validation_score
+    return result.runs[0].folds[0].model.validation_score
 
 
 def splits(folder):

@@ -10,6 +10,7 @@ from heareval.predictions.probes import evaluate_with_probe
 from heareval.predictions.protocol import PROBES
 from heareval.predictions.selection import evaluate_folder
 from tests.predictions.degenerate import (
+    FOLDS,
     GRID,
     LARGEST,
     SPLITS,
@@ -138,12 +139,12 @@ def test_embeddings_that_overflow_in_the_network(part, message, scene_folder):
         evaluated(folder, "mlp")
 
 
-def test_a_grid_point_that_overflows_never_wins(scene_folder):
-    folder = scene_folder(**KINDS["multiclass"], **TINY)
-    one_row("valid", LARGEST)(folder)
-    result = evaluated(folder, "mlp")
-    assert [math.isnan(score) for score in tried(result)] == [True, False]
-    assert chosen(result) == tried(result)[1]
+def test_a_grid_point_that_runs_away_never_wins(scene_folder):
+    grid = {**GRID, "hidden_layers": [1], "lr": [1e38, 0.01]}
+    result = evaluated(scene_folder(evaluation_params={"task_specific_param_grid": grid}), "mlp")
+    (defined,) = [score for score in tried(result) if not math.isnan(score)]
+    assert len(tried(result)) == 2
+    assert chosen(result) == defined
 
 
 def test_estimates_beyond_single_precision(scene_folder):
@@ -184,3 +185,33 @@ def test_a_hundred_thousand_dimensions(probe, scene_folder):
     folder = scene_folder(clips=12, **KINDS["multiclass"], **TINY)
     embed(lambda part, x: np.tile(x, (1, 12_500)))(folder)
     assert 0 <= scores_of(evaluated(folder, probe))["top1_acc"] <= 1
+
+
+def test_folds_that_are_told_perfectly_and_never(scene_folder):
+    folder = scene_folder(evaluation=["top1_acc", "d_prime"], **FOLDS)
+    (folder / "labelvocabulary.csv").write_text("idx,label\n0,drum\n1,flute\n")
+    relabel(lambda part, i, mine: [("drum", "flute")[i % 2]])(folder)
+    # In the validation split of the first round, which the second one tests, the labels change places.
+    embed(lambda part, x: np.tile(np.eye(2)[:: -1 if part == "valid" else 1], (12, 1)))(folder)
+    score = written(folder, "linear")["scores"]["d_prime"]
+    assert (score["score"], score["interval_95"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 1),
+        ("check_val_every_n_epoch", 0),
+        ("max_epochs", 0),
+        ("hidden_dim", 0),
+        ("hidden_layers", -1),
+        ("patience", 0),
+        ("hidden_dim", 16.5),
+        ("lr", float("nan")),
+        ("dropout", 1.0),
+    ],
+)
+def test_settings_that_train_nothing(name, value, scene_folder):
+    grid = {**GRID, name: [value]}
+    with pytest.raises(HearevalError, match=rf"{name}.*{value}"):
+        evaluated(scene_folder(evaluation_params={"task_specific_param_grid": grid}), "mlp")

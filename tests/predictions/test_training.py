@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+from heareval.predictions import training
 from heareval.predictions.data import Split
 from heareval.predictions.network import predict_logits
 from heareval.predictions.protocol import Settings
@@ -46,8 +47,9 @@ def _fit(
         return Validation((logits.argmax(dim=1) == valid.y).float().mean().item())
 
     judge = Judge(functional.cross_entropy, validate, maximise)
-    training = Training((train,), valid.x, settings, judge, seed)
-    (fitted,) = fit_stack([training], 2, order=order, progress=progress)
+    (fitted,) = fit_stack(
+        [Training((train,), valid.x, settings, judge, seed)], 2, order=order, progress=progress
+    )
     return fitted
 
 
@@ -201,8 +203,8 @@ def test_a_stack_gives_what_each_training_gives_alone(layers, order, data, in_fl
         patience=1,
     )
     together = fit_stack(trainings, 2, order=order, progress=lambda *_: None)
-    for training, stacked in zip(trainings, together, strict=True):
-        (alone,) = fit_stack([training], 2, order=order, progress=lambda *_: None)
+    for one, stacked in zip(trainings, together, strict=True):
+        (alone,) = fit_stack([one], 2, order=order, progress=lambda *_: None)
         assert (stacked.epochs, stacked.best_epoch) == (alone.epochs, alone.best_epoch)
         assert [score for _, score in stacked.curve] == pytest.approx(
             [score for _, score in alone.curve], abs=1e-4
@@ -219,6 +221,15 @@ def test_stacks_are_of_one_shape_and_of_batches_of_one_size():
     assert stacks_of([*first, *second], 16) == [[0, 1, 2, 4], [3], [5, 6, 7, 8, 9]]
     assert stacks_of([*first, *second], 2) == [[0, 1], [2, 4], [3], [5, 6], [7, 8], [9]]
     assert stacks_of(first, 1) == [[0], [1], [2], [4], [3]]
+
+
+def test_stacks_of_large_networks_are_small(monkeypatch):
+    trainings = _trainings(lambda number: _split(30), _split(10))
+    # Six numbers for each of 6 x 16 weights, 16 rows of 6 numbers in and 6 x 16 on the way; four bytes each.
+    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 2 * 4 * (6 * 6 * 16 + 16 * (6 + 6 * 16)))
+    assert stacks_of(trainings, 16) == [[0, 1], [2, 3], [4]]
+    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 1)
+    assert stacks_of(trainings, 16) == [[0], [1], [2], [3], [4]]
 
 
 def test_all_trainings_are_done_and_told_of():
