@@ -113,10 +113,26 @@ def test_no_reference_events_is_undefined(name, estimated):
     assert np.isnan(METRICS[name].report(_table(), _table(*estimated)).value)
 
 
-def test_reports_refuse_to_disagree(monkeypatch):
-    monkeypatch.setattr(event, "event_f_measure", lambda *_: 0.25)
+@pytest.mark.parametrize("name", EVENT_METRICS)
+def test_reports_refuse_to_disagree(name, monkeypatch):
+    for quick in ("event_f_measure", "segment_error_rate"):
+        monkeypatch.setattr(event, quick, lambda *_: 0.25)
     with pytest.raises(HearevalError, match="two computations disagree"):
-        event.report_f_measure(*_random_tables(0), Collar(0.2))
+        METRICS[name].report(*_random_tables(0))
+
+
+@pytest.mark.parametrize("estimated", [(), ((0, 0, 100, 900),)])
+def test_references_that_are_in_no_segment_are_undefined(estimated):
+    reference = _table((0, 0, 1000, 1000), (1, 1, 0, 0))
+    assert np.isnan(segment_error_rate(reference, _table(*estimated)))
+    assert np.isnan(event.report_error_rate(reference, _table(*estimated)).value)
+
+
+def test_events_that_begin_before_0_are_in_sed_evals_segments():
+    # A clip of one segment is where it matters; the other clip is longer.
+    reference = _table((0, 0, 0, 400), (1, 0, 0, 2400))
+    estimated = _table((0, 0, -10, 390), (1, 0, -10, 2390))
+    assert event.report_error_rate(reference, estimated).value == segment_error_rate(reference, estimated)
 
 
 def test_columns_of_one_length():

@@ -182,11 +182,25 @@ def _activity(
     segments = max(int(np.ceil(table.offset_s.max(initial=0.0) / segment_s)) for table in tables)
     rolls = np.zeros((2, clips, segments, labels), dtype=bool)
     for roll, table in zip(rolls, tables, strict=True):
-        first = np.floor(table.onset_s / segment_s).astype(int)
-        last = np.ceil(table.offset_s / segment_s).astype(int)
-        for clip, label, start, stop in zip(table.clip, table.label, first, last, strict=True):
-            roll[clip, start:stop, label] = True
+        first, last = _segments(table, clips, segment_s)
+        # Of each clip, segment and label, how many events begin there less how many are over.
+        steps = np.zeros((clips, segments + 1, labels), dtype=np.int32)
+        np.add.at(steps, (table.clip, first, table.label), 1)
+        np.add.at(steps, (table.clip, last, table.label), -1)
+        np.greater(steps.cumsum(axis=1)[:, :-1], 0, out=roll)
     return rolls[0], rolls[1]
+
+
+def _segments(table: EventTable, clips: int, segment_s: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first segment of each event, and the one after its last, `(events,)`."""
+    ends_s = np.zeros(clips)
+    np.maximum.at(ends_s, table.clip, table.offset_s)
+    length = np.ceil(ends_s / segment_s).astype(np.int64)[table.clip]
+    bounds = np.array([np.floor(table.onset_s / segment_s), np.ceil(table.offset_s / segment_s)], dtype=int)
+    # sed_eval takes slices of a clip's segments, where a time before 0 (timestamps may begin there) counts
+    # from the end.
+    first, last = np.clip(np.where(bounds < 0, bounds + length, bounds), 0, length)
+    return first, np.maximum(first, last)
 
 
 def report_f_measure(reference: EventTable, estimated: EventTable, collar: Collar) -> Report:
@@ -220,17 +234,16 @@ def report_error_rate(reference: EventTable, estimated: EventTable, segment_s: f
     """Error rate and its parts as sed_eval computes them, checked against `segment_error_rate`."""
     from sed_eval.sound_event import SegmentBasedMetrics
 
-    ours = segment_error_rate(reference, estimated, segment_s)
-    # Sed_eval divides by next to nothing where nothing is active.
-    if np.isnan(ours):
-        return Report(ours, {})
     labels = [_sed_eval_label(label) for label in np.union1d(reference.label, estimated.label)]
     judge = SegmentBasedMetrics(event_label_list=labels, time_resolution=segment_s)
-    for wanted, found in _by_clip(reference, estimated):
-        judge.evaluate(_sed_eval_events(wanted), _sed_eval_events(found))
+    for ours, theirs in _by_clip(reference, estimated):
+        judge.evaluate(_sed_eval_events(ours), _sed_eval_events(theirs))
+    # sed_eval then divides by almost 0. Events without a length, on the second, are in no segment.
+    if judge.overall["Nref"] == 0:
+        return Report(float("nan"), {})
     rates = {name: float(value) for name, value in judge.overall_error_rate().items()}
     error_rate = rates.pop("error_rate")
-    _check_agreement("segment error rate", error_rate, ours)
+    _check_agreement("segment error rate", error_rate, segment_error_rate(reference, estimated, segment_s))
     return Report(error_rate, rates)
 
 
