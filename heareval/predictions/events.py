@@ -95,16 +95,17 @@ def median_of_active(active: NDArray[np.bool_], width: int) -> NDArray[np.bool_]
     Takes and returns `(clips, timestamps, labels)`.
 
     The element in the middle of the sorted window is above a threshold exactly when enough of the window
-    is. So the window's active frames are counted, by a running sum, instead of sorting probabilities;
-    the result is that of scipy.ndimage.median_filter (mode "reflect") before the threshold.
+    is. So the window's active frames are counted instead of sorting probabilities; the result is that of
+    scipy.ndimage.median_filter (mode "reflect") before the threshold, for windows up to twice a clip.
     """
     if width < 2:
         return active
-    before = width // 2
-    padded = np.pad(active, ((0, 0), (before, width - 1 - before), (0, 0)), mode="symmetric")
-    sums = np.cumsum(padded, axis=1, dtype=np.int32)
-    counts = sums[:, width - 1 :].copy()
-    counts[:, 1:] -= sums[:, :-width]
+    before, frames = width // 2, active.shape[1]
+    padded = np.pad(active, ((0, 0), (before, width - 1 - before), (0, 0)), mode="symmetric").view(np.uint8)
+    # A frame at a time: windows are short, and bytes are added many at once, which no running sum can do.
+    counts = np.zeros(active.shape, dtype=np.min_scalar_type(width))
+    for shift in range(width):
+        counts += padded[:, shift : shift + frames]
     return np.asarray(counts >= width - width // 2)
 
 
@@ -112,10 +113,13 @@ def _runs(
     active: NDArray[np.bool_], timestamps_ms: NDArray[np.float64], min_duration_ms: float
 ) -> EventTable:
     """Runs of active frames as events, from the first to the last frame's timestamp."""
-    # With time last, first and last frames come out of nonzero pairwise.
-    edges = np.diff(np.pad(active.transpose(0, 2, 1), ((0, 0), (0, 0), (1, 1))).astype(np.int8), axis=2)
-    clip, label, first = np.nonzero(edges == 1)
-    last = np.nonzero(edges == -1)[2] - 1
+    clips, frames, labels = active.shape
+    # All clips and labels on one line of time, each followed by a silent frame.
+    line = np.zeros((clips, labels, frames + 1), dtype=bool)
+    line[..., :-1] = active.transpose(0, 2, 1)
+    changes = np.flatnonzero(np.diff(line.ravel(), prepend=False))
+    clip, label, first = np.unravel_index(changes[::2], line.shape)
+    last = changes[1::2] % (frames + 1) - 1
     onset_ms, offset_ms = timestamps_ms[clip, first], timestamps_ms[clip, last]
     return EventTable(clip, label, onset_ms, offset_ms).rows(offset_ms - onset_ms >= min_duration_ms)
 

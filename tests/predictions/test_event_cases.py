@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import median_filter
@@ -20,8 +20,8 @@ COLLARS = {
     "event_onset_50ms_fms": Collar(0.05),
     "event_onset_offset_50ms_20perc_fms": Collar(0.05, 0.2),
 }
-# Cases of this test alone, each judged by all four metrics.
-FEW, MANY = 500, 6000
+# Cases of a fast test, and of a slow one; each is judged by all four metrics.
+FEW, MANY = 300, 6000
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def _frames(draw):
     )
     timestamps_ms = np.arange(frames) * np.array(hops_ms)[:, None] + draw(st.sampled_from([0.0, 25.0, -10.0]))
     filter_ms = draw(st.sampled_from([0, 20, 50, 75, 100, 150, 200, 250, 2500]))
+    # Beyond that, scipy's filters of one and of two dimensions don't agree either.
+    assume(filter_ms / min(hops_ms) <= 2 * frames)
     min_duration_ms = draw(st.sampled_from([0, 50, 100, 125, 250]))
     return Frames(quarters / np.float32(4), timestamps_ms, Postprocessing(filter_ms, min_duration_ms))
 

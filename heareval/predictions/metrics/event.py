@@ -6,6 +6,7 @@ Virtanen: Metrics for polyphonic sound event detection, Applied Sciences 6(6), 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -180,15 +181,21 @@ def _activity(
     clips = max(int(table.clip.max(initial=-1)) for table in tables) + 1
     labels = max(int(table.label.max(initial=-1)) for table in tables) + 1
     segments = max(int(np.ceil(table.offset_s.max(initial=0.0) / segment_s)) for table in tables)
-    rolls = np.zeros((2, clips, segments, labels), dtype=bool)
-    for roll, table in zip(rolls, tables, strict=True):
-        first, last = _segments(table, clips, segment_s)
-        # Of each clip, segment and label, how many events begin there less how many are over.
-        steps = np.zeros((clips, segments + 1, labels), dtype=np.int32)
-        np.add.at(steps, (table.clip, first, table.label), 1)
-        np.add.at(steps, (table.clip, last, table.label), -1)
-        np.greater(steps.cumsum(axis=1)[:, :-1], 0, out=roll)
-    return rolls[0], rolls[1]
+    reference_roll, estimated_roll = (
+        _roll(table, (clips, segments + 1, labels), segment_s) for table in tables
+    )
+    return reference_roll, estimated_roll
+
+
+def _roll(table: EventTable, shape: tuple[int, int, int], segment_s: float) -> NDArray[np.bool_]:
+    """Which label of a table sounds in which segment, in the shape given."""
+    begun, over = (
+        np.bincount(
+            np.ravel_multi_index((table.clip, segment, table.label), shape), minlength=math.prod(shape)
+        )
+        for segment in _segments(table, shape[0], segment_s)
+    )
+    return np.asarray((begun - over).reshape(shape).cumsum(axis=1) > 0)
 
 
 def _segments(table: EventTable, clips: int, segment_s: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
