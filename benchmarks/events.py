@@ -15,7 +15,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ class Data:
 def make_data(case: Case) -> Data:
     """Events at random times, their noisy copies, and frames in which those sound."""
     draw = np.random.default_rng(0)
-    reference = _events(case, draw)
+    reference = draw_events(case, draw)
     estimated = _noisy(case, reference, draw)
     timestamps_ms = np.tile((np.arange(case.frames) + 0.5) * HOP_MS, (case.clips, 1))
     probabilities = 0.45 * draw.random((case.clips, case.frames, case.labels), dtype=np.float32)
@@ -81,7 +81,8 @@ def make_data(case: Case) -> Data:
     return Data(reference, estimated, probabilities, timestamps_ms)
 
 
-def _events(case: Case, draw: np.random.Generator) -> EventTable:
+def draw_events(case: Case, draw: np.random.Generator) -> EventTable:
+    """Notes at random times, with labels around the middle."""
     counts = draw.integers(case.fewest, case.most, case.clips, endpoint=True)
     clip = np.repeat(np.arange(case.clips), counts)
     onset_ms = draw.uniform(0, case.frames * HOP_MS - 100, len(clip))
@@ -156,8 +157,8 @@ def scipy_and_a_loop(data: Data, case: Case) -> int:
 
 def first_clips(data: Data, clips: int) -> Data:
     """The events of some clips."""
-    tables = (table.rows(table.clip < clips) for table in (data.reference, data.estimated))
-    return Data(*tables, data.probabilities, data.timestamps_ms)
+    reference, estimated = (table.rows(table.clip < clips) for table in (data.reference, data.estimated))
+    return replace(data, reference=reference, estimated=estimated)
 
 
 @dataclass(frozen=True)
