@@ -1,0 +1,246 @@
+"""Training on embeddings that stay on disk, against the same in memory: speed, and memory of its own.
+
+python -m benchmarks.memory --where /tmp/embeddings
+python -m benchmarks.memory --where /tmp/embeddings --gb 1 --whole
+
+A folder of five folds as maestro has them, noise in which notes can be heard, is made there and removed at
+the end. One grid point is trained for some epochs on three folds, from disk and in memory, each in a
+process of its own, an epoch of the one and an epoch of the other in turn. Told are seconds of an epoch's
+training; reading and validation are left out, and the first epoch is, too. With --cold the disk's way finds
+nothing of the arrays in the page cache when an epoch begins, as where memory is short. Memory is what the
+process has for itself at most (RssAnon in /proc/self/status, Python and torch included); pages of the
+arrays, which the kernel may take back at any time, do not count. --whole evaluates the folder, from reading
+to results, from disk alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import mmap
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from benchmarks import events
+from heareval import files, layout
+from heareval.predictions.data import frame_labels, read_splits, read_task
+from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.results import write_results
+from heareval.predictions.rows import StoredRows
+from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.training import Judge, Validation, fit
+
+CPU = torch.device("cpu")
+MAESTRO = events.CASES["maestro"]
+FOLDS = tuple(f"fold{number:02}" for number in range(5))
+LABELS = {str(label): label for label in range(MAESTRO.labels)}
+FINGERPRINT = "0123456789abcdef"
+
+
+def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
+    """An embeddings folder of about that size, a clip at a time."""
+    clips = max(1, round(gigabytes * 1e9 / (4 * dim * MAESTRO.frames * len(FOLDS))))
+    folder.mkdir(parents=True)
+    metadata = {
+        "task_name": "maestro",
+        "embedding_type": "event",
+        "prediction_type": "multilabel",
+        "split_mode": "presplit_kfold",
+        "splits": FOLDS,
+        "evaluation": ["event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"],
+        "use_scoring_for_early_stopping": False,
+        "evaluation_params": {
+            "event_postprocessing_grid": {"median_filter_ms": [150], "min_duration": [50]},
+            "task_specific_param_grid": {"hidden_layers": [1], "max_epochs": [1]},
+        },
+    }
+    files.write_json(folder / layout.TASK_METADATA, metadata)
+    files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT})
+    rows = "".join(f"{index},{label}\n" for label, index in LABELS.items())
+    (folder / layout.VOCABULARY).write_text("idx,label\n" + rows)
+    draw = np.random.default_rng(0)
+    for fold in FOLDS:
+        make_fold(folder, fold, dataclasses.replace(MAESTRO, clips=clips), dim, draw)
+    os.sync()
+
+
+def make_fold(folder: Path, fold: str, case: events.Case, dim: int, draw: np.random.Generator) -> None:
+    """The files of one fold."""
+    times_ms = ((np.arange(case.frames) + 0.5) * events.HOP_MS).astype(np.float32)
+    np.save(folder / layout.split_timestamps(fold), np.tile(times_ms, (case.clips, 1)))
+    notes = events.draw_events(case, draw)
+    said = {f"{fold}_{clip}.wav": listed(notes, clip) for clip in range(case.clips)}
+    files.write_json(folder / layout.split_json(fold), said)
+    shape = (case.clips, case.frames, dim)
+    array = np.lib.format.open_memmap(folder / layout.split_array(fold), "w+", np.float32, shape)
+    sounding = frame_labels(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
+    for clip in range(case.clips):
+        array[clip] = draw.standard_normal((case.frames, dim), dtype=np.float32)
+        array[clip, :, : case.labels] += 4 * sounding[clip, :, :dim]
+    array.flush()
+
+
+def listed(notes: EventTable, clip: int) -> list[dict[str, Any]]:
+    """A clip's events as the JSON of a split holds them."""
+    mine = notes.rows(notes.clip == clip)
+    return [
+        {"label": str(label), "start": start, "end": end}
+        for label, start, end in zip(mine.label, mine.onset_ms.tolist(), mine.offset_ms.tolist(), strict=True)
+    ]
+
+
+def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> None:
+    """Train one grid point on the first three folds; each epoch waits for a line, and tells its seconds."""
+    task = read_task(folder)
+    splits = read_splits(task, CPU, in_memory=in_memory)
+    judge = Judge(functional.binary_cross_entropy_with_logits, lambda logits: Validation(0.0), maximise=False)
+    settings = Settings(1, 1e-3, "xavier_uniform", max_epochs=epochs, check_val_every_n_epoch=epochs)
+
+    def begin() -> float:
+        if cold:
+            forget([split.x for split in splits.values()])
+        if not sys.stdin.readline():
+            raise SystemExit("nobody waits for the epoch")
+        return time.perf_counter()
+
+    began = begin()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal began
+        tell(time.perf_counter() - began)
+        began = begin() if done < of else math.nan
+
+    parts, valid_x = [splits[fold] for fold in FOLDS[:3]], splits[FOLDS[3]].x[:1]
+    fit(parts, valid_x, len(task.labels), settings, judge, seed=0, order="fixed", progress=progress)
+
+
+def forget(rows: list[Any]) -> None:
+    """Take the pages of arrays on disk out of the page cache."""
+    for stored in rows:
+        if isinstance(stored, StoredRows) and isinstance(stored.array, np.memmap):
+            mapped: Any = stored.array
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+            with open(mapped.filename, "rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def evaluate(folder: Path) -> None:
+    """A whole evaluation from disk, one grid point and five rounds of an epoch; tells its seconds."""
+    began = time.perf_counter()
+    result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), lambda *_: None, in_memory=False)
+    write_results(folder, result, FINGERPRINT, FINGERPRINT)
+    tell(time.perf_counter() - began)
+
+
+def tell(number: float) -> None:
+    """A line for the process that compares."""
+    print(number, flush=True)  # noqa: T201
+
+
+def tell_peak(work: Callable[[], None]) -> None:
+    """Do the work, then tell the most bytes of its own that this process had meanwhile."""
+    peak, is_done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_done.wait(0.01):
+            peak = max(peak, anonymous_bytes())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        work()
+    finally:
+        is_done.set()
+        watching.join()
+    tell(peak)
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file is behind."""
+    with open("/proc/self/status") as stream:
+        return next(int(line.split()[1]) << 10 for line in stream if line.startswith("RssAnon"))
+
+
+WAYS: dict[str, Callable[[Path, int], None]] = {
+    "disk": lambda folder, epochs: train(folder, epochs, in_memory=False),
+    "cold disk": lambda folder, epochs: train(folder, epochs, in_memory=False, cold=True),
+    "memory": lambda folder, epochs: train(folder, epochs, in_memory=True),
+    "whole": lambda folder, epochs: evaluate(folder),
+}
+
+
+class Child:
+    """A way in a process of its own."""
+
+    def __init__(self, way: str, folder: Path, epochs: int) -> None:
+        words = ["--where", str(folder), "--epochs", str(epochs), "--way", way]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.memory", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(self, word: str = "") -> float:
+        """The next number that it tells, after a line that it may wait for."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise SystemExit("a process without pipes")
+        self.process.stdin.write(word)
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def compare(folder: Path, epochs: int, disk: str) -> None:
+    """Print the median epoch and the memory of training from disk and in memory, and the ratio in a turn."""
+    children = {way: Child(way, folder, epochs) for way in (disk, "memory")}
+    turns = [{way: each.told("\n") for way, each in children.items()} for _ in range(epochs)][1:]
+    for way, each in children.items():
+        seconds = statistics.median(turn[way] for turn in turns)
+        print(f"{way:10} {seconds:8.2f} s an epoch, {each.told() / 1e6:6.0f} MB of its own")  # noqa: T201
+    ratios = sorted(turn["memory"] / turn[disk] for turn in turns)
+    of_turns = f"turns from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"from {disk}, at {statistics.median(ratios):.2f} of the speed in memory; {of_turns}")  # noqa: T201
+
+
+def main() -> None:
+    """Make the folder, print what is measured, remove it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--where", type=Path, required=True, help="A folder that is not there yet.")
+    parser.add_argument("--gb", type=float, default=7.3)
+    parser.add_argument("--dim", type=int, default=4096)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--way", choices=list(WAYS), help="Do only this one, in a folder that is there.")
+    given = parser.parse_args()
+    if given.way:
+        tell_peak(lambda: WAYS[given.way](given.where, given.epochs))
+        return
+    make_folder(given.where, given.gb, given.dim)
+    try:
+        if given.whole:
+            whole = Child("whole", given.where, given.epochs)
+            print(f"evaluated in {whole.told():.0f} s, {whole.told() / 1e6:.0f} MB of its own")  # noqa: T201
+        else:
+            compare(given.where, given.epochs, "cold disk" if given.cold else "disk")
+    finally:
+        shutil.rmtree(given.where)
+
+
+if __name__ == "__main__":
+    main()
