@@ -42,7 +42,7 @@ from heareval.predictions.protocol import Protocol, Settings
 from heareval.predictions.results import write_results
 from heareval.predictions.rows import StoredRows
 from heareval.predictions.selection import evaluate_folder
-from heareval.predictions.training import Judge, Validation, fit
+from heareval.predictions.training import Judge, Training, Validation, fit_stack
 
 CPU = torch.device("cpu")
 MAESTRO = events.CASES["maestro"]
@@ -125,7 +125,8 @@ def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> 
         began = begin() if done < of else math.nan
 
     parts, valid_x = [splits[fold] for fold in FOLDS[:3]], splits[FOLDS[3]].x[:1]
-    fit(parts, valid_x, len(task.labels), settings, judge, seed=0, order="fixed", progress=progress)
+    training = Training(tuple(parts), valid_x, settings, judge, seed=0)
+    fit_stack([training], len(task.labels), order="fixed", progress=progress)
 
 
 def forget(rows: list[Any]) -> None:

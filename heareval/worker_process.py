@@ -22,6 +22,9 @@ from heareval.spec import Progress
 END_S = 20
 # What a worker that is given up has for writing down where it was.
 LAST_WORDS_S = 2.0
+# GNU OpenMP, which PyTorch brings: its threads wait for each other awake, for so many turns, and then asleep.
+# By itself it takes 300,000; where others use the cores, too, these cost three to five times the work.
+PATIENCE = {"GOMP_SPINCOUNT": "1000"}
 # Of a line of its log that an error repeats: letters, and what colours them on a terminal.
 WORDS_LENGTH, ESCAPE_CODES = 300, re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
 SIGNALS = {each.value: each.name for each in signal.Signals}
@@ -48,7 +51,7 @@ def run_worker(
         log: where everything goes that the worker writes to stderr.
         tell: gets every message as it comes that is neither progress nor the end.
         silence_s: a worker that says nothing for so long is killed.
-        variables: its environment variables; None leaves ours.
+        variables: its environment variables, beside `PATIENCE`; None leaves ours.
 
     However it ends, the processes that it has started end with it.
 
@@ -70,7 +73,7 @@ def run_worker(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env=variables,
+            env={**PATIENCE, **(os.environ if variables is None else variables)},
             text=True,
             # A group of its own tells what it has started from what is ours.
             start_new_session=True,

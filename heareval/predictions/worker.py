@@ -32,9 +32,6 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_TOP_PAD_": str(64 << 20),
-    # Where others use the cores, too, threads that spin while they wait for each other take three to five
-    # times as long as threads that sleep.
-    "OMP_WAIT_POLICY": "passive",
 }
 
 
