@@ -111,6 +111,12 @@ def test_a_full_report_has_five_seeds(evaluated: Path, mirror: Path, tmp_path: P
     assert "std of seeds" in done.stdout
     assert f"report: embeddings/my_model/{SPOKEN}/report-{name}" in done.stdout
     assert (made / f"report-{name}" / "labels.png").is_file()
+    # A report that can't be made is told of, and takes nothing else along.
+    (made / f"test.{name}.predictions.npz").write_bytes(b"")
+    again = evaluate(folder, mirror, "--report", "full")
+    assert again.returncode == 0
+    assert "no report on" in again.stderr
+    assert "nothing to do" in again.stdout
     # The result of one seed is still there, and is what it was.
     assert (made / RESULT).read_bytes() == (evaluated / made.relative_to(folder) / RESULT).read_bytes()
 

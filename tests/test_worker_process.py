@@ -81,6 +81,14 @@ ENDS = {
 }
 
 
+def test_threads_of_a_worker_sleep_soon_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    tells = "import json, os; print(json.dumps({'result': {'spin': os.environ['GOMP_SPINCOUNT']}}))"
+    for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        command = [sys.executable, "-c", tells]
+        told = run_worker(command, {}, tmp_path / "log", lambda *_: None, variables=given)
+        assert told == {"spin": expected}
+
+
 @LINUX
 @pytest.mark.parametrize("end", ENDS)
 def test_children_end_with_the_worker(tmp_path: Path, end: str) -> None:

@@ -59,6 +59,7 @@ class Comparison:
         differences: by task, protocol and metric.
         overall: by protocol, the mean difference of the tasks' first metrics.
         refused: what could not be compared, and why.
+        notes: what else is to be known of what was.
     """
 
     a: str
@@ -66,6 +67,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     overall: tuple[Difference, ...]
     refused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ def find_submission(name: str, embeddings: Path) -> Path:
     if Path(name).is_dir():
         return Path(name).absolute()
     there = [path.name for path in embeddings.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    if not there:
+        remedy = "Name another with --embeddings-dir."
+        raise HearevalError(f"embeddings folder {embeddings}", got="no submissions in it", remedy=remedy)
     raise unknown_name("submission", name, there)
 
 
@@ -116,8 +121,11 @@ def compare(a: Path, b: Path) -> Comparison:
         a: folder of a submission, which holds a folder of embeddings for each task.
         b: that of the other.
     """
+    for each in (a, b):
+        if not _scored(each):
+            raise HearevalError(f"{each}", got="no scores", remedy="Make them with `heareval evaluate`.")
     common = _in_common(a, b)
-    refused = list(common.refused)
+    refused, notes = list(common.refused), []
     found: list[_Task] = []
     for protocol, task in common.tasks:
         pair = _Pair(task, protocol, *(read_stored(each / task, protocol) for each in (a, b)))
@@ -125,6 +133,7 @@ def compare(a: Path, b: Path) -> Comparison:
             refused.append(f"{task}, {protocol}: not compared: {reason}")
         else:
             found.append(_compared(pair))
+            notes += _other_seeds(pair)
     if not found:
         got = "; ".join(refused) or "no scores"
         raise HearevalError(f"{a} and {b}", got=got, expected="scores of both on the same clips of a task")
@@ -134,7 +143,17 @@ def compare(a: Path, b: Path) -> Comparison:
         tuple(difference for task in found for difference in task.differences),
         overall(found),
         tuple(refused),
+        tuple(dict.fromkeys(notes)),
     )
+
+
+def _other_seeds(pair: _Pair) -> list[str]:
+    """A line about results of different seeds: their difference has that chance in it, too."""
+    firsts = [stored.results["seed"] for stored in (pair.a, pair.b)]
+    if firsts[0] == firsts[1]:
+        return []
+    more = f" (and the next {len(pair.a.runs) - 1})" if len(pair.a.runs) > 1 else ""
+    return [f"{pair.task}, {pair.protocol}: A is of seed {firsts[0]}, B of seed {firsts[1]}{more}"]
 
 
 def _in_common(a: Path, b: Path) -> _Common:
@@ -255,6 +274,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "differences": [_difference_json(each) for each in comparison.differences],
         "overall": [_difference_json(each) for each in comparison.overall],
         "not_compared": list(comparison.refused),
+        "notes": list(comparison.notes),
     }
 
 
@@ -290,7 +310,14 @@ def comparison_table(comparison: Comparison) -> str:
     )
     notes = [f"note: {name}: lower is better" for name in lower]
     who = [f"A: {comparison.a}", f"B: {comparison.b}"]
-    return "\n".join([*who, *lines_of(table), *notes, *(f"note: {line}" for line in comparison.refused)])
+    return "\n".join(
+        [
+            *who,
+            *lines_of(table),
+            *notes,
+            *(f"note: {line}" for line in (*comparison.notes, *comparison.refused)),
+        ]
+    )
 
 
 def _number(value: float) -> float | None:

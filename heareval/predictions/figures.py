@@ -141,6 +141,7 @@ def draw_curves(path: Path, grid: Sequence[Mapping[str, Any]], decided_by: str) 
             axes.plot(*zip(*curve, strict=True), label=name, linewidth=1)
     axes.set_xlabel("epochs")
     axes.set_ylabel(f"{decided_by} on the validation split")
-    axes.legend(fontsize=6)
+    if len(grid) > 1:
+        axes.legend(fontsize=6)
     axes.grid()
     save(figure, path)

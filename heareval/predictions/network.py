@@ -52,7 +52,8 @@ def dropped_relu(x: Tensor, drawn: Tensor, p: float) -> Tensor:
 class _DroppedReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, drawn: Tensor, p: float) -> Tensor:
-        y = torch.ge(drawn, -(2**15) + round(p * 2**16), out=torch.empty_like(x))
+        lowest = min(round(p * 2**16), 2**16 - 1)
+        y = torch.ge(drawn, -(2**15) + lowest, out=torch.empty_like(x))
         y.mul_(x).relu_().mul_(1.0 / (1.0 - p))
         ctx.save_for_backward(y)
         ctx.scale = 1.0 / (1.0 - p)
@@ -79,7 +80,7 @@ def build_predictor(
     device = device or torch.device("cpu")
     rng = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.getrandbits(63))
+        torch.default_generator.manual_seed(rng.getrandbits(63))
         chance = torch.Generator(device).manual_seed(rng.getrandbits(63))
         layers: list[nn.Module] = []
         width, gain = dim, 1.0

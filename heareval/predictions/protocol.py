@@ -60,8 +60,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if type(value) is not int or value < least:
                 raise HearevalError(f"{name} of a grid point", got=str(value), expected=f"{least} or more")
+        for name in ("lr", "dropout"):
+            value = getattr(self, name)
+            if type(value) not in (int, float):
+                raise HearevalError(f"{name} of a grid point", got=repr(value), expected="a number")
         if not (0 < self.lr < math.inf and 0 <= self.dropout < 1):
             got = f"lr {self.lr} and dropout {self.dropout}"
             raise HearevalError("a grid point", got=got, expected="lr above 0, dropout in [0, 1)")
@@ -129,6 +133,9 @@ class Protocol:
             raise HearevalError("grid points", got=str(self.grid_points), expected="1 or more")
         if self.seeds < 1:
             raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
+        if self.seed < 0:
+            # Chance takes them for positive ones, here and there.
+            raise HearevalError("seed", got=str(self.seed), expected="0 or more")
         asked = (self.grid, self.grid_points, self.order, self.seeds)
         usual = asked == ("default", PUBLISHED_GRID_POINTS, "fixed", 1)
         if self.probe != "mlp" and not usual:

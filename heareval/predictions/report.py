@@ -55,7 +55,8 @@ def write_reports(
     """
     known = layout.scored_protocols(folder)
     if not known:
-        raise HearevalError(f"{folder}", got="no scores", remedy="Make them with `heareval predict`.")
+        got = "no scores" if folder.is_dir() else "no such folder"
+        raise HearevalError(f"{folder}", got=got, remedy="Make them with `heareval predict`.")
     written = []
     for protocol in protocols or known:
         stored = read_stored(folder, protocol)
@@ -82,6 +83,7 @@ def make_report(stored: Stored, places: Places, clips: tuple[str, ...] = ()) -> 
         "fingerprint": stored.results["fingerprint"],
         "scores": stored.results["scores"],
         "seeds": stored.results.get("seeds", 1),
+        "shown": _shown(stored),
         "labels": [_label_json(each) for each in labels],
         "confusion": _confusion_json(stored),
         "worst_clips": {
@@ -93,6 +95,12 @@ def make_report(stored: Stored, places: Places, clips: tuple[str, ...] = ()) -> 
         **{name: stored.results[name] for name in copied},
     }
     return Report(values, labels, timelines)
+
+
+def _shown(stored: Stored) -> str:
+    """What labels, clips, settings and figures are of, beside the scores."""
+    seeds = len(stored.runs)
+    return f"seed {stored.results['seed']}" + (f"; scores are means over {seeds} seeds" if seeds > 1 else "")
 
 
 def _timelines(stored: Stored, worst: tuple[ClipScore, ...], clips: tuple[str, ...]) -> tuple[Timeline, ...]:

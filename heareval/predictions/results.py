@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -147,6 +148,8 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     name = result.protocol.recorded_name
     # Without scores no run takes the new predictions for those of the old scores.
     (folder / layout.scores(name)).unlink(missing_ok=True)
+    # A report on them would be taken for one on the new scores.
+    shutil.rmtree(folder / layout.report(name), ignore_errors=True)
     _write_predictions(folder / layout.predictions(name), result, fingerprint)
     files.write_json(folder / layout.scores(name), scores_json(result, fingerprint))
     return folder / layout.scores(name)

@@ -27,11 +27,19 @@ _protocol_words = doors.options(
         "--grid-points", type=click.IntRange(min=1), default=8, show_default=True, help="Settings to try."
     ),
     click.option(
-        "--grid", type=click.Choice(["default", "fast", "faster"]), default="default", show_default=True
+        "--grid",
+        type=click.Choice(["default", "fast", "faster"]),
+        default="default",
+        show_default=True,
+        help="Which settings there are; the shortened ones (10 to 50 epochs, and small networks) are named.",
     ),
     click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
     click.option(
-        "--seed", type=int, default=0, show_default=True, help="Seed of weights and of the grid's draw."
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Seed of weights and of the grid's draw.",
     ),
     click.option(
         "--seeds",
@@ -45,7 +53,7 @@ _protocol_words = doors.options(
         type=click.Choice(["none", "full"]),
         default="none",
         show_default=True,
-        help="`full`: several seeds, and what `heareval report` writes for every task.",
+        help="`full`: several seeds (of a --probe one), and what `heareval report` writes for every task.",
     ),
     click.option(
         "--in-memory/--no-in-memory",
@@ -60,7 +68,12 @@ _protocol_words = doors.options(
         show_default=True,
         help="What learns: the protocol's network or, with results of its own, something simpler.",
     ),
-    click.option("--deterministic/--no-deterministic", default=True, help="Equal scores on equal machines."),
+    click.option(
+        "--deterministic/--no-deterministic",
+        default=True,
+        show_default=True,
+        help="Equal scores on equal machines.",
+    ),
 )
 
 
@@ -149,8 +162,12 @@ def say_scores(scored: Sequence[Predict], places: Places, *, full_report: bool) 
 
         for step in done:
             names = (step.protocol.recorded_name,)
-            for written in write_reports(Path(step.folder), names, places, out=None, clips=()):
-                doors.say(f"report: {doors.shown(written)}")
+            try:
+                for written in write_reports(Path(step.folder), names, places, out=None, clips=()):
+                    doors.say(f"report: {doors.shown(written)}")
+            except (HearevalError, OSError) as error:
+                # The others, and what else is to be told of the run, are not to be lost for it.
+                click.echo(f"no report on {step.folder}: {error}", err=True)
 
 
 @click.command()
@@ -208,15 +225,17 @@ def report(
 
 
 def _fingerprint(folder: Path) -> str:
-    manifest = folder / files.MANIFEST
-    if not manifest.is_file():
+    path = folder / files.MANIFEST
+    manifest = files.read_json(path) if path.is_file() else {}
+    # A task folder, too, has a manifest.
+    if "arrays" not in manifest:
         raise HearevalError(
             f"embeddings folder {folder}",
-            got=f"no {files.MANIFEST}",
+            got=f"no {files.MANIFEST} of embeddings" if folder.is_dir() else "no such folder",
             expected="a folder embeddings/SUBMISSION/TASK",
             remedy="Make it with `python -m heareval.embeddings.runner`.",
         )
-    return str(files.read_json(manifest)["fingerprint"])
+    return str(manifest["fingerprint"])
 
 
 if __name__ == "__main__":

@@ -96,10 +96,9 @@ def _read_runs(task: Task, protocol: str, results: Mapping[str, Any]) -> tuple[t
                 expected = f"predictions of {results['fingerprint']}, as of the scores"
                 raise HearevalError(f"{path}", got=f"those of {said}", expected=expected, remedy=AGAIN)
             orders = {order.name: order for order in split_orders(task)}
-            return tuple(
-                tuple(_read_fold(task, orders[fold["test"]], arrays, seed) for fold in results["folds"])
-                for seed in range(results.get("seeds", 1))
-            )
+            seeds = results.get("seeds", 1)
+            folds = [_read_fold(task, orders[fold["test"]], arrays, seeds) for fold in results["folds"]]
+            return tuple(zip(*folds, strict=True))
     except FileNotFoundError:
         raise HearevalError(f"{path} is missing", remedy=AGAIN) from None
     except KeyError as error:
@@ -108,23 +107,32 @@ def _read_runs(task: Task, protocol: str, results: Mapping[str, Any]) -> tuple[t
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=AGAIN) from None
 
 
-def _read_fold(task: Task, order: SplitOrder, arrays: Mapping[str, Any], seed: int) -> StoredFold:
-    """One tested split; of several seeds, predictions and postprocessing have one more axis, the first."""
+def _read_fold(task: Task, order: SplitOrder, arrays: Mapping[str, Any], seeds: int) -> list[StoredFold]:
+    """One tested split for each seed; of several, predictions and postprocessing have one more axis first.
+
+    Each array is read once: to ask for it is to unpack it.
+    """
     path, split = task.folder, order.name
     targets, said = arrays[f"{split}/targets"], arrays[f"{split}/predictions"]
-    said = said[seed] if said.ndim > targets.ndim else said
+    said = said if said.ndim > targets.ndim else said[np.newaxis]
     if tuple(arrays[f"{split}/clips"]) != order.clips:
         raise HearevalError(f"clips of {split} in the predictions of {path}", expected="those of its JSON")
     timestamps_ms = arrays[f"{split}/timestamps_ms"] if task.is_event else None
     frames = () if timestamps_ms is None else timestamps_ms.shape[1:]
     shape = (len(order.clips), *frames, len(task.labels))
-    if not targets.shape == said.shape == shape:
-        got = f"targets {targets.shape} and predictions {said.shape}"
+    if (targets.shape, said.shape) != (shape, (seeds, *shape)):
+        got = f"targets {targets.shape} and predictions {said.shape[1:]} of {len(said)} seeds"
         raise HearevalError(f"{split} in the predictions of {path}", got=got, expected=str(shape))
     vocabulary = {label: index for index, label in enumerate(task.labels)}
     events = event_table(order, vocabulary) if task.is_event else None
-    predictions = Predictions(order.clips, targets, said, timestamps_ms, events)
-    return StoredFold(split, predictions, _postprocessing(task, split, arrays, seed))
+    return [
+        StoredFold(
+            split,
+            Predictions(order.clips, targets, said[seed], timestamps_ms, events),
+            _postprocessing(task, split, arrays, seed),
+        )
+        for seed in range(seeds)
+    ]
 
 
 def _postprocessing(task: Task, split: str, arrays: Mapping[str, Any], seed: int) -> Postprocessing | None:

@@ -126,14 +126,18 @@ def fit_all(
     done, total = 0, UNITS_PER_FIT * len(trainings)
     for stack in stacks_of(trainings, most):
         units = UNITS_PER_FIT * len(stack)
-        fitted = fit_stack(
-            [trainings[i] for i in stack],
-            labels,
-            order=order,
-            # Called within this turn of the loop only.
-            progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
+        # No name for the networks: who gets them decides which to keep.
+        yield from zip(
+            stack,
+            fit_stack(
+                [trainings[i] for i in stack],
+                labels,
+                order=order,
+                # Called within this turn of the loop only.
+                progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
+            ),
+            strict=True,
         )
-        yield from zip(stack, fitted, strict=True)
         done += units
 
 
@@ -196,6 +200,7 @@ def fit_stack(
             learner.epochs = epoch
             if epoch % every == 0:
                 learner.validate()
+    optimizer.zero_grad(set_to_none=True)
     seconds = (time.perf_counter() - started) / len(learners)
     return tuple(learner.fitted(seconds) for learner in learners)
 

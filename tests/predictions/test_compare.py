@@ -51,6 +51,23 @@ def two(tmp_path, scene_folder, event_folder):
     return tmp_path / "a", tmp_path / "b"
 
 
+def test_other_seeds_are_told_of(two):
+    assert not compare(*two).notes
+    _evaluated(two[1] / "scene", seed=3)
+    found = compare(*two)
+    assert found.notes == (f"scene, {NAME}: A is of seed 0, B of seed 3",)
+    assert f"note: {found.notes[0]}" in comparison_table(found)
+    assert comparison_json(found)["notes"] == list(found.notes)
+
+
+def test_a_submission_without_scores_is_named(two, tmp_path):
+    (tmp_path / "c").mkdir()
+    with pytest.raises(HearevalError, match="c: got no scores"):
+        compare(two[0], tmp_path / "c")
+    with pytest.raises(HearevalError, match=r"no submissions in it.*--embeddings-dir"):
+        find_submission("a", tmp_path / "nowhere")
+
+
 def test_differences_are_those_of_the_scores_and_draws(two):
     found = compare(*two)
     assert [(each.task, each.metric) for each in found.differences] == [

@@ -1,5 +1,7 @@
 """Predictors on a GPU; run with `pytest -m gpu` where there is one."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,7 @@ def test_scores_of_the_gpu_are_those_of_the_cpu_within_the_noise_of_seeds(kind, 
 
 
 def test_the_same_numbers_on_every_run(scene_folder):
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     try:
         protocol = Protocol(grid_points=4, device="cuda")

@@ -209,6 +209,9 @@ def test_folds_that_are_told_perfectly_and_never(scene_folder):
         ("hidden_dim", 16.5),
         ("lr", float("nan")),
         ("dropout", 1.0),
+        ("dropout", None),
+        ("lr", "0.1"),
+        ("patience", True),
     ],
 )
 def test_settings_that_train_nothing(name, value, scene_folder):

@@ -9,6 +9,13 @@ from heareval.errors import HearevalError
 from heareval.predictions.protocol import Protocol, draw_settings, grid_for, settings_for_fingerprint
 
 
+def test_seeds_count_from_the_first():
+    assert list(Protocol(seed=3, seeds=2).all_seeds) == [3, 4]
+    for wrong in ({"seeds": 0}, {"seed": -1}):
+        with pytest.raises(HearevalError, match="seed"):
+            Protocol(**wrong)
+
+
 def test_default_grid_has_sixteen_points_of_which_eight_are_drawn():
     assert len(set(draw_settings(Protocol(grid_points=99), "esc50", {}))) == 16
     assert len(set(draw_settings(Protocol(), "esc50", {}))) == 8

@@ -80,11 +80,15 @@ def test_several_seeds_are_written_and_read(scene_folder, event_folder):
             assert score["score"] == pytest.approx(values.mean())
             assert score["seeds"] == pytest.approx(dict(zip("456", values.mean(axis=1), strict=True)))
             assert score["seed_std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
+            if values.shape[1] > 1:
+                assert score["std"] == pytest.approx(values.mean(axis=0).std(ddof=1))
             tested = [fold.test for fold in result.runs[0].folds]
             assert score["folds"] == pytest.approx(dict(zip(tested, values.mean(axis=0), strict=True)))
             low, high = score["interval_95"]
             drawn = around(score["score"], metric, stored.resampled((metric,), DRAWS_SEED)[metric])
             assert (low, high) == pytest.approx((interval(drawn).low, interval(drawn).high))
+        bases = {id(run[0].predictions.probabilities.base) for run in stored.runs}
+        assert len(bases) == 1  # else each seed would hold what all of them said
         for run, read in zip(result.runs, stored.runs, strict=True):
             for fold, again in zip(run.folds, read, strict=True):
                 assert np.array_equal(fold.predictions.probabilities, again.predictions.probabilities)

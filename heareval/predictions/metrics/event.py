@@ -195,7 +195,10 @@ def _roll(table: EventTable, shape: tuple[int, int, int], segment_s: float) -> N
         )
         for segment in _segments(table, shape[0], segment_s)
     )
-    return np.asarray((begun - over).reshape(shape).cumsum(axis=1) > 0)
+    # In place: these are the largest arrays of a score.
+    begun -= over
+    sounding = begun.reshape(shape)
+    return np.asarray(np.cumsum(sounding, axis=1, out=sounding) > 0)
 
 
 def _segments(table: EventTable, clips: int, segment_s: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
