@@ -210,8 +210,7 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 
 def _task_scores(result: TaskResult) -> dict[str, Any]:
-    """Per metric the score (the mean of folds and seeds), its spread, its interval, each fold's and each
-    seed's own."""
+    """Per metric the score (the mean of folds and seeds), its spread and interval, and those of each."""
     drawn = [_resampled(result.task, run) for run in result.runs]
     first = result.runs[0].folds
     scores = {}

@@ -71,7 +71,6 @@ class Bench:
 
     Args:
         judges: of each split that validates.
-        device: where predictors are trained.
         most: how many are trained side by side at most.
     """
 
@@ -79,7 +78,6 @@ class Bench:
     protocol: Protocol
     splits: Mapping[str, Split]
     judges: Mapping[str, Judge]
-    device: torch.device
     most: int
 
 
@@ -109,7 +107,7 @@ def evaluate_folder(
     splits = read_splits(task, device, in_memory=in_memory)
     check_rows(rounds, splits)
     judges = {turn.valid: judge_of(task, splits[turn.valid]) for turn in rounds}
-    bench = Bench(task, protocol, splits, judges, device, most or most_stacked(device))
+    bench = Bench(task, protocol, splits, judges, most or most_stacked(device))
     searched = sum(map(len, points.values()))
     total = UNITS_PER_FIT * (searched + len(points) * (len(rounds) - 1))
     searches = search_grids(bench, rounds[0], points, lambda done, _: progress(done, total))
@@ -135,8 +133,7 @@ def _draw_settings(protocol: Protocol, task: Task, seed: int) -> tuple[Settings,
 def search_grids(
     bench: Bench, first: Round, points: Mapping[int, Sequence[Settings]], progress: Progress
 ) -> dict[int, Search]:
-    """Every seed's grid points tried on the first round; the best validation score wins, ties go to the
-    earlier."""
+    """Every seed's grid points tried on the first round; the best score wins, of equals the earlier."""
     candidates = [Candidate(seed, first, settings) for seed in points for settings in points[seed]]
     judge = bench.judges[first.valid]
     tried: dict[int, dict[int, GridResult]] = {seed: {} for seed in points}

@@ -177,8 +177,9 @@ def _bytes_to_learn(training: Training) -> int:
 def fit_stack(
     trainings: Sequence[Training], labels: int, *, order: Order, progress: Progress
 ) -> tuple[Fitted, ...]:
-    """The predictors of trainings that are alike in shape, side by side, with the weights of their best
-    validations; each is what it would be alone, up to the rounding of sums.
+    """The predictors of trainings of one shape, side by side, with the weights of their best validations.
+
+    Each is what it would be alone, up to the rounding of sums.
 
     Args:
         labels: size of the vocabulary.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from heareval.layout import Places
 from heareval.predictions.probes import evaluate_with_probe
@@ -14,6 +15,12 @@ from heareval.predictions.results import write_results
 from heareval.predictions.selection import evaluate_folder
 from heareval.predictions.stored import read_stored
 
+# No warning is to reach the user.
+SILENT = [
+    pytest.mark.filterwarnings("error"),
+    # Of dcase_util, which sed_eval needs.
+    pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
+]
 FOLDS = {"splits": ("fold00", "fold01", "fold02", "fold03"), "split_mode": "new_split_kfold"}
 # What a fold is in the first round.
 PARTS = {"fold00": "test", "fold01": "valid", "fold02": "train", "fold03": "train"}

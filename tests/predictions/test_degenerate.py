@@ -13,6 +13,7 @@ from tests.predictions.degenerate import (
     FOLDS,
     GRID,
     LARGEST,
+    SILENT,
     SPLITS,
     TINY,
     chosen,
@@ -28,11 +29,7 @@ from tests.predictions.degenerate import (
     written,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("error"),
-    # Of dcase_util, which sed_eval needs.
-    pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
-]
+pytestmark = SILENT
 KINDS = {
     "multiclass": {"evaluation": ["top1_acc", "mAP", "aucroc", "d_prime"]},
     "multilabel": {"evaluation": ["mAP", "aucroc", "d_prime"], "prediction_type": "multilabel"},

@@ -10,6 +10,7 @@ from heareval.predictions.protocol import PROBES
 from tests.predictions.degenerate import (
     EVENT_METRICS,
     LARGEST,
+    SILENT,
     SPLITS,
     TINY,
     embed,
@@ -21,11 +22,7 @@ from tests.predictions.degenerate import (
     written,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("error"),
-    # Of dcase_util, which sed_eval needs.
-    pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
-]
+pytestmark = SILENT
 
 
 def _event(start, end, label="drum"):

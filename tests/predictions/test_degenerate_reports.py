@@ -14,6 +14,7 @@ from heareval.predictions.compare import compare
 from tests.commands import command, only_line
 from tests.predictions.degenerate import (
     EVENT_METRICS,
+    SILENT,
     TINY,
     embed,
     frames,
@@ -22,11 +23,7 @@ from tests.predictions.degenerate import (
     written,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("error"),
-    # Of dcase_util, which sed_eval needs.
-    pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
-]
+pytestmark = SILENT
 REPORTED = {
     "no clip has any label": ("mlp", "scene", relabel(lambda part, i, mine: [])),
     "all is told": ("linear", "perfect", embed(lambda part, x: np.tile(np.eye(3), (8, 1)))),
