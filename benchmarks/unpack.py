@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from isal import igzip
 
-from heareval.tasks.unpack import parts
-from heareval.tasks.unpack.extract import extract
+from heareval.archives.unpack import parts
+from heareval.archives.unpack.extract import extract
 
 NOTE_BYTES = 128_044
 NOTES = 500  # different ones

@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 import click
 
+from heareval.archives import fetch
+from heareval.archives.sizes import readable
 from heareval.embeddings.store import DTYPES, PRECISIONS, USUAL_FORM, Form
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
-from heareval.tasks import adopt, fetch
+from heareval.tasks import adopt
 from heareval.tasks.audio import ENGINES
 from heareval.tasks.registry import address, select
-from heareval.tasks.sizes import readable
 from heareval.workflow import pins
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.machine import ANY_MACHINE, SILENCE_S, Machine, gpus_of

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from heareval import doors, progress
+from heareval.archives import fetch
 from heareval.doors import Command
 from heareval.embeddings.asked import DEVICES, SUFFIX, Asked, Words, asked_by
 from heareval.embeddings.environment import Environment, open_environment
@@ -24,7 +25,6 @@ from heareval.embeddings.submission import (
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import Download
-from heareval.tasks import fetch
 from heareval.workflow.evaluate import device_of
 from heareval.workflow.machine import Machine, claimed
 

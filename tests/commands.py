@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from heareval.tasks import fetch
+from heareval.archives import fetch
 
 SPOKEN = "spoken_digit-1.0.9-full"
 

@@ -7,11 +7,11 @@ import hashlib
 import json
 from pathlib import Path
 
+from heareval.archives.unpack import extract
 from heareval.embeddings import environment, store, submission
 from heareval.predictions import protocol
-from heareval.tasks import adopt, archive, audio, metadata
+from heareval.tasks import adopt, audio, metadata, tarball
 from heareval.tasks.own import task as own
-from heareval.tasks.unpack import extract
 
 PACKAGE = Path(__file__).parent.parent / "heareval"
 RECORD = Path(__file__).with_name("stages.json")
@@ -19,7 +19,7 @@ RECORD = Path(__file__).with_name("stages.json")
 STAGES = {
     "extract": (
         extract.VERSION,
-        [f"tasks/unpack/{name}.py" for name in ("extract", "members", "parts", "rar", "volumes")],
+        [f"archives/unpack/{name}.py" for name in ("extract", "members", "parts", "rar", "volumes")],
     ),
     "adopt": (adopt.VERSION, ["tasks/adopt.py"]),
     "own": (own.VERSION, ["tasks/own/task.py", "tasks/own/sounds.py"]),
@@ -28,7 +28,7 @@ STAGES = {
         [f"tasks/{name}.py" for name in ("metadata", "splits", "sources", "tfds", "midi", "shots")],
     ),
     "audio": (audio.VERSION, ["tasks/audio.py", "tasks/decode.py"]),
-    "tar": (archive.VERSION, ["tasks/archive.py"]),
+    "tar": (tarball.VERSION, ["tasks/tarball.py"]),
     "environment": (environment.VERSION, ["embeddings/environment.py", "embeddings/source.py"]),
     "submission": (submission.VERSION, ["embeddings/submission.py"]),
     "embed": (store.VERSION, [f"embeddings/{name}.py" for name in ("store", "worker", "journal")]),

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "heareval.progress": (),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
-    "heareval.tasks": (*FOUNDATION, "heareval.tasks"),
+    "heareval.archives": (*FOUNDATION, "heareval.archives"),
+    "heareval.tasks": (*FOUNDATION, "heareval.archives", "heareval.tasks"),
     "heareval.tasks.corpora": (
         *("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
         # What one unusual corpus needs, or a few.
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "heareval.predictions.metrics": ("heareval.errors", "heareval.predictions.metrics"),
     "heareval.workflow": (
         *(*FOUNDATION, "heareval.progress", "heareval.workflow"),
-        *("heareval.tasks", "heareval.embeddings", "heareval.predictions"),
+        *("heareval.archives", "heareval.tasks", "heareval.embeddings", "heareval.predictions"),
     ),
     # The doors and the command line see the corridor and all rooms.
     "heareval.doors": ("heareval",),
@@ -66,8 +67,8 @@ ONLY_IN = {
     "click": OPEN_TO_ALL,
     "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.worker"),
     "tensorflow": ("heareval.embeddings.worker",),
-    "requests": ("heareval.tasks.download", "heareval.tasks.sizes"),
-    "libarchive": ("heareval.tasks.unpack.rar",),
+    "requests": ("heareval.archives.download", "heareval.archives.sizes"),
+    "libarchive": ("heareval.archives.unpack.rar",),
     "matplotlib": ("heareval.predictions.figures",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from heareval.archives.sizes import UNKNOWN, Size, blocks, content_length, sizes_on_the_web
 from heareval.doors import places_of, task_jobs
-from heareval.tasks.sizes import UNKNOWN, Size, blocks, content_length, sizes_on_the_web
 from heareval.workflow.plan import Row, plan_run
 from heareval.workflow.prepare import publish_and_pack
 from tests import stand_ins

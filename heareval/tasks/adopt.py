@@ -12,9 +12,9 @@ from typing import Any
 import soundfile
 
 from heareval import files, layout
+from heareval.archives import fetch
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress, Recording, TaskSpec
-from heareval.tasks import fetch
 from heareval.tasks.metadata import Drawn
 from heareval.tasks.registry import all_tasks
 

@@ -14,10 +14,11 @@ from typing import Any
 import luigi
 
 from heareval import files, layout, progress
+from heareval.archives import fetch
+from heareval.archives.unpack import extract, parts
 from heareval.spec import LISTED, Archives, Download, Mode, TaskSpec
-from heareval.tasks import adopt, fetch
+from heareval.tasks import adopt
 from heareval.tasks.registry import find_mode, find_task
-from heareval.tasks.unpack import extract, parts
 from heareval.workflow.step import DataclassParameter, Step, read_manifest, write_manifest
 
 

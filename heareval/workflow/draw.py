@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from heareval import files, progress
+from heareval.archives.unpack import extract, parts
 from heareval.spec import LISTED
 from heareval.tasks import adopt, audio, metadata
-from heareval.tasks.unpack import extract, parts
 from heareval.workflow.corpus import CorpusStep, ExtractPublished, FetchListed, ScanArchive, reader_digest
 from heareval.workflow.step import Step, read_manifest, write_manifest
 

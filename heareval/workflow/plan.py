@@ -16,11 +16,11 @@ from typing import Any
 
 import luigi
 
+from heareval.archives import fetch
+from heareval.archives.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
+from heareval.archives.unpack import extract, parts, volumes
 from heareval.errors import HearevalError
 from heareval.layout import Places
-from heareval.tasks import fetch
-from heareval.tasks.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
-from heareval.tasks.unpack import extract, parts, volumes
 from heareval.workflow.corpus import (
     ExtractArchive,
     ExtractPublished,

@@ -12,7 +12,7 @@ import luigi
 
 from heareval import files, layout, progress
 from heareval.layout import Places
-from heareval.tasks import adopt, archive, audio, metadata, publish
+from heareval.tasks import adopt, audio, metadata, publish, tarball
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.draw import TaskStep
 from heareval.workflow.step import Step, read_manifest, versions, write_manifest
@@ -139,7 +139,7 @@ class PackTar(TaskStep):
     def fingerprint(self) -> str:
         """Of the task's clips as they are published now, and the rate."""
         settings = {"content": self.content_fingerprint, "sample_rate": self.sample_rate}
-        return files.fingerprint("tar", archive.VERSION, **settings)
+        return files.fingerprint("tar", tarball.VERSION, **settings)
 
     @property
     def path(self) -> Path:
@@ -163,21 +163,21 @@ class PackTar(TaskStep):
     def complete(self) -> bool:
         # Which clips there are if some may be skipped, only the published task tells.
         is_known = self.job.on_bad_audio == "fail" or self.requires().complete()
-        return is_known and self.is_packed() and archive.is_listed(self.path)
+        return is_known and self.is_packed() and tarball.is_listed(self.path)
 
     def work(self, report: progress.Report) -> None:
         sidecar = layout.tar_manifest(self.path)
         with files.locked(sidecar.with_suffix(".lock")):
             if not self.is_packed():
                 self._pack(sidecar, report)
-        archive.write_checksums(self.path.parent)
+        tarball.write_checksums(self.path.parent)
 
     def _pack(self, sidecar: Path, report: progress.Report) -> None:
         started = time.monotonic()
         # Taken once: where clips may be skipped they follow the folder, which another run may replace.
         folder, content, fingerprint = self.requires().folder, self.content_fingerprint, self.fingerprint
         publish.check_published(folder, content, self.sample_rate)
-        sha256 = archive.pack(folder, self.sample_rate, self.path, report)
+        sha256 = tarball.pack(folder, self.sample_rate, self.path, report)
         publish.check_published(folder, content, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from heareval.spec import TaskSpec
-from heareval.tasks import archive, audio, metadata
+from heareval.tasks import audio, metadata, tarball
 from heareval.tasks.metadata import Drawn
 from heareval.tasks.registry import find_task
 from tests.conftest import ArchivesOf
@@ -157,7 +157,7 @@ def test_tarball_members(case: str, drawn: Drawn, tmp_path: Path) -> None:
         path = folder / str(rate) / clip.split / f"{clip.clip_id}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write_wav(path, np.zeros(4, np.int16), rate)
-    archive.pack(folder, rate, tmp_path / name, lambda done, total: None)
+    tarball.pack(folder, rate, tmp_path / name, lambda done, total: None)
     with tarfile.open(tmp_path / name) as tar:
         members = [[member.name, "dir" if member.isdir() else "file"] for member in tar]
     # The order of the reference's top-level files is that of its directory listing, hence `sorted`.

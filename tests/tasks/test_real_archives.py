@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from heareval import files
+from heareval.archives.unpack import extract
 from heareval.tasks import audio, metadata
 from heareval.tasks.registry import find_task
-from heareval.tasks.unpack import extract
 
 SHARED = Path(os.environ.get("HEAREVAL_SHARED", Path(__file__).parents[3] / "shared"))
 ARCHIVES, GOLDEN = SHARED / "archives", SHARED / "lab" / "golden_real"

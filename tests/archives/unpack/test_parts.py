@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from heareval.archives.unpack import parts
+from heareval.archives.unpack.extract import HEAD_BYTES, extract
 from heareval.errors import HearevalError
 from heareval.spec import TaskSpec
 from heareval.tasks import metadata
 from heareval.tasks.registry import all_tasks
-from heareval.tasks.unpack import parts
-from heareval.tasks.unpack.extract import HEAD_BYTES, extract
 from tests import stand_ins
-from tests.tasks.unpack.test_extract import header, packed, write_tar
+from tests.archives.unpack.test_extract import header, packed, write_tar
 
 TREE = {
     "a/labels.csv": b"x,1",
@@ -118,8 +118,8 @@ def test_the_same_clips_as_from_whole_archives(tmp_path: Path, task: TaskSpec, m
 MEASURED = """
 import sys
 from pathlib import Path
-from heareval.tasks.unpack import parts
-from heareval.tasks.unpack.extract import extract
+from heareval.archives.unpack import parts
+from heareval.archives.unpack.extract import extract
 archive = Path(sys.argv[1])
 parts.scan(archive, Path("scanned"), lambda done, total: None, headers=True)
 parts.extract_some(archive, Path("some"), {"last.wav"}, lambda done, total: None)

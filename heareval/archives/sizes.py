@@ -97,7 +97,7 @@ def sizes_on_the_web(
         return {}
     question = json.dumps({key: list(urls) for key, urls in addresses.items()})
     # A process can be ended at any moment; a thread that looks up a name in vain can't.
-    command = [sys.executable, "-m", "heareval.tasks.sizes"]
+    command = [sys.executable, "-m", "heareval.archives.sizes"]
     try:
         answer = subprocess.run(
             command, input=question.encode(), capture_output=True, timeout=patience_s, check=False

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from heareval import files
+from heareval.archives.unpack.extract import Portion, extract
 from heareval.errors import HearevalError
 from heareval.spec import Progress
-from heareval.tasks.unpack.extract import Portion, extract
 
 SOUNDS = (".wav", ".flac", ".aif", ".aiff", ".mp3", ".ogg", ".opus", ".m4a", ".webm")
 # Another list, or more bytes of a head, is another edition of what is unpacked: raise `extract.VERSION` then.

@@ -20,11 +20,9 @@ from typing import IO, Any, BinaryIO
 from isal import igzip, isal_zlib
 
 from heareval import files
-from heareval.errors import HearevalError
-from heareval.spec import Progress
-from heareval.tasks.unpack import rar
-from heareval.tasks.unpack import volumes as zip_volumes
-from heareval.tasks.unpack.members import (
+from heareval.archives.unpack import rar
+from heareval.archives.unpack import volumes as zip_volumes
+from heareval.archives.unpack.members import (
     FILE,
     FOLDER,
     HARD_LINK,
@@ -35,6 +33,8 @@ from heareval.tasks.unpack.members import (
     clear,
     create,
 )
+from heareval.errors import HearevalError
+from heareval.spec import Progress
 
 VERSION = 1
 BLOCK_BYTES = 1 << 18

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from heareval.archives import fetch
+from heareval.archives.download import Patience
 from heareval.errors import HearevalError
 from heareval.spec import Download
-from heareval.tasks import fetch
-from heareval.tasks.download import Patience
 from tests.http_server import Behaviour, serving
 
 CONTENT = b"PK" + random.Random(0).randbytes(2_999_998)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
+from heareval.archives.unpack import parts
+from heareval.archives.unpack.extract import extract
 from heareval.errors import HearevalError
-from heareval.tasks.unpack import parts
-from heareval.tasks.unpack.extract import extract
-from tests.tasks.unpack.test_extract import header, rar_member, write_rar, write_tar
+from tests.archives.unpack.test_extract import header, rar_member, write_rar, write_tar
 
 FAST, LONG = 60, int(os.environ.get("HEAREVAL_FUZZ_EXAMPLES", "3000"))
 COMMON = {

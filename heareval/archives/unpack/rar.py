@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heareval.archives.unpack.members import FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, Member
 from heareval.errors import HearevalError
-from heareval.tasks.unpack.members import FILE, FOLDER, HARD_LINK, SYMBOLIC_LINK, Member
 
 BLOCK_BYTES = 1 << 18
 MARK_BYTES = 8

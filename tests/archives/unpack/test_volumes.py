@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from heareval.archives.unpack import volumes
+from heareval.archives.unpack.extract import extract
 from heareval.errors import HearevalError
-from heareval.tasks.unpack import volumes
-from heareval.tasks.unpack.extract import extract
-from tests.tasks.unpack.test_extract import KINDS, packed, unpack
+from tests.archives.unpack.test_extract import KINDS, packed, unpack
 
 GIB = 1 << 30
 # Random bytes don't pack, so the real program needs several volumes of its smallest size.

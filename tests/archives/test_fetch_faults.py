@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from heareval.archives import download, fetch
+from heareval.archives.download import Patience
 from heareval.errors import HearevalError
 from heareval.spec import Download
-from heareval.tasks import download, fetch
-from heareval.tasks.download import Patience
 from tests.disks import enlarge, small_disk
 from tests.http_server import Behaviour, serving
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heareval import files
+from heareval.archives.download import NO_ANSWER, PATIENT, Patience, ask, fetch_part, forget_mark
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress
-from heareval.tasks.download import NO_ANSWER, PATIENT, Patience, ask, fetch_part, forget_mark
 
 MIRROR_LEVELS = 3  # how deep archives may lie in a mirror folder
 LISTED_AT_ONCE = 8

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from isal import igzip
 
+from heareval.archives.unpack import members
+from heareval.archives.unpack.extract import extract
 from heareval.errors import HearevalError
-from heareval.tasks.unpack import members
-from heareval.tasks.unpack.extract import extract
 from tests.stand_ins import pack
 
 TREE = {"a/b.txt": b"hello", "ü.wav": bytes(100_000), "-dash": b"x"}
@@ -249,7 +249,7 @@ def test_another_kind_is_not_guessed_behind_the_name_of_a_rar(tmp_path: Path) ->
 
 @pytest.mark.parametrize("library", ["libnone.so", "libc.so.6"])
 def test_a_missing_libarchive_is_told_in_one_line(tmp_path: Path, library: str) -> None:
-    code = "import pathlib, sys; from heareval.tasks.unpack.extract import extract\n"
+    code = "import pathlib, sys; from heareval.archives.unpack.extract import extract\n"
     code += "try: extract(pathlib.Path('a.rar'), pathlib.Path('out'), print)\n"
     code += "except Exception as error: print(type(error).__name__, error)"
     write_rar(tmp_path / "a.rar")

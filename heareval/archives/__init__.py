@@ -1,0 +1,1 @@
+"""Archives fetched, checked and unpacked: below the rooms, which share it."""
