@@ -12,6 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "heareval"
 FOUNDATION = (
+    "heareval.formats",
     "heareval.errors",
     "heareval.spec",
     "heareval.files",
@@ -27,6 +28,7 @@ MAY_IMPORT = {
     "heareval.progress": (),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
+    "heareval.formats": (*FOUNDATION, "heareval.formats"),
     "heareval.archives": (*FOUNDATION, "heareval.archives"),
     "heareval.tasks": (*FOUNDATION, "heareval.archives", "heareval.tasks"),
     "heareval.tasks.corpora": (

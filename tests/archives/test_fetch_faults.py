@@ -349,7 +349,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from heareval.spec import Download
-from heareval.tasks import fetch
+from heareval.archives import fetch
 url, checksum, target = sys.argv[1:]
 fetch.fetch(Download(url, checksum), Path(target), [], lambda done, total: None)
 """
