@@ -65,7 +65,7 @@ def _place(folder: Path, number: int, suffix: str) -> Path:
 
 
 def _with_task(folder: Path) -> Path:
-    words = [sys.executable, "-m", "heareval.cli", "tasks", "new", TASK, "--folder", "sounds"]
+    words = [sys.executable, "-m", "heareval", "tasks", "new", TASK, "--folder", "sounds"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
     return folder
 

@@ -29,7 +29,7 @@ NOISES, NOISE_S, RATE = ("running_tap", "white_noise", "pink_noise"), 60, 16000
 
 def command(mirror: Path) -> list[str]:
     """Preparing everything from stand-ins."""
-    words = [sys.executable, "-m", "heareval.cli", "prepare", "all", "--force", "--num-workers", "2"]
+    words = [sys.executable, "-m", "heareval", "prepare", "all", "--force", "--num-workers", "2"]
     return [*words, "--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS")]
 
 

@@ -35,7 +35,7 @@ def sounds_of(folder: Path, count: int) -> list[Path]:
 def heareval(folder: Path, out: Path, count: int, workers: int) -> None:
     """The pipeline as its users run it, on a task of one's own."""
     words = ["prepare", str(folder / f"{TASK}.toml"), "--num-workers", str(workers), "--force"]
-    subprocess.run([sys.executable, "-m", "heareval.cli", *words], cwd=out, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "heareval", *words], cwd=out, check=True, capture_output=True)
 
 
 def kit_of_2021(folder: Path, out: Path, count: int, workers: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class HearevalError(Exception):
@@ -30,6 +31,22 @@ class HearevalError(Exception):
         )
         line = f"{self.what}: {facts}" if facts else self.what
         return " ".join(f"{line}. {self.remedy}".split()) if self.remedy else " ".join(line.split())
+
+
+class RunError(HearevalError):
+    """A run ended before everything that was needed was there.
+
+    Args:
+        outcome: how the run ended, with its exit code, the steps that failed and the log's path.
+    """
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
+        super().__init__(failures or "the run is incomplete", remedy=f"Its log is {outcome.log}.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcome,)
 
 
 def _rebuild(kind: type[HearevalError], what: str, got: str, expected: str, remedy: str) -> HearevalError:
