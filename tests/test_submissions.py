@@ -145,7 +145,7 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
         "home": ('module = "x"\nweights = "~nobodyhere/w.txt"', "weights: got '~nobodyhere/w.txt'"),
         "digits": (f"module = {'1' * 5000}", "got Exceeds the limit"),
         "deep": (f"module = {'[' * 3000}", "expected TOML"),
-        "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another one has"),
+        "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another submission has"),
     }
     for name, (text, _) in bad.items():
         (copy / f"{name}.toml").write_text(text)
