@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heareval import files, progress
 from heareval.archives.unpack import extract, parts
+from heareval.formats.task_description import describe_task
 from heareval.spec import LISTED
 from heareval.tasks import adopt, audio, metadata
 from heareval.workflow.corpus import CorpusStep, ExtractPublished, FetchListed, ScanArchive, reader_digest
@@ -27,7 +28,7 @@ class TaskStep(CorpusStep):
             return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
         mode = self.job.mode_spec
         settings = {
-            "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
+            "description": describe_task(self.job.spec, self.job.mode),
             "drop_missing_files": mode.drop_missing_files,
             "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
             "listed": [step.fingerprint for step in self.listed],
