@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -125,6 +127,39 @@ def _no_embeddings(folder: Path, got: str) -> HearevalError:
         expected="a folder embeddings/SUBMISSION/TASK",
         remedy="Make it with `heareval embed`.",
     )
+
+
+def has_embeddings(folder: Path, fingerprint: str) -> bool:
+    """Return whether a folder has all arrays of the embeddings with this fingerprint.
+
+    Raises:
+        HearevalError: the manifest can't be read, or is not a manifest of embeddings.
+    """
+    manifest = find_embeddings_manifest(folder)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    return all((folder / name).exists() for name in manifest.arrays)
+
+
+def sweep_finished(submissions: Path) -> None:
+    """Remove what killed runs left of embeddings that another run has finished since.
+
+    Args:
+        submissions: the folder of the submissions' folders.
+    """
+    for path in submissions.glob(f"*/.*{files.UNFINISHED}"):
+        target, _, fingerprint = path.name[1:].removesuffix(files.UNFINISHED).rpartition(".")
+        # A damaged folder is reported by the step that needs it.
+        with contextlib.suppress(OSError, HearevalError):
+            if has_embeddings(path.with_name(target), fingerprint):
+                files.remove_tree(path)
+
+
+def copy_task_description(task: TaskFolder, folder: Path) -> None:
+    """Copy the task's metadata, vocabulary and labels into an embeddings folder."""
+    names = (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, task.metadata.splits))
+    for name in names:
+        shutil.copyfile(task.path / name, folder / name)
 
 
 def read_embedded_task(folder: Path) -> TaskFolder:
