@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heareval import files
-from heareval.embeddings import store
 from heareval.embeddings.asked import Words, asked_by
 from heareval.embeddings.store import USUAL_FORM, Form
 from heareval.embeddings.submission import Model, open_submission
 from heareval.embeddings.validate import Finding, Limits, validated
-from heareval.errors import HearevalError, RunError, unknown_name
-from heareval.layout import TASK_METADATA, Places
+from heareval.errors import HearevalError, RunError
+from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
+from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES
 from heareval.workflow.corpus import TaskJob
@@ -254,15 +254,15 @@ def embed(
         task: a folder name in `places.tasks`, a task's name, or `all`.
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    folders = _find_task_folders(Path(places.tasks), task)
+    folders = find_task_folders(Path(places.tasks), task)
     (opened,), _ = open_submissions(submission, places, settings.machine, settings.notify)
     steps = [
         Embed(
             places,
             task_folder=folder.name,
-            content=store.content_fingerprint(folder, opened.sample_rate),
+            content=fingerprint_task_folder(folder, opened.sample_rate),
             submission=opened,
-            form=embedding_format.of(store.read_task_metadata(folder)["embedding_type"]),
+            form=embedding_format.of(read_task_folder(folder).metadata.embedding_type),
             machine=settings.machine,
         )
         for folder in folders
@@ -313,7 +313,7 @@ def predict(
         Predict(
             places,
             folder=str(path),
-            embeddings=_embeddings_fingerprint(path),
+            embeddings=read_embeddings_manifest(path).fingerprint,
             protocol=_on_machine(protocol or Protocol(), settings.machine),
             machine=settings.machine,
         )
@@ -489,34 +489,3 @@ def _run_all(steps: Sequence[Step], places: Places, settings: RunSettings) -> No
 
 def _complete_scores(steps: Sequence[Predict]) -> tuple[Path, ...]:
     return tuple(step.scores for step in steps if step.complete())
-
-
-def _find_task_folders(tasks: Path, name: str) -> list[Path]:
-    """Return the published folders that a name means: one folder, the modes of a task, or all."""
-    found = sorted(path.parent for path in tasks.glob(f"*/{TASK_METADATA}"))
-    if not found:
-        raise HearevalError(
-            f"tasks folder {tasks}",
-            got="no published task",
-            expected=f"folders with {TASK_METADATA}",
-            remedy="Make them with `heareval prepare`.",
-        )
-    names = {folder.name: str(files.read_json(folder / TASK_METADATA)["task_name"]) for folder in found}
-    chosen = [folder for folder in found if name in ("all", folder.name, names[folder.name])]
-    if not chosen:
-        raise unknown_name("task folder", name, {*names, *names.values()})
-    return chosen
-
-
-def _embeddings_fingerprint(folder: Path) -> str:
-    path = folder / files.MANIFEST
-    manifest = files.read_json(path) if path.is_file() else {}
-    # A task folder has a manifest, too.
-    if "arrays" not in manifest:
-        raise HearevalError(
-            f"embeddings folder {folder}",
-            got=f"no {files.MANIFEST} of embeddings" if folder.is_dir() else "no such folder",
-            expected="a folder embeddings/SUBMISSION/TASK",
-            remedy="Make it with `heareval embed`.",
-        )
-    return str(manifest["fingerprint"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from heareval import api, files
+from heareval import api
 from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
@@ -16,6 +16,7 @@ from heareval.commands.prepare import list_skipped
 from heareval.commands.scores import say_scores
 from heareval.embeddings.asked import Words
 from heareval.embeddings.store import Form
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places, display_path
 
 
@@ -60,9 +61,9 @@ def evaluate(
 
 def _say_skipped(task_folder: Path) -> None:
     """Print a line for each clip of a task that was skipped."""
-    if (task_folder / files.MANIFEST).exists():
-        for note in list_skipped(files.read_json(task_folder / files.MANIFEST)):
-            say(f"{display_path(task_folder)}: {note}")
+    manifest = find_task_manifest(task_folder)
+    for note in list_skipped(manifest) if manifest else ():
+        say(f"{display_path(task_folder)}: {note}")
 
 
 def _folder_of(scored: Scored, places: Places) -> Path:
