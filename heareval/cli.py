@@ -111,7 +111,7 @@ def evaluate(
     publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=mirrors)
     if not force:
         # What is fetched to be pinned takes room, too.
-        planned = [publish(job=job) for job in pins.pinned(jobs, places, mirrors)]
+        planned = [publish(job=job) for job in pins.resolve_checksums(jobs, places)]
         doors.check_room({step.job: scored(step) for step in planned}, places)
     pinned = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     published = [publish(job=job) for job in pinned]
@@ -219,7 +219,7 @@ def plan(
         published=from_published,
         on_bad=on_bad_audio,
     )
-    jobs = pins.pinned(jobs, places, mirrors)
+    jobs = pins.resolve_checksums(jobs, places)
     rates = doors.rates_of(sample_rates)
     planned = plan_run({job: publish_and_pack(places, [job], rates, mirrors) for job in jobs}, places)
     doors.say(files.dump_json(plan_facts(planned)) if as_json else plan_table(planned))

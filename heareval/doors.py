@@ -24,7 +24,7 @@ from heareval.tasks.audio import ENGINES
 from heareval.tasks.registry import address, select
 from heareval.workflow import pins
 from heareval.workflow.corpus import TaskJob
-from heareval.workflow.machine import ANY_MACHINE, SILENCE_S, Machine, gpus_of
+from heareval.workflow.machine import ANY_MACHINE, DEFAULT_TIMEOUT_S, Machine, parse_gpus
 from heareval.workflow.plan import FileSystem, plan_run
 from heareval.workflow.run import Outcome, load_config, run
 from heareval.workflow.step import Step
@@ -122,7 +122,7 @@ class Seconds(click.FloatRange):
 
 def _gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     try:
-        return gpus_of(value)
+        return parse_gpus(value)
     except HearevalError as error:
         raise click.BadParameter(f"got {error.got}, expected {error.expected}") from error
 
@@ -136,7 +136,7 @@ gpus = click.option(
 timeout = click.option(
     "--timeout",
     type=Seconds(min=1),
-    default=SILENCE_S,
+    default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="Seconds of loading, or without a finished batch, after which a model is stopped.",
 )
@@ -146,7 +146,7 @@ def machine(command: Command) -> Command:
     """What a run may use of the machine, its `gpus` and `timeout`, handed on as one `machine`."""
 
     @functools.wraps(command)
-    def gathered(gpus: tuple[str, ...], timeout: float = SILENCE_S, **others: Any) -> None:
+    def gathered(gpus: tuple[str, ...], timeout: float = DEFAULT_TIMEOUT_S, **others: Any) -> None:
         command(machine=Machine(gpus, timeout), **others)
 
     return gathered  # type: ignore[return-value]
@@ -256,12 +256,10 @@ def task_jobs(
 def pinned_jobs(
     jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], *, workers: int, scheduler: str
 ) -> list[TaskJob]:
-    """The jobs with a checksum for every archive; those that none was published of are fetched to find it."""
-
-    def bring(steps: Sequence[Step]) -> None:
-        run_steps(steps, places, workers=workers, scheduler=scheduler)
-
-    return pins.pinned(jobs, places, mirrors, bring)
+    """Return the jobs with a checksum for every archive; archives without a published one are fetched."""
+    if missing := pins.missing_archives(jobs, places, mirrors):
+        run_steps(missing, places, workers=workers, scheduler=scheduler)
+    return pins.resolve_checksums(jobs, places)
 
 
 def words_of(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def remove_dead_scratch(target: Path) -> None:
     _remove_dead(target.parent.glob(f".{glob_escape(target.name[:150])}.*{SCRATCH}"))
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left in a folder and its sub-folders, whatever it was to become.
 
     What the next run goes on with stays, unless it has been finished.
@@ -273,6 +273,21 @@ def locked(path: Path) -> Iterator[None]:
     with open(path, "a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return the path itself or, if it does not exist, its nearest parent that does."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def is_same_file_system(one: Path, other: Path) -> bool:
+    """Return whether two paths are on one file system, or will be when they are created."""
+    return file_system_of(one) == file_system_of(other)
+
+
+def file_system_of(path: Path) -> int:
+    """Return the device number of the file system that a path is on, or will be on."""
+    return nearest_existing(path).stat().st_dev
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -25,8 +25,8 @@ from heareval.embeddings.submission import (
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import Download
-from heareval.workflow.evaluate import device_of
-from heareval.workflow.machine import Machine, claimed
+from heareval.workflow.evaluate import choose_device
+from heareval.workflow.machine import Machine, claim_gpu
 
 describing = doors.options(
     click.option("--name", help="Name in tables and of its folder.  [made of module, weights and options]"),
@@ -118,7 +118,7 @@ def _fetched(asked: Asked, places: Places) -> str:
     target = places.archive(asked.sha256, download.file_name)
     if not target.exists():
         try:
-            with progress.showing(1), progress.step(f"weights {download.file_name}") as report:
+            with progress.show_steps(1), progress.report_step(f"weights {download.file_name}") as report:
                 fetch.fetch(download, target, (), report)
         except HearevalError as error:
             error.remedy = "Correct weights or sha256, or fetch the file yourself and name its path."
@@ -129,14 +129,14 @@ def _fetched(asked: Asked, places: Places) -> str:
 def opened(ready: Ready, places: Places, machine: Machine) -> Submission:
     """The submission, with its fingerprint and sample rate."""
     asked = ready.asked
-    claim = functools.partial(claimed, machine.gpus)
+    claim = functools.partial(claim_gpu, machine.gpus)
     return open_submission(
         ready.model,
         Path(places.work) / "submissions",
         name=asked.name,
         sha256=asked.sha256,
         record=ready.record,
-        describing=Describing(device_of(ready.model, machine), machine.silence_s, claim),
+        describing=Describing(choose_device(ready.model, machine), machine.timeout_s, claim),
     )
 
 

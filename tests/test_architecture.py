@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "heareval.errors": (),
     "heareval.spec": (),
     "heareval.files": (),
-    "heareval.progress": (),
+    "heareval.progress": ("heareval.spec",),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
     "heareval.formats": (*FOUNDATION, "heareval.formats"),

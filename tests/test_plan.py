@@ -14,7 +14,7 @@ import pytest
 
 from heareval.archives.sizes import UNKNOWN, Size, blocks, content_length, sizes_on_the_web
 from heareval.doors import places_of, task_jobs
-from heareval.workflow.plan import Row, plan_run
+from heareval.workflow.plan import TaskNeeds, plan_run
 from heareval.workflow.prepare import publish_and_pack
 from tests import stand_ins
 from tests.commands import MODEL, SPOKEN, command, evaluate, only_line, prepare
@@ -44,11 +44,13 @@ def plan(folder: Path, mirror: Path, *words: str) -> dict[str, Any]:
     return facts
 
 
-def row(folder: Path, task: str, mode: str | None, mirror: Path, rate: int = 16000, sums: str = "") -> Row:
+def row(
+    folder: Path, task: str, mode: str | None, mirror: Path, rate: int = 16000, sums: str = ""
+) -> TaskNeeds:
     """The plan of one task in this process; without sums its archives pass for the published ones."""
     places = places_of(**{place: str(folder / place) for place in ("work", "tasks", "tars")})
     (job,) = task_jobs((task,), mode, engine_name="soxr", accepted_file=sums or None)
-    return plan_run({job: publish_and_pack(places, [job], (rate,), (str(mirror),))}, places).rows[0]
+    return plan_run({job: publish_and_pack(places, [job], (rate,), (str(mirror),))}, places).tasks[0]
 
 
 def on_disk(paths: Iterable[Path]) -> int:

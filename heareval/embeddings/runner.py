@@ -59,7 +59,7 @@ def embed_step(places: Places, folder: Path, submission: Submission, form: Form,
     return Embed(
         places,
         task_folder=folder.name,
-        content=store.content_fingerprint(folder, submission.sample_rate),
+        task_fingerprint=store.content_fingerprint(folder, submission.sample_rate),
         submission=submission,
         form=form.of(store.read_task_metadata(folder)["embedding_type"]),
         machine=machine,

@@ -62,7 +62,7 @@ def prepare(
     check_sources_stay(places, jobs, rates)
     if not force:
         # What is fetched to be pinned takes room, too.
-        planned = pins.pinned(jobs, places, mirrors)
+        planned = pins.resolve_checksums(jobs, places)
         doors.check_room({job: publish_and_pack(places, [job], rates, mirrors) for job in planned}, places)
     jobs = doors.pinned_jobs(jobs, places, mirrors, workers=num_workers, scheduler=scheduler_url)
     steps = publish_and_pack(places, jobs, rates, mirrors)
@@ -81,7 +81,7 @@ def demo_corpora(places: Places, tasks: tuple[str, ...]) -> tuple[tuple[str, ...
     select(doors.words_of(tasks), "demo")  # a mistake in the names is told before the work
     folder = Path(places.work) / "demo-corpora"
     if not folder.exists():
-        with progress.showing(1), progress.step("demo corpora") as report:
+        with progress.show_steps(1), progress.report_step("demo corpora") as report:
             demo.build_demo_corpora(folder, report)
     return (str(folder),), str(folder / demo.MD5SUMS)
 

@@ -14,6 +14,7 @@ Standard library only.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from typing import Any
@@ -24,6 +25,7 @@ IGNORED_FIELDS = ("ctx", "kind", "type_comment", "type_ignores")
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@functools.cache
 def digest_code(source: str) -> str:
     """Return the SHA-256 of Python source, as 64 hex digits, regardless of how it is written down.
 
@@ -42,6 +44,20 @@ def digest_code(source: str) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
+@functools.cache
+def legacy_digest_code(source: str) -> str:
+    """Return the digest that heareval 0.1.0 computed; it depends on the Python version.
+
+    It only serves to recognise what that version made under the running Python, see
+    `TaskStep.clips_fingerprint`. What it made under another Python may have another digest and is made again.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
 def _describe(value: Any) -> Any:
     """Return a node, or the value of a node's field, as JSON values."""
     if isinstance(value, ast.AST):
@@ -52,8 +68,8 @@ def _describe(value: Any) -> Any:
         return [_describe(each) for each in value] or None
     if value is None:
         return None
-    # repr() of text would depend on the Unicode version of the interpreter; ascii() does not.
-    return f"{type(value).__name__} {ascii(value)}"
+    # repr() of text depends on the Unicode version of the interpreter; ascii() does not.
+    return f"{type(value).__name__} {value!a}"
 
 
 def _fields_of(node: ast.AST) -> dict[str, Any]:

@@ -203,10 +203,10 @@ def test_what_a_kill_left_of_a_finished_one_is_swept(tmp_path: Path) -> None:
     for fingerprint in (done, other):
         files.unfinished_path(target, fingerprint).mkdir()
     files.write_json(target / files.MANIFEST, {"fingerprint": done, "arrays": ["a.npy"]})
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert len(files.all_unfinished(target)) == 2, "an array is missing: it is being made anew"
     (target / "a.npy").touch()
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert files.all_unfinished(target) == [files.unfinished_path(target, other)]
 
 

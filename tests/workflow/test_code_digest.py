@@ -15,7 +15,7 @@ from heareval.workflow.code_digest import digest_code
 ROOT = Path(__file__).parents[2]
 CORPORA = ROOT / "heareval" / "tasks" / "corpora"
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
-# Loads the module from its file, without heareval or anything that it installs, and digests the files on stdin.
+# Loads the module from its file, without heareval and its dependencies, and digests the sources on stdin.
 SCRIPT = """
 import importlib.util, json, sys
 spec = importlib.util.spec_from_file_location("code_digest", sys.argv[1])
