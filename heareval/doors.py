@@ -16,7 +16,7 @@ import click
 from heareval.archives import fetch
 from heareval.archives.sizes import readable
 from heareval.embeddings.store import DTYPES, PRECISIONS, USUAL_FORM, Form
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
 from heareval.tasks import adopt
@@ -382,7 +382,7 @@ def told_in_one_line(command: Command) -> Command:
         except (HearevalError, OSError) as error:
             if show_traceback:
                 raise
-            told = about_files(error) if isinstance(error, OSError) else error
+            told = file_error(error) if isinstance(error, OSError) else error
             click.echo(f"error: {told}", err=True)
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:

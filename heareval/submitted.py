@@ -22,7 +22,7 @@ from heareval.embeddings.submission import (
     checked_weights,
     open_submission,
 )
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Download
 from heareval.workflow.evaluate import choose_device
@@ -165,7 +165,7 @@ def opened_all(words: Words, places: Places, machine: Machine) -> tuple[list[Sub
             submission = opened(made_ready(read(), places), places, machine)
             _check_is_new(word, submission, found)
         except (HearevalError, OSError) as error:
-            told = about_files(error) if isinstance(error, OSError) else error
+            told = file_error(error) if isinstance(error, OSError) else error
             click.echo(f"error: {_naming(word, told)}", err=True)
             failed.append(word)
         else:

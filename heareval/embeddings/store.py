@@ -14,7 +14,7 @@ from typing import Any
 from heareval import files, layout
 from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
 from heareval.embeddings.submission import WORKER, Submission, check_unchanged
-from heareval.errors import HearevalError, replaced
+from heareval.errors import HearevalError, replaced_error
 from heareval.spec import Progress
 from heareval.worker_process import KilledForMemoryError
 
@@ -288,4 +288,4 @@ def check_content(task: Path, sample_rate: int, expected: str) -> None:
     """Raise HearevalError if a task folder is no longer the one that was planned with."""
     found = content_fingerprint(task, sample_rate)
     if found != expected:
-        raise replaced(f"task folder {task}", found, expected)
+        raise replaced_error(f"task folder {task}", found, expected)

@@ -21,7 +21,7 @@ import luigi
 from heareval import files, progress
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
@@ -144,7 +144,7 @@ class Step(luigi.Task):  # type: ignore[misc]
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, OSError):
-            exception = about_files(exception, self.places.work)
+            exception = file_error(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
         explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
         progress.report_failure(self.title, explanation)
