@@ -78,11 +78,11 @@ def replaced_error(what: str, found: str, planned: str) -> HearevalError:
 
 # What was expected, and the remedy.
 NO_ACCESS = "to read or write it", "Check its permissions, or name another."
-NO_SPACE = "room to write", "Free some, or name other folders."
+NO_ROOM = "room to write", "Free some, or name other folders."
 EXISTS = "nothing else of that name", "Move it away, or name another folder."
 DAMAGED = "a file as a run writes it", "It is damaged: remove it, or its whole folder, and run again."
 FILE_ERRORS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_SPACE),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), EXISTS),
     errno.EBADMSG: DAMAGED,
 }

@@ -19,7 +19,7 @@ from typing import Any
 from heareval import files
 from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, uv_command
 from heareval.embeddings.source import Source, copy_tree, is_git, look_at, tree_digest, with_commit
-from heareval.errors import NO_SPACE, HearevalError
+from heareval.errors import NO_ROOM, HearevalError
 from heareval.worker_process import die_with_parent
 
 VERSION = 1
@@ -181,7 +181,7 @@ class _Installer:
         expected, remedy = "to install", f"Its log is {self.log}"
         # venv does not pass on what the disk said.
         if any(map(NO_SPACE.search, lines)) or shutil.disk_usage(self.place.parent).free < LITTLE_BYTES:
-            expected, remedy = NO_SPACE
+            expected, remedy = NO_ROOM
         got = last_words(lines) or f"exit code {code}"
         return HearevalError(what, got=got, expected=expected, remedy=remedy)
 
