@@ -29,8 +29,8 @@ from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
 from heareval.workflow.jobs import CorpusRequest, check_tarballs_are_kept, find_jobs, use_demo_corpora
 from heareval.workflow.machine import ANY_MACHINE, Machine
-from heareval.workflow.pins import pinned
-from heareval.workflow.plan import Plan, plan_run
+from heareval.workflow.pins import missing_archives, resolve_checksums
+from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
@@ -206,7 +206,7 @@ def prepare(
     pack = functools.partial(publish_and_pack, places, sample_rates=rates, mirrors=corpus.mirrors)
     if not force:
         # Archives that are fetched to find their checksum take room, too.
-        known = pinned(jobs, places, corpus.mirrors)
+        known = resolve_checksums(jobs, places)
         check_disk_space({job: pack([job]) for job in known}, places)
     jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
     outcome = _run(pack(jobs), places, settings)
@@ -218,7 +218,7 @@ def plan(
     places: Places = DEFAULT_PLACES,
     *,
     sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
-) -> Plan:
+) -> DiskPlan:
     """Return what `prepare` would still write, and whether the disks have room for it.
 
     Nothing is fetched; servers are only asked for sizes.
@@ -226,7 +226,7 @@ def plan(
     places = resolve_places(places, "work", "tasks", "tars")
     corpus = use_demo_corpora(corpus, places)
     rates = tuple(sorted(set(sample_rates)))
-    jobs = pinned(find_jobs(corpus), places, corpus.mirrors)
+    jobs = resolve_checksums(find_jobs(corpus), places)
     return plan_run({job: publish_and_pack(places, [job], rates, corpus.mirrors) for job in jobs}, places)
 
 
@@ -234,7 +234,9 @@ def _with_all_checksums(
     jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], settings: RunSettings
 ) -> list[TaskJob]:
     """Fetch the archives that no checksum was published for; return the jobs with their checksums."""
-    return pinned(jobs, places, mirrors, lambda steps: _run_all(steps, places, settings))
+    if missing := missing_archives(jobs, places, mirrors):
+        _run_all(missing, places, settings)
+    return resolve_checksums(jobs, places)
 
 
 # --------------------------------------------------------------------------- submissions
@@ -260,7 +262,7 @@ def embed(
         Embed(
             places,
             task_folder=folder.name,
-            content=fingerprint_task_folder(folder, opened.sample_rate),
+            task_fingerprint=fingerprint_task_folder(folder, opened.sample_rate),
             submission=opened,
             form=embedding_format.of(read_task_folder(folder).metadata.embedding_type),
             machine=settings.machine,
@@ -356,7 +358,7 @@ def evaluate(
 
     if not force:
         # Archives that are fetched to find their checksum take room, too.
-        known = pinned(jobs, places, corpus.mirrors)
+        known = resolve_checksums(jobs, places)
         check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
     jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
     published = [publish(job=job) for job in jobs]

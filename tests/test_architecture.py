@@ -43,7 +43,7 @@ FOUNDATION = {
     "heareval.errors": (),
     "heareval.spec": (),
     "heareval.files": (),
-    "heareval.progress": (),
+    "heareval.progress": ("heareval.spec",),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
 }

@@ -15,7 +15,7 @@ import pytest
 from heareval.archives.sizes import UNKNOWN, Size, blocks, content_length, sizes_on_the_web
 from heareval.layout import Places
 from heareval.workflow.jobs import CorpusRequest, find_jobs
-from heareval.workflow.plan import Row, plan_run
+from heareval.workflow.plan import TaskNeeds, plan_run
 from heareval.workflow.prepare import publish_and_pack
 from tests import stand_ins
 from tests.commands import MODEL, SPOKEN, command, evaluate, only_line, prepare
@@ -45,11 +45,13 @@ def plan(folder: Path, mirror: Path, *words: str) -> dict[str, Any]:
     return facts
 
 
-def row(folder: Path, task: str, mode: str | None, mirror: Path, rate: int = 16000, sums: str = "") -> Row:
+def row(
+    folder: Path, task: str, mode: str | None, mirror: Path, rate: int = 16000, sums: str = ""
+) -> TaskNeeds:
     """The plan of one task in this process; without sums its archives pass for the published ones."""
     places = Places(**{place: str(folder / place) for place in ("work", "tasks", "tars")})
     (job,) = find_jobs(CorpusRequest((task,), mode, accept_checksums=sums))
-    return plan_run({job: publish_and_pack(places, [job], (rate,), (str(mirror),))}, places).rows[0]
+    return plan_run({job: publish_and_pack(places, [job], (rate,), (str(mirror),))}, places).tasks[0]
 
 
 def on_disk(paths: Iterable[Path]) -> int:
@@ -307,7 +309,7 @@ def test_refused_where_it_cannot_fit(zips: Path, disk: Path) -> None:
     line = only_line(done)
     assert line.startswith("error: _workdir, tasks and tars: got 1.0 MB free, expected ~")
     assert " MB for esc50-v2.0.0-full, mridangam_stroke-v1.5-full. Free some space, " in line
-    assert line.endswith("name other folders, fewer tasks or rates, or --force.")
+    assert line.endswith("choose other folders, fewer tasks or rates, or use --force.")
     assert done.returncode == 2
     assert list(disk.iterdir()) == []
     planned = plan(disk, zips, "esc50")

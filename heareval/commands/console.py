@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from heareval.errors import HearevalError, RunError, about_files
+from heareval.errors import HearevalError, RunError, file_error
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # A submission with faults, as opposed to a command line with some.
@@ -76,7 +76,7 @@ def one_line_errors(command: Command) -> Command:
                 raise
             if isinstance(error, RunError):
                 fail_if_incomplete(error.outcome)
-            warn(f"error: {about_files(error) if isinstance(error, OSError) else error}")
+            warn(f"error: {file_error(error) if isinstance(error, OSError) else error}")
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:
             warn("stopped; run the same command again to resume")

@@ -28,7 +28,7 @@ from heareval.predictions.protocol import (
 )
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
 from heareval.tasks.audio import ENGINES
-from heareval.workflow.machine import SILENCE_S, Machine, gpus_of
+from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, parse_gpus
 from heareval.workflow.run import load_config
 
 Decorator = Callable[[Any], Any]
@@ -387,7 +387,7 @@ def scoring(command: Command) -> Command:
 
 def _parse_gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     try:
-        return gpus_of(value)
+        return parse_gpus(value)
     except HearevalError as error:
         raise click.BadParameter(f"got {error.got}, expected {error.expected}") from error
 
@@ -401,7 +401,7 @@ gpus: Decorator = click.option(
 timeout: Decorator = click.option(
     "--timeout",
     type=Seconds(min=1),
-    default=SILENCE_S,
+    default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="Seconds of loading, or without a finished batch, after which a model is stopped.",
 )
@@ -419,7 +419,7 @@ def _build_settings(
     num_workers: int,
     scheduler_url: str,
     gpus: tuple[str, ...] = (),
-    timeout: float = SILENCE_S,
+    timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
 ) -> RunSettings:
     return RunSettings(num_workers, scheduler_url, Machine(gpus, timeout, in_memory), notify=warn)

@@ -65,7 +65,7 @@ def list_notes(manifest: TaskManifest) -> list[str]:
         )
     notes += list_skipped(manifest)
     if manifest.skipped and manifest.archives:
-        notes.append(f"NOT the published corpus: {len(manifest.skipped)} clips are missing")
+        notes.append(f"NOT the published corpus: it lacks {len(manifest.skipped)} of the clips")
     if names := ", ".join(each.name for each in manifest.archives if each.published is False):
         why = "according to" if manifest.tarball else "other checksums were accepted for"
         notes.append(f"NOT the published corpus: {why} {names}")

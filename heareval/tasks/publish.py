@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heareval import files
-from heareval.errors import HearevalError, replaced
+from heareval.errors import HearevalError, replaced_error
 from heareval.formats.task_manifest import (
     TaskManifest,
     find_task_manifest,
@@ -90,7 +90,7 @@ def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
     """Raise HearevalError unless a published folder holds the clips of this fingerprint, all of them."""
     manifest = read_task_manifest(folder)
     if manifest.fingerprint != fingerprint:
-        raise replaced(f"task folder {folder}", manifest.fingerprint, fingerprint)
+        raise replaced_error(f"task folder {folder}", manifest.fingerprint, fingerprint)
     for split, count in manifest.clips.items():
         found = sum(1 for _ in (folder / str(sample_rate) / split).glob("*.wav"))
         if found != count:

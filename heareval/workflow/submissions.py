@@ -18,11 +18,11 @@ from heareval.embeddings.submission import (
     checked_weights,
     open_submission,
 )
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Download
-from heareval.workflow.evaluate import device_of
-from heareval.workflow.machine import Machine, claimed
+from heareval.workflow.evaluate import choose_device
+from heareval.workflow.machine import Machine, claim_gpu
 
 Notify = Callable[[str], None]
 
@@ -69,7 +69,7 @@ def _fetch_weights(config: Asked, places: Places) -> str:
     target = places.archive(config.sha256, download.file_name)
     if not target.exists():
         try:
-            with progress.showing(1), progress.step(f"weights {download.file_name}") as report:
+            with progress.show_steps(1), progress.report_step(f"weights {download.file_name}") as report:
                 fetch.fetch(download, target, (), report)
         except HearevalError as error:
             error.remedy = "Correct weights or sha256, or download the file yourself and give its path."
@@ -80,14 +80,14 @@ def _fetch_weights(config: Asked, places: Places) -> str:
 def open_prepared(prepared: PreparedSubmission, places: Places, machine: Machine) -> Submission:
     """Return the submission with its fingerprint and sample rate; load the model if it is not known yet."""
     config = prepared.config
-    claim = functools.partial(claimed, machine.gpus)
+    claim = functools.partial(claim_gpu, machine.gpus)
     return open_submission(
         prepared.model,
         Path(places.work) / "submissions",
         name=config.name,
         sha256=config.sha256,
         record=prepared.record,
-        describing=Describing(device_of(prepared.model, machine), machine.silence_s, claim),
+        describing=Describing(choose_device(prepared.model, machine), machine.timeout_s, claim),
     )
 
 
@@ -122,7 +122,7 @@ def open_submissions(
 
 
 def _with_name(name: str, error: HearevalError | OSError) -> str:
-    text = str(about_files(error) if isinstance(error, OSError) else error)
+    text = str(file_error(error) if isinstance(error, OSError) else error)
     return text if name in text else f"{name}: {text}"
 
 
