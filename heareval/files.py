@@ -141,17 +141,9 @@ def remove_dead_scratch(target: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove the scratch that killed processes left in a folder and its direct sub-folders.
 
-    Unfinished folders, which the next run resumes, stay unless their target has been completed meanwhile.
+    Unfinished folders, which the next run resumes, stay.
     """
     _remove_abandoned([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
-    for path in folder.glob(f"*/.*{UNFINISHED}"):
-        target, _, fingerprint = path.name[1:].removesuffix(UNFINISHED).rpartition(".")
-        manifest = path.with_name(target) / MANIFEST
-        with contextlib.suppress(OSError):
-            facts = read_json(manifest) if manifest.exists() else {}
-            has_arrays = all((manifest.parent / name).exists() for name in facts.get("arrays", ()))
-            if facts.get("fingerprint") == fingerprint and has_arrays:
-                remove_tree(path)
 
 
 def unfinished_path(target: Path, fingerprint: str) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from heareval import files
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import UNKNOWN, Size, total
 from heareval.archives.unpack import extract, parts
+from heareval.formats.task_description import describe_task
+from heareval.formats.task_manifest import SkippedClip, TaskManifest, find_task_manifest
 from heareval.spec import LISTED, Progress
 from heareval.tasks import adopt, audio, metadata
 from heareval.workflow.corpus import (
@@ -47,10 +48,10 @@ class TaskStep(CorpusStep):
             return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
         current = self._clips_fingerprint_with(reader_digest(self.job.spec))
         legacy = self._clips_fingerprint_with(legacy_reader_digest(self.job.spec))
-        manifest = read_manifest(self.places.task(self.job.folder))
-        for fingerprint in (current, legacy):
-            if self._is_published_from(fingerprint, manifest):
-                return fingerprint
+        if published := self._published_manifest():
+            for fingerprint in (current, legacy):
+                if self._is_published_from(fingerprint, published):
+                    return fingerprint
         is_legacy = self._clips_folder(legacy).exists() and not self._clips_folder(current).exists()
         return legacy if is_legacy else current
 
@@ -58,7 +59,7 @@ class TaskStep(CorpusStep):
         """Return the fingerprint for a digest of the corpus module."""
         mode = self.job.mode_spec
         settings = {
-            "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
+            "description": describe_task(self.job.spec, self.job.mode),
             "drop_missing_files": mode.drop_missing_files,
             "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
             "listed": [step.fingerprint_with(reader) for step in self.listed],
@@ -67,10 +68,13 @@ class TaskStep(CorpusStep):
         }
         return files.fingerprint("clips", metadata.VERSION, **settings)
 
-    def _is_published_from(self, clips_fingerprint: str, manifest: Mapping[str, Any]) -> bool:
+    def _published_manifest(self) -> TaskManifest | None:
+        return find_task_manifest(self.places.task(self.job.folder))
+
+    def _is_published_from(self, clips_fingerprint: str, manifest: TaskManifest) -> bool:
         """Return whether a published folder was made from these clips, whichever of them were skipped."""
         samples = self._samples_fingerprint_of(clips_fingerprint)
-        return manifest.get("fingerprint") == _fingerprint_without(manifest.get("skipped", ()), samples)
+        return manifest.fingerprint == _fingerprint_without(manifest.skipped, samples)
 
     def _clips_folder(self, clips_fingerprint: str) -> Path:
         return self.places.stage(self.job.folder, "clips", clips_fingerprint)
@@ -87,12 +91,8 @@ class TaskStep(CorpusStep):
         }
         return files.fingerprint("audio", audio.VERSION, inputs=clips_fingerprint, **settings)
 
-    def fingerprint_without(self, skipped: Sequence[Mapping[str, str]]) -> str:
-        """Return the fingerprint of the task without the clips that were skipped.
-
-        Args:
-            skipped: "split" and "clip_id" of each clip whose source can't be decoded.
-        """
+    def fingerprint_without(self, skipped: Sequence[SkippedClip]) -> str:
+        """Return the fingerprint of the task without the clips that were skipped."""
         return _fingerprint_without(skipped, self.samples_fingerprint)
 
     @property
@@ -100,9 +100,10 @@ class TaskStep(CorpusStep):
         """Fingerprint of the published task, without the clips that were skipped if that is allowed."""
         if self.job.on_bad_audio == "fail":
             return self.samples_fingerprint
-        manifest = read_manifest(self.places.task(self.job.folder))
-        published = self.fingerprint_without(manifest.get("skipped", ()))
-        return published if manifest.get("fingerprint") == published else self.samples_fingerprint
+        manifest = self._published_manifest()
+        if manifest and manifest.fingerprint == self.fingerprint_without(manifest.skipped):
+            return manifest.fingerprint
+        return self.samples_fingerprint
 
     @functools.cached_property
     def listed(self) -> list[FetchListed]:
@@ -141,12 +142,12 @@ class TaskStep(CorpusStep):
 
     def selected_count(self) -> int | None:
         """Return how many clips there are; None until they are selected."""
-        manifest = read_manifest(self.selection.folder)
-        if not manifest:
-            manifest = read_manifest(self.places.task(self.job.folder))
-            if manifest.get("fingerprint") != self.task_fingerprint:
-                return None
-        return sum(manifest["clips"].values())
+        if selected := read_manifest(self.selection.folder):
+            return sum(selected["clips"].values())
+        published = self._published_manifest()
+        if published and published.fingerprint == self.task_fingerprint:
+            return sum(published.clips.values())
+        return None
 
     def clips_size(
         self, sample_rates: Sequence[int], sizes: ArchiveSizes, *, shard: int = 0, shards: int = 1
@@ -167,10 +168,10 @@ class TaskStep(CorpusStep):
         return extracted.scaled(sum(sample_rates) / SOURCE_RATE_HZ / shards)
 
 
-def _fingerprint_without(skipped: Sequence[Mapping[str, str]], samples_fingerprint: str) -> str:
+def _fingerprint_without(skipped: Sequence[SkippedClip], samples_fingerprint: str) -> str:
     if not skipped:
         return samples_fingerprint
-    gaps = sorted(f"{each['split']}/{each['clip_id']}" for each in skipped)
+    gaps = sorted(f"{each.split}/{each.clip_id}" for each in skipped)
     return files.fingerprint("gaps", audio.VERSION, inputs=samples_fingerprint, skipped=gaps)
 
 

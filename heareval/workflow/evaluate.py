@@ -14,13 +14,14 @@ from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.embeddings import store
 from heareval.embeddings.submission import Model, Submission
+from heareval.formats.embeddings_folder import has_embeddings
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Machine, claim_gpu
 from heareval.workflow.prepare import PublishTask
-from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step, read_manifest
+from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step
 
 
 class Embed(Step):
@@ -59,10 +60,7 @@ class Embed(Step):
         return self.upstream_step
 
     def complete(self) -> bool:
-        manifest = read_manifest(self.folder)
-        if manifest.get("fingerprint") != self.fingerprint:
-            return False
-        return all((self.folder / name).exists() for name in manifest["arrays"])
+        return has_embeddings(self.folder, self.fingerprint)
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         # Only the submission knows the size of its embeddings; the plan says that it ignores them.

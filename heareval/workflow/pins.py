@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from heareval import layout
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places
 from heareval.spec import Download
 from heareval.tasks import adopt
 from heareval.workflow.corpus import FetchArchive, TaskJob
-from heareval.workflow.step import read_manifest
 
 
 def resolve_checksums(jobs: Sequence[TaskJob], places: Places) -> list[TaskJob]:
@@ -61,11 +61,11 @@ def _without_checksum(job: TaskJob) -> Iterator[Download]:
 
 def _find_checksum(job: TaskJob, download: Download, places: Places) -> str:
     """Return the SHA-256 with which an archive was used or fetched before, or "" if there is none."""
-    manifest = read_manifest(places.task(job.folder))
-    source = adopt.name_of(job.published) if job.published else None
-    for archive in manifest.get("archives", ()):
-        is_same = manifest.get("tarball") == source and archive["name"] == download.file_name
-        if is_same and archive["published"] is not True:
-            return str(archive["checksum"])
+    manifest = find_task_manifest(places.task(job.folder))
+    tarball = adopt.name_of(job.published) if job.published else None
+    if manifest and manifest.tarball == tarball:
+        for archive in manifest.archives:
+            if archive.name == download.file_name and archive.published is not True:
+                return archive.checksum
     found = layout.found_checksum(places.archive(download.identity, download.file_name))
     return found.read_text() if found.exists() else ""

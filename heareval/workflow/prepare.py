@@ -13,6 +13,8 @@ import luigi
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
+from heareval.formats.tarball_record import TarballRecord, find_tarball_record, write_tarball_record
+from heareval.formats.task_manifest import Archive, SkippedClip, TaskManifest, find_task_manifest
 from heareval.layout import Places
 from heareval.spec import Progress
 from heareval.tasks import adopt, audio, metadata, publish, tarball
@@ -90,9 +92,10 @@ class PublishTask(TaskStep):
 
     def published_rates(self) -> set[int]:
         """Return the sample rates at which exactly these clips are published."""
-        manifest = read_manifest(self.folder)
-        is_current = manifest.get("fingerprint") == self.task_fingerprint
-        return set(manifest["sample_rates"]) if is_current else set()
+        manifest = find_task_manifest(self.folder)
+        if manifest and manifest.fingerprint == self.task_fingerprint:
+            return set(manifest.sample_rates)
+        return set()
 
     @functools.cached_property
     def missing_rates(self) -> tuple[int, ...]:
@@ -119,18 +122,22 @@ class PublishTask(TaskStep):
 
     def work(self, progress: Progress) -> None:
         selected, shards = read_manifest(self.selection.folder), [shard.folder for shard in self.shards]
-        skipped = [each for shard in shards for each in read_manifest(shard)["skipped"]]
-        manifest = {
-            "fingerprint": self.fingerprint_without(skipped),
-            "task": self.job.spec.name,
-            "mode": self.job.mode,
-            "engine": self.job.engine,
-            "tarball": adopt.name_of(self.job.published) if self.job.published else None,
-            "is_the_published_corpus": _all_published([a["published"] for a in selected["archives"]]),
-            **{key: selected[key] for key in ("archives", "clips", "dropped", "warnings")},
-            "skipped": skipped,
-            "versions": versions("heareval", "numpy", "soundfile", "soxr"),
-        }
+        skipped = [SkippedClip(**each) for shard in shards for each in read_manifest(shard)["skipped"]]
+        archives = tuple(Archive(**each) for each in selected["archives"])
+        manifest = TaskManifest(
+            fingerprint=self.fingerprint_without(skipped),
+            task=self.job.spec.name,
+            mode=self.job.mode,
+            engine=self.job.engine,
+            tarball=adopt.name_of(self.job.published) if self.job.published else None,
+            is_the_published_corpus=_all_published([archive.published for archive in archives]),
+            archives=archives,
+            clips=selected["clips"],
+            dropped=tuple(selected["dropped"]),
+            warnings=tuple(selected["warnings"]),
+            skipped=tuple(skipped),
+            versions=versions("heareval", "numpy", "soundfile", "soxr"),
+        )
         publish.publish_task(self.folder, self.selection.folder, shards, self.missing_rates, manifest)
 
 
@@ -171,10 +178,10 @@ class PackTar(TaskStep):
 
     def is_packed(self) -> bool:
         """Return whether the tarballs exist and their sidecar has this fingerprint."""
-        sidecar = layout.tar_manifest(self.path)
-        if not (self.path.exists() and self.latest.exists() and sidecar.exists()):
+        record = find_tarball_record(self.path)
+        if not (self.path.exists() and self.latest.exists() and record):
             return False
-        return bool(files.read_json(sidecar)["fingerprint"] == self.fingerprint)
+        return record.fingerprint == self.fingerprint
 
     def complete(self) -> bool:
         # If clips may be skipped, only the published task says which ones were.
@@ -190,10 +197,10 @@ class PackTar(TaskStep):
         sidecar = layout.tar_manifest(self.path)
         with files.locked(sidecar.with_suffix(".lock")):
             if not self.is_packed():
-                self._pack(sidecar, progress)
+                self._pack(progress)
         tarball.write_checksums(self.path.parent)
 
-    def _pack(self, sidecar: Path, progress: Progress) -> None:
+    def _pack(self, progress: Progress) -> None:
         started = time.monotonic()
         # Computed once: if clips may be skipped, both follow the folder, which another run may replace.
         task_fingerprint, fingerprint = self.task_fingerprint, self.fingerprint
@@ -203,9 +210,9 @@ class PackTar(TaskStep):
         publish.check_published(folder, task_fingerprint, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
-        facts = {"sha256": sha256, "bytes": self.path.stat().st_size}
-        facts |= {"names": [self.path.name, self.latest.name], "fingerprint": fingerprint}
-        files.write_json(sidecar, {**facts, "seconds": round(time.monotonic() - started, 3)})
+        names, seconds = (self.path.name, self.latest.name), round(time.monotonic() - started, 3)
+        record = TarballRecord(sha256, self.path.stat().st_size, names, fingerprint, seconds)
+        write_tarball_record(self.path, record)
 
 
 def publish_and_pack(

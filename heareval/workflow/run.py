@@ -20,6 +20,7 @@ from luigi.execution_summary import LuigiStatusCode
 
 from heareval import files, progress
 from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.step import Step, incomplete_steps
 
 # An interrupt is raised again after this time, or after the shorter one if it came during a fork.
@@ -93,6 +94,7 @@ def run(
     # Even if there is nothing to do: another runner may have finished the step of a killed one.
     for folder in _output_folders(roots):
         files.remove_leftovers(folder)
+        sweep_finished(folder)
     todo = list(incomplete_steps(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)

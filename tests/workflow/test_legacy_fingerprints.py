@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from heareval import files
 from heareval.embeddings.submission import Submission
+from heareval.formats.task_manifest import SkippedClip
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.workflow import clips, corpus
@@ -56,7 +58,7 @@ def make_legacy(kind: type, places: Places, **parameters: Any) -> Any:
 
 def publish(step: PublishTask, **facts: Any) -> None:
     """Write the manifest that a step publishes; nothing else is looked at."""
-    manifest = {"fingerprint": step.samples_fingerprint, "sample_rates": [16000], **facts}
+    manifest = {"fingerprint": step.samples_fingerprint, "clips": {}, "sample_rates": [16000], **facts}
     files.write_json(step.folder / files.MANIFEST, manifest)
 
 
@@ -85,8 +87,8 @@ def test_further_rates_join_the_published_ones(places: Places) -> None:
 def test_a_published_task_with_skipped_clips_is_complete(places: Places) -> None:
     parameters = {"job": TaskJob("speech_commands", "5h", on_bad_audio="skip"), **RATES}
     legacy = make_legacy(PublishTask, places, **parameters)
-    skipped = [{"split": "train", "clip_id": "a", "why": "empty"}]
-    publish(legacy, fingerprint=legacy.fingerprint_without(skipped), skipped=skipped)
+    skipped = [SkippedClip("train", "a", "empty")]
+    publish(legacy, fingerprint=legacy.fingerprint_without(skipped), skipped=[asdict(skipped[0])])
     step = make(PublishTask, places, **parameters)
     assert step.complete()
     assert step.task_fingerprint == legacy.fingerprint_without(skipped)
