@@ -326,7 +326,7 @@ def test_force_goes_on_until_the_disk_is_full(zips: Path, disk: Path) -> None:
 def test_evaluation_is_refused_and_forced_too(mirror: Path, disk: Path) -> None:
     (disk / "my_model.py").write_text(MODEL)
     done = evaluate(disk, mirror)
-    assert f" for {SPOKEN}. Free some, " in only_line(done)
+    assert f" for {SPOKEN}. Free some space, " in only_line(done)
     assert done.returncode == 2
     assert not (disk / "_workdir" / "downloads").exists()
     done = evaluate(disk, mirror, "--force")

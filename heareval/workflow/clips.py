@@ -48,10 +48,10 @@ class TaskStep(CorpusStep):
             return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
         current = self._clips_fingerprint_with(reader_digest(self.job.spec))
         legacy = self._clips_fingerprint_with(legacy_reader_digest(self.job.spec))
-        manifest = find_task_manifest(self.places.task(self.job.folder))
-        for fingerprint in (current, legacy):
-            if manifest and self._is_published_from(fingerprint, manifest):
-                return fingerprint
+        if published := self._published_manifest():
+            for fingerprint in (current, legacy):
+                if self._is_published_from(fingerprint, published):
+                    return fingerprint
         is_legacy = self._clips_folder(legacy).exists() and not self._clips_folder(current).exists()
         return legacy if is_legacy else current
 
@@ -67,6 +67,9 @@ class TaskStep(CorpusStep):
             "content": self.job.spec.content,
         }
         return files.fingerprint("clips", metadata.VERSION, **settings)
+
+    def _published_manifest(self) -> TaskManifest | None:
+        return find_task_manifest(self.places.task(self.job.folder))
 
     def _is_published_from(self, clips_fingerprint: str, manifest: TaskManifest) -> bool:
         """Return whether a published folder was made from these clips, whichever of them were skipped."""
@@ -89,11 +92,7 @@ class TaskStep(CorpusStep):
         return files.fingerprint("audio", audio.VERSION, inputs=clips_fingerprint, **settings)
 
     def fingerprint_without(self, skipped: Sequence[SkippedClip]) -> str:
-        """Return the fingerprint of the task without the clips that were skipped.
-
-        Args:
-            skipped: the clips whose sources can't be decoded.
-        """
+        """Return the fingerprint of the task without the clips that were skipped."""
         return _fingerprint_without(skipped, self.samples_fingerprint)
 
     @property
@@ -101,7 +100,7 @@ class TaskStep(CorpusStep):
         """Fingerprint of the published task, without the clips that were skipped if that is allowed."""
         if self.job.on_bad_audio == "fail":
             return self.samples_fingerprint
-        manifest = find_task_manifest(self.places.task(self.job.folder))
+        manifest = self._published_manifest()
         if manifest and manifest.fingerprint == self.fingerprint_without(manifest.skipped):
             return manifest.fingerprint
         return self.samples_fingerprint
@@ -145,7 +144,7 @@ class TaskStep(CorpusStep):
         """Return how many clips there are; None until they are selected."""
         if selected := read_manifest(self.selection.folder):
             return sum(selected["clips"].values())
-        published = find_task_manifest(self.places.task(self.job.folder))
+        published = self._published_manifest()
         if published and published.fingerprint == self.task_fingerprint:
             return sum(published.clips.values())
         return None

@@ -60,7 +60,7 @@ class TaskJob:
         """The task with the accepted checksums filled in."""
         task = find_task(self.task)
         mode = find_mode(task, self.mode)
-        downloads = tuple(d.accepting(dict(self.accepted)) for d in mode.downloads)
+        downloads = tuple(d.with_accepted(dict(self.accepted)) for d in mode.downloads)
         return replace(task, modes={self.mode: replace(mode, downloads=downloads)})
 
     @property

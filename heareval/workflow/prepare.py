@@ -93,8 +93,9 @@ class PublishTask(TaskStep):
     def published_rates(self) -> set[int]:
         """Return the sample rates at which exactly these clips are published."""
         manifest = find_task_manifest(self.folder)
-        is_current = manifest is not None and manifest.fingerprint == self.task_fingerprint
-        return set(manifest.sample_rates) if manifest and is_current else set()
+        if manifest and manifest.fingerprint == self.task_fingerprint:
+            return set(manifest.sample_rates)
+        return set()
 
     @functools.cached_property
     def missing_rates(self) -> tuple[int, ...]:
@@ -176,7 +177,7 @@ class PackTar(TaskStep):
         return PublishTask(self.places, **options)
 
     def is_packed(self) -> bool:
-        """Whether the tarballs are there and their sidecar tells this fingerprint."""
+        """Return whether the tarballs exist and their sidecar has this fingerprint."""
         record = find_tarball_record(self.path)
         if not (self.path.exists() and self.latest.exists() and record):
             return False
