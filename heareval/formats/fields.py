@@ -166,7 +166,10 @@ def shorten(value: Any) -> str:
     >>> shorten([1, 2]), len(shorten("x" * 1000))
     ('[1, 2]', 103)
     """
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
