@@ -72,7 +72,9 @@ def test_other_shapes_name_the_clip(tmp_path: Path, value: Any, message: str) ->
 def test_labels_outside_the_vocabulary(tmp_path: Path, label: str | int) -> None:
     folder = write_task(tmp_path / "tones")
     write_json(folder / "train.json", {"b.wav": [label]})
-    message = rf"train\.json: unknown label of train/b\.wav: got '{label}', expected one of 60, low"
+    message = (
+        rf"unknown label of train/b\.wav in {folder}/train\.json: got '{label}', expected one of 60, low"
+    )
     with pytest.raises(HearevalError, match=message):
         read(folder)
 
