@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
-from heareval.errors import HearevalError, file_error, unknown_name
+from heareval.errors import HearevalError, file_error
 from heareval.formats.fields import Fields, read_fields, shorten
 from heareval.formats.names import check_clip
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata
@@ -77,7 +77,7 @@ def read_labels(
         clip = _parse_clip(name, fields, where, is_event=metadata.is_event)
         labels = clip.labels or tuple(str(event.label) for event in clip.events)
         if unknown := [label for label in labels if label not in known]:
-            raise _unknown_label(unknown[0], known, fields, f"{split}/{name}")
+            raise fields.unknown_name(f"label of {split}/{name} in {fields.where}", unknown[0], known)
         if not metadata.is_multilabel and len(labels) != 1:
             expected = "exactly one in a multiclass task"
             raise HearevalError(where, got=f"{len(labels)} labels", expected=expected, remedy=remedy)
@@ -90,11 +90,6 @@ def _parse_clip(name: str, fields: Fields, where: str, *, is_event: bool) -> Lab
     if is_event:
         return LabeledClip(name, events=parse_events(value, where, fields.remedy))
     return LabeledClip(name, labels=parse_labels(value, where, fields.remedy))
-
-
-def _unknown_label(label: str, known: Collection[str], fields: Fields, clip: str) -> HearevalError:
-    error = unknown_name(f"label of {clip}", label, known)
-    return fields.error(error.what, error.got, error.expected, f"{error.remedy} {fields.remedy}".strip())
 
 
 def _read_split(folder: Path, split: str, remedy: str) -> Fields:
