@@ -21,7 +21,7 @@ import soxr
 from isal import igzip
 
 from heareval.spec import DEFAULT_SAMPLE_RATES
-from heareval.tasks import audio
+from heareval.tasks.ffmpeg_command import find_ffmpeg
 
 TASK = "noises"
 SUFFIXES = (".wav", ".flac", ".mp3")
@@ -54,7 +54,7 @@ def _probe_convert_probe(out: Path, sound: Path) -> None:
 def _probe(path: Path) -> list[str]:
     """ffprobe, or where there is none ffmpeg told to do nothing, which reads and tells the same."""
     program = shutil.which("ffprobe")
-    return [program or audio.ffmpeg_program(), "-hide_banner", "-i", str(path)]
+    return [program or find_ffmpeg(), "-hide_banner", "-i", str(path)]
 
 
 def ffmpeg_per_file(folder: Path, out: Path, count: int, workers: int) -> None:
@@ -76,9 +76,7 @@ def _output(rate: int, target: Path) -> list[str]:
 
 def _ffmpeg(*words: str) -> None:
     # A decoder of one thread: as many processes are at work as there are cores.
-    subprocess.run(
-        [audio.ffmpeg_program(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True
-    )
+    subprocess.run([find_ffmpeg(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True)
 
 
 def _convert_and_pack(

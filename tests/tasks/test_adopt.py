@@ -15,6 +15,7 @@ import pytest
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.tasks import adopt, audio
+from heareval.tasks.resampling import resample
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line, scratch_left
 from tests.http_server import serving
 from tests.stand_ins import Tree, pack
@@ -85,7 +86,7 @@ def test_other_rates_are_made_from_48_khz(adopted: Path, rate: int) -> None:
     assert len(clips) == 65
     for path in clips:
         source = folder / "48000" / path.relative_to(folder / str(rate))
-        expected = audio.resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
+        expected = resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
         samples, found_rate = audio.read_mono(path, 0, lambda _: -1)
         assert (found_rate, len(samples)) == (rate, round(0.56 * rate))
         np.testing.assert_array_equal(samples, expected)
