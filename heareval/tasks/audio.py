@@ -225,16 +225,22 @@ def _write_rates(
     """Write the samples at every rate, block by block, because a long clip would fill the memory."""
     by_ffmpeg = {r: path for r, path in targets.items() if r != rate and engine == "ffmpeg"}
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(_open_rate(path, rate, r, resamplers))
-            for r, path in targets.items()
-            if r not in by_ffmpeg
-        ]
+        writers = []
+        for target_rate, path in targets.items():
+            if target_rate == rate:
+                writers.append(stack.enter_context(_open_wav(path, rate)))
+            elif target_rate not in by_ffmpeg:
+                resampler = stack.enter_context(resamplers.borrow(rate, target_rate))
+                writers.append(stack.enter_context(_open_wav(path, target_rate, resampler.convert)))
         if by_ffmpeg:
             writers.append(stack.enter_context(_open_ffmpeg(rate, by_ffmpeg)))
         for block, is_last in _mark_last(blocks):
             for write_block in writers:
                 write_block(block, is_last)
+
+
+def _pass_on(block: Samples, is_last: bool) -> Samples:
+    return block
 
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
@@ -253,27 +259,17 @@ def write_wav(path: Path, samples: Samples, rate: int) -> None:
 
 
 @contextmanager
-def _open_rate(path: Path, rate: int, target_rate: int, resamplers: ResamplerPool) -> Iterator[WriteBlock]:
-    """Open a wav file of the target rate; yield the function that writes blocks of the source's rate."""
-    with ExitStack() as stack:
-        write_block = stack.enter_context(_open_wav(path, target_rate))
-        if rate == target_rate:
-            yield write_block
-            return
-        resampler = stack.enter_context(resamplers.borrow(rate, target_rate))
-        yield lambda block, is_last: write_block(resampler.convert(block, is_last), is_last)
-
-
-@contextmanager
-def _open_wav(path: Path, rate: int) -> Iterator[WriteBlock]:
-    """Open a new wav file; yield the function that writes its blocks."""
+def _open_wav(
+    path: Path, rate: int, convert: Callable[[Samples, bool], Samples] = _pass_on
+) -> Iterator[WriteBlock]:
+    """Open a new wav file; yield the function that converts blocks to the file's rate and writes them."""
     size, is_complete = 0, False
     # "x": where `Dog.wav` and `dog.wav` name the same file, one clip must not overwrite the other.
     with open(path, "xb", buffering=0) as stream:
 
         def write_block(block: Samples, is_last: bool) -> None:
             nonlocal size, is_complete
-            data = _to_bytes(block)
+            data = _to_bytes(convert(block, is_last))
             # The header of a clip of one block is right at once.
             is_complete = is_last and not size
             if not size:
