@@ -80,7 +80,7 @@ def make_words(folder: Path) -> dict[str, Path]:
 def draw(archives: dict[str, Path], out: Path) -> int:
     """Labels read, splits drawn, descriptions written; returns the number of clips."""
     task = speech_commands.TASK
-    drawn = metadata.draw_clips(task, "full", task.read_recordings(archives, "full"))
+    drawn = metadata.select_clips(task, "full", task.read_recordings(archives, "full"))
     metadata.write_description(out, task, "full", drawn)
     metadata.write_clips(out / metadata.CLIPS, drawn, out)
     return len(drawn.clips)

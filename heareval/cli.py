@@ -21,7 +21,7 @@ from heareval.predictions.runner import compare, predict, protocol_options, repo
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
-from heareval.tasks.registry import all_tasks, check_is_free
+from heareval.tasks.registry import all_tasks, check_name_is_free
 from heareval.tasks.runner import demo_corpora, prepare, skipped_notes, summarise
 from heareval.workflow import pins
 from heareval.workflow.evaluate import Predict, score_task
@@ -282,7 +282,7 @@ def task_row(task: TaskSpec) -> tuple[str, ...]:
     return (
         task.name,
         f"{task.embedding_type}, {task.prediction_type}",
-        own.splits_in_words(task.splits_of(task.default_mode)),
+        own.describe_splits(task.splits_of(task.default_mode)),
         "as it is" if seconds is None else f"{seconds:g}",
         ", ".join(modes),
         ", ".join(task.metrics),
@@ -327,7 +327,7 @@ def new_task(
     options |= {"name": name, "version": version}
     values = {key: value for key, value in options.items() if value is not None}
     file = Path(f"{name}.toml")
-    check_is_free(name)
+    check_name_is_free(name)
     for line in own_new.new_task(values, file):
         doors.say(line)
     doors.say(f"{file} is written; next:")

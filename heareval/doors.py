@@ -276,7 +276,7 @@ def words_of(names: tuple[str, ...]) -> tuple[str, ...]:
 def _from_tarball(job: TaskJob, source: str) -> TaskJob:
     """The same, from a finished tarball; no archive is fetched, so none is accepted either."""
     tarball = adopt.find_tarball(source, job.folder)
-    return replace(job, accepted=(), published=tarball, published_mark=adopt.mark_of(tarball))
+    return replace(job, accepted=(), published=tarball, published_mark=adopt.read_mark(tarball))
 
 
 def _accepted_for(downloads: Sequence[Download], accepted: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -18,6 +18,7 @@ from heareval.archives import fetch
 from heareval.archives.unpack import extract, parts
 from heareval.spec import LISTED, Archives, Download, Mode, TaskSpec
 from heareval.tasks import adopt
+from heareval.tasks.own import task as own
 from heareval.tasks.registry import find_mode, find_task
 from heareval.workflow.step import DataclassParameter, Step, read_manifest, write_manifest
 
@@ -252,7 +253,7 @@ class ExtractPublished(CorpusStep):
 
     @property
     def title(self) -> str:
-        return f"extract {adopt.name_of(self.job.published)}"
+        return f"extract {adopt.file_name_of(self.job.published)}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -285,6 +286,8 @@ class ExtractPublished(CorpusStep):
 
 def reader_digest(task: TaskSpec) -> str:
     """Digest of the corpus module's code: another way to read labels must never pass for the old one."""
+    if own.get_sounds(task):
+        return own.READER_DIGEST
     reader = task.read_recordings
     function = reader.func if isinstance(reader, functools.partial) else reader
     return _module_digest(inspect.getmodule(function) or function)

@@ -119,7 +119,7 @@ class DrawClips(TaskStep):
         task, mode = self.job.spec, self.job.mode
         listed = {LISTED: self.listed[0].folder / "files"} if self.listed else {}
         archives = {**self.archives(), **listed}
-        drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode), self._is_there())
+        drawn = metadata.select_clips(task, mode, task.read_recordings(archives, mode), self._is_there())
         with files.building_folder(self.folder) as scratch:
             metadata.write_description(scratch, task, mode, drawn)
             metadata.write_clips(scratch / metadata.CLIPS, drawn, self.extracted_root)
@@ -155,12 +155,10 @@ class ExtractSounds(TaskStep):
 
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
-        clips = metadata.read_clips(self.draw.folder / metadata.CLIPS, Path())
         # From the folder of a scanned archive to the sounds that are wanted of it.
         wanted: dict[str, set[str]] = defaultdict(set)
-        for clip in clips:
-            scanned, _, *member = clip.path.parts
-            wanted[scanned].add("/".join(member))
+        for clip in metadata.read_clips(self.draw.folder / metadata.CLIPS):
+            wanted[clip.archive_folder].add(clip.member)
         with files.building_folder(self.folder) as scratch:
             for step in self.extractions:
                 name = step.folder.name
@@ -188,11 +186,11 @@ class AdoptClips(TaskStep):
     def work(self, report: progress.Report) -> None:
         started = time.monotonic()
         task, mode, source = self.job.spec, self.job.mode, self.tarball.folder
-        inside = adopt.read_inside(source / "files", task, mode, report)
+        content = adopt.read_content(source / "files", task, mode, report)
         with files.building_folder(self.folder) as scratch:
-            adopt.copy_description(inside, scratch)
-            metadata.write_clips(scratch / metadata.CLIPS, inside.drawn, self.extracted_root)
-            counts = {split: len(inside.drawn.of_split(split)) for split in task.splits_of(mode).names}
-            facts = {"clips": counts, "dropped": [], "warnings": inside.drawn.warnings}
-            facts["archives"] = [{**read_manifest(source)["archive"], "published": inside.is_published}]
+            adopt.copy_description(content, scratch)
+            metadata.write_clips(scratch / metadata.CLIPS, content.selected, self.extracted_root)
+            counts = {split: len(content.selected.of_split(split)) for split in task.splits_of(mode).names}
+            facts = {"clips": counts, "dropped": [], "warnings": content.selected.warnings}
+            facts["archives"] = [{**read_manifest(source)["archive"], "published": content.is_published}]
             write_manifest(scratch, self.clips_fingerprint, started, **facts)

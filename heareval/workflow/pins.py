@@ -54,7 +54,9 @@ def _known(job: TaskJob, download: Download, places: Places) -> str:
     """The SHA-256 of an archive that was used before; "" if there is none."""
     manifest = read_manifest(places.task(job.folder))
     for archive in manifest.get("archives", ()):
-        is_same_source = manifest.get("tarball") == (adopt.name_of(job.published) if job.published else None)
+        is_same_source = manifest.get("tarball") == (
+            adopt.file_name_of(job.published) if job.published else None
+        )
         if is_same_source and archive["name"] == download.file_name and archive["published"] is not True:
             return str(archive["checksum"])
     noted = layout.found_checksum(places.archive(download.identity, download.file_name))

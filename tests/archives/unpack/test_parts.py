@@ -98,8 +98,8 @@ def test_the_same_clips_as_from_whole_archives(tmp_path: Path, task: TaskSpec, m
         parts.scan(archive, folder, silent, headers=spec.headers)
         scanned[download.folder] = folder / "files"
     sounds = set().union(*(parts.listed_sounds(path.parent) for path in scanned.values()))
-    expected = metadata.draw_clips(task, mode, task.read_recordings(whole, mode))
-    found = metadata.draw_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
+    expected = metadata.select_clips(task, mode, task.read_recordings(whole, mode))
+    found = metadata.select_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
     assert len(found.clips) == len(expected.clips) > 10
     for clip, same in zip(found.clips, expected.clips, strict=True):
         assert (clip.clip_id, clip.split, clip.labels, clip.events) == (
