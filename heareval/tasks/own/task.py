@@ -24,8 +24,8 @@ else:
     import tomli as tomllib
 
 VERSION = 1
-# The code that reads folders and tables has VERSION, which is part of a task's fingerprint. Version 0.1.0 also
-# put a digest of that code into the fingerprint. It stays as it was then, so that finished tasks stay complete.
+# VERSION stands for the code that reads folders and tables in a task's fingerprint. heareval 0.1.0 also put a
+# digest of that code into the fingerprint; its value is kept, so that finished tasks stay complete.
 READER_DIGEST = "227026c4667939e2f09fc5006489299d40a7b7cbe8b18aaac1caf2a22ac5b2c6"
 READER_DIGEST_OF_PYTHON_3_10 = "ac6636e5ab2067a42d1b11e14635bdbbedfbc38e9da99866f87c48b28f759a64"
 MODE = "full"
