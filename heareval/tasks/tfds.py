@@ -117,7 +117,7 @@ def int64_list_bytes(values: np.ndarray) -> int:
 
 
 def _field_bytes(size: int) -> int:
-    """Return the size of a length-delimited protobuf field: a tag byte, the length as a varint, the content."""
+    """Return the size of a length-delimited protobuf field: tag byte, length as a varint, content."""
     return 1 + max(1, (size.bit_length() + 6) // 7) + size
 
 

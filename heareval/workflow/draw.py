@@ -131,7 +131,7 @@ class DrawClips(TaskStep):
     def _is_there(self) -> Callable[[Path], bool]:
         """Whether the corpus has a file, which may be a sound that is not unpacked yet."""
         scans = [step.folder for step in self.extractions if isinstance(step, ScanArchive)]
-        sounds = set().union(*map(parts.listed_sounds, scans))
+        sounds = set().union(*map(parts.list_sounds, scans))
         return lambda path: path in sounds or path.exists()
 
 

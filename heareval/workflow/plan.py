@@ -244,7 +244,7 @@ class Sources:
         if len(paths) < len(archives) or not archives[-1].download.file_name.endswith(".zip"):
             return None
         try:
-            whole = volumes.opened(paths) if paths[1:] else contextlib.nullcontext(paths[0])
+            whole = volumes.open_volumes(paths) if paths[1:] else contextlib.nullcontext(paths[0])
             with whole as source, zipfile.ZipFile(source) as archive:
                 return {member.filename: member.file_size for member in archive.infolist()}
         except (*extract.DAMAGED, HearevalError):

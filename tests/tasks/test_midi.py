@@ -361,7 +361,7 @@ DAMAGED = {
     "short tempo": (HEADER + b"\1\x80MTrk\0\0\0\4\0\xff\x51\0", "IndexError"),
     "no tempo": (HEADER + b"\1\x80MTrk\0\0\0\7\0\xff\x51\3\0\0\0", "a tempo of 0"),
     "no division": (HEADER + b"\0\0MTrk\0\0\0\0", "time division 0"),
-    "25 SMPTE frames, 40 ticks each": (HEADER + b"\xe7\x28MTrk\0\0\0\0", "time division -6360 .negative for SMPTE"),
+    "25 SMPTE frames, 40 ticks each": (HEADER + b"\xe7\x28MTrk\0\0\0\0", "time division -6360 .negative"),
 }  # fmt: skip
 
 
