@@ -80,7 +80,7 @@ def make_speech_commands(folder: Path) -> dict[str, Path]:
 def write_splits(archives: dict[str, Path], out: Path) -> int:
     """Read the labels, draw the splits and write the description; return the number of clips."""
     task = speech_commands.TASK
-    drawn = metadata.draw_clips(task, "full", task.read_recordings(archives, "full"))
+    drawn = metadata.select_clips(task, "full", task.read_recordings(archives, "full"))
     metadata.write_description(out, task, "full", drawn)
     metadata.write_clips(out / metadata.CLIPS, drawn, out)
     return len(drawn.clips)

@@ -22,7 +22,7 @@ import soxr
 from isal import igzip
 
 from heareval.spec import DEFAULT_SAMPLE_RATES
-from heareval.tasks import audio
+from heareval.tasks.ffmpeg_command import find_ffmpeg
 
 TASK = "noises"
 SUFFIXES = (".wav", ".flac", ".mp3")
@@ -55,7 +55,7 @@ def _probe_convert_probe(out: Path, sound: Path) -> None:
 def _probe_words(path: Path) -> list[str]:
     """Return the command of ffprobe or, without one, of `ffmpeg -i`, which reads and prints the same."""
     program = shutil.which("ffprobe")
-    return [program or audio.ffmpeg_program(), "-hide_banner", "-i", str(path)]
+    return [program or find_ffmpeg(), "-hide_banner", "-i", str(path)]
 
 
 def run_ffmpeg_per_file(folder: Path, out: Path, count: int, workers: int) -> None:
@@ -77,9 +77,7 @@ def _output_words(rate: int, target: Path) -> list[str]:
 
 def _run_ffmpeg(*words: str) -> None:
     # One thread per decoder, because there are as many processes as cores.
-    subprocess.run(
-        [audio.ffmpeg_program(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True
-    )
+    subprocess.run([find_ffmpeg(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True)
 
 
 def _convert_and_pack(

@@ -154,14 +154,15 @@ CLIPS_PER_SHARD, SECONDS_PER_SHARD, LEAST_SHARDS = 1000, 900.0, 4
 # A function that long-running functions call with (done, total).
 Progress = Callable[[int, int], None]
 
+
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing; the default for parameters of type `Progress`."""
+
+
 # Key of a download (`train/dev`) -> folder of the extracted archive.
 Archives = Mapping[str, Path]
 # The key for the folder with `Mode.listed_files`.
 LISTED = "listed"
-
-
-def ignore_progress(done: int, total: int) -> None:
-    """Do nothing; the default for parameters of type `Progress`."""
 
 
 @dataclass(frozen=True)

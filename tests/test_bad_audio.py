@@ -47,7 +47,7 @@ def test_fails_unless_told_otherwise(birds: Path) -> None:
     (birds / "sounds/owl/03.wav").write_bytes((birds / "sounds/owl/04.wav").read_bytes())
     line = only_line(prepare_birds(birds))
     assert "sounds/lark/07.wav: got " in line
-    assert line.endswith("Or go on without it: --on-bad-audio skip.")
+    assert line.endswith("Or skip such clips: --on-bad-audio skip.")
     assert not (birds / "tasks" / "birds-v1-full").exists()
     assert not list((birds / "tars").glob("*.gz"))
     assert not scratch_left(birds)

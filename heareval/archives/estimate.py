@@ -112,7 +112,7 @@ class ArchiveSizes:
         if len(paths) < len(archive) or not archive[-1].download.file_name.endswith(".zip"):
             return None
         try:
-            whole = volumes.opened(paths) if paths[1:] else contextlib.nullcontext(paths[0])
+            whole = volumes.open_volumes(paths) if paths[1:] else contextlib.nullcontext(paths[0])
             with whole as source, zipfile.ZipFile(source) as opened:
                 return {member.filename: member.file_size for member in opened.infolist()}
         except (*extract.DAMAGED, HearevalError):

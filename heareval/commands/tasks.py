@@ -10,8 +10,8 @@ import click
 from heareval.commands.console import align_columns, one_line_errors, say
 from heareval.spec import TaskSpec
 from heareval.tasks.own import new as own_new
-from heareval.tasks.own.task import splits_in_words
-from heareval.tasks.registry import all_tasks, check_is_free
+from heareval.tasks.own.task import describe_splits
+from heareval.tasks.registry import all_tasks, check_name_is_free
 
 
 @click.group()
@@ -34,7 +34,7 @@ def _describe_task(task: TaskSpec) -> tuple[str, ...]:
     return (
         task.name,
         f"{task.embedding_type}, {task.prediction_type}",
-        splits_in_words(task.splits_of(task.default_mode)),
+        describe_splits(task.splits_of(task.default_mode)),
         "as it is" if seconds is None else f"{seconds:g}",
         ", ".join(modes),
         ", ".join(task.metrics),
@@ -58,7 +58,7 @@ def new_task(name: str, **given: Any) -> None:
     """
     values = {key: value for key, value in {"name": name, **given}.items() if value is not None}
     file = Path(f"{name}.toml")
-    check_is_free(name)
+    check_name_is_free(name)
     for line in own_new.new_task(values, file):
         say(line)
     say(f"{file} is written; next:")

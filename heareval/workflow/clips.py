@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -200,7 +201,7 @@ class SelectClips(TaskStep):
         task, mode = self.job.spec, self.job.mode
         listed = {LISTED: self.listed[0].folder / "files"} if self.listed else {}
         archives = {**self.archives(), **listed}
-        selected = metadata.draw_clips(
+        selected = metadata.select_clips(
             task, mode, task.read_recordings(archives, mode), self._find_in_corpus()
         )
         with files.building_folder(self.folder) as scratch:
@@ -214,7 +215,7 @@ class SelectClips(TaskStep):
     def _find_in_corpus(self) -> Callable[[Path], bool]:
         """Return a function that says whether the corpus has a file, extracted or only scanned."""
         scans = [step.folder for step in self.extractions if isinstance(step, ScanArchive)]
-        sounds = set().union(*map(parts.listed_sounds, scans))
+        sounds = set().union(*map(parts.list_sounds, scans))
         return lambda path: path in sounds or path.exists()
 
 
@@ -246,16 +247,17 @@ class ExtractSounds(TaskStep):
 
     def work(self, progress: Progress) -> None:
         started = time.monotonic()
-        clips = metadata.read_clips(self.selection.folder / metadata.CLIPS, self.extracted_root)
-        paths = [clip.path for clip in clips]
-        count = 0
+        # Folder of a scanned archive -> its members that hold sounds of the clips.
+        members: dict[str, set[str]] = defaultdict(set)
+        for clip in metadata.read_clips(self.selection.folder / metadata.CLIPS):
+            members[clip.archive_folder].add(clip.member)
         with files.building_folder(self.folder) as scratch:
             for step in self.extractions:
-                members = step.members_of(paths)
-                count += len(members)
-                target = scratch / step.folder.name
-                parts.extract_some(step.archive, target, members, progress, volumes=step.volumes)
-            write_manifest(scratch, self.clips_fingerprint, started, sounds=count)
+                name = step.folder.name
+                parts.extract_some(
+                    step.archive, scratch / name, members[name], progress, volumes=step.volumes
+                )
+            write_manifest(scratch, self.clips_fingerprint, started, sounds=sum(map(len, members.values())))
 
 
 class AdoptClips(TaskStep):
@@ -281,11 +283,11 @@ class AdoptClips(TaskStep):
     def work(self, progress: Progress) -> None:
         started = time.monotonic()
         task, mode, source = self.job.spec, self.job.mode, self.tarball.folder
-        inside = adopt.read_inside(source / "files", task, mode, progress)
+        content = adopt.read_content(source / "files", task, mode, progress)
         with files.building_folder(self.folder) as scratch:
-            adopt.copy_description(inside, scratch)
-            metadata.write_clips(scratch / metadata.CLIPS, inside.drawn, self.extracted_root)
-            counts = {split: len(inside.drawn.of_split(split)) for split in task.splits_of(mode).names}
-            facts = {"clips": counts, "dropped": [], "warnings": inside.drawn.warnings}
-            facts["archives"] = [{**read_manifest(source)["archive"], "published": inside.is_published}]
+            adopt.copy_description(content, scratch)
+            metadata.write_clips(scratch / metadata.CLIPS, content.selected, self.extracted_root)
+            counts = {split: len(content.selected.of_split(split)) for split in task.splits_of(mode).names}
+            facts = {"clips": counts, "dropped": [], "warnings": content.selected.warnings}
+            facts["archives"] = [{**read_manifest(source)["archive"], "published": content.is_published}]
             write_manifest(scratch, self.clips_fingerprint, started, **facts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from heareval.archives.sizes import UNKNOWN, Size, blocks
 from heareval.archives.unpack import extract, parts
 from heareval.spec import LISTED, Archives, Download, Mode, Progress, TaskSpec
 from heareval.tasks import adopt
+from heareval.tasks.own import task as own
 from heareval.tasks.registry import find_mode, find_task
 from heareval.workflow.code_digest import digest_code, legacy_digest_code
 from heareval.workflow.step import DataclassParameter, DiskNeed, Step, read_manifest, write_manifest
@@ -205,12 +205,6 @@ class ExtractArchive(Step):
         # Another task may have fetched the same bytes under another name.
         return [{**f, "name": d.file_name} for f, d in zip(facts, self.download.files, strict=True)]
 
-    def members_of(self, paths: Iterable[Path]) -> set[str]:
-        """Return the names inside the archive of those paths that lie in its extracted folder."""
-        # Path.relative_to is too slow for some ten thousand clips.
-        root = f"{(self.folder / 'files').as_posix()}/"
-        return {name.removeprefix(root) for path in paths if (name := path.as_posix()).startswith(root)}
-
 
 class ScanArchive(ExtractArchive):
     """Extract everything in an archive except the sounds, and list the names of those."""
@@ -324,7 +318,7 @@ class ExtractPublished(CorpusStep):
 
     @property
     def title(self) -> str:
-        return f"extract {adopt.name_of(self.job.published)}"
+        return f"extract {adopt.file_name_of(self.job.published)}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -377,11 +371,15 @@ def wav_bytes_on_disk(seconds: float, sample_rate: int) -> int:
 
 def reader_digest(task: TaskSpec) -> str:
     """Return the digest of the code that reads the labels, which is an input like any archive."""
+    if own.get_sounds(task):
+        return own.READER_DIGEST
     return digest_code(_reader_source(task))
 
 
 def legacy_reader_digest(task: TaskSpec) -> str:
     """Return that digest as heareval 0.1.0 computed it under the running Python."""
+    if own.get_sounds(task):
+        return own.READER_DIGEST_OF_PYTHON_3_10
     return legacy_digest_code(_reader_source(task))
 
 

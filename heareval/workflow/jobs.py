@@ -78,7 +78,7 @@ def _accepted_for(downloads: Sequence[Download], accepted: Mapping[str, str]) ->
 def _from_tarball(job: TaskJob, source: str) -> TaskJob:
     """Return the job that adopts a finished tarball; it fetches no archive, so it accepts none either."""
     tarball = adopt.find_tarball(source, job.folder)
-    return replace(job, accepted=(), published=tarball, published_mark=adopt.mark_of(tarball))
+    return replace(job, accepted=(), published=tarball, published_mark=adopt.read_mark(tarball))
 
 
 def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:

@@ -62,7 +62,7 @@ def _without_checksum(job: TaskJob) -> Iterator[Download]:
 def _find_checksum(job: TaskJob, download: Download, places: Places) -> str:
     """Return the SHA-256 with which an archive was used or fetched before, or "" if there is none."""
     manifest = find_task_manifest(places.task(job.folder))
-    source = adopt.name_of(job.published) if job.published else None
+    source = adopt.file_name_of(job.published) if job.published else None
     if manifest and manifest.tarball == source:
         for archive in manifest.archives:
             if archive.name == download.file_name and archive.published is not True:

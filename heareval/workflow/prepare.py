@@ -68,7 +68,8 @@ class PrepareClips(TaskStep):
         count = sum(read_manifest(self.selection.folder)["clips"].values())
         start, end = (count * i // self.shards for i in (self.shard, self.shard + 1))
         root = self.sounds.folder if self.sounds else self.extracted_root
-        clips = metadata.read_clips(self.selection.folder / metadata.CLIPS, root, start, end)
+        sources = metadata.read_clips(self.selection.folder / metadata.CLIPS, start, end)
+        clips = [source.to_recording(root) for source in sources]
         skip_bad = self.job.on_bad_audio == "skip"
         settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine, skip_bad)
         with files.building_folder(self.folder) as scratch:
@@ -129,7 +130,7 @@ class PublishTask(TaskStep):
             task=self.job.spec.name,
             mode=self.job.mode,
             engine=self.job.engine,
-            tarball=adopt.name_of(self.job.published) if self.job.published else None,
+            tarball=adopt.file_name_of(self.job.published) if self.job.published else None,
             is_the_published_corpus=_all_published([archive.published for archive in archives]),
             archives=archives,
             clips=selected["clips"],
