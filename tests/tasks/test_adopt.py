@@ -48,7 +48,7 @@ def adopted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = adopt_task(folder, published)
     assert done.returncode == 0, done.stderr
     assert f"at 16000, 22050, 44100, 48000 Hz, made from the tarball {NAME}" in done.stdout
-    assert f"note: NOT the published corpus: so says {NAME}" in done.stdout
+    assert f"note: NOT the published corpus: according to {NAME}" in done.stdout
     assert "fetch" not in done.stderr
     return folder
 
