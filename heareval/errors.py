@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class HearevalError(Exception):
@@ -33,6 +34,22 @@ class HearevalError(Exception):
         )
         line = f"{self.what}: {facts}" if facts else self.what
         return " ".join(f"{line}. {self.remedy}".split()) if self.remedy else " ".join(line.split())
+
+
+class RunError(HearevalError):
+    """A run ended before everything that was needed was there.
+
+    Args:
+        outcome: how the run ended, with its exit code, the steps that failed and the log's path.
+    """
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
+        super().__init__(failures or "the run is incomplete", remedy=f"Its log is {outcome.log}.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcome,)
 
 
 def _rebuild(kind: type[HearevalError], what: str, got: str, expected: str, remedy: str) -> HearevalError:
@@ -77,9 +94,9 @@ def replaced_error(what: str, found: str, planned: str) -> HearevalError:
 
 
 # What was expected, and the remedy.
-NO_ACCESS = "to read or write it", "Check its permissions, or name another."
-NO_ROOM = "room to write", "Free some, or name other folders."
-EXISTS = "nothing else of that name", "Move it away, or name another folder."
+NO_ACCESS = "to read or write it", "Check its permissions, or choose another."
+NO_ROOM = "room to write", "Free some space, or choose other folders."
+EXISTS = "nothing else of that name", "Move it away, or choose another folder."
 DAMAGED = "a file as a run writes it", "It is damaged: remove it, or its whole folder, and run again."
 FILE_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
@@ -96,7 +113,7 @@ def file_error(error: OSError, folder: str = "") -> HearevalError:
         folder: named if `error` does not name a file.
 
     >>> print(file_error(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
-    _workdir: got No space left on device, expected room to write. Free some, or name other folders.
+    _workdir: got No space left on device, expected room to write. Free some space, or choose other folders.
     """
     expected, remedy = FILE_ERRORS.get(error.errno or 0, NO_ACCESS)
     # Of two names, as of a rename, the second is the target.

@@ -16,6 +16,16 @@ TAR_EDITION = "hear-2021.1.1"
 TAR_LATEST = "hear-LATEST"
 
 
+def display_path(path: str | Path) -> str:
+    """Return a path for people: relative if it lies below the working folder.
+
+    >>> display_path(Path.cwd() / "tasks" / "esc50"), display_path("/somewhere/else")
+    ('tasks/esc50', '/somewhere/else')
+    """
+    path = Path(path)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 @dataclass(frozen=True)
 class Places:
     """The folders of one run.

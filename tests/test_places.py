@@ -236,7 +236,7 @@ def test_names_of_sounds(tmp_path: Path) -> None:
     for name in NAMES:
         for label in CLASSES:
             write_sound(tmp_path / "sounds" / label / f"{name[: 236 - len(label)]}.wav", seconds=0.05)
-    made = command(tmp_path, "heareval.cli", "tasks", "new", "odd", "--folder", "sounds", "--folds", "3")
+    made = command(tmp_path, "heareval", "tasks", "new", "odd", "--folder", "sounds", "--folds", "3")
     assert made.returncode == 0, made.stderr
     done = command(tmp_path, "heareval.tasks.runner", "odd.toml", *WORDS[1:])
     assert done.returncode == 0, done.stderr

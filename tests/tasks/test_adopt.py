@@ -153,7 +153,7 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     other["hear-2021.1.1/tasks/mridangam_stroke-v2-full/task_metadata.json"] = as_json(wrong)
     pack(other, tmp_path / NAME)
     (tmp_path / "my_model.py").write_text(MODEL)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit")
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit")
     done = command(tmp_path, *words, "--from-published", NAME, *SCORE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())

@@ -154,7 +154,7 @@ def test_tarballs_embeddings_and_scores_are_complete(places: Places) -> None:
 LEGACY_RUNNER = """
 from heareval.workflow import corpus
 corpus.reader_digest = corpus.legacy_reader_digest
-from heareval.cli import main
+from heareval.commands import main
 main()
 """
 

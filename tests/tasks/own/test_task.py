@@ -208,7 +208,7 @@ def test_content_follows_the_data(birds: Path) -> None:
 def test_commands_from_folder_to_score(birds: Path) -> None:
     (birds / "my_model.py").write_text(MODEL)
     new = ("tasks", "new", "birds", "--folder", "recordings", "--folds", "3")
-    done = command(birds, "heareval.cli", *new)
+    done = command(birds, "heareval", *new)
     assert done.stdout.splitlines()[-3:] == [
         "birds.toml is written; next:",
         "  heareval prepare birds.toml",
@@ -224,7 +224,7 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
     write_sound(birds / "recordings" / "owl" / "3.wav", 5000)
     assert "7 steps done" in command(birds, *prepare).stdout
     assert clip.read_bytes() != before
-    done = command(birds, "heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    done = command(birds, "heareval", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
     assert "2 steps done" in done.stdout, done.stderr
     results = files.read_json(birds / "embeddings" / "my_model" / "birds-v1-full" / RESULT)
     assert results["clips"] == {"fold00": 10, "fold01": 10, "fold02": 10}
@@ -232,12 +232,12 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
 
 
 def test_new_tells_in_one_line(tmp_path: Path) -> None:
-    line = only_line(command(tmp_path, "heareval.cli", "tasks", "new", "esc50", "--folder", "recordings"))
+    line = only_line(command(tmp_path, "heareval", "tasks", "new", "esc50", "--folder", "recordings"))
     assert line.endswith("got esc50, expected one that no task of the benchmark has")
 
 
 def test_list_of_tasks(tmp_path: Path) -> None:
-    lines = command(tmp_path, "heareval.cli", "tasks", "list").stdout.splitlines()
+    lines = command(tmp_path, "heareval", "tasks", "list").stdout.splitlines()
     rows = {line.split()[0]: line for line in lines}
     row = rows["dcase2016_task2"].split("  ")
     assert [cell.strip() for cell in row if cell] == [
