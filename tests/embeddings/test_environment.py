@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, package: Path, uv: tuple[str, .
             opened(disk, uv, source=str(package))
         error = raised.value
         told = file_error(error) if isinstance(error, OSError) else error
-        assert "expected room to write. Free some, or name other folders." in str(told)
+        assert "expected room to write. Free some space, or choose other folders." in str(told)
         assert left(disk) == []
         enlarge(disk, 60_000_000)
         assert opened(disk, uv, source=str(package))[1]
