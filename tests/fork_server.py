@@ -1,8 +1,9 @@
-"""Commands as processes that are forked from a prepared interpreter, instead of started.
+"""Commands and workers as processes that are forked from a prepared interpreter, instead of started.
 
-Starting Python and importing heareval takes longer than what most commands do in a test. The server is an
-interpreter that has imported heareval, luigi and click, and has done nothing else. For each request it forks
-a process, which sets up folder, environment and output as a new one would have them, and runs the module.
+Starting Python and importing heareval, and torch for its workers, takes longer than what most commands do in
+a test. The server is an interpreter that has imported both and has done nothing else. For each request it
+forks a process, which sets up folder, environment and output as a new one would have them, and runs the module.
+That process forks its workers likewise; each is a process with a number, parent, group and signals as usual.
 
 Run as a program this file is the server: requests come as JSON lines, and exit codes go back as lines.
 """
@@ -17,17 +18,20 @@ import json
 import os
 import pkgutil
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-# What commands import, late or not; torch and matplotlib are left to those that need them.
+# What commands and predictors import, late or not.
 IMPORTED = (
     *("heareval.cli", "heareval.tasks.runner", "heareval.embeddings.runner", "heareval.predictions.runner"),
     *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
+    *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
 )
 # Python and the system read these when a process starts.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "OPENBLAS_", "GOMP_", "MALLOC_")
@@ -83,14 +87,14 @@ def can_fork(variables: Mapping[str, str]) -> bool:
     return not any(name.startswith(READ_AT_START) for name in variables)
 
 
-def _serve() -> dict[str, object]:
+def _serve() -> dict[str, Any]:
     """Answer requests; in each forked process, return the request that it has to do."""
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     for line in iter(requests.readline, ""):
-        request: dict[str, object] = json.loads(line)
+        request: dict[str, Any] = json.loads(line)
         child = os.fork()
         if not child:
             requests.close()
@@ -100,29 +104,41 @@ def _serve() -> dict[str, object]:
     os._exit(0)
 
 
-def _become(folder: str, words: list[str], environment: dict[str, str], output: str, complaints: str) -> str:
-    """Make this process what `python -m` with these words would be; returns the module to run."""
-    for number, name in ((1, output), (2, complaints)):
+def _become(request: Mapping[str, Any]) -> Callable[[], Any]:
+    """Make this process what `python -m` with the words of a request would be; returns what runs it."""
+    for number, name in ((1, request["output"]), (2, request["complaints"])):
         opened = os.open(name, os.O_WRONLY | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
-    os.chdir(folder)
+    os.chdir(request["folder"])
+    return _set_up(["-m", *request["words"]], request["environment"])
+
+
+def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[], Any]:
+    """Take on the arguments and the environment of `python` with these words; returns what runs it."""
     os.environ.clear()
     os.environ.update(environment)
-    # In place of the folder of this file: that of the user, and PYTHONPATH.
-    sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    is_module = words[0] == "-m"
+    sys.argv[:] = words[1:] if is_module else words
+    first = str(Path.cwd() if is_module else Path(words[0]).parent)
+    sys.path[:] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *USUAL_PATH]
     importlib.invalidate_caches()
-    sys.argv[:] = words
+    if not is_module:
+        # It runs in the environment of a submission, where nothing of ours is imported.
+        for name in set(sys.modules) - OF_SUBMISSIONS:
+            if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"}:
+                del sys.modules[name]
+        return functools.partial(runpy.run_path, words[0], run_name="__main__")
     # It runs as `__main__`, as if nobody had imported it.
-    sys.modules.pop(words[0], None)
-    return words[0]
+    sys.modules.pop(words[1], None)
+    return functools.partial(runpy.run_module, words[1], run_name="__main__", alter_sys=True)
 
 
-def _run(module: str) -> int:
-    """Run a module as Python does; returns the exit code once all is written and every thread has ended."""
+def _run(program: Callable[[], Any]) -> int:
+    """Run a program as Python does; returns the exit code once every thread has ended and all is written."""
     code: object = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        program()
     except SystemExit as end:
         code = end.code
     except BaseException:
@@ -139,7 +155,45 @@ def _run(module: str) -> int:
     return int(code) if isinstance(code, int) else int(code is not None)
 
 
+class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
+    """A process of this interpreter is forked, every other is started."""
+
+    def _execute_child(self, args: Any, *others: Any) -> None:  # type: ignore[override]
+        environment = others[5] or os.environ
+        pipes, is_session = others[9:15], others[20]
+        is_ours = isinstance(args, list) and args[0] == sys.executable and len(args) > 2
+        if not (is_ours and (args[1].endswith(".py") or args[1] == "-m")):
+            super()._execute_child(args, *others)  # type: ignore[misc]
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            _begin_anew((pipes[0], pipes[3], pipes[5]), is_session=is_session)
+            os._exit(_run(_set_up(args[1:], dict(environment))))
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
+    """Leave behind what a process that is started does not inherit."""
+    if is_session:
+        os.setsid()
+    for number, file in enumerate(files):
+        if file != -1:
+            os.dup2(file, number)
+    os.closerange(3, 4096)
+    for each in signal.valid_signals():
+        if callable(signal.getsignal(each)):
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+    atexit._clear()
+
+
 if __name__ == "__main__":
+    USUAL_PATH = sys.path[1:]
+    importlib.import_module("torch")
+    OF_SUBMISSIONS = set(sys.modules)
+    subprocess.Popen = ForkingPopen  # type: ignore[misc]
     for imported in IMPORTED:
         importlib.import_module(imported)
     for corpus in pkgutil.iter_modules(importlib.import_module("heareval.tasks.corpora").__path__):
@@ -148,4 +202,4 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     # Without taking the interpreter apart, which takes longer than most commands.
-    os._exit(_run(_become(**_serve())))  # type: ignore[arg-type]
+    os._exit(_run(_become(_serve())))
