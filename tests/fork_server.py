@@ -2,8 +2,9 @@
 
 Starting Python and importing heareval, and torch for its workers, takes longer than what most commands do in
 a test. The server is an interpreter that has imported both and has done nothing else. For each request it
-forks a process, which sets up folder, environment and output as a new one would have them, and runs the module.
-That process forks its workers likewise; each is a process with a number, parent, group and signals as usual.
+forks a process, which sets up folder, environment and output as a new one would have them, and runs the
+module. That process forks its workers likewise; each is a process with a number, parent, group and signals as
+usual.
 
 Run as a program this file is the server: requests come as JSON lines, and exit codes go back as lines.
 """
@@ -118,6 +119,8 @@ def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
     """Take on the arguments and the environment of `python` with these words; returns what runs it."""
     os.environ.clear()
     os.environ.update(environment)
+    # Found anew, since TMPDIR may be another.
+    tempfile.tempdir = None
     is_module = words[0] == "-m"
     sys.argv[:] = words[1:] if is_module else words
     first = str(Path.cwd() if is_module else Path(words[0]).parent)
