@@ -123,8 +123,9 @@ def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
     tempfile.tempdir = None
     is_module = words[0] == "-m"
     sys.argv[:] = words[1:] if is_module else words
-    first = str(Path.cwd() if is_module else Path(words[0]).parent)
-    sys.path[:] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *USUAL_PATH]
+    # `run_path` adds a folder that is run by itself.
+    first = [] if Path(words[0]).is_dir() else [str(Path.cwd() if is_module else Path(words[0]).parent)]
+    sys.path[:] = [*first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *USUAL_PATH]
     importlib.invalidate_caches()
     if not is_module:
         # It runs in the environment of a submission, where nothing of ours is imported.
@@ -165,7 +166,7 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
         environment = others[5] or os.environ
         pipes, is_session = others[9:15], others[20]
         is_ours = isinstance(args, list) and args[0] == sys.executable and len(args) > 2
-        if not (is_ours and (args[1].endswith(".py") or args[1] == "-m")):
+        if not (is_ours and (args[1] == "-m" or Path(args[1]).exists())):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         sys.stdout.flush()

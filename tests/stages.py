@@ -7,11 +7,13 @@ Which modules belong to a stage follows from their imports, so a new module can'
 from __future__ import annotations
 
 import ast
-import hashlib
+import functools
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+
+from heareval.workflow.code_digest import digest_code
 
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).with_name("stages.json")
@@ -84,11 +86,13 @@ def is_within(module: str, packages: Iterable[str]) -> bool:
     return any(module == package or module.startswith(package + ".") for package in packages)
 
 
-def imported_modules(module: str) -> Iterator[str]:
-    """Yield the modules of heareval that a module imports anywhere in its code, and their packages.
+@functools.cache
+def imported_modules(module: str) -> tuple[str, ...]:
+    """Return the modules of heareval that a module imports anywhere in its code, and their packages.
 
     A string that is the name of a module counts as well: `python -m` and `importlib` take such strings.
     """
+    found: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -99,11 +103,12 @@ def imported_modules(module: str) -> Iterator[str]:
             names = [node.value]
         for name in names:
             while name.startswith("heareval"):
-                if name in MODULES:
-                    yield name
+                found.add(name)
                 name = name.rpartition(".")[0]
+    return tuple(found & set(MODULES))
 
 
+@functools.cache
 def stage_modules(stage: str) -> list[str]:
     """Return the modules whose code can change the output of a stage."""
     _, entries = STAGES[stage]
@@ -123,27 +128,6 @@ def _is_without_influence(module: str) -> bool:
     return module in WITHOUT_INFLUENCE or is_within(module, set(WITHOUT_INFLUENCE) - {"heareval"})
 
 
-def code_digest(source: str) -> str:
-    """Return a digest of Python code that comments, docstrings and layout don't change.
-
-    It is the same on every Python from 3.10 to 3.13: `ast.dump` is not, since newer ones add empty fields.
-    """
-    return hashlib.sha256(_described(ast.parse(source)).encode()).hexdigest()[:16]
-
-
-def _described(node: object) -> str:
-    if isinstance(node, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-            fields = [(name, body if name == "body" else value) for name, value in fields]
-        inside = ", ".join(f"{name}={_described(value)}" for name, value in fields)
-        return f"{type(node).__name__}({inside})"
-    if isinstance(node, list):
-        return f"[{', '.join(map(_described, node))}]"
-    return ascii(node)
-
-
 def stage_version(stage: str) -> int:
     """Return the VERSION of a stage."""
     module, _, attribute = STAGES[stage][0].partition(":")
@@ -153,7 +137,7 @@ def stage_version(stage: str) -> int:
 
 def current() -> dict[str, dict[str, object]]:
     """Return the version of every stage and the code digests of its modules, as they are now."""
-    digests = {name: code_digest(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    digests = {name: digest_code(path.read_text(encoding="utf-8"))[:16] for name, path in MODULES.items()}
     return {
         stage: {
             "version": stage_version(stage),
