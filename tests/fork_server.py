@@ -34,6 +34,7 @@ IMPORTED = (
     *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
     *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
 )
+OURS = Path(__file__).parent.parent / "heareval"
 # Python and the system read these when a process starts.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "OPENBLAS_", "GOMP_", "MALLOC_")
 
@@ -160,13 +161,12 @@ def _run(program: Callable[[], Any]) -> int:
 
 
 class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """A process of this interpreter is forked, every other is started."""
+    """A process of this interpreter that runs our code is forked, every other is started."""
 
     def _execute_child(self, args: Any, *others: Any) -> None:  # type: ignore[override]
-        environment = others[5] or os.environ
+        cwd, environment = others[4], others[5] or os.environ
         pipes, is_session = others[9:15], others[20]
-        is_ours = isinstance(args, list) and args[0] == sys.executable and len(args) > 2
-        if not (is_ours and (args[1] == "-m" or Path(args[1]).exists())):
+        if cwd is not None or not _is_ours(args):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         sys.stdout.flush()
@@ -177,6 +177,15 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
             os._exit(_run(_set_up(args[1:], dict(environment))))
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+def _is_ours(command: object) -> bool:
+    """Return whether a command is this interpreter with a module or a script of heareval."""
+    if not isinstance(command, list) or len(command) < 3 or command[0] != sys.executable:
+        return False
+    return (command[1] == "-m" and command[2].startswith("heareval.")) or Path(command[1]).is_relative_to(
+        OURS
+    )
 
 
 def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
