@@ -24,7 +24,7 @@ def command(
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **variables}
     if not before and fork_server.can_fork(variables):
-        return subprocess.CompletedProcess(words, *fork_server.server().run(folder, words, environment))
+        return subprocess.CompletedProcess(words, *fork_server.run(folder, words, environment))
     return subprocess.run(
         [*before, sys.executable, "-m", *words],
         cwd=folder,

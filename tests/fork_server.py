@@ -1,12 +1,12 @@
 """Commands and workers as processes that are forked from a prepared interpreter, instead of started.
 
 Starting Python and importing heareval, and torch for its workers, takes longer than what most commands do in
-a test. The server is an interpreter that has imported both and has done nothing else. For each request it
+a test. A server is an interpreter that has imported these and has done nothing else. For each request it
 forks a process, which sets up folder, environment and output as a new one would have them, and runs the
-module. That process forks its workers likewise; each is a process with a number, parent, group and signals as
+module. That process forks its workers likewise. Each is a process with a number, parent, group and signals as
 usual.
 
-Run as a program this file is the server: requests come as JSON lines, and exit codes go back as lines.
+Run as a program this file is a server: requests come as JSON lines, and exit codes go back as lines.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What commands and predictors import, late or not.
+# What commands import, late or not.
 IMPORTED = (
     *("heareval.cli", "heareval.tasks.runner", "heareval.embeddings.runner", "heareval.predictions.runner"),
     *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
+    *("heareval.predictions.worker",),
+)
+# What predictors import beside torch.
+IMPORTED_WITH_TORCH = (
     *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
 )
+# Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
+WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"
 # Python and the system read these when a process starts.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "OPENBLAS_", "GOMP_", "MALLOC_")
@@ -42,10 +48,10 @@ READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "OPENBLAS_", "GOMP_", "
 class Server:
     """The server, as those who ask it see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_torch: bool) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *(["torch"] if with_torch else [])],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -76,10 +82,15 @@ class Server:
         self.process.wait()
 
 
+def run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run `python -m` with these words in a folder; returns exit code, standard output and error."""
+    return _server(with_torch=not set(words[:2]) & set(WITHOUT_TORCH)).run(folder, words, environment)
+
+
 @functools.cache
-def server() -> Server:
-    """Return the server of this process, started when it is first asked for."""
-    started = Server()
+def _server(*, with_torch: bool) -> Server:
+    """A server of this process, started when it is first asked for."""
+    started = Server(with_torch=with_torch)
     atexit.register(started.close)
     return started
 
@@ -135,7 +146,8 @@ def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
                 del sys.modules[name]
         return functools.partial(runpy.run_path, words[0], run_name="__main__")
     # It runs as `__main__`, as if nobody had imported it.
-    sys.modules.pop(words[1], None)
+    if not hasattr(sys.modules.get(words[1]), "__path__"):
+        sys.modules.pop(words[1], None)
     return functools.partial(runpy.run_module, words[1], run_name="__main__", alter_sys=True)
 
 
@@ -204,10 +216,12 @@ def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
 
 if __name__ == "__main__":
     USUAL_PATH = sys.path[1:]
-    importlib.import_module("torch")
+    has_torch = "torch" in sys.argv
+    if has_torch:
+        importlib.import_module("torch")
+        subprocess.Popen = ForkingPopen  # type: ignore[misc]
     OF_SUBMISSIONS = set(sys.modules)
-    subprocess.Popen = ForkingPopen  # type: ignore[misc]
-    for imported in IMPORTED:
+    for imported in (*IMPORTED, *(IMPORTED_WITH_TORCH if has_torch else ())):
         importlib.import_module(imported)
     for corpus in pkgutil.iter_modules(importlib.import_module("heareval.tasks.corpora").__path__):
         importlib.import_module(f"heareval.tasks.corpora.{corpus.name}")

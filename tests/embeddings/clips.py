@@ -87,7 +87,7 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
     _write_job(folder, task, budget, changes)
-    _, output, complaints = fork_server.server().run(folder, _words(folder), _environment())
+    _, output, complaints = fork_server.run(folder, _words(folder), _environment())
     return output + complaints
 
 

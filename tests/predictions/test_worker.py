@@ -11,6 +11,7 @@ import pytest
 from heareval import layout
 from heareval.errors import HearevalError
 from heareval.predictions.worker import read_job
+from tests.commands import command
 
 CHILD = """
 import os, time
@@ -43,8 +44,7 @@ def _job(tmp_path, folder, **protocol):
 
 
 def _work(job):
-    command = [sys.executable, "-m", "heareval.predictions.worker", str(job)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return command(job.parent, "heareval.predictions.worker", str(job))
 
 
 def test_output_is_progress_and_nothing_else(tmp_path, event_folder):
