@@ -88,5 +88,5 @@ def evaluate(folder: Path, mirror: Path, *words: str) -> subprocess.CompletedPro
     """Evaluate `my_model` on spoken_digit."""
     sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
     return command(
-        folder, "heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit", *sums, *SCORE, *words
+        folder, "heareval", "evaluate", "my_model", "--tasks", "spoken_digit", *sums, *SCORE, *words
     )

@@ -14,7 +14,7 @@ from heareval.spec import LISTED, Archives, TaskSpec
 from tests import stand_ins
 from tests.commands import prepare
 
-# A process per core runs the tests, so more threads would only wait for each other. Read when torch is imported.
+# A process per core runs the tests, so more threads would only wait for each other. torch reads it on import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ArchivesOf = Callable[[TaskSpec, str], Archives]

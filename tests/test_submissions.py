@@ -62,7 +62,7 @@ def evaluate(
 ) -> subprocess.CompletedProcess[str]:
     sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
     words = (*words, "--tasks", "spoken_digit", *sums, *SCORE)
-    return command(folder, "heareval.cli", "evaluate", *words, **variables)
+    return command(folder, "heareval", "evaluate", *words, **variables)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
         "home": ('module = "x"\nweights = "~nobodyhere/w.txt"', "weights: got '~nobodyhere/w.txt'"),
         "digits": (f"module = {'1' * 5000}", "got Exceeds the limit"),
         "deep": (f"module = {'[' * 3000}", "expected TOML"),
-        "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another one has"),
+        "same": ('module = "my_model"\nname = "theirs"', "got the name theirs, which another submission has"),
     }
     for name, (text, _) in bad.items():
         (copy / f"{name}.toml").write_text(text)
@@ -239,7 +239,7 @@ def test_weights_from_a_url(copy: Path, tmp_path: Path, variables: dict[str, str
 
 
 def test_validate_asks_in_the_environment(copy: Path, variables: dict[str, str]) -> None:
-    words = ("heareval.cli", "validate", "sub/theirs.toml", "--long-seconds", "10")
+    words = ("heareval", "validate", "sub/theirs.toml", "--long-seconds", "10")
     done = command(copy, *words, **variables)
     assert "functions        ok       all three" in done.stdout, done.stdout
     assert "device           ok       cpu" in done.stdout
@@ -248,7 +248,7 @@ def test_validate_asks_in_the_environment(copy: Path, variables: dict[str, str])
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_told(copy: Path, variables: dict[str, str]) -> None:
-    words = ("heareval.cli", "validate", "sub/theirs.toml", "--device", "cuda", "--json")
+    words = ("heareval", "validate", "sub/theirs.toml", "--device", "cuda", "--json")
     done = command(copy, *words, **variables)
     assert done.returncode == 1
     failed = [check for check in json.loads(done.stdout)["checks"] if check["result"] == "failed"]
@@ -261,6 +261,6 @@ def test_a_package_of_our_name_is_theirs(tmp_path: Path) -> None:
     variables = offline(tmp_path / "wheels")
     write_wheel(tmp_path / "wheels", "heareval", "1.0", {"heareval.py": "THEIRS = True"})
     words = ("their_model", "--source", "package", "--requirement", "heareval==1.0", "--json")
-    done = command(tmp_path, "heareval.cli", "validate", *words, **variables)
+    done = command(tmp_path, "heareval", "validate", *words, **variables)
     checks = json.loads(done.stdout)["checks"]
     assert (checks[0]["check"], checks[0]["result"]) == ("functions", "ok"), checks[0]

@@ -18,7 +18,7 @@ import pytest
 from heareval.embeddings import interpreter
 from heareval.embeddings.environment import Environment, last_words, open_environment
 from heareval.embeddings.interpreter import clean_variables, find_interpreter, uv_command
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from tests.disks import enlarge, small_disk
 from tests.packages import commit, offline, write_package, write_wheel
 
@@ -274,7 +274,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, package: Path, uv: tuple[str, .
         with pytest.raises((HearevalError, OSError)) as raised:
             opened(disk, uv, source=str(package))
         error = raised.value
-        told = about_files(error) if isinstance(error, OSError) else error
+        told = file_error(error) if isinstance(error, OSError) else error
         assert "expected room to write. Free some, or name other folders." in str(told)
         assert left(disk) == []
         enlarge(disk, 60_000_000)

@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def validate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `heareval validate` of this checkout in a folder."""
     return command(
-        folder, "heareval.cli", "validate", *words, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)])
+        folder, "heareval", "validate", *words, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)])
     )
 
 

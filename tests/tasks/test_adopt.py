@@ -15,6 +15,7 @@ import pytest
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.tasks import adopt, audio
+from heareval.tasks.resampling import resample
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line, scratch_left
 from tests.http_server import serving
 from tests.stand_ins import Tree, pack
@@ -85,7 +86,7 @@ def test_other_rates_are_made_from_48_khz(adopted: Path, rate: int) -> None:
     assert len(clips) == 65
     for path in clips:
         source = folder / "48000" / path.relative_to(folder / str(rate))
-        expected = audio.resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
+        expected = resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
         samples, found_rate = audio.read_mono(path, 0, lambda _: -1)
         assert (found_rate, len(samples)) == (rate, round(0.56 * rate))
         np.testing.assert_array_equal(samples, expected)
@@ -153,7 +154,7 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     other["hear-2021.1.1/tasks/mridangam_stroke-v2-full/task_metadata.json"] = as_json(wrong)
     pack(other, tmp_path / NAME)
     (tmp_path / "my_model.py").write_text(MODEL)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit")
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit")
     done = command(tmp_path, *words, "--from-published", NAME, *SCORE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())
@@ -168,8 +169,8 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     assert manifest["is_the_published_corpus"] is None
     assert manifest["warnings"] == [
         f"the tarball of {SPOKEN} holds a folder mridangam_stroke-v2-full",
-        "task_name 'mridangam_stroke' of the tarball has become 'spoken_digit', as its name says",
-        "version 'v2' of the tarball has become '1.0.9', as its name says",
+        "task_name 'mridangam_stroke' in the tarball was corrected to 'spoken_digit', as in its name",
+        "version 'v2' in the tarball was corrected to '1.0.9', as in its name",
     ]
 
 
@@ -227,7 +228,7 @@ def test_a_run_does_not_write_over_its_source(prepared: Path, tmp_path: Path) ->
 
 def test_a_tarball_that_changes_meanwhile(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"one")
-    mark = adopt.mark_of(str(tmp_path / NAME))
+    mark = adopt.read_mark(str(tmp_path / NAME))
     adopt.check_mark(str(tmp_path / NAME), mark)
     (tmp_path / NAME).write_bytes(b"another")
     with pytest.raises(HearevalError, match=rf"{NAME}: got 7 .*, expected 3 .*: run again"):

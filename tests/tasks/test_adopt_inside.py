@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from heareval.errors import HearevalError
+from heareval.formats.task_description import describe_task
 from heareval.spec import TaskSpec
-from heareval.tasks import adopt, metadata
+from heareval.tasks import adopt
 from heareval.tasks.registry import find_task
 from tests.stand_ins import Tree, write_tree
 from tests.stand_ins.trees import as_json
@@ -32,7 +33,7 @@ def sound(frames: int = 26880, rate: int = 48000, channels: int = 1, subtype: st
 def finished(task: TaskSpec, vocabulary: bytes, labels: object, frames: int) -> Tree:
     """A task of one clip in each split: a.wav, a1.wav ..."""
     tree = {"labelvocabulary.csv": vocabulary}
-    tree["task_metadata.json"] = as_json(metadata.task_metadata(task, "full", task.modes["full"]))
+    tree["task_metadata.json"] = as_json(describe_task(task, "full"))
     for number, split in enumerate(task.splits.names):
         name = f"a{number or ''}.wav"
         tree |= {f"{split}.json": as_json({name: labels}), f"48000/{split}/{name}": sound(frames)}
@@ -44,22 +45,24 @@ def tree() -> Tree:
     return finished(TASK, b"idx,label\n0,5\n", [5], 26880)
 
 
-def inside(tree: Tree, folder: Path, task: TaskSpec = TASK) -> adopt.Inside:
-    return adopt.read_inside(write_tree(tree, folder), task, "full", lambda done, total: None)
+def inside(tree: Tree, folder: Path, task: TaskSpec = TASK) -> adopt.TarballContent:
+    return adopt.read_content(write_tree(tree, folder), task, "full")
 
 
 @pytest.mark.parametrize("frames", [26877, 26880, 26883])
 def test_clips_of_every_split(tmp_path: Path, frames: int) -> None:
     found = inside(finished(TASK, b"idx,label\n0,5\n", [5], frames), tmp_path)
-    assert (found.is_renamed, found.drawn.warnings, found.is_published) == (False, (), None)
-    clips = [(clip.split, clip.clip_id) for clip in found.drawn.clips]
+    assert (found.is_corrected, found.selected.warnings, found.is_published) == (False, (), None)
+    clips = [(clip.split, clip.clip_id) for clip in found.selected.clips]
     assert clips == [(split, f"a{number or ''}") for number, split in enumerate(TASK.splits.names)]
-    assert {clip.path for clip in found.drawn.clips} == set((tmp_path / INSIDE).glob("48000/*/a*.wav"))
+    assert {clip.path for clip in found.selected.clips} == set((tmp_path / INSIDE).glob("48000/*/a*.wav"))
 
 
 def test_clips_of_any_length(tmp_path: Path) -> None:
     task = replace(TASK, clip_duration_s=None)
-    assert len(inside(finished(task, b"idx,label\n0,5\n", [5], 1), tmp_path / "one", task).drawn.clips) == 5
+    assert (
+        len(inside(finished(task, b"idx,label\n0,5\n", [5], 1), tmp_path / "one", task).selected.clips) == 5
+    )
     with pytest.raises(HearevalError, match=r"48000/fold00/a\.wav: got no samples, expected at least one"):
         inside(finished(task, b"idx,label\n0,5\n", [5], 0), tmp_path / "none", task)
 
@@ -91,18 +94,21 @@ def test_bad_sounds(tree: Tree, tmp_path: Path, case: str) -> None:
 BAD_FILES = {
     "no metadata": ({"task_metadata.json": None}, "task_metadata.json: got no such file"),
     "metadata no JSON": ({"task_metadata.json": b"{"}, "task_metadata.json: got Expecting property name"),
-    "metadata a list": ({"task_metadata.json": b"[]"}, "task_metadata.json: got a list, expected an object"),
+    "metadata a list": ({"task_metadata.json": b"[]"}, "task_metadata.json: got [], expected a JSON object"),
     "no vocabulary": ({"labelvocabulary.csv": None}, "labelvocabulary.csv: got no such file"),
     "other columns": (
         {"labelvocabulary.csv": b"label,idx\n0,0\n"},
-        "csv: got 2 rows of another form",
+        "csv: got other columns, expected idx,label",
     ),
-    "gap": ({"labelvocabulary.csv": b"idx,label\n0,0\n2,1\n"}, "csv: got 3 rows of another form"),
+    "gap": (
+        {"labelvocabulary.csv": b"idx,label\n0,0\n2,1\n"},
+        "csv: got 2 rows, expected indices 0, 1, 2 ... without a gap",
+    ),
     "no text": ({"labelvocabulary.csv": b"\xff\xfe"}, "labelvocabulary.csv: got 'utf-8' codec"),
     "label of another task": ({"labelvocabulary.csv": b"idx,label\n0,cha\n"}, "label cha, expected 0, 1, 2"),
     "clip in two splits": (
         {"fold01.json": b'{"a.wav": [5], "a1.wav": [5]}', "48000/fold01/a.wav": sound()},
-        "fold01.json: got a.wav, which is in fold00 too",
+        "fold01.json: got a.wav, which is also in fold00",
     ),
     "unknown label": ({"labelvocabulary.csv": b"idx,label\n0,6\n"}, "expected one of labelvocabulary.csv"),
     "split lost": ({"fold04.json": None}, "splits: got fold00, fold01, fold02, fold03, expected fold00"),
@@ -140,7 +146,7 @@ def test_bad_files(tree: Tree, tmp_path: Path, case: str) -> None:
 )
 def test_settings_of_another_task(tree: Tree, tmp_path: Path, key: str, value: object) -> None:
     other = as_json(changed_settings(tree, **{key: value}))
-    with pytest.raises(HearevalError, match=rf"{key} of task_metadata.json: got {re.escape(repr(value))}"):
+    with pytest.raises(HearevalError, match=rf"task_metadata.json: {key}: got {re.escape(repr(value))}"):
         inside({**tree, f"{INSIDE}/task_metadata.json": other}, tmp_path)
 
 
@@ -157,14 +163,14 @@ def test_an_older_edition_that_tells_less(tree: Tree, tmp_path: Path) -> None:
     settings = changed_settings(tree)
     del settings["splits"], settings["mode"]
     found = inside({**tree, f"{INSIDE}/task_metadata.json": as_json(settings)}, tmp_path)
-    assert found.is_renamed
+    assert found.is_corrected
     assert found.settings["splits"] == list(TASK.splits.names)
 
 
 def test_other_metrics_are_told(tree: Tree, tmp_path: Path) -> None:
     other = as_json(changed_settings(tree, evaluation=["mAP"]))
     found = inside({**tree, f"{INSIDE}/task_metadata.json": other}, tmp_path)
-    assert found.drawn.warnings == ("metrics of the tarball: ['mAP'], of the task: ['top1_acc']",)
+    assert found.selected.warnings == ("metrics of the tarball: ['mAP'], of the task: ['top1_acc']",)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_no_task_at_all(tree: Tree, tmp_path: Path, said: str) -> None:
 # --------------------------------------------------------------------------- labels and events
 
 
-def events_inside(events: object, folder: Path) -> adopt.Inside:
+def events_inside(events: object, folder: Path) -> adopt.TarballContent:
     """A task of events with one clip of a second in each split."""
     task = replace(find_task("dcase2016_task2"), clip_duration_s=1.0)
     return inside(finished(task, b"idx,label\n0,cough\n", events, 48000), folder, task)
@@ -203,17 +209,17 @@ def event(start: object, end: object, label: str = "cough") -> dict[str, object]
 
 def test_events_in_the_clip(tmp_path: Path) -> None:
     found = events_inside([event(0.0, 1000.0), event(3, 3)], tmp_path)
-    assert [clip.split for clip in found.drawn.clips] == ["test", "train", "valid"]
+    assert [clip.split for clip in found.selected.clips] == ["test", "train", "valid"]
 
 
 @pytest.mark.parametrize(
     ("events", "said"),
     [
-        ([event(-1, 10)], "got an event from -1 to 10 ms, expected one within the clip, 1000 ms"),
-        ([event(0, 1001)], "got an event from 0 to 1001 ms"),
-        ([event(20, 10)], "got an event from 20 to 10 ms"),
-        ([event(0, float("nan"))], "got an event from 0 to nan ms"),
-        ([event("0", 10)], "got an event from 0 to 10 ms"),
+        ([event(-1, 10)], "an event: got from -1 to 10 ms, expected 0 <= start <= end"),
+        ([event(0, 1001)], "got an event from 0 to 1001 ms, expected one within the clip, 1000 ms"),
+        ([event(20, 10)], "an event: got from 20 to 10 ms, expected 0 <= start <= end"),
+        ([event(0, float("nan"))], "an event: end: got nan, expected a number"),
+        ([event("0", 10)], "an event: start: got '0', expected a number"),
         ([event(0, 10, "cat")], "got label 'cat', expected one of labelvocabulary.csv"),
         ([{"label": "cough", "start": 0}], "got {'label': 'cough', 'start': 0}, expected events"),
         (["cough"], "got 'cough', expected events with label, start, end"),

@@ -16,7 +16,7 @@ import pytest
 
 from heareval.spec import TaskSpec
 from heareval.tasks import audio, metadata, tarball
-from heareval.tasks.metadata import Drawn
+from heareval.tasks.metadata import SelectedClips
 from heareval.tasks.registry import find_task
 from tests.conftest import ArchivesOf
 
@@ -51,23 +51,23 @@ def case(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def drawn_of(archives_of: ArchivesOf) -> Callable[[str], Drawn]:
+def drawn_of(archives_of: ArchivesOf) -> Callable[[str], SelectedClips]:
     """The clips of a case, drawn once."""
 
     @functools.cache
-    def draw(case: str) -> Drawn:
+    def draw(case: str) -> SelectedClips:
         task, mode = task_of(case)
-        return metadata.draw_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
+        return metadata.select_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
 
     return draw
 
 
 @pytest.fixture
-def drawn(case: str, drawn_of: Callable[[str], Drawn]) -> Drawn:
+def drawn(case: str, drawn_of: Callable[[str], SelectedClips]) -> SelectedClips:
     return drawn_of(case)
 
 
-def test_splits_and_labels(case: str, drawn: Drawn, tmp_path: Path) -> None:
+def test_splits_and_labels(case: str, drawn: SelectedClips, tmp_path: Path) -> None:
     task, mode = task_of(case)
     metadata.write_description(tmp_path, task, mode, drawn)
     for split in task.splits_of(mode).names:
@@ -85,7 +85,7 @@ def test_splits_and_labels(case: str, drawn: Drawn, tmp_path: Path) -> None:
                 assert [e[key] for e in ours[clip]] == expected
 
 
-def test_vocabulary_and_metadata(case: str, drawn: Drawn, tmp_path: Path) -> None:
+def test_vocabulary_and_metadata(case: str, drawn: SelectedClips, tmp_path: Path) -> None:
     task, mode = task_of(case)
     metadata.write_description(tmp_path, task, mode, drawn)
     assert (tmp_path / "labelvocabulary.csv").read_bytes() == (
@@ -110,7 +110,7 @@ def _without_addresses(value: object) -> object:
     return value
 
 
-def test_native_samples(case: str, drawn: Drawn) -> None:
+def test_native_samples(case: str, drawn: SelectedClips) -> None:
     task, mode = task_of(case)
     seconds = task.duration_s(mode)
     rows = {row["path"]: row for row in csv.DictReader((GOLDEN / case / "native.csv").open())}
@@ -131,7 +131,7 @@ WITH_EXCERPTS = [name for name in CASES if (GOLDEN / name / "excerpts.npz").exis
 
 @pytest.mark.parametrize("engine", audio.ENGINES)
 @pytest.mark.parametrize("case", WITH_EXCERPTS)
-def test_resampled_excerpts(case: str, engine: str, drawn: Drawn, tmp_path: Path) -> None:
+def test_resampled_excerpts(case: str, engine: str, drawn: SelectedClips, tmp_path: Path) -> None:
     task, mode = task_of(case)
     clips = {f"{clip.split}/{clip.clip_id}.wav": clip for clip in drawn.clips}
     rows = {row["path"]: row for row in csv.DictReader((GOLDEN / case / "files.csv").open())}
@@ -147,7 +147,7 @@ def test_resampled_excerpts(case: str, engine: str, drawn: Drawn, tmp_path: Path
         assert np.abs(samples[: len(expected)] - expected).max() <= TOLERANCE_LSB, name
 
 
-def test_tarball_members(case: str, drawn: Drawn, tmp_path: Path) -> None:
+def test_tarball_members(case: str, drawn: SelectedClips, tmp_path: Path) -> None:
     task, mode = task_of(case)
     name, golden = next(iter(golden_json(case, "tar.json").items()))
     rate = int(name.removesuffix(".tar.gz").rsplit("-", 1)[1])

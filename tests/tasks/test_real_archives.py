@@ -33,7 +33,7 @@ def test_published_archives(case: str, tmp_path: Path) -> None:
         assert files.file_checksum(archive, "md5") == download.checksum
         archives[download.folder] = tmp_path / "extracted" / download.folder
         extract.extract(archive, archives[download.folder], lambda done, total: None)
-    drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode))
+    drawn = metadata.select_clips(task, mode, task.read_recordings(archives, mode))
     metadata.write_description(tmp_path, task, mode, drawn)
     golden = GOLDEN / case
     for name in [*(f"{split}.json" for split in task.splits_of(mode).names), "labelvocabulary.csv"]:

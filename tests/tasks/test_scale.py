@@ -81,7 +81,7 @@ def test_large_table(shape: Path, tmp_path: Path) -> None:
     facts = json.loads((shape / "facts.json").read_text())
     task = task_of(facts["settings"])
     mode = task.default_mode
-    drawn = metadata.draw_clips(task, mode, recordings(shape))
+    drawn = metadata.select_clips(task, mode, recordings(shape))
     metadata.write_description(tmp_path, task, mode, drawn)
     assert (tmp_path / "labelvocabulary.csv").read_bytes() == (shape / "labelvocabulary.csv").read_bytes()
     for name, digest in facts["json_sha256"].items():

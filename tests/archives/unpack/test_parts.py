@@ -45,7 +45,7 @@ def test_scanned_without_sounds(tmp_path: Path, name: str) -> None:
     assert count == len(TREE)
     assert tree_of(tmp_path / "out" / "files") == {"a/labels.csv": b"x,1"}
     sounds = {tmp_path / "out" / "files" / member for member in TREE if member != "a/labels.csv"}
-    assert parts.listed_sounds(tmp_path / "out") == sounds
+    assert parts.list_sounds(tmp_path / "out") == sounds
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -97,9 +97,9 @@ def test_the_same_clips_as_from_whole_archives(tmp_path: Path, task: TaskSpec, m
         folder = tmp_path / "scanned" / download.folder
         parts.scan(archive, folder, silent, headers=spec.headers)
         scanned[download.folder] = folder / "files"
-    sounds = set().union(*(parts.listed_sounds(path.parent) for path in scanned.values()))
-    expected = metadata.draw_clips(task, mode, task.read_recordings(whole, mode))
-    found = metadata.draw_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
+    sounds = set().union(*(parts.list_sounds(path.parent) for path in scanned.values()))
+    expected = metadata.select_clips(task, mode, task.read_recordings(whole, mode))
+    found = metadata.select_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
     assert len(found.clips) == len(expected.clips) > 10
     for clip, same in zip(found.clips, expected.clips, strict=True):
         assert (clip.clip_id, clip.split, clip.labels, clip.events) == (

@@ -156,7 +156,7 @@ def test_members_beyond_4_gib(tmp_path: Path, is_wide: bool) -> None:
 
 
 def test_other_facts_of_entries_stay(three: list[Path]) -> None:
-    with volumes.opened(three) as stream, zipfile.ZipFile(stream) as archive:
+    with volumes.open_volumes(three) as stream, zipfile.ZipFile(stream) as archive:
         assert [info.date_time[:3] for info in archive.infolist()] == [(1980, 1, 1)] * len(CORPUS)
         assert archive.namelist() == list(CORPUS)
         assert archive.testzip() is None

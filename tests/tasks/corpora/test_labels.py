@@ -126,7 +126,7 @@ def test_labels_that_a_task_cannot_have(tmp_path: Path) -> None:
         audio.write_wav(path, np.ones(10, np.int16), tfds_gtzan.NATIVE_RATE_HZ)
     task = tfds_gtzan.TASK
     with pytest.raises(HearevalError, match=r"tfds_gtzan: .*: got labels \{'polka'\}, expected blues"):
-        metadata.draw_clips(task, "full", task.read_recordings({"train": tmp_path}, "full"))
+        metadata.select_clips(task, "full", task.read_recordings({"train": tmp_path}, "full"))
 
 
 def test_tables_of_another_form(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_tables_of_another_form(tmp_path: Path) -> None:
     assert [r.split for r in esc50.read_recordings({"all_folds": tmp_path}, "full")] == ["fold00"]
     table.write_text("name,fold,category\na.wav,1,dog\n")
     with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected tables"):
-        metadata.draw_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
+        metadata.select_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
 
 
 def test_maestro_notes_and_table_must_belong_together(tmp_path: Path) -> None:

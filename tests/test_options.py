@@ -1,11 +1,11 @@
-"""What the options of all doors admit."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
 
-from heareval.cli import main
+from heareval.commands import main
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "1e999", "-1"])
