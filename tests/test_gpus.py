@@ -67,7 +67,7 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     workers = [context.Process(target=hold, args=(("0", "1"), 0.3, said)) for _ in range(5)]
     for worker in workers:
         worker.start()
-    told = [said.get(timeout=30) for _ in workers]
+    told = [said.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
     assert {device for device, _, _ in told} == {"4", "7"}, "as this process counts them"

@@ -19,6 +19,7 @@ from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
+from tests import fork_server
 
 RATE = 16000
 # Its scene embeddings tell how large their batch was. Calls leave a line each in `calls`.
@@ -81,14 +82,12 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
     Embeddings go to `<folder>/out`, what is said to `<folder>/said`.
     """
-    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
-    (folder / "embed.json").write_text(json.dumps(job))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    _write_job(folder, task, budget, changes)
     with open(folder / "said", "wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.embeddings.clips", str(folder)],
+            [sys.executable, "-m", *_words(folder)],
             cwd=folder,
-            env=environment,
+            env=_environment(),
             stdout=said,
             stderr=said,
             start_new_session=True,
@@ -97,8 +96,22 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
-    start_embedding(folder, task, budget=budget, **changes).wait(timeout=300)
-    return (folder / "said").read_text()
+    _write_job(folder, task, budget, changes)
+    _, output, complaints = fork_server.run(folder, _words(folder), _environment())
+    return output + complaints
+
+
+def _write_job(folder: Path, task: Path, budget: int, changes: Mapping[str, Any]) -> None:
+    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
+    (folder / "embed.json").write_text(json.dumps(job))
+
+
+def _words(folder: Path) -> list[str]:
+    return ["tests.embeddings.clips", str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def manifest(folder: Path) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def start(folder: Path, package: Path, uv: Sequence[str]) -> subprocess.Popen[st
 
 def wait_for(path: Path) -> None:
     """Return when a file is there."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -229,7 +229,7 @@ def test_a_killed_one_is_made_anew(tmp_path: Path, uv: tuple[str, ...]) -> None:
     begun, slow = tmp_path / "begun", tmp_path / "slow"
     slow.touch()
     deed = (
-        f"open({str(begun)!r}, 'w').write(str(os.getpid())); os.path.exists({str(slow)!r}) and time.sleep(50)"
+        f"open({str(begun)!r}, 'w').write(str(os.getpid())); os.path.exists({str(slow)!r}) and time.sleep(99)"
     )
     package = write_package(tmp_path / "package", deed=deed)
     runner = start(tmp_path, package, uv)
@@ -241,7 +241,7 @@ def test_a_killed_one_is_made_anew(tmp_path: Path, uv: tuple[str, ...]) -> None:
     began = time.monotonic()
     found, made = opened(tmp_path, uv, source=str(package))
     assert made
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90
     ask(found, "import their_model")
     assert len(left(tmp_path)) == 1
 

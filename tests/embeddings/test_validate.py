@@ -73,11 +73,11 @@ def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> No
 
 
 def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
-    (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(40)\nos._exit(3)\n")
+    (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(900)\nos._exit(3)\n")
     began = time.monotonic()
     findings, _ = validated(Model("ends"), here / "logs")
     assert "exit code 3" in findings[0].measured
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
 
 
 def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
