@@ -11,11 +11,21 @@ import click
 
 import heareval
 from heareval import doors, files, submitted
-from heareval.embeddings.asked import Words
+from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.opening import open_submission
 from heareval.embeddings.runner import embed
-from heareval.embeddings.store import Form
-from heareval.embeddings.submission import Model, open_submission
-from heareval.embeddings.validate import Limits, as_json_text, explanations, head, passed, row, validated
+from heareval.embeddings.submission import Model
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.embeddings.validate import (
+    Limits,
+    format_advice,
+    format_header,
+    format_json,
+    format_row,
+    has_passed,
+    ignore_finding,
+    run_checks,
+)
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.runner import compare, predict, protocol_options, report, say_scores
 from heareval.spec import DEFAULT_SAMPLE_RATES, TaskSpec
@@ -64,7 +74,7 @@ def main() -> None:
 @doors.run_options
 @doors.told_in_one_line
 def evaluate(
-    words: Words,
+    words: SubmissionArgs,
     tasks: str,
     mode: str | None,
     sample_rates: tuple[str, ...],
@@ -76,7 +86,7 @@ def evaluate(
     engine: str,
     on_bad_audio: str,
     from_published: str,
-    form: Form,
+    form: EmbeddingFormat,
     protocol: Protocol,
     machine: Machine,
     full_report: bool,
@@ -155,7 +165,7 @@ def evaluate(
 @doors.debug
 @doors.told_in_one_line
 def validate(
-    words: Words,
+    words: SubmissionArgs,
     long_seconds: float,
     timeout: float,
     tmp_dir: str,
@@ -169,13 +179,13 @@ def validate(
     places = doors.places_of(work=tmp_dir)
     model, folder = submitted.ready_one(words, places).model, Path(places.work) / "validate"
     limits = Limits(long_s=long_seconds, check_s=timeout)
-    tell = (lambda finding: None) if as_json else (lambda finding: doors.say(row(finding)))
+    tell = ignore_finding if as_json else (lambda finding: doors.say(format_row(finding)))
     if not as_json:
-        doors.say(head())
-    findings, ran_on = validated(model, folder, limits=limits, tell=tell)
-    for line in [as_json_text(model.module, findings, ran_on)] if as_json else explanations(findings):
+        doors.say(format_header())
+    findings, ran_on = run_checks(model, folder, limits=limits, tell=tell)
+    for line in [format_json(model.module, findings, ran_on)] if as_json else format_advice(findings):
         doors.say(line)
-    if not passed(findings):
+    if not has_passed(findings):
         click.echo(f"log: {doors.shown(folder)}", err=True)
         sys.exit(FAILED_EXIT_CODE)
 

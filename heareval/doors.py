@@ -15,7 +15,7 @@ import click
 
 from heareval.archives import fetch
 from heareval.archives.sizes import readable
-from heareval.embeddings.store import DTYPES, PRECISIONS, USUAL_FORM, Form
+from heareval.embeddings.embed import DEFAULT_FORMAT, DTYPES, PRECISIONS, EmbeddingFormat
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, Download
@@ -158,27 +158,27 @@ def form_options(command: Command) -> Command:
     @click.option(
         "--dtype",
         type=click.Choice(list(DTYPES)),
-        default=USUAL_FORM.dtype,
+        default=DEFAULT_FORMAT.dtype,
         show_default=True,
         help="How embeddings are stored: float16 takes half the room, rounded to three digits.",
     )
     @click.option(
         "--precision",
         type=click.Choice(list(PRECISIONS)),
-        default=USUAL_FORM.precision,
+        default=DEFAULT_FORMAT.precision,
         show_default=True,
         help="How models compute: tf32 and bf16 are faster on some GPUs, and rounded.",
     )
     @click.option(
         "--chunk-seconds",
         type=Seconds(min=0),
-        default=USUAL_FORM.chunk_s,
+        default=DEFAULT_FORMAT.chunk_s,
         help="Timestamp embeddings of longer clips from overlapping chunks of this length, where memory is "
         "short.  [in one piece]",
     )
     @functools.wraps(command)
     def gathered(dtype: str, precision: str, chunk_seconds: float, **others: Any) -> None:
-        command(form=Form(dtype, precision, chunk_seconds), **others)
+        command(form=EmbeddingFormat(dtype, precision, chunk_seconds), **others)
 
     return gathered  # type: ignore[return-value]
 

@@ -139,8 +139,13 @@ class Splits:
 # bar that moves. Few clips may be long ones, so they too are shared among cores.
 CLIPS_PER_SHARD, SECONDS_PER_SHARD, LEAST_SHARDS = 1000, 900.0, 4
 
-# What a long-running function is given to tell (done, total) as it goes.
+# Gets (done, total) as a long-running function proceeds.
 Progress = Callable[[int, int], None]
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing with the progress of a function."""
+
 
 # From the key of a download (`train/dev`) to the folder that holds the extracted archive.
 Archives = Mapping[str, Path]

@@ -13,15 +13,18 @@ import click
 from heareval import doors, progress
 from heareval.archives import fetch
 from heareval.doors import Command
-from heareval.embeddings.asked import DEVICES, SUFFIX, Asked, Words, asked_by
+from heareval.embeddings.describe import DescribeSettings
 from heareval.embeddings.environment import Environment, open_environment
-from heareval.embeddings.submission import (
-    Describing,
-    Model,
-    Submission,
-    checked_weights,
-    open_submission,
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model, Submission
+from heareval.embeddings.submission_config import (
+    DEVICES,
+    SUFFIX,
+    SubmissionArgs,
+    SubmissionConfig,
+    list_config_readers,
 )
+from heareval.embeddings.weights import check_weights
 from heareval.errors import HearevalError, about_files
 from heareval.layout import Places
 from heareval.spec import Download
@@ -65,12 +68,12 @@ def submissions(command: Command) -> Command:
 
 def _handed_over(command: Command) -> Command:
     """Puts what describes submissions into one value."""
-    names = [name for name in Words.__dataclass_fields__ if name != "submissions"]
+    names = [name for name in SubmissionArgs.__dataclass_fields__ if name != "submissions"]
 
     @functools.wraps(command)
     def handing_over(*, submissions: str | tuple[str, ...], **arguments: Any) -> None:
         several = (submissions,) if isinstance(submissions, str) else submissions
-        words = Words(several, **{name: arguments.pop(name) for name in names})
+        words = SubmissionArgs(several, **{name: arguments.pop(name) for name in names})
         command(words=words, **arguments)
 
     return handing_over  # type: ignore[return-value]
@@ -80,16 +83,16 @@ def _handed_over(command: Command) -> Command:
 class Ready:
     """A submission whose weights and environment are there."""
 
-    asked: Asked
+    asked: SubmissionConfig
     model: Model
     record: tuple[str, ...]
 
 
-def made_ready(asked: Asked, places: Places) -> Ready:
+def made_ready(asked: SubmissionConfig, places: Places) -> Ready:
     """Fetch the weights of a submission and make its environment, unless they are there."""
     weights = _fetched(asked, places) if "://" in asked.weights else asked.weights
     # Before the environment, which takes longer.
-    checked_weights(weights, asked.sha256)
+    check_weights(weights, asked.sha256)
     environment = Environment("", ())
     if asked.needs_environment:
         environment = open_environment(
@@ -98,7 +101,7 @@ def made_ready(asked: Asked, places: Places) -> Ready:
             python=asked.python,
             requirements=asked.requirements,
             # What a run writes may lie in the folder of the submission.
-            apart=[Path(folder) for folder in astuple(places)],
+            excluded=[Path(folder) for folder in astuple(places)],
             tell=lambda line: click.echo(f"{asked.name or asked.module}: {line}", err=True),
         )
     model = Model(
@@ -112,7 +115,7 @@ def made_ready(asked: Asked, places: Places) -> Ready:
     return Ready(asked, model, environment.record)
 
 
-def _fetched(asked: Asked, places: Places) -> str:
+def _fetched(asked: SubmissionConfig, places: Places) -> str:
     """The file that was fetched from the URL of a submission's weights."""
     download = Download(asked.weights, asked.sha256)
     target = places.archive(asked.sha256, download.file_name)
@@ -136,22 +139,22 @@ def opened(ready: Ready, places: Places, machine: Machine) -> Submission:
         name=asked.name,
         sha256=asked.sha256,
         record=ready.record,
-        describing=Describing(device_of(ready.model, machine), machine.silence_s, claim),
+        settings=DescribeSettings(device_of(ready.model, machine), machine.silence_s, claim),
     )
 
 
-def opened_one(words: Words, places: Places, machine: Machine) -> Submission:
+def opened_one(words: SubmissionArgs, places: Places, machine: Machine) -> Submission:
     """The only submission of a command line."""
     return opened(ready_one(words, places), places, machine)
 
 
-def ready_one(words: Words, places: Places) -> Ready:
+def ready_one(words: SubmissionArgs, places: Places) -> Ready:
     """The same before it is loaded for the first time."""
-    (read,) = asked_by(words)
+    (read,) = list_config_readers(words)
     return made_ready(read(), places)
 
 
-def opened_all(words: Words, places: Places, machine: Machine) -> tuple[list[Submission], list[str]]:
+def opened_all(words: SubmissionArgs, places: Places, machine: Machine) -> tuple[list[Submission], list[str]]:
     """The submissions that can be opened, and the words that mean the others, each told in one line.
 
     Ends the program if there are none.
@@ -160,7 +163,7 @@ def opened_all(words: Words, places: Places, machine: Machine) -> tuple[list[Sub
         return [opened_one(words, places, machine)], []
     found: dict[str, Submission] = {}
     failed = []
-    for word, read in zip(words.submissions, asked_by(words), strict=True):
+    for word, read in zip(words.submissions, list_config_readers(words), strict=True):
         try:
             submission = opened(made_ready(read(), places), places, machine)
             _check_is_new(word, submission, found)

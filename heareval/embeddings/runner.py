@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from heareval import doors, files, layout, submitted
-from heareval.embeddings import store
-from heareval.embeddings.asked import Words
-from heareval.embeddings.store import Form
+from heareval.embeddings.embed import EmbeddingFormat, content_fingerprint, read_task_metadata
 from heareval.embeddings.submission import Submission
+from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
 from heareval.workflow.evaluate import Embed
@@ -30,12 +29,12 @@ from heareval.workflow.machine import Machine
 @doors.run_options
 @doors.told_in_one_line
 def embed(
-    words: Words,
+    words: SubmissionArgs,
     tasks_dir: str,
     task: str,
     embeddings_dir: str,
     tmp_dir: str,
-    form: Form,
+    form: EmbeddingFormat,
     machine: Machine,
     num_workers: int,
     scheduler_url: str,
@@ -54,14 +53,16 @@ def embed(
     doors.say_end(outcome, f"embeddings are in {doors.shown(Path(places.embeddings) / submission.name)}")
 
 
-def embed_step(places: Places, folder: Path, submission: Submission, form: Form, machine: Machine) -> Embed:
+def embed_step(
+    places: Places, folder: Path, submission: Submission, form: EmbeddingFormat, machine: Machine
+) -> Embed:
     """The step that embeds a task folder which is there already."""
     return Embed(
         places,
         task_folder=folder.name,
-        content=store.content_fingerprint(folder, submission.sample_rate),
+        task_fingerprint=content_fingerprint(folder, submission.sample_rate),
         submission=submission,
-        form=form.of(store.read_task_metadata(folder)["embedding_type"]),
+        form=form.for_task(read_task_metadata(folder)["embedding_type"]),
         machine=machine,
     )
 

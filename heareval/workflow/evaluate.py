@@ -11,7 +11,13 @@ from pathlib import Path
 import luigi
 
 from heareval import files, layout, progress
-from heareval.embeddings import store
+from heareval.embeddings.embed import (
+    DEFAULT_FORMAT,
+    EmbeddingFormat,
+    EmbedJob,
+    embed_task,
+)
+from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.submission import Model, Submission
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
@@ -28,9 +34,9 @@ class Embed(Step):
     """
 
     task_folder = luigi.Parameter()
-    content = luigi.Parameter(description="fingerprint of the published task")
+    task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
-    form = DataclassParameter(store.Form, default=store.USUAL_FORM)
+    form = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
 
@@ -42,8 +48,8 @@ class Embed(Step):
     def fingerprint(self) -> str:
         return files.fingerprint(
             "embed",
-            store.VERSION,
-            content=self.content,
+            EMBED_VERSION,
+            content=self.task_fingerprint,
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
             form=asdict(self.form),
@@ -64,11 +70,11 @@ class Embed(Step):
 
     def work(self, report: progress.Report) -> None:
         with claimed(self.machine.gpus) as variables:
-            job = store.EmbedJob(
+            job = EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
                 self.folder,
-                self.content,
+                self.task_fingerprint,
                 self.fingerprint,
                 self.form,
                 device=device_of(self.submission, self.machine),
@@ -76,7 +82,7 @@ class Embed(Step):
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
             )
-            store.embed_task(job, report)
+            embed_task(job, report)
 
 
 class Predict(Step):
@@ -140,7 +146,7 @@ def score_task(
     submission: Submission,
     protocol: Protocol,
     *,
-    form: store.Form = store.USUAL_FORM,
+    form: EmbeddingFormat = DEFAULT_FORMAT,
     machine: Machine = ANY_MACHINE,
 ) -> Predict:
     """The step that scores a submission on a task, standing on those that embed and publish it."""
@@ -148,9 +154,9 @@ def score_task(
     embedded = Embed(
         places,
         task_folder=published.job.folder,
-        content=published.content_fingerprint,
+        task_fingerprint=published.content_fingerprint,
         submission=submission,
-        form=form.of(published.job.spec.embedding_type),
+        form=form.for_task(published.job.spec.embedding_type),
         machine=machine,
         upstream=published.as_upstream(),
     )
