@@ -323,10 +323,10 @@ def _check_source(source: str, name: str) -> None:
     if Path(source).is_absolute():
         return
     if is_on_disk(source):
-        expected = "an existing folder or file, named by its path alone"
+        expected = "a folder or file that exists, given by its path alone"
         raise HearevalError(name, got=_format_value(source), expected=expected)
     if not re.search("[=<>~!@]|://", source):
-        expected = f"an existing folder, or a version, such as {source}==1.0"
+        expected = f"a folder that exists, or a version, such as {source}==1.0"
         raise HearevalError(name, got=f"{source!r} and no such folder", expected=expected)
 
 

@@ -19,8 +19,9 @@ import pytest
 pytest.importorskip("torch")
 
 from heareval import files
-from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, lines_that_count
-from heareval.embeddings.submission import Model, check_unchanged, open_submission
+from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, read_trusted_lines
+from heareval.embeddings.opening import check_unchanged, open_submission
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from tests.commands import MODEL, SPOKEN, command, scratch_left
 from tests.embeddings.clips import TELLING_MODEL, embed, manifest, start_embedding, write_task
@@ -91,7 +92,7 @@ def calls_not_noted(folder: Path) -> int | None:
     journal = journal_of(folder)
     if journal is None:
         return None
-    noted = [line for line in lines_that_count(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
+    noted = [line for line in read_trusted_lines(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
     return len(calls(folder)) - len(noted)
 
 
@@ -182,7 +183,7 @@ def test_sources_and_weights_that_change_meanwhile_are_noticed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
     (tmp_path / "w.pt").write_bytes(b"weights")
-    submission = open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    submission = open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     check_unchanged(submission)
     for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
         before = (tmp_path / file).read_bytes()
@@ -191,7 +192,7 @@ def test_sources_and_weights_that_change_meanwhile_are_noticed(
             check_unchanged(submission)
         (tmp_path / file).write_bytes(before)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")
-    open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     with pytest.raises(HearevalError, match="changed since the run began"):
         check_unchanged(submission)
 
@@ -217,14 +218,14 @@ def lines(*entries: list[object]) -> bytes:
 def test_after_a_power_cut_only_what_was_synced_counts() -> None:
     synced = (["boot", "earlier"], ["fitted", 30, 3], ["synced"])
     after = (["fitted", 20, 2],)
-    assert lines_that_count(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
+    assert read_trusted_lines(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
     killed = (*synced, ["boot", boot_id()], *after)
-    assert lines_that_count(lines(*killed)) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*killed)) == (list(killed), len(lines(*killed)))
     for strange in (b"5\n", b"[]\n", b'["fitted"]\n', b'["boot"]\n', b'["other", 1]\n', b"[" * 99999 + b"\n"):
-        assert lines_that_count(lines(*killed) + strange)[0] == list(killed)
+        assert read_trusted_lines(lines(*killed) + strange)[0] == list(killed)
     torn = lines(*killed) + b'["fitted", 2,\n' + lines(*after)
-    assert lines_that_count(torn) == (list(killed), len(lines(*killed)))
-    assert lines_that_count(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
+    assert read_trusted_lines(torn) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are named as Linux tells them")
