@@ -16,7 +16,7 @@ def name_submission(model: Model, weights_sha256: str) -> str:
     """Return a name made of the module and, where there are any, the weights and the options.
 
     >>> name_submission(Model("my_model", "weights/best.pt", '{"size": 3}'), "0123456789")
-    'my_model+best-012345+63e66a'
+    'my_model+best-012345+804e33'
     """
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(model.weights_path).stem)[:60]
     of_weights = f"+{stem}-{weights_sha256[:6]}" if model.weights_path else ""
