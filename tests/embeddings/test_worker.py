@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -371,6 +372,21 @@ def test_nothing_of_ours_is_in_the_way_of_a_submission(
     described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
     assert len(described["sources"]) == 6
     assert all(Path(path).parent == folder for path in described["sources"])
+
+
+def test_packages_beside_an_installed_heareval_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are for the interpreter that heareval is installed for, not for that of a submission."""
+    monkeypatch.chdir(tmp_path)
+    inside = tmp_path / "site-packages" / "heareval" / "embeddings" / "inside"
+    shutil.copytree(submission.INSIDE, inside)
+    for name in ("numpy.py", "wave.py", "heareval/__init__.py", "heareval/embeddings/__init__.py"):
+        (tmp_path / "site-packages" / name).write_text("raise RuntimeError('for another interpreter')")
+    monkeypatch.setattr(submission, "INSIDE", inside)
+    (tmp_path / "my_model.py").write_text(MODEL)
+    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    assert described["sample_rate"] == RATE
 
 
 def test_an_empty_split_is_told_before_the_model_works(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:

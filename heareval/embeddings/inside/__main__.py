@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import traceback
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,14 +39,18 @@ ACTIONS = {
 def importable_package() -> Iterator[None]:
     """Make this package importable, and afterwards remove every trace of it.
 
-    The submission may bring a package named heareval, and modules named like ours.
+    The submission may bring a package named heareval, and modules named like ours. Nothing is added to
+    sys.path: beside an installed heareval lie packages for another interpreter.
     """
     # Python has put the folder that it runs in front.
-    sys.path[0] = str(HERE.parents[2])
+    del sys.path[0]
+    for name, folder in (("heareval", HERE.parents[1]), ("heareval.embeddings", HERE.parent)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
     try:
         yield
     finally:
-        del sys.path[0]
         for name in [name for name in sys.modules if name.partition(".")[0] == "heareval"]:
             del sys.modules[name]
 
