@@ -28,9 +28,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heareval.commands import COMMANDS
+
 # What commands import, late or not.
 IMPORTED = (
-    *("heareval.commands", "heareval.tasks.runner", "heareval.embeddings.runner", "heareval.predictions.runner"),
+    *(
+        "heareval.commands",
+        "heareval.tasks.runner",
+        "heareval.embeddings.runner",
+        "heareval.predictions.runner",
+    ),
     *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
     *("heareval.predictions.worker",),
 )

@@ -33,8 +33,8 @@ STAGES = {
         ["heareval.embeddings.submission", "heareval.embeddings.worker"],
     ),
     "embed": (
-        "heareval.embeddings.store:VERSION",
-        ["heareval.embeddings.store", "heareval.embeddings.worker"],
+        "heareval.embeddings.embed:VERSION",
+        ["heareval.embeddings.embed", "heareval.embeddings.worker"],
     ),
     "predict": ("heareval.predictions.protocol:PREDICTOR_VERSION", ["heareval.predictions.worker"]),
 }
@@ -56,7 +56,7 @@ WITHOUT_STAGE = {
     "heareval.tasks.own.new": "writes the template of a new task",
     "heareval.tasks.runner": "a command",
     "heareval.embeddings.advice": "advice about a submission, written nowhere",
-    "heareval.embeddings.asked": "what the user asks for; it reaches stages through fingerprints",
+    "heareval.embeddings.submission_config": "what the user asks for; it reaches stages through fingerprints",
     "heareval.embeddings.baseline": "a submission, whose fingerprint holds its sources",
     "heareval.embeddings.checks": "validates a submission, anew each time",
     "heareval.embeddings.runner": "a command",
