@@ -94,8 +94,8 @@ def draw_events(case: Case, draw: np.random.Generator) -> EventTable:
 
 def _noisy(case: Case, true: EventTable, draw: np.random.Generator) -> EventTable:
     """Four of five events, shifted, and one extra for every six, at the times of frames."""
-    found = true.rows(draw.random(len(true)) < 0.8)
-    extra = true.rows(draw.random(len(true)) < 1 / 6)
+    found = true.select(draw.random(len(true)) < 0.8)
+    extra = true.select(draw.random(len(true)) < 1 / 6)
     clip, label = np.concatenate([found.clip, extra.clip]), np.concatenate([found.label, extra.label])
     onset_ms = np.concatenate([found.onset_ms, draw.uniform(0, case.frames * HOP_MS - 100, len(extra))])
     length_ms = np.concatenate([table.offset_ms - table.onset_ms for table in (found, extra)])
@@ -129,7 +129,7 @@ def sed_eval(name: str, data: Data, case: Case) -> float:
 
 
 def _listed(table: EventTable, clip: int) -> list[dict[str, Any]]:
-    mine = table.rows(table.clip == clip)
+    mine = table.select(table.clip == clip)
     return [
         {"event_label": str(label), "event_onset": onset, "event_offset": offset}
         for label, onset, offset in zip(
@@ -157,7 +157,7 @@ def scipy_and_a_loop(data: Data, case: Case) -> int:
 
 def first_clips(data: Data, clips: int) -> Data:
     """The events of some clips."""
-    reference, estimated = (table.rows(table.clip < clips) for table in (data.reference, data.estimated))
+    reference, estimated = (table.select(table.clip < clips) for table in (data.reference, data.estimated))
     return replace(data, reference=reference, estimated=estimated)
 
 

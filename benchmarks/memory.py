@@ -36,13 +36,13 @@ import torch.nn.functional as functional
 
 from benchmarks import events
 from heareval import files, layout
-from heareval.predictions.data import frame_labels, read_splits, read_task
+from heareval.predictions.data import label_frames, read_splits, read_task
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol, Settings
-from heareval.predictions.results import write_results
+from heareval.predictions.writing import write_results
 from heareval.predictions.rows import StoredRows
-from heareval.predictions.selection import evaluate_folder
-from heareval.predictions.training import Judge, Training, Validation, fit_stack
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.learners.training import Judge, Training, Validation, fit_stack
 
 CPU = torch.device("cpu")
 MAESTRO = events.CASES["maestro"]
@@ -87,7 +87,7 @@ def make_fold(folder: Path, fold: str, case: events.Case, dim: int, draw: np.ran
     files.write_json(folder / layout.split_json(fold), said)
     shape = (case.clips, case.frames, dim)
     array = np.lib.format.open_memmap(folder / layout.split_array(fold), "w+", np.float32, shape)
-    sounding = frame_labels(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
+    sounding = label_frames(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
     for clip in range(case.clips):
         array[clip] = draw.standard_normal((case.frames, dim), dtype=np.float32)
         array[clip, :, : case.labels] += 4 * sounding[clip, :, :dim]
@@ -96,7 +96,7 @@ def make_fold(folder: Path, fold: str, case: events.Case, dim: int, draw: np.ran
 
 def listed(notes: EventTable, clip: int) -> list[dict[str, Any]]:
     """A clip's events as the JSON of a split holds them."""
-    mine = notes.rows(notes.clip == clip)
+    mine = notes.select(notes.clip == clip)
     return [
         {"label": str(label), "start": start, "end": end}
         for label, start, end in zip(mine.label, mine.onset_ms.tolist(), mine.offset_ms.tolist(), strict=True)
@@ -142,7 +142,7 @@ def forget(rows: list[Any]) -> None:
 def evaluate(folder: Path) -> None:
     """A whole evaluation from disk, one grid point and five rounds of an epoch; tells its seconds."""
     began = time.perf_counter()
-    result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), lambda *_: None, in_memory=False)
+    result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), in_memory=False)
     write_results(folder, result, FINGERPRINT, FINGERPRINT)
     tell(time.perf_counter() - began)
 

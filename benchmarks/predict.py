@@ -27,13 +27,13 @@ from torch import Tensor, nn
 
 from heareval.predictions.data import Split
 from heareval.predictions.protocol import Settings
-from heareval.predictions.training import (
+from heareval.predictions.learners.training import (
     Judge,
     Training,
     Validation,
     batch_bounds,
     fit_all,
-    most_stacked,
+    max_stacked,
 )
 from heareval.predictions.worker import ENVIRONMENT
 from heareval.worker_process import PATIENCE
@@ -80,8 +80,8 @@ def heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
     """Grid points as the pipeline trains them, validated at the end on a single row."""
     judge = Judge(loss_of(case), lambda logits: Validation(0.0), maximise=True)
     trainings = [Training((split,), split.x[:1], point, judge, seed) for seed, point in enumerate(points)]
-    most = most_stacked(DEVICE)
-    for _ in fit_all(trainings, case.labels, order="fixed", most=most, progress=lambda *_: None):
+    most = max_stacked(DEVICE)
+    for _ in fit_all(trainings, case.labels, order="fixed", max_stacked=most):
         pass
 
 

@@ -142,6 +142,11 @@ CLIPS_PER_SHARD, SECONDS_PER_SHARD, LEAST_SHARDS = 1000, 900.0, 4
 # What a long-running function is given to tell (done, total) as it goes.
 Progress = Callable[[int, int], None]
 
+
+def ignore_progress(done: int, total: int) -> None:
+    """Ignore progress: the default where nobody waits."""
+
+
 # From the key of a download (`train/dev`) to the folder that holds the extracted archive.
 Archives = Mapping[str, Path]
 # The key of the folder of `Mode.listed_files`.

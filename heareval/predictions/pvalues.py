@@ -58,7 +58,8 @@ def _permute_fold(
     permuted_b = sums_b.sum(axis=1)[:, None] - moved
     # The support comes from the references, which swaps don't change.
     support = np.full(permutations, a.support.sum())
-    return divide(*permuted_a, support) - divide(*permuted_b, support)
+    scores_a = divide(permuted_a[0], permuted_a[1], support)
+    return scores_a - divide(permuted_b[0], permuted_b[1], support)
 
 
 def _draw_swaps(clips: int, permutations: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:

@@ -189,7 +189,7 @@ def compare(a: str, b: str, embeddings_dir: str, as_json: bool) -> None:
     embeddings = Path(doors.places_of(embeddings=embeddings_dir).embeddings)
     found = comparing.compare(*(comparing.find_submission(name, embeddings) for name in (a, b)))
     if as_json:
-        doors.say(files.dump_json(comparing.comparison_json(found)))
+        doors.say(files.dump_json(comparing.comparison_to_json(found)))
     else:
         doors.say(comparing.comparison_table(found))
 

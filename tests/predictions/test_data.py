@@ -9,7 +9,7 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.predictions.data import frame_labels, read_splits, read_task, split_orders
+from heareval.predictions.data import label_frames, read_splits, read_task, split_orders
 from heareval.predictions.metrics.event import EventTable
 
 CPU = torch.device("cpu")
@@ -90,19 +90,19 @@ def test_frame_labels_by_a_plain_loop():
             if start <= times[clip, frame] < end + 0.0001:
                 expected[clip, frame, label] = 1
     assert expected.any()
-    assert np.array_equal(frame_labels(events, times, 2), expected)
+    assert np.array_equal(label_frames(events, times, 2), expected)
 
 
 def test_both_ends_of_an_event_belong_to_it():
     # 1001.1 ms is a number that doesn't survive the way to seconds and back.
     times = np.array([[1001.1 - 50, 1001.1, 1051.1, 1101.1, 1151.1]])
     events = EventTable(np.array([0]), np.array([0]), np.array([1001.1]), np.array([1101.1]))
-    assert frame_labels(events, times, 1)[0, :, 0].tolist() == [0, 1, 1, 1, 0]
+    assert label_frames(events, times, 1)[0, :, 0].tolist() == [0, 1, 1, 1, 0]
 
 
 def test_event_without_length_labels_its_frame():
     events = EventTable(np.array([0]), np.array([0]), np.array([100.0]), np.array([100.0]))
-    assert frame_labels(events, np.array([[50.0, 100.0, 150.0]]), 1)[0, :, 0].tolist() == [0, 1, 0]
+    assert label_frames(events, np.array([[50.0, 100.0, 150.0]]), 1)[0, :, 0].tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions.probes import evaluate_with_probe
 from heareval.predictions.protocol import PROBES
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.evaluation import evaluate_folder
 from tests.predictions.degenerate import (
     FOLDS,
     GRID,
@@ -157,11 +156,8 @@ def test_the_last_batch_is_never_one_clip(probe, scene_folder):
     """Batches of 8 and a clip more; where training embeddings stay on disk, too."""
     grid = {**GRID, "hidden_layers": [2], "batch_size": [8]}
     folder = scene_folder(clips=25, evaluation_params={"task_specific_param_grid": grid})
-    evaluate = evaluate_folder if probe == "mlp" else evaluate_with_probe
-    found = [
-        evaluate(folder, protocol(probe), lambda done, total: None, in_memory=in_memory)
-        for in_memory in (True, False)
-    ]
+    evaluate = evaluate_folder if probe == "mlp" else evaluate_folder
+    found = [evaluate(folder, protocol(probe), in_memory=in_memory) for in_memory in (True, False)]
     assert scores_of(found[0]) == scores_of(found[1])
     assert (said_in(found[0]) == said_in(found[1])).all()
 

@@ -11,7 +11,7 @@ import torch
 
 from heareval.predictions.data import read_splits, read_task, split_orders
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.evaluation import evaluate_folder
 
 SHARED = Path(os.environ.get("HEAREVAL_SHARED", Path(__file__).parents[3] / "shared"))
 GOLDEN = SHARED / "lab" / "scores"
@@ -76,7 +76,7 @@ def test_event_score_is_within_three_standard_deviations(golden_folder):
 
 
 def _our_scores(folder, seeds):
-    results = [evaluate_folder(folder, Protocol(seed=seed), lambda *_: None) for seed in seeds]
+    results = [evaluate_folder(folder, Protocol(seed=seed)) for seed in seeds]
     return [{score.metric: score.value for score in result.runs[0].folds[0].scores} for result in results]
 
 

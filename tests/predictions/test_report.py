@@ -19,13 +19,13 @@ from heareval.cli import main
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.predictions.data import read_splits, read_task
-from heareval.predictions.diagnostics import confusion, label_scores, ranked_clips, timeline
+from heareval.predictions.diagnostics import make_timeline, rank_clips
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.report import write_reports
-from heareval.predictions.results import write_results
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.writing import write_results
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.stored import read_stored
 
 NAME = "hear2021-2points"
@@ -34,7 +34,7 @@ FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfol
 
 
 def _stored(folder):
-    result = evaluate_folder(folder, Protocol(grid_points=2, device="cpu"), lambda done, total: None)
+    result = evaluate_folder(folder, Protocol(grid_points=2, device="cpu"))
     write_results(folder, result, "beef", "0123456789abcdef")
     return read_stored(folder, NAME)
 
@@ -46,14 +46,14 @@ def _report(folder, out=None, clips=(), places=DEFAULT):
 
 def test_labels_of_clips_are_scikit_learns(scene_folder):
     stored = _stored(scene_folder(**FOLDS))
-    folds = [fold.judged for fold in stored.runs[0]]
-    truth = np.concatenate([fold.truth.argmax(axis=1) for fold in folds])
-    said = np.concatenate([fold.said.argmax(axis=1) for fold in folds])
+    folds = [fold.scored for fold in stored.runs[0]]
+    truth = np.concatenate([fold.reference.argmax(axis=1) for fold in folds])
+    said = np.concatenate([fold.predicted.argmax(axis=1) for fold in folds])
     precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=range(3))
     for i, found in enumerate(label_scores(stored)):
         assert (found.support, found.predicted) == (support[i], np.count_nonzero(said == i))
         ranked = [
-            np.mean([score(fold.truth[:, i], fold.said[:, i]) for fold in folds])
+            np.mean([score(fold.reference[:, i], fold.predicted[:, i]) for fold in folds])
             for score in (average_precision_score, roc_auc_score)
         ]
         expected = (precision[i], recall[i], f1[i], *ranked)
@@ -82,7 +82,7 @@ def test_labels_of_events_have_the_tasks_metrics(event_folder):
     stored = _stored(event_folder(**FOLDS))
     tables = ([], [])
     for number, fold in enumerate(stored.runs[0]):
-        for rows, table in zip(tables, (fold.judged.truth, fold.judged.said), strict=True):
+        for rows, table in zip(tables, (fold.scored.reference, fold.scored.predicted), strict=True):
             rows += zip(table.clip + 5 * number, table.label, table.onset_ms, table.offset_ms, strict=True)
     for i, found in enumerate(label_scores(stored)):
         columns = [np.array([row for row in rows if row[1] == i]).T for rows in tables]
@@ -93,7 +93,7 @@ def test_labels_of_events_have_the_tasks_metrics(event_folder):
 
 def test_worst_clips_of_one_label(scene_folder):
     stored = _stored(scene_folder())
-    ranking = ranked_clips(stored)
+    ranking = rank_clips(stored)
     scores = [clip.score for clip in ranking.clips]
     fold = stored.runs[0][0]
     assert scores == sorted((fold.predictions.targets * fold.predictions.probabilities).sum(axis=1).tolist())
@@ -111,7 +111,7 @@ def test_worst_clips_of_one_label(scene_folder):
 
 def test_worst_clips_of_many_labels(scene_folder):
     stored = _stored(scene_folder(prediction_type="multilabel", evaluation=["mAP"]))
-    ranking = ranked_clips(stored)
+    ranking = rank_clips(stored)
     said = stored.runs[0][0].predictions
     losses = torch.nn.functional.binary_cross_entropy(
         torch.from_numpy(said.probabilities).double(),
@@ -125,14 +125,14 @@ def test_worst_clips_of_many_labels(scene_folder):
 
 def test_worst_clips_of_events(event_folder):
     stored = _stored(event_folder())
-    ranking = ranked_clips(stored)
+    ranking = rank_clips(stored)
     assert (ranking.measure, ranking.high_is_bad) == ("event_onset_200ms_fms", False)
     fold = stored.runs[0][0]
     worst = ranking.clips[0]
     row = fold.predictions.clips.index(worst.clip)
-    alone = [table.rows(table.clip == row) for table in (fold.judged.truth, fold.judged.said)]
+    alone = [table.select(table.clip == row) for table in (fold.scored.reference, fold.scored.predicted)]
     assert worst.score == METRICS["event_onset_200ms_fms"].function(*alone)
-    lane = timeline(stored, "test", worst.clip)
+    lane = make_timeline(stored, "test", worst.clip)
     assert len(lane.truth) == 4
     assert {event.label for event in lane.truth} == set(worst.truth)
     split = read_splits(read_task(stored.folder), torch.device("cpu"))["test"]
@@ -178,7 +178,7 @@ def test_paths_of_sounds_that_are_there(scene_folder, tmp_path):
         json.dumps({"fingerprint": "0123456789abcdef", "submission": {"sample_rate": 16000}})
     )
     stored = _stored(folder)
-    clip = ranked_clips(stored).clips[0].clip
+    clip = rank_clips(stored).clips[0].clip
     sound = tmp_path / "tasks" / "scene" / "16000" / "test" / clip
     sound.parent.mkdir(parents=True)
     sound.touch()
@@ -190,7 +190,7 @@ def test_paths_of_sounds_that_are_there(scene_folder, tmp_path):
 def test_command(event_folder, tmp_path):
     folder = event_folder()
     stored = _stored(folder)
-    best = ranked_clips(stored).clips[-1].clip
+    best = rank_clips(stored).clips[-1].clip
     run = CliRunner().invoke(main, ["report", str(folder), "--clip", best, "--out", str(tmp_path / "out")])
     assert run.exit_code == 0
     written = tmp_path / "out" / tmp_path.name / "event" / "report-hear2021-2points"

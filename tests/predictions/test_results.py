@@ -8,12 +8,12 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.predictions.bootstrap import around, interval
+from heareval.predictions.bootstrap import recenter, confidence_interval
 from heareval.predictions.data import read_splits, read_task
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import DRAWS_SEED, Predictions, scores_json, write_results
+from heareval.predictions.results import BOOTSTRAP_SEED, Predictions, scores_json, write_results
 from heareval.predictions.scoring import score_predictions, targets_of
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.stored import read_stored
 
 NAME = "hear2021-2points"
@@ -23,7 +23,7 @@ FOLDS = ("fold00", "fold01", "fold02")
 
 def _evaluate(folder, **options):
     protocol = Protocol(grid_points=2, device="cpu", **options)
-    return evaluate_folder(folder, protocol, lambda done, total: None)
+    return evaluate_folder(folder, protocol)
 
 
 def _without_seconds(value):
@@ -67,7 +67,7 @@ def test_scores_of_folds(scene_folder):
 def test_several_seeds_are_written_and_read(scene_folder, event_folder):
     for folder in (scene_folder(splits=FOLDS, split_mode="new_split_kfold"), event_folder()):
         protocol = Protocol(grid="faster", grid_points=2, seed=4, seeds=3, device="cpu")
-        result = evaluate_folder(folder, protocol, lambda done, total: None)
+        result = evaluate_folder(folder, protocol)
         name = "hear2021-faster-2points-3seeds"
         write_results(folder, result, "feedfeedfeedfeed", EMBEDDINGS)
         written = json.loads((folder / layout.scores(name)).read_text())
@@ -82,17 +82,19 @@ def test_several_seeds_are_written_and_read(scene_folder, event_folder):
             assert score["seed_std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
             if values.shape[1] > 1:
                 assert score["std"] == pytest.approx(values.mean(axis=0).std(ddof=1))
-            tested = [fold.test for fold in result.runs[0].folds]
+            tested = [fold.roles.test for fold in result.runs[0].folds]
             assert score["folds"] == pytest.approx(dict(zip(tested, values.mean(axis=0), strict=True)))
             low, high = score["interval_95"]
-            drawn = around(score["score"], metric, stored.resampled((metric,), DRAWS_SEED)[metric])
-            assert (low, high) == pytest.approx((interval(drawn).low, interval(drawn).high))
+            drawn = recenter(score["score"], metric, stored.resample((metric,), BOOTSTRAP_SEED)[metric])
+            assert (low, high) == pytest.approx(
+                (confidence_interval(drawn).low, confidence_interval(drawn).high)
+            )
         bases = {id(run[0].predictions.probabilities.base) for run in stored.runs}
         assert len(bases) == 1  # else each seed would hold what all of them said
         for run, read in zip(result.runs, stored.runs, strict=True):
             for fold, again in zip(run.folds, read, strict=True):
                 assert np.array_equal(fold.predictions.probabilities, again.predictions.probabilities)
-                assert fold.model.postprocessing == again.postprocessing
+                assert fold.model.validation.postprocessing == again.postprocessing
 
 
 def test_one_test_split_has_no_spread(event_folder):

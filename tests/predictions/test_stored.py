@@ -7,10 +7,10 @@ import pytest
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.predictions.bootstrap import resampled_scores
+from heareval.predictions.bootstrap import resample_scores
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import write_results
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.writing import write_results
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.stored import read_stored
 
 NAME = "hear2021-1points"
@@ -20,7 +20,7 @@ SCORES, PREDICTIONS = layout.scores(NAME), layout.predictions(NAME)
 @pytest.fixture
 def result(event_folder):
     folder = event_folder()
-    found = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), lambda done, total: None)
+    found = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"))
     write_results(folder, found, "beef", "0123456789abcdef")
     return found
 
@@ -37,13 +37,13 @@ def test_what_was_written_is_read(result):
     stored = read_stored(folder, NAME)
     ((fold,),) = stored.runs
     written = result.runs[0].folds[0]
-    assert fold.postprocessing == written.model.postprocessing
+    assert fold.postprocessing == written.model.validation.postprocessing
     assert fold.predictions.clips == written.predictions.clips
     assert (fold.predictions.probabilities == written.predictions.probabilities).all()
     assert len(fold.predictions.events) == 20
     assert stored.score("segment_1s_er") == written.scores[1].value
-    drawn = resampled_scores(["segment_1s_er"], [fold.judged], seed=1)["segment_1s_er"]
-    assert (stored.resampled(("segment_1s_er",), 1)["segment_1s_er"] == drawn).all()
+    drawn = resample_scores(["segment_1s_er"], [fold.scored], seed=1)["segment_1s_er"]
+    assert (stored.resample(("segment_1s_er",), 1)["segment_1s_er"] == drawn).all()
 
 
 def test_protocols_by_the_names_of_their_files(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from heareval.predictions.network import (
+from heareval.predictions.learners.network import (
     DroppedReLU,
     build_predictor,
     logits_in_training,
@@ -125,5 +125,5 @@ def test_a_stack_says_and_learns_what_each_network_does_alone(hidden_layers, bat
 def test_prediction_in_chunks_is_prediction(monkeypatch):
     network, x = _build(2), torch.randn(50, 256, generator=torch.Generator().manual_seed(0))
     whole = predict_logits(network, x)
-    monkeypatch.setattr("heareval.predictions.network.CHUNK_ROWS", 7)
+    monkeypatch.setattr("heareval.predictions.learners.network.CHUNK_ROWS", 7)
     torch.testing.assert_close(predict_logits(network, x), whole)

@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from heareval.predictions import training
+from heareval.predictions.learners import training
 from heareval.predictions.data import Split
-from heareval.predictions.network import predict_logits
+from heareval.predictions.learners.network import predict_logits
 from heareval.predictions.protocol import Settings
-from heareval.predictions.training import (
+from heareval.predictions.learners.training import (
     Judge,
     Training,
     Validation,
@@ -20,7 +20,7 @@ from heareval.predictions.training import (
     batches_by_epoch,
     fit_all,
     fit_stack,
-    stacks_of,
+    group_into_stacks,
 )
 
 SETTINGS = Settings(
@@ -202,9 +202,9 @@ def test_a_stack_gives_what_each_training_gives_alone(layers, order, data, in_fl
         layers=layers,
         patience=1,
     )
-    together = fit_stack(trainings, 2, order=order, progress=lambda *_: None)
+    together = fit_stack(trainings, 2, order=order)
     for one, stacked in zip(trainings, together, strict=True):
-        (alone,) = fit_stack([one], 2, order=order, progress=lambda *_: None)
+        (alone,) = fit_stack([one], 2, order=order)
         assert (stacked.epochs, stacked.best_epoch) == (alone.epochs, alone.best_epoch)
         assert [score for _, score in stacked.curve] == pytest.approx(
             [score for _, score in alone.curve], abs=1e-4
@@ -218,18 +218,18 @@ def test_stacks_are_of_one_shape_and_of_batches_of_one_size():
     small, large = _split(30), _split(40)
     first = _trainings(lambda number: large if number == 3 else small, _split(10))
     second = _trainings(lambda number: small, _split(10), layers=2)
-    assert stacks_of([*first, *second], 16) == [[0, 1, 2, 4], [3], [5, 6, 7, 8, 9]]
-    assert stacks_of([*first, *second], 2) == [[0, 1], [2, 4], [3], [5, 6], [7, 8], [9]]
-    assert stacks_of(first, 1) == [[0], [1], [2], [4], [3]]
+    assert group_into_stacks([*first, *second], 16) == [[0, 1, 2, 4], [3], [5, 6, 7, 8, 9]]
+    assert group_into_stacks([*first, *second], 2) == [[0, 1], [2, 4], [3], [5, 6], [7, 8], [9]]
+    assert group_into_stacks(first, 1) == [[0], [1], [2], [4], [3]]
 
 
 def test_stacks_of_large_networks_are_small(monkeypatch):
     trainings = _trainings(lambda number: _split(30), _split(10))
     # Six numbers for each of 6 x 16 weights, 30 rows of 6 numbers in and 6 x 16 on the way; four bytes each.
-    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 2 * 4 * (6 * 6 * 16 + 30 * (6 + 6 * 16)))
-    assert stacks_of(trainings, 16) == [[0, 1], [2, 3], [4]]
-    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 1)
-    assert stacks_of(trainings, 16) == [[0], [1], [2], [3], [4]]
+    monkeypatch.setattr(training, "MAX_STACK_BYTES", 2 * 4 * (6 * 6 * 16 + 30 * (6 + 6 * 16)))
+    assert group_into_stacks(trainings, 16) == [[0, 1], [2, 3], [4]]
+    monkeypatch.setattr(training, "MAX_STACK_BYTES", 1)
+    assert group_into_stacks(trainings, 16) == [[0], [1], [2], [3], [4]]
 
 
 def test_all_trainings_are_done_and_told_of():
@@ -238,7 +238,7 @@ def test_all_trainings_are_done_and_told_of():
     for most in (1, 2):
         told.clear()
         fitted = dict(
-            fit_all(trainings, 2, order="fixed", most=most, progress=lambda *facts: told.append(facts))
+            fit_all(trainings, 2, order="fixed", max_stacked=most, progress=lambda *facts: told.append(facts))
         )
         assert [fitted[number].settings for number in range(5)] == [one.settings for one in trainings]
         done = [done for done, _ in told]
