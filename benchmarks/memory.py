@@ -37,12 +37,12 @@ import torch.nn.functional as functional
 from benchmarks import events
 from heareval import files, layout
 from heareval.predictions.data import label_frames, read_splits, read_task
-from heareval.predictions.metrics.event import EventTable
-from heareval.predictions.protocol import Protocol, Settings
-from heareval.predictions.writing import write_results
-from heareval.predictions.rows import StoredRows
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.learners.training import Judge, Training, Validation, fit_stack
+from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.rows import StoredRows
+from heareval.predictions.writing import write_results
 
 CPU = torch.device("cpu")
 MAESTRO = events.CASES["maestro"]

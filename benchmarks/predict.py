@@ -26,7 +26,6 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from heareval.predictions.data import Split
-from heareval.predictions.protocol import Settings
 from heareval.predictions.learners.training import (
     Judge,
     Training,
@@ -35,6 +34,7 @@ from heareval.predictions.learners.training import (
     fit_all,
     max_stacked,
 )
+from heareval.predictions.protocol import Settings
 from heareval.predictions.worker import ENVIRONMENT
 from heareval.worker_process import PATIENCE
 

@@ -464,7 +464,7 @@ def _read_split(
 
 
 def _with_seeds(seeds: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    return ((seeds, *shape), shape) if seeds == 1 else ((seeds, *shape),)
+    return (shape, (seeds, *shape)) if seeds == 1 else ((seeds, *shape),)
 
 
 def _matches(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

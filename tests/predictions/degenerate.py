@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from heareval.layout import Places
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.report import make_report
-from heareval.predictions.writing import write_results
-from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 # No warning is to reach the user.
 SILENT = [
@@ -44,8 +44,7 @@ def protocol(probe):
 
 
 def evaluated(folder, probe):
-    evaluate = evaluate_folder if probe == "mlp" else evaluate_folder
-    return evaluate(folder, protocol(probe))
+    return evaluate_folder(folder, protocol(probe))
 
 
 def scores_of(result):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from heareval.predictions.bootstrap import (
     ScoredSplit,
-    recenter,
-    draw_counts,
     confidence_interval,
+    draw_counts,
+    recenter,
     resample_scores,
 )
 from heareval.predictions.metrics import METRICS

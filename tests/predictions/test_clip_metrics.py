@@ -11,12 +11,12 @@ from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.clip import (
     chroma_accuracy,
-    separable_labels,
     labels_without_contrast,
     labels_without_positives,
     mean_average_precision,
     mean_d_prime,
     mean_roc_auc,
+    separable_labels,
     top1_accuracy,
 )
 

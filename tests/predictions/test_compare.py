@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from heareval.cli import main
 from heareval.errors import HearevalError
 from heareval.predictions.bootstrap import ScoredSplit, confidence_interval
-from heareval.predictions.compare import compare, comparison_to_json, comparison_table, find_submission
+from heareval.predictions.compare import compare, comparison_table, comparison_to_json, find_submission
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.metrics import METRICS
-from heareval.predictions.metrics.resampled import ClipSums
 from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.metrics.resampled import ClipSums
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.pvalues import bootstrap_p_value, permutation_p_value, permute_differences
-from heareval.predictions.writing import write_results
-from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 NAME = "hear2021-1points"
 FOLDS = ("fold00", "fold01", "fold02")
@@ -55,7 +55,7 @@ def test_other_seeds_are_told_of(two):
     assert not compare(*two).notes
     _evaluated(two[1] / "scene", seed=3)
     found = compare(*two)
-    assert found.notes == (f"scene, {NAME}: A is of seed 0, B of seed 3",)
+    assert found.notes == (f"scene, {NAME}: A has seed 0, B has seed 3",)
     assert f"note: {found.notes[0]}" in comparison_table(found)
     assert comparison_to_json(found)["notes"] == list(found.notes)
 
@@ -78,7 +78,7 @@ def test_differences_are_those_of_the_scores_and_draws(two):
     ]
     event, error, scene, ranked = found.differences
     stored = [read_stored(each / "scene", NAME) for each in two]
-    assert (scene.a, scene.b) == tuple(one.results["scores"]["top1_acc"]["score"] for one in stored)
+    assert (scene.a, scene.b) == tuple(one.scores.scores["top1_acc"].score for one in stored)
     assert scene.value == scene.a - scene.b > 0
     assert scene.interval.low <= scene.value <= scene.interval.high
     assert (event.p_from, error.p_from, scene.p_from, ranked.p_from) == (*["permutation"] * 3, "bootstrap")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from heareval.predictions.learners.network import build_predictor, logits_in_training
-from heareval.predictions.protocol import Protocol, Settings
 from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.learners.network import build_predictor, logits_in_training
 from heareval.predictions.learners.training import max_stacked
+from heareval.predictions.protocol import Protocol, Settings
 
 FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
 

@@ -100,7 +100,7 @@ def test_nothing_to_validate_events_by(metric, times, probe, event_folder):
     folder = event_folder(evaluation=[metric], **TINY)
     events = [_event(*times)] if times else []
     relabel(lambda part, i, mine: events if part == "valid" else mine)(folder)
-    message = f"event can be chosen on split valid: got {metric} undefined.*reference events of some length"
+    message = f"event can be selected on split valid: got {metric} undefined.*reference events of some length"
     with pytest.raises(HearevalError, match=message):
         evaluated(folder, probe)
 

@@ -6,7 +6,7 @@ from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
 
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS, event
-from heareval.predictions.metrics.event import Collar, EventTable, segment_error_rate, count_true_positives
+from heareval.predictions.metrics.event import Collar, EventTable, count_true_positives, segment_error_rate
 
 EVENT_METRICS = [name for name, metric in METRICS.items() if metric.kind == "event"]
 

@@ -8,10 +8,10 @@ from heareval.errors import HearevalError
 from heareval.predictions.events import (
     Postprocessing,
     choose_postprocessing,
-    find_events,
-    filter_active,
-    median_widths,
     expand_postprocessing_grid,
+    filter_active,
+    find_events,
+    median_widths,
 )
 
 RNG_SEED = 8

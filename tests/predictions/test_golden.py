@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from heareval.predictions.data import read_splits, read_task, split_orders
-from heareval.predictions.protocol import Protocol
 from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.protocol import Protocol
 
 SHARED = Path(os.environ.get("HEAREVAL_SHARED", Path(__file__).parents[3] / "shared"))
 GOLDEN = SHARED / "lab" / "scores"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions.protocol import Protocol, select_grid_points, grid_for, settings_for_fingerprint
+from heareval.predictions.protocol import Protocol, grid_for, select_grid_points, settings_for_fingerprint
 
 
 def test_seeds_count_from_the_first():

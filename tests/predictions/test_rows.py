@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from heareval.predictions.data import Split, read_splits, read_task
+from heareval.predictions.data import Split, read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.learners.training import batches_by_epoch
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.rows import StoredRows, fits_memory, make_ahead, pick_rows, slice_rows
-from heareval.predictions.evaluation import evaluate_folder
-from heareval.predictions.learners.training import batches_by_epoch
 
 CPU = torch.device("cpu")
 
@@ -93,7 +94,7 @@ def test_what_fits_memory() -> None:
 @pytest.mark.parametrize("kind", ["scene", "event"])
 def test_scores_are_the_same_from_disk(kind, order, scene_folder, event_folder):
     folder = scene_folder() if kind == "scene" else event_folder()
-    assert isinstance(read_splits(read_task(folder), CPU, in_memory=False)["train"].x, StoredRows)
+    assert isinstance(read_splits(find_kind(read_task(folder)), CPU, in_memory=False)["train"].x, StoredRows)
     protocol = Protocol(grid="faster", grid_points=2, order=order)
     made = [evaluate_folder(folder, protocol, in_memory=kept) for kept in (False, True)]
     assert made[0].runs[0].folds[0].scores == made[1].runs[0].folds[0].scores

@@ -13,14 +13,16 @@ from sklearn.preprocessing import StandardScaler
 from heareval import layout
 from heareval.cli import main
 from heareval.errors import HearevalError
-from heareval.predictions import probes
-from heareval.predictions.data import read_splits, read_task
+from heareval.predictions.data import read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.learners import knn
 from heareval.predictions.learners.knn import NEIGHBOURS, KnnSettings, fit_knn
 from heareval.predictions.learners.linear import LinearSettings, fit_ridge
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.protocol import PROBES, Protocol, settings_for_fingerprint
-from heareval.predictions.writing import write_results
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
 OTHERS = [probe for probe in PROBES if probe != "mlp"]
@@ -89,15 +91,18 @@ def test_events_are_found_and_their_results_read_back(probe, event_folder):
     assert result.runs[0].folds[0].scores[0].value > 0.5
     write_results(folder, result, "beef", "0123456789abcdef")
     stored = read_stored(folder, f"probe-{probe}")
-    assert stored.results["settings"]["probe"] == probe
-    assert stored.results["settings"]["training_rows"] == 400
-    assert stored.runs[0][0].postprocessing == result.runs[0].folds[0].model.validation.postprocessing
+    assert stored.scores.runs[0].settings["probe"] == probe
+    assert stored.scores.runs[0].settings["training_rows"] == 400
+    assert (
+        stored.runs[0][0].predictions.postprocessing
+        == result.runs[0].folds[0].model.validation.postprocessing
+    )
 
 
 def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
     folder = scene_folder()
     result = _evaluated(folder, "knn-l1")
-    splits = read_splits(read_task(folder), torch.device("cpu"))
+    splits = read_splits(find_kind(read_task(folder)), torch.device("cpu"))
     train, test = splits["train"], splits["test"]
     k = result.runs[0].folds[0].model.settings.neighbours
     judge = KNeighborsClassifier(k, p=1, algorithm="brute").fit(train.x, train.y)
@@ -113,8 +118,8 @@ def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
 
 def test_many_frames_are_drawn_from(event_folder, monkeypatch):
     folder = event_folder()
-    monkeypatch.setattr(probes, "MOST_NEIGHBOUR_FRAMES", 150)
-    monkeypatch.setattr(probes, "DISTANCES_AT_ONCE", 150 * 7)
+    monkeypatch.setattr(knn, "MAX_FRAMES", 150)
+    monkeypatch.setattr(knn, "DISTANCES_AT_ONCE", 150 * 7)
     results = [_evaluated(folder, "knn-cosine", seed=seed) for seed in (0, 0, 1)]
     said = [result.runs[0].folds[0].predictions.probabilities for result in results]
     assert results[0].runs[0].grid[0].settings.training_rows == 150
@@ -133,7 +138,7 @@ def test_an_undefined_score_never_wins(scene_folder):
         clip: ["flute" if mine == [7] else mine[0]] for clip, mine in _read(folder / "valid.json").items()
     }
     (folder / "valid.json").write_text(json.dumps(labels))
-    with pytest.raises(HearevalError, match=r"no model of scene can be chosen on split valid.*label '7'"):
+    with pytest.raises(HearevalError, match=r"no model of scene can be selected on split valid.*label '7'"):
         _evaluated(folder, "linear")
 
 

@@ -1,4 +1,4 @@
-"""Which split plays which part, and which settings win."""
+"""The roles of splits, and the search for the best settings."""
 
 import dataclasses
 import json
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions import selection
-from heareval.predictions.data import read_task
+from heareval.predictions.data import SplitRoles, read_task
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.events import Postprocessing
+from heareval.predictions.learners import mlp
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.selection import evaluate_folder, assign_roles
-from heareval.predictions.learners.training import Validation
+from heareval.predictions.results import Validation
+from heareval.predictions.search import assign_roles
 
 FOLDS = ("fold02", "fold00", "fold03", "fold01")
 TINY = Protocol(grid_points=2, device="cpu")
@@ -78,8 +79,8 @@ def test_grid_is_searched_in_the_first_round_only(scene_folder, monkeypatch):
         trained.extend(([split.name for split in one.train], one.settings) for one in trainings)
         return fit_all(trainings, *arguments, **options)
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", spy)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", spy)
     result = _evaluate(scene_folder(splits=FOLDS, split_mode="new_split_kfold"))
     assert [names for names, _ in trained] == [
         *[["fold02", "fold03"]] * 2,
@@ -106,26 +107,31 @@ def test_loss_decides_where_the_task_says_so(event_folder):
     assert result.runs[0].folds[0].model.validation.postprocessing == Postprocessing(150, 50)
 
 
+def _with_score(trained, score):
+    result = dataclasses.replace(trained.result, validation=Validation(score))
+    return dataclasses.replace(trained, result=result)
+
+
 def test_undefined_scores_never_choose_a_model(scene_folder, monkeypatch):
-    said = iter([math.nan, 0.1, math.nan])
+    scores = iter([math.nan, 0.1, math.nan])
 
     def undefined_sometimes(*arguments, **options):
-        for number, fitted in fit_all(*arguments, **options):
-            yield number, dataclasses.replace(fitted, validation=Validation(next(said)))
+        for number, trained in fit_all(*arguments, **options):
+            yield number, _with_score(trained, next(scores))
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", undefined_sometimes)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", undefined_sometimes)
     result = _evaluate(scene_folder(), Protocol(grid_points=3))
     assert result.runs[0].folds[0].model.validation.score == 0.1
 
 
 def test_of_equal_scores_the_first_drawn_wins_whatever_is_done_first(scene_folder, monkeypatch):
     def backwards(*arguments, **options):
-        for number, fitted in reversed(list(fit_all(*arguments, **options))):
-            yield number, dataclasses.replace(fitted, validation=Validation(0.0 if number == 0 else 0.5))
+        for number, trained in reversed(list(fit_all(*arguments, **options))):
+            yield number, _with_score(trained, 0.0 if number == 0 else 0.5)
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", backwards)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", backwards)
     (run,) = _evaluate(scene_folder(), Protocol(grid_points=3)).runs
     assert [point.validation.score for point in run.grid] == [0.0, 0.5, 0.5]
     assert run.folds[0].model.settings == run.grid[1].settings
@@ -143,7 +149,7 @@ def test_seeds_are_evaluations_one_after_another(kind, scene_folder, event_folde
         assert [point.settings for point in run.grid] == [point.settings for point in alone.grid]
         for fold, other in zip(run.folds, alone.folds, strict=True):
             assert np.array_equal(fold.predictions.probabilities, other.predictions.probabilities)
-            assert (fold.roles.test, fold.scores) == (other.test, other.scores)
+            assert (fold.roles.test, fold.scores) == (other.roles.test, other.scores)
 
 
 @pytest.mark.parametrize("kind", ["scene", "folds", "event"])
@@ -183,7 +189,7 @@ def test_nothing_to_choose_from_in_a_later_round(scene_folder):
     folder = scene_folder(evaluation=["aucroc"], splits=FOLDS, split_mode="new_split_kfold")
     labels = {clip: ["drum"] for clip in json.loads((folder / "fold03.json").read_text())}
     (folder / "fold03.json").write_text(json.dumps(labels))
-    with pytest.raises(HearevalError, match="can be chosen on split fold03"):
+    with pytest.raises(HearevalError, match="can be selected on split fold03"):
         _evaluate(folder)
 
 
