@@ -299,6 +299,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _difference_to_json(difference: Difference) -> dict[str, Any]:
+    ends = interval_ends(difference.interval)
     return {
         "task": difference.task,
         "protocol": difference.protocol,
@@ -308,7 +309,7 @@ def _difference_to_json(difference: Difference) -> dict[str, Any]:
         "difference": finite_or_none(difference.value),
         "p": finite_or_none(difference.p),
         "p_from": difference.p_from,
-        "interval_95": interval_ends(difference.interval),
+        "interval_95": ends and list(ends),
         "resamples": difference.interval.resamples,
         "undefined_resamples": difference.interval.undefined,
     }

@@ -101,7 +101,7 @@ def test_a_common_factor_changes_nothing(probe, scale, scene_folder):
     [
         ("one clip in each split", r"training data for test: splits train: got 1 embedding, expected at le"),
         ("no clip to test", r"test\.json: got no clips"),
-        ("labels", r"train/train_\d+\.wav in the multiclass task scene: got 3 labels, expected exactly one"),
+        ("labels", r"train/train_\d+\.wav: got 3 labels, expected exactly one in a multiclass task"),
         (
             "ranked",
             r"scene can be selected on split valid: got d_prime undefined.*clips with and without .*'7'",

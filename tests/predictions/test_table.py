@@ -47,6 +47,8 @@ def test_intervals_are_shown_where_there_are_any(tmp_path):
 
 
 def test_the_spread_of_several_seeds_has_a_column(tmp_path):
-    head, row = score_table([_write(tmp_path, "new", seed_std=0.0123, seeds={"0": 0.49, "1": 0.51})]).splitlines()
+    head, row = score_table(
+        [_write(tmp_path, "new", seed_std=0.0123, seeds={"0": 0.49, "1": 0.51})]
+    ).splitlines()
     assert "std of seeds" in head
     assert "0.0123" in row
