@@ -25,7 +25,7 @@ from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
 
 from heareval.predictions.events import Postprocessing, find_events
 from heareval.predictions.metrics import METRICS
-from heareval.predictions.metrics.event import AGREEMENT, Collar, EventTable
+from heareval.predictions.metrics.event import TOLERANCE, Collar, EventTable
 
 HOP_MS = 50.0
 COLLARS = {
@@ -197,7 +197,7 @@ def check(what: str, ways: tuple[Way, ...], data: Data, case: Case) -> None:
     for way in ways:
         tables = (some.reference, some.estimated) if way.scale > 1 else (data.reference, data.estimated)
         wanted = METRICS[what].function(*tables) if what in METRICS else ways[0].work()
-        if abs(way.work() - wanted) > AGREEMENT:
+        if abs(way.work() - wanted) > TOLERANCE:
             raise SystemExit(f"{what}: {way.name} says {way.work()}, not {wanted}")
 
 

@@ -36,11 +36,15 @@ import torch.nn.functional as functional
 
 from benchmarks import events
 from heareval import files, layout
-from heareval.predictions.data import label_frames, read_splits, read_task
+from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder
-from heareval.predictions.learners.training import Judge, Training, Validation, fit_stack
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.kinds.event import label_frames
+from heareval.predictions.learners.learner import Criterion
+from heareval.predictions.learners.training import Objective, Training, fit_stack
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.results import Validation
 from heareval.predictions.rows import StoredRows
 from heareval.predictions.writing import write_results
 
@@ -69,7 +73,7 @@ def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
         },
     }
     files.write_json(folder / layout.TASK_METADATA, metadata)
-    files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT})
+    files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT, "arrays": []})
     rows = "".join(f"{index},{label}\n" for label, index in LABELS.items())
     (folder / layout.VOCABULARY).write_text("idx,label\n" + rows)
     draw = np.random.default_rng(0)
@@ -106,8 +110,9 @@ def listed(notes: EventTable, clip: int) -> list[dict[str, Any]]:
 def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> None:
     """Train one grid point on the first three folds; each epoch waits for a line, and tells its seconds."""
     task = read_task(folder)
-    splits = read_splits(task, CPU, in_memory=in_memory)
-    judge = Judge(functional.binary_cross_entropy_with_logits, lambda logits: Validation(0.0), maximise=False)
+    splits = read_splits(find_kind(task), CPU, in_memory=in_memory)
+    loss = functional.binary_cross_entropy_with_logits
+    objective = Objective(loss, lambda logits: Validation(0.0), Criterion("loss", maximise=False))
     settings = Settings(1, 1e-3, "xavier_uniform", max_epochs=epochs, check_val_every_n_epoch=epochs)
 
     def begin() -> float:
@@ -125,7 +130,7 @@ def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> 
         began = begin() if done < of else math.nan
 
     parts, valid_x = [splits[fold] for fold in FOLDS[:3]], splits[FOLDS[3]].x[:1]
-    training = Training(tuple(parts), valid_x, settings, judge, seed=0)
+    training = Training(tuple(parts), valid_x, settings, objective, seed=0)
     fit_stack([training], len(task.labels), order="fixed", progress=progress)
 
 

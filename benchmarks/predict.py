@@ -26,15 +26,16 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from heareval.predictions.data import Split
+from heareval.predictions.learners.learner import Criterion
 from heareval.predictions.learners.training import (
-    Judge,
+    Objective,
     Training,
-    Validation,
     batch_bounds,
     fit_all,
     max_stacked,
 )
 from heareval.predictions.protocol import Settings
+from heareval.predictions.results import Validation
 from heareval.predictions.worker import ENVIRONMENT
 from heareval.worker_process import PATIENCE
 
@@ -78,10 +79,10 @@ def loss_of(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
 
 def heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
     """Grid points as the pipeline trains them, validated at the end on a single row."""
-    judge = Judge(loss_of(case), lambda logits: Validation(0.0), maximise=True)
-    trainings = [Training((split,), split.x[:1], point, judge, seed) for seed, point in enumerate(points)]
+    objective = Objective(loss_of(case), lambda logits: Validation(0.0), Criterion("score", maximise=True))
+    trainings = [Training((split,), split.x[:1], point, objective, seed) for seed, point in enumerate(points)]
     most = max_stacked(DEVICE)
-    for _ in fit_all(trainings, case.labels, order="fixed", max_stacked=most):
+    for _ in fit_all(trainings, case.labels, order="fixed", most=most):
         pass
 
 

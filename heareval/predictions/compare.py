@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.results_folder import finite_or_none
+from heareval.formats.scores import finite_or_none
 from heareval.predictions.bootstrap import Interval, confidence_interval, recenter
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.resampled import ClipSums

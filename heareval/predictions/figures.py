@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval.formats.results_folder import GridEntry
+from heareval.formats.scores import GridEntry
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.kinds.kind import LabelScores
 

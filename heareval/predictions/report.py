@@ -10,7 +10,7 @@ from typing import Any
 
 from heareval import files, layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.results_folder import scores_to_json
+from heareval.formats.scores import scores_to_json
 from heareval.layout import Places
 from heareval.predictions import figures
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval.formats.results_folder import ScoreEntry, finite_or_none
+from heareval.formats.scores import ScoreEntry, finite_or_none
 from heareval.predictions.bootstrap import (
     Interval,
     ScoredSplit,

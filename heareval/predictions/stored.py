@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.results_folder import EVALUATE_AGAIN, Scores, read_predictions, read_scores
+from heareval.formats.results_folder import EVALUATE_AGAIN, read_predictions, read_scores
+from heareval.formats.scores import Scores
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.data import Task, read_task
 from heareval.predictions.kinds import AnyKind, find_kind

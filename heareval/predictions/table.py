@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from heareval.formats.results_folder import ScoreEntry, Scores, read_scores
+from heareval.formats.results_folder import read_scores
+from heareval.formats.scores import ScoreEntry, Scores
 
 
 def score_table(scores_files: Iterable[Path]) -> str:

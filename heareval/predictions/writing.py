@@ -13,15 +13,8 @@ import heareval
 from heareval import layout
 from heareval.errors import replaced
 from heareval.formats.embeddings_folder import find_embeddings_manifest
-from heareval.formats.results_folder import (
-    FoldEntry,
-    GridEntry,
-    RunEntry,
-    Scores,
-    finite_or_none,
-    write_predictions,
-    write_scores,
-)
+from heareval.formats.results_folder import write_predictions, write_scores
+from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, finite_or_none
 from heareval.predictions.kinds import find_kind
 from heareval.predictions.results import ModelResult, Run, TaskResult
 from heareval.predictions.statistics import summarize_scores

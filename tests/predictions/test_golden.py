@@ -1,9 +1,11 @@
 """Agreement with the predictor of 2021 on given embeddings.
 
-golden/ holds embeddings of three small tasks, in the order in which 2021 trained on them, and the test scores that
-the predictor of 2021 reached on them with several seeds (one in the event task, whose training took hours).
+golden/ holds embeddings of three small tasks, in the order in which 2021 trained on them, and the test
+scores that the predictor of 2021 reached on them with several seeds (one in the event task, whose training
+took hours).
 
-Tolerances follow from the spread of the golden scores alone, so that a noisier predictor doesn't pass more easily.
+Tolerances follow from the spread of the golden scores alone, so that a noisier predictor doesn't pass more
+easily.
 """
 
 import json

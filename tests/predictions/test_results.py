@@ -8,7 +8,7 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.formats.results_folder import scores_to_json
+from heareval.formats.scores import scores_to_json
 from heareval.predictions.bootstrap import confidence_interval, recenter
 from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder
