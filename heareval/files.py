@@ -125,17 +125,9 @@ def remove_dead_scratch(target: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder and its sub-folders, whatever it was to become.
 
-    What the next run goes on with stays, unless it has been finished.
+    What the next run goes on with stays.
     """
     _remove_dead([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
-    for path in folder.glob(f"*/.*{UNFINISHED}"):
-        target, _, fingerprint = path.name[1:].removesuffix(UNFINISHED).rpartition(".")
-        manifest = path.with_name(target) / MANIFEST
-        with contextlib.suppress(OSError):
-            facts = read_json(manifest) if manifest.exists() else {}
-            is_whole = all((manifest.parent / name).exists() for name in facts.get("arrays", ()))
-            if facts.get("fingerprint") == fingerprint and is_whole:
-                remove_tree(path)
 
 
 def unfinished_path(target: Path, fingerprint: str) -> Path:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from heareval import doors, files, layout, submitted
-from heareval.embeddings import store
+from heareval import doors, submitted
 from heareval.embeddings.asked import Words
 from heareval.embeddings.store import Form
 from heareval.embeddings.submission import Submission
-from heareval.errors import HearevalError, unknown_name
+from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
 from heareval.layout import Places
 from heareval.workflow.evaluate import Embed
 from heareval.workflow.machine import Machine
@@ -45,7 +44,7 @@ def embed(
     It is an importable MODULE, or a TOML file that describes it; options go before what the file says.
     """
     places = doors.places_of(work=tmp_dir, tasks=tasks_dir, embeddings=embeddings_dir)
-    folders = _task_folders(Path(places.tasks), task)
+    folders = find_task_folders(Path(places.tasks), task)
     submission = submitted.opened_one(words, places, machine)
     roots = [embed_step(places, folder, submission, form, machine) for folder in folders]
     outcome = doors.run_steps(roots, places, workers=num_workers, scheduler=scheduler_url, machine=machine)
@@ -59,30 +58,11 @@ def embed_step(places: Places, folder: Path, submission: Submission, form: Form,
     return Embed(
         places,
         task_folder=folder.name,
-        content=store.content_fingerprint(folder, submission.sample_rate),
+        content=fingerprint_task_folder(folder, submission.sample_rate),
         submission=submission,
-        form=form.of(store.read_task_metadata(folder)["embedding_type"]),
+        form=form.of(read_task_folder(folder).metadata.embedding_type),
         machine=machine,
     )
-
-
-def _task_folders(tasks: Path, name: str) -> list[Path]:
-    """The published folders that a name means: one folder, the modes of a task, or all there are."""
-    found = sorted(path.parent for path in tasks.glob(f"*/{layout.TASK_METADATA}"))
-    if not found:
-        raise HearevalError(
-            f"tasks folder {tasks}",
-            got="no published task",
-            expected=f"folders with {layout.TASK_METADATA}",
-            remedy="Make them with `python -m heareval.tasks.runner`.",
-        )
-    names = {
-        folder.name: str(files.read_json(folder / layout.TASK_METADATA)["task_name"]) for folder in found
-    }
-    chosen = [folder for folder in found if name in ("all", folder.name, names[folder.name])]
-    if not chosen:
-        raise unknown_name("task folder", name, {*names, *names.values()})
-    return chosen
 
 
 if __name__ == "__main__":

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heareval import files, layout
+from heareval import files
 from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
 from heareval.embeddings.submission import WORKER, Submission, check_unchanged
-from heareval.errors import HearevalError, replaced
+from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import (
+    EmbeddingsManifest,
+    array_names,
+    copy_task_description,
+    has_embeddings,
+    write_embeddings_manifest,
+)
+from heareval.formats.task_folder import check_task_fingerprint, read_task_folder
+from heareval.formats.task_manifest import read_corpus_facts
+from heareval.formats.task_metadata import TaskMetadata
 from heareval.spec import Progress
 from heareval.worker_process import KilledForMemoryError
 
@@ -88,50 +96,43 @@ def embed_task(job: EmbedJob, progress: Progress) -> None:
         HearevalError: the model failed, or the task was replaced meanwhile.
     """
     started = time.monotonic()
-    settings = read_task_metadata(job.task)
-    check_content(job.task, job.submission.sample_rate, job.content)
+    task = read_task_folder(job.task)
+    check_task_fingerprint(job.task, job.submission.sample_rate, job.content)
     check_unchanged(job.submission)
-    arrays = _array_names(settings["splits"], settings["embedding_type"])
+    arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
 
     def is_current(folder: Path) -> bool:
         """Another run may have made the very same arrays, and scores from them, meanwhile."""
-        manifest = folder / files.MANIFEST
-        return (
-            manifest.exists()
-            and files.read_json(manifest).get("fingerprint") == job.fingerprint
-            and all((folder / name).exists() for name in arrays)
-        )
+        return has_embeddings(folder, job.fingerprint)
 
     with _unfinished(job) as unfinished:
         if is_current(job.target):
             return
-        facts = _compute(job, settings, unfinished, progress)
+        facts = _compute(job, task.metadata, unfinished, progress)
         with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
             _take_arrays(unfinished, scratch, arrays)
-            for name in (
-                layout.TASK_METADATA,
-                layout.VOCABULARY,
-                *map(layout.split_json, settings["splits"]),
-            ):
-                shutil.copyfile(job.task / name, scratch / name)
-            check_content(job.task, job.submission.sample_rate, job.content)
+            copy_task_description(task, scratch)
+            check_task_fingerprint(job.task, job.submission.sample_rate, job.content)
             check_unchanged(job.submission)
-            manifest = {
-                "fingerprint": job.fingerprint,
-                "submission": asdict(job.submission),
-                "task": job.task.name,
-                "made_from": _made_from(job.task),
-                "form": asdict(job.form),
-                "unusual_embedding": job.form.unusual,
-                "arrays": arrays,
-                **facts,
-                "seconds": round(time.monotonic() - started, 3),
-            }
-            files.write_json(scratch / files.MANIFEST, manifest)
+            manifest = EmbeddingsManifest(
+                fingerprint=job.fingerprint,
+                submission=asdict(job.submission),
+                task=job.task.name,
+                made_from=read_corpus_facts(job.task),
+                form=asdict(job.form),
+                unusual_embedding=job.form.unusual,
+                arrays=tuple(arrays),
+                clips=facts["clips"],
+                device=facts["device"],
+                framework=facts["framework"],
+                versions=facts["versions"],
+                seconds=round(time.monotonic() - started, 3),
+            )
+            write_embeddings_manifest(scratch, manifest)
         files.remove_tree(unfinished)
 
 
-def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress) -> dict[str, Any]:
     """Run the worker until all arrays are in the folder, going on with what is there; returns its facts.
 
     A worker that is killed because memory has run out is started again, with smaller batches.
@@ -154,7 +155,7 @@ def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Pr
     while True:
         begun, done_before = {}, journal.done
         try:
-            facts = _run_worker(job, settings, folder, journal, progress, heard)
+            facts = _run_worker(job, task, folder, journal, progress, heard)
             if journal.done != facts["clips"]:
                 got, expected = f"{journal.done} clips noted in {journal.path}", str(facts["clips"])
                 raise HearevalError("the embedding worker", got=got, expected=expected)
@@ -170,7 +171,7 @@ def _compute(job: EmbedJob, settings: dict[str, Any], folder: Path, progress: Pr
 
 def _run_worker(
     job: EmbedJob,
-    settings: dict[str, Any],
+    task: TaskMetadata,
     folder: Path,
     journal: Journal,
     progress: Progress,
@@ -182,8 +183,8 @@ def _run_worker(
         "device": job.device,
         **asdict(job.form),
         "task": str(job.task),
-        "splits": settings["splits"],
-        "embedding_type": settings["embedding_type"],
+        "splits": task.splits,
+        "embedding_type": task.embedding_type,
         "batch_samples": BATCH_SAMPLES,
         "done": journal.done,
         "history": journal.history,
@@ -240,52 +241,3 @@ def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:
     for name in names:
         files.link_or_copy(source / name, target / name)
         files.sync(target / name)
-
-
-def _array_names(splits: Sequence[str], embedding_type: str) -> list[str]:
-    """Names of the arrays of a task."""
-    names = [layout.split_array(split) for split in splits]
-    return names + [layout.split_timestamps(split) for split in splits if embedding_type == "event"]
-
-
-def _made_from(task: Path) -> dict[str, Any]:
-    """What the task's manifest tells of the corpus behind it; empty for a folder unpacked from a tarball."""
-    manifest = files.read_json(task / files.MANIFEST) if (task / files.MANIFEST).exists() else {}
-    keys = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings", "skipped")
-    return {key: manifest[key] for key in keys if key in manifest}
-
-
-def read_task_metadata(task: Path) -> dict[str, Any]:
-    """The task_metadata.json of a published task folder."""
-    path = task / layout.TASK_METADATA
-    if not path.is_file():
-        raise HearevalError(
-            f"task folder {task}",
-            got=f"no {layout.TASK_METADATA}",
-            expected="a published task folder",
-            remedy="Make it with `python -m heareval.tasks.runner`, or unpack its tarball.",
-        )
-    return dict(files.read_json(path))
-
-
-def content_fingerprint(task: Path, sample_rate: int) -> str:
-    """What tells whether a published task has changed: its manifest, or else its files.
-
-    A folder that was unpacked from a tarball has no manifest, so all its clips are read.
-    """
-    manifest = task / files.MANIFEST
-    if manifest.exists():
-        return str(files.read_json(manifest)["fingerprint"])
-    digest = hashlib.sha256()
-    for path in sorted(p for p in task.iterdir() if p.is_file()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    for path in sorted((task / str(sample_rate)).glob("*/*.wav")):
-        digest.update(f"{path.relative_to(task)}\0{files.file_checksum(path, 'sha256')}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def check_content(task: Path, sample_rate: int, expected: str) -> None:
-    """Raise HearevalError if a task folder is no longer the one that was planned with."""
-    found = content_fingerprint(task, sample_rate)
-    if found != expected:
-        raise replaced(f"task folder {task}", found, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -127,6 +129,39 @@ def _no_embeddings(folder: Path, got: str) -> HearevalError:
     )
 
 
+def has_embeddings(folder: Path, fingerprint: str) -> bool:
+    """Return whether a folder has all arrays of the embeddings with this fingerprint.
+
+    Raises:
+        HearevalError: the manifest can't be read, or is not a manifest of embeddings.
+    """
+    manifest = find_embeddings_manifest(folder)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    return all((folder / name).exists() for name in manifest.arrays)
+
+
+def sweep_finished(submissions: Path) -> None:
+    """Remove what killed runs left of embeddings that another run has finished since.
+
+    Args:
+        submissions: the folder of the submissions' folders.
+    """
+    for path in submissions.glob(f"*/.*{files.UNFINISHED}"):
+        target, _, fingerprint = path.name[1:].removesuffix(files.UNFINISHED).rpartition(".")
+        # A damaged folder is reported by the step that needs it.
+        with contextlib.suppress(OSError, HearevalError):
+            if has_embeddings(path.with_name(target), fingerprint):
+                files.remove_tree(path)
+
+
+def copy_task_description(task: TaskFolder, folder: Path) -> None:
+    """Copy the task's metadata, vocabulary and labels into an embeddings folder."""
+    names = (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, task.metadata.splits))
+    for name in names:
+        shutil.copyfile(task.path / name, folder / name)
+
+
 def read_embedded_task(folder: Path) -> TaskFolder:
     """Return the description of the task in an embeddings folder, from the copies of the task's files.
 
@@ -182,7 +217,8 @@ def _open_array(path: Path, axes: Sequence[str], clips: int, dtypes: Sequence[st
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise HearevalError(f"{path}", got="no such file", expected=expected, remedy=EMBED_AGAIN) from None
-    except (ValueError, OSError, EOFError, OverflowError, TypeError) as error:
+    except Exception as error:
+        # numpy parses the header as Python, so a damaged one may raise nearly anything.
         raise HearevalError(
             f"{path} can't be read", got=str(error), expected=expected, remedy=EMBED_AGAIN
         ) from None

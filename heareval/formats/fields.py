@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Fields:
         """Return the text at `key`, which must be one of `known`."""
         value = self.text(key, default)
         if value is not default and value not in known:
-            raise unknown_name(f"{key} in {self.where}", value, known)
+            raise self.unknown_name(f"{key} in {self.where}", value, known)
         return value
 
     def texts(self, key: str, default: Any = REQUIRED) -> tuple[str, ...]:
@@ -119,6 +119,12 @@ class Fields:
     def error(self, key: str, got: str, expected: str, remedy: str = "") -> HearevalError:
         """Return the error for a wrong value at `key`."""
         return HearevalError(f"{self.where}: {key}", got=got, expected=expected, remedy=remedy or self.remedy)
+
+    def unknown_name(self, kind: str, name: str, known: Iterable[str]) -> HearevalError:
+        """Return the error for a name that is not in a table, with the nearest ones and the remedy."""
+        error = unknown_name(kind, name, known)
+        remedy = f"{error.remedy} {self.remedy}".strip()
+        return HearevalError(error.what, got=error.got, expected=error.expected, remedy=remedy)
 
     def _typed(self, key: str, expected: str, is_right: Callable[[Any], bool], default: Any) -> Any:
         value = self.values.get(key)
@@ -166,7 +172,10 @@ def shorten(value: Any) -> str:
     >>> shorten([1, 2]), len(shorten("x" * 1000))
     ('[1, 2]', 103)
     """
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
-from heareval.errors import HearevalError, about_files, unknown_name
+from heareval.errors import HearevalError, about_files
 from heareval.formats.fields import Fields, read_fields, shorten
 from heareval.formats.names import check_clip
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata
@@ -71,18 +71,25 @@ def read_labels(
     """
     fields = _read_split(folder, split, remedy)
     known = frozenset(vocabulary)
-    parse = _parse_event_clip if metadata.is_event else _parse_scene_clip
     clips = []
     for name in _clip_names(fields):
-        clip = parse(fields, split, name)
-        where = f"{split}/{name}"
+        where = f"{fields.where}: {split}/{name}"
+        clip = _parse_clip(name, fields, where, is_event=metadata.is_event)
         labels = clip.labels or tuple(str(event.label) for event in clip.events)
-        _check_known(labels, known, fields, where)
-        if not metadata.is_multilabel and len(clip.labels) != 1:
-            got = f"{len(clip.labels)} labels"
-            raise fields.error(where, got, "exactly one in a multiclass task")
+        if unknown := [label for label in labels if label not in known]:
+            raise fields.unknown_name(f"label of {split}/{name} in {fields.where}", unknown[0], known)
+        if not metadata.is_multilabel and len(labels) != 1:
+            expected = "exactly one in a multiclass task"
+            raise HearevalError(where, got=f"{len(labels)} labels", expected=expected, remedy=remedy)
         clips.append(clip)
     return tuple(clips)
+
+
+def _parse_clip(name: str, fields: Fields, where: str, *, is_event: bool) -> LabeledClip:
+    value = fields.values[name]
+    if is_event:
+        return LabeledClip(name, events=parse_events(value, where, fields.remedy))
+    return LabeledClip(name, labels=parse_labels(value, where, fields.remedy))
 
 
 def _read_split(folder: Path, split: str, remedy: str) -> Fields:
@@ -97,58 +104,55 @@ def _clip_names(fields: Fields) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def _check_known(labels: Iterable[str], known: frozenset[str], fields: Fields, where: str) -> None:
-    for label in labels:
-        if label not in known:
-            error = unknown_name(f"label of {where}", label, known)
-            remedy = f"{error.remedy} {fields.remedy}".strip()
-            raise fields.error(error.what, error.got, error.expected, remedy)
-
-
-def _parse_scene_clip(fields: Fields, split: str, name: str) -> LabeledClip:
-    value = fields.values[name]
-    labels = value if isinstance(value, list) else [value]
-    if not all(map(is_label, labels)):
-        raise fields.error(f"labels of {split}/{name}", shorten(value), "a list of texts or whole numbers")
-    return LabeledClip(name, labels=tuple(map(str, labels)))
-
-
-def _parse_event_clip(fields: Fields, split: str, name: str) -> LabeledClip:
-    value = fields.values[name]
-    if not isinstance(value, list):
-        expected = f"a list of objects with the keys {', '.join(EVENT_KEYS)}"
-        raise fields.error(f"events of {split}/{name}", shorten(value), expected)
-    where = f"{fields.where}: an event of {split}/{name}"
-    return LabeledClip(name, events=tuple(parse_event(each, where, fields.remedy) for each in value))
-
-
-def parse_event(value: Any, where: str, remedy: str = "") -> Event:
-    """Return the event that a JSON object describes, with its label as text.
+def parse_labels(value: Any, where: str, remedy: str = "") -> tuple[str, ...]:
+    """Return the labels of a clip as text; a bare text or whole number counts as a list of one.
 
     Args:
-        where: name of the event in errors.
+        where: name of the clip in errors.
 
     Raises:
-        HearevalError: keys are missing, the label is neither text nor a whole number, or the times are not
-            those of a sound.
+        HearevalError: the value is something else.
 
-    >>> parse_event({"label": 60, "start": 0.0, "end": 250.0}, "an event of a.wav")
-    Event(onset_ms=0.0, offset_ms=250.0, label='60')
+    >>> parse_labels([60, 64], "train/a.wav"), parse_labels("dog", "train/b.wav")
+    (('60', '64'), ('dog',))
     """
+    labels = value if isinstance(value, list) else [value]
+    if not all(map(is_label, labels)):
+        raise HearevalError(
+            where, got=shorten(value), expected="a list of labels (text or whole numbers)", remedy=remedy
+        )
+    return tuple(map(str, labels))
+
+
+def parse_events(value: Any, where: str, remedy: str = "") -> tuple[Event, ...]:
+    """Return the events of a clip, with their labels as text.
+
+    Args:
+        where: name of the clip in errors.
+
+    Raises:
+        HearevalError: the value is not a list of events.
+
+    >>> parse_events([{"label": 60, "start": 0.0, "end": 250.0}], "train/a.wav")
+    (Event(onset_ms=0.0, offset_ms=250.0, label='60'),)
+    """
+    if not isinstance(value, list):
+        expected = f"a list of events with {', '.join(EVENT_KEYS)}"
+        raise HearevalError(where, got=shorten(value), expected=expected, remedy=remedy)
+    return tuple(_parse_event(each, where, remedy) for each in value)
+
+
+def _parse_event(value: Any, where: str, remedy: str) -> Event:
     if not isinstance(value, dict) or not all(key in value for key in EVENT_KEYS):
-        got = f"keys {', '.join(map(ascii, value))}" if isinstance(value, dict) else shorten(value)
-        raise HearevalError(where, got=got, expected=f"keys {', '.join(EVENT_KEYS)}", remedy=remedy)
-    event = Fields(where, value, remedy)
+        expected = f"events with {', '.join(EVENT_KEYS)}"
+        raise HearevalError(where, got=shorten(value), expected=expected, remedy=remedy)
+    event = Fields(f"{where}: an event", value, remedy)
     if not is_label(value["label"]):
         raise event.error("label", shorten(value["label"]), "text or a whole number")
     onset_ms, offset_ms = event.number("start"), event.number("end")
     if not 0 <= onset_ms <= offset_ms <= MAX_END_MS:
-        raise HearevalError(
-            where,
-            got=f"from {onset_ms:g} to {offset_ms:g} ms",
-            expected="0 <= start <= end, within a day",
-            remedy=remedy,
-        )
+        got, expected = f"from {onset_ms:g} to {offset_ms:g} ms", "0 <= start <= end, within a day"
+        raise HearevalError(event.where, got=got, expected=expected, remedy=remedy)
     return Event(onset_ms, offset_ms, str(value["label"]))
 
 
@@ -160,41 +164,52 @@ def is_label(value: Any) -> bool:
 # --------------------------------------------------------------------------- vocabulary
 
 
-def read_vocabulary(folder: Path, *, remedy: str = PREPARE_AGAIN) -> tuple[str, ...]:
+def read_vocabulary(
+    folder: Path, *, remedy: str = PREPARE_AGAIN, where: str = "", is_exact: bool = False
+) -> tuple[str, ...]:
     """Return the labels of a folder's labelvocabulary.csv, in the order of their index.
 
     Args:
         folder: a task folder, or an embeddings folder, which has a copy of the file.
+        remedy: advice for the user if the file is missing or wrong.
+        where: name of the file in errors; "" means its path.
+        is_exact: whether other columns and another order of the rows are errors, too.
 
     Raises:
         HearevalError: the file is missing, or not a table of the indices 0, 1, 2 ... and different labels.
     """
     path = folder / layout.VOCABULARY
+    where = where or str(path)
     try:
         with open(path, newline="", encoding="utf-8") as stream:
-            rows = sorted((int(row["idx"]), _text(row["label"])) for row in csv.DictReader(stream))
+            header, *table = [row for row in csv.reader(stream) if row]
+        index_at, label_at = map(header.index, HEADER)
+        rows = [(int(row[index_at]), row[label_at]) for row in table]
     except FileNotFoundError:
         expected = "the labels of the task"
-        raise HearevalError(f"{path}", got="no such file", expected=expected, remedy=remedy) from None
-    except (KeyError, ValueError, TypeError, csv.Error):
-        expected = f"{','.join(HEADER)} and a row for each label"
-        raise HearevalError(f"{path}", got="other columns", expected=expected, remedy=remedy) from None
+        raise HearevalError(where, got="no such file", expected=expected, remedy=remedy) from None
+    except UnicodeDecodeError as error:
+        raise HearevalError(where, got=str(error), expected="text in UTF-8", remedy=remedy) from None
+    except (ValueError, IndexError, csv.Error):
+        raise _wrong_columns(where, remedy) from None
     except OSError as error:
         raise about_files(error) from None
+    if is_exact and (tuple(header) != HEADER or any(len(row) != len(HEADER) for row in table)):
+        raise _wrong_columns(where, remedy)
+    rows = rows if is_exact else sorted(rows)
     if not rows or [index for index, _ in rows] != list(range(len(rows))):
         expected = "indices 0, 1, 2 ... without a gap"
-        raise HearevalError(f"{path}", got=f"{len(rows)} rows", expected=expected, remedy=remedy)
+        raise HearevalError(where, got=f"{len(rows)} rows", expected=expected, remedy=remedy)
     labels = tuple(label for _, label in rows)
     if len(set(labels)) < len(labels):
         label = next(label for label in labels if labels.count(label) > 1)
-        raise HearevalError(f"{path}", got=f"label {label!a} twice", expected="each once", remedy=remedy)
+        raise HearevalError(where, got=f"label {label!a} twice", expected="each once", remedy=remedy)
     return labels
 
 
-def _text(cell: str | None) -> str:
-    if cell is None:
-        raise ValueError("a row is too short")
-    return cell
+def _wrong_columns(where: str, remedy: str) -> HearevalError:
+    expected = f"{','.join(HEADER)} and a row for each label"
+    return HearevalError(where, got="other columns", expected=expected, remedy=remedy)
 
 
 # --------------------------------------------------------------------------- writing
@@ -210,6 +225,29 @@ def _value(label: Label | Event) -> Any:
     if isinstance(label, Event):
         return dict(zip(EVENT_KEYS, (label.label, label.onset_ms, label.offset_ms), strict=True))
     return label
+
+
+def remove_clips(folder: Path, split: str, clip_ids: Collection[str]) -> set[Label]:
+    """Remove clips from `<split>.json`, and return the labels that the remaining clips have.
+
+    Args:
+        clip_ids: file names without `.wav`.
+
+    Raises:
+        HearevalError: no clip remains.
+    """
+    fields = _read_split(folder, split, PREPARE_AGAIN)
+    kept = {
+        name: labels for name, labels in fields.values.items() if name.removesuffix(".wav") not in clip_ids
+    }
+    if not kept:
+        raise HearevalError(f"split {split}", got="no clip with usable sound", expected="at least one")
+    files.write_json(folder / layout.split_json(split), kept)
+    return {
+        each["label"] if isinstance(each, dict) else each
+        for labels in kept.values()
+        for each in (labels if isinstance(labels, list) else [labels])
+    }
 
 
 def write_vocabulary(folder: Path, labels: Iterable[Label]) -> None:

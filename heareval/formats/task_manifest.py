@@ -10,7 +10,9 @@ from typing import Any
 from heareval import files
 from heareval.formats.fields import Fields, read_fields
 
-REMEDY = "Remove the task folder, and prepare the task again."
+REMEDY = "Remove the task folder and prepare the task again; or only this file, if it is not one of heareval."
+# What embeddings and results repeat of a manifest.
+CORPUS_FACTS = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings", "skipped")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,21 @@ def _archive(archive: Fields) -> Archive:
 
 def _texts_by_name(values: Fields) -> Mapping[str, str]:
     return {name: values.text(name) for name in values}
+
+
+def read_corpus_facts(folder: Path) -> Mapping[str, Any]:
+    """Return what the manifest of a task folder says about the corpus, as JSON values that results repeat.
+
+    A folder without a manifest, as one that was unpacked from a tarball, gives {}.
+
+    Raises:
+        HearevalError: the manifest can't be read, or is not a task's manifest.
+    """
+    if find_task_manifest(folder) is None:
+        return {}
+    values = read_fields(folder / files.MANIFEST, remedy=REMEDY).values
+    # Keys that an older version did not write stay missing, so results do not change.
+    return {key: values[key] for key in CORPUS_FACTS if key in values}
 
 
 def write_task_manifest(folder: Path, manifest: TaskManifest) -> None:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import soxr
 
 from heareval.errors import HearevalError
+from heareval.formats.task_manifest import SkippedClip
 from heareval.spec import SAMPLE_RATES, Progress, Recording
 from heareval.tasks import decode
 from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, Samples, ffmpeg_program
@@ -56,18 +57,9 @@ class AudioSettings:
     skip_bad: bool = False
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A clip that was not made, as its source is bad."""
-
-    split: str
-    clip_id: str
-    why: str
-
-
 def prepare_clips(
     clips: Sequence[Recording], folder: Path, settings: AudioSettings, progress: Progress
-) -> list[Skipped]:
+) -> list[SkippedClip]:
     """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate; returns what was skipped.
 
     Raises:
@@ -76,7 +68,7 @@ def prepare_clips(
     for rate in settings.sample_rates:
         for split in {clip.split for clip in clips}:
             (folder / str(rate) / split).mkdir(parents=True, exist_ok=True)
-    skipped: list[Skipped] = []
+    skipped: list[SkippedClip] = []
     for done, clip in enumerate(clips):
         try:
             prepare_clip(clip, folder, settings)
@@ -84,7 +76,7 @@ def prepare_clips(
             if not settings.skip_bad:
                 error.remedy = f"{error.remedy} Or go on without it: --on-bad-audio skip."
                 raise
-            skipped.append(Skipped(clip.split, clip.clip_id, str(error)))
+            skipped.append(SkippedClip(clip.split, clip.clip_id, str(error)))
         progress(done + 1, len(clips))
     return skipped
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heareval import files, progress
 from heareval.archives.unpack import extract, parts
+from heareval.formats.task_description import describe_task
+from heareval.formats.task_manifest import SkippedClip, find_task_manifest
 from heareval.spec import LISTED
 from heareval.tasks import adopt, audio, metadata
 from heareval.workflow.corpus import CorpusStep, ExtractPublished, FetchListed, ScanArchive, reader_digest
@@ -27,7 +29,7 @@ class TaskStep(CorpusStep):
             return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
         mode = self.job.mode_spec
         settings = {
-            "description": metadata.task_metadata(self.job.spec, self.job.mode, mode),
+            "description": describe_task(self.job.spec, self.job.mode),
             "drop_missing_files": mode.drop_missing_files,
             "archives": [[step.download.folder, step.fingerprint] for step in self.extractions],
             "listed": [step.fingerprint for step in self.listed],
@@ -45,11 +47,11 @@ class TaskStep(CorpusStep):
         }
         return files.fingerprint("audio", audio.VERSION, inputs=self.clips_fingerprint, **settings)
 
-    def fingerprint_without(self, skipped: Sequence[Mapping[str, str]]) -> str:
+    def fingerprint_without(self, skipped: Sequence[SkippedClip]) -> str:
         """The same, but for a task that lacks clips whose sources are bad."""
         if not skipped:
             return self.samples_fingerprint
-        gaps = sorted(f"{each['split']}/{each['clip_id']}" for each in skipped)
+        gaps = sorted(f"{each.split}/{each.clip_id}" for each in skipped)
         return files.fingerprint("gaps", audio.VERSION, inputs=self.samples_fingerprint, skipped=gaps)
 
     @property
@@ -57,9 +59,10 @@ class TaskStep(CorpusStep):
         """That of the published task: of all clips or, if such may be skipped, of those that it has."""
         if self.job.on_bad_audio == "fail":
             return self.samples_fingerprint
-        manifest = read_manifest(self.places.task(self.job.folder))
-        published = self.fingerprint_without(manifest.get("skipped", ()))
-        return published if manifest.get("fingerprint") == published else self.samples_fingerprint
+        manifest = find_task_manifest(self.places.task(self.job.folder))
+        if manifest and manifest.fingerprint == self.fingerprint_without(manifest.skipped):
+            return manifest.fingerprint
+        return self.samples_fingerprint
 
     @functools.cached_property
     def listed(self) -> list[FetchListed]:

@@ -13,12 +13,13 @@ import luigi
 from heareval import files, layout, progress
 from heareval.embeddings import store
 from heareval.embeddings.submission import Model, Submission
+from heareval.formats.embeddings_folder import has_embeddings
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Machine, claimed
 from heareval.workflow.prepare import PublishTask
-from heareval.workflow.step import DataclassParameter, Step, read_manifest
+from heareval.workflow.step import DataclassParameter, Step
 
 
 class Embed(Step):
@@ -57,10 +58,7 @@ class Embed(Step):
         return self.upstream_step
 
     def complete(self) -> bool:
-        manifest = read_manifest(self.folder)
-        if manifest.get("fingerprint") != self.fingerprint:
-            return False
-        return all((self.folder / name).exists() for name in manifest["arrays"])
+        return has_embeddings(self.folder, self.fingerprint)
 
     def work(self, report: progress.Report) -> None:
         with claimed(self.machine.gpus) as variables:

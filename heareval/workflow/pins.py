@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from heareval import layout
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places
 from heareval.spec import Download
 from heareval.tasks import adopt
 from heareval.workflow.corpus import FetchArchive, TaskJob
-from heareval.workflow.step import read_manifest
 
 
 def pinned(
@@ -52,11 +52,12 @@ def _unknown(job: TaskJob) -> Iterator[Download]:
 
 def _known(job: TaskJob, download: Download, places: Places) -> str:
     """The SHA-256 of an archive that was used before; "" if there is none."""
-    manifest = read_manifest(places.task(job.folder))
-    for archive in manifest.get("archives", ()):
-        is_same_source = manifest.get("tarball") == (adopt.name_of(job.published) if job.published else None)
-        if is_same_source and archive["name"] == download.file_name and archive["published"] is not True:
-            return str(archive["checksum"])
+    manifest = find_task_manifest(places.task(job.folder))
+    tarball = adopt.name_of(job.published) if job.published else None
+    if manifest and manifest.tarball == tarball:
+        for archive in manifest.archives:
+            if archive.name == download.file_name and archive.published is not True:
+                return archive.checksum
     noted = layout.found_checksum(places.archive(download.identity, download.file_name))
     return noted.read_text() if noted.exists() else ""
 

@@ -20,6 +20,7 @@ from heareval.archives import fetch
 from heareval.archives.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
 from heareval.archives.unpack import extract, parts, volumes
 from heareval.errors import HearevalError
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places
 from heareval.workflow.corpus import (
     ExtractArchive,
@@ -344,12 +345,12 @@ def _wav(seconds: float, rate: int) -> int:
 
 def _drawn(step: TaskStep) -> int | None:
     """How many clips there are, if that has been decided."""
-    manifest = read_manifest(step.draw.folder)
-    if not manifest:
-        manifest = read_manifest(step.places.task(step.job.folder))
-        if manifest.get("fingerprint") != step.content_fingerprint:
-            return None
-    return sum(manifest["clips"].values())
+    if drawn := read_manifest(step.draw.folder):
+        return sum(drawn["clips"].values())
+    published = find_task_manifest(step.places.task(step.job.folder))
+    if published and published.fingerprint == step.content_fingerprint:
+        return sum(published.clips.values())
+    return None
 
 
 def _expected(job: TaskJob) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 import luigi
 
 from heareval import files, layout, progress
+from heareval.formats.tarball_record import TarballRecord, find_tarball_record, write_tarball_record
+from heareval.formats.task_manifest import Archive, SkippedClip, TaskManifest, find_task_manifest
 from heareval.layout import Places
 from heareval.tasks import adopt, audio, metadata, publish, tarball
 from heareval.workflow.corpus import TaskJob
@@ -80,9 +82,9 @@ class PublishTask(TaskStep):
 
     def rates_there(self) -> set[int]:
         """The rates that the folder has of these very clips."""
-        manifest = read_manifest(self.folder)
-        is_current = manifest.get("fingerprint") == self.content_fingerprint
-        return set(manifest["sample_rates"]) if is_current else set()
+        manifest = find_task_manifest(self.folder)
+        is_current = manifest and manifest.fingerprint == self.content_fingerprint
+        return set(manifest.sample_rates) if manifest and is_current else set()
 
     @functools.cached_property
     def missing_rates(self) -> tuple[int, ...]:
@@ -103,18 +105,22 @@ class PublishTask(TaskStep):
 
     def work(self, report: progress.Report) -> None:
         drawn, shards = read_manifest(self.draw.folder), [shard.folder for shard in self.shards]
-        skipped = [each for shard in shards for each in read_manifest(shard)["skipped"]]
-        manifest = {
-            "fingerprint": self.fingerprint_without(skipped),
-            "task": self.job.spec.name,
-            "mode": self.job.mode,
-            "engine": self.job.engine,
-            "tarball": adopt.name_of(self.job.published) if self.job.published else None,
-            "is_the_published_corpus": _all_published([a["published"] for a in drawn["archives"]]),
-            **{key: drawn[key] for key in ("archives", "clips", "dropped", "warnings")},
-            "skipped": skipped,
-            "versions": versions("heareval", "numpy", "soundfile", "soxr"),
-        }
+        skipped = [SkippedClip(**each) for shard in shards for each in read_manifest(shard)["skipped"]]
+        archives = tuple(Archive(**each) for each in drawn["archives"])
+        manifest = TaskManifest(
+            fingerprint=self.fingerprint_without(skipped),
+            task=self.job.spec.name,
+            mode=self.job.mode,
+            engine=self.job.engine,
+            tarball=adopt.name_of(self.job.published) if self.job.published else None,
+            is_the_published_corpus=_all_published([archive.published for archive in archives]),
+            archives=archives,
+            clips=drawn["clips"],
+            dropped=tuple(drawn["dropped"]),
+            warnings=tuple(drawn["warnings"]),
+            skipped=tuple(skipped),
+            versions=versions("heareval", "numpy", "soundfile", "soxr"),
+        )
         publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)
 
 
@@ -155,10 +161,10 @@ class PackTar(TaskStep):
 
     def is_packed(self) -> bool:
         """Whether the tarballs are there and their sidecar tells this fingerprint."""
-        sidecar = layout.tar_manifest(self.path)
-        if not (self.path.exists() and self.latest.exists() and sidecar.exists()):
+        record = find_tarball_record(self.path)
+        if not (self.path.exists() and self.latest.exists() and record):
             return False
-        return bool(files.read_json(sidecar)["fingerprint"] == self.fingerprint)
+        return record.fingerprint == self.fingerprint
 
     def complete(self) -> bool:
         # Which clips there are if some may be skipped, only the published task tells.
@@ -169,10 +175,10 @@ class PackTar(TaskStep):
         sidecar = layout.tar_manifest(self.path)
         with files.locked(sidecar.with_suffix(".lock")):
             if not self.is_packed():
-                self._pack(sidecar, report)
+                self._pack(report)
         tarball.write_checksums(self.path.parent)
 
-    def _pack(self, sidecar: Path, report: progress.Report) -> None:
+    def _pack(self, report: progress.Report) -> None:
         started = time.monotonic()
         # Taken once: where clips may be skipped they follow the folder, which another run may replace.
         folder, content, fingerprint = self.requires().folder, self.content_fingerprint, self.fingerprint
@@ -181,9 +187,9 @@ class PackTar(TaskStep):
         publish.check_published(folder, content, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
-        facts = {"sha256": sha256, "bytes": self.path.stat().st_size}
-        facts |= {"names": [self.path.name, self.latest.name], "fingerprint": fingerprint}
-        files.write_json(sidecar, {**facts, "seconds": round(time.monotonic() - started, 3)})
+        names, seconds = (self.path.name, self.latest.name), round(time.monotonic() - started, 3)
+        record = TarballRecord(sha256, self.path.stat().st_size, names, fingerprint, seconds)
+        write_tarball_record(self.path, record)
 
 
 def publish_and_pack(

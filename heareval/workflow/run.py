@@ -20,6 +20,7 @@ from luigi.execution_summary import LuigiStatusCode
 
 from heareval import files, progress
 from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.step import Step, steps_below
 
 INTERRUPT_AGAIN_S = 2.0
@@ -83,6 +84,7 @@ def run(
     # Also when there is nothing to do: another runner may have done the step that a killed one was at.
     for folder in _folders_of(roots):
         files.sweep(folder)
+        sweep_finished(folder)
     todo = list(steps_below(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)

@@ -17,6 +17,7 @@ from heareval import files, layout
 from heareval.embeddings import store
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
+from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
 
 RATE = 16000
@@ -54,15 +55,24 @@ def write_task(
 ) -> Path:
     """A task folder whose splits have clips of these lengths in samples."""
     draw = np.random.RandomState(0)
+    label = "x" if kind == "scene" else {"label": "x", "start": 0, "end": 1}
     for split, frames in lengths.items():
         (folder / str(rate) / split).mkdir(parents=True)
         names = [f"{i}.wav" for i in range(len(frames))]
-        (folder / f"{split}.json").write_text(json.dumps({name: ["x"] for name in names}))
+        (folder / f"{split}.json").write_text(json.dumps({name: [label] for name in names}))
         for name, count in zip(names, frames, strict=True):
             samples = draw.randint(-9999, 9999, count).astype(np.int16)
             write_wav(folder / str(rate) / split / name, samples, rate)
     (folder / layout.VOCABULARY).write_text("idx,label\n0,x\n")
-    (folder / layout.TASK_METADATA).write_text(json.dumps({"splits": list(lengths), "embedding_type": kind}))
+    metadata = {
+        "task_name": "task",
+        "embedding_type": kind,
+        "prediction_type": "multilabel",
+        "split_mode": "trainvaltest",
+        "splits": list(lengths),
+        "evaluation": ["mAP"],
+    }
+    (folder / layout.TASK_METADATA).write_text(json.dumps(metadata))
     return folder
 
 
@@ -107,7 +117,7 @@ def main(folder: Path) -> None:
         submission,
         task,
         folder / "out",
-        store.content_fingerprint(task, RATE),
+        fingerprint_task_folder(task, RATE),
         files.fingerprint("test", 1, form=asdict(form)),
         form,
         job.get("device", "auto"),

@@ -22,6 +22,7 @@ from heareval import files
 from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, lines_that_count
 from heareval.embeddings.submission import Model, check_unchanged, open_submission
 from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import sweep_finished
 from tests.commands import MODEL, SPOKEN, command, scratch_left
 from tests.embeddings.clips import TELLING_MODEL, embed, manifest, start_embedding, write_task
 
@@ -203,10 +204,10 @@ def test_what_a_kill_left_of_a_finished_one_is_swept(tmp_path: Path) -> None:
     for fingerprint in (done, other):
         files.unfinished_path(target, fingerprint).mkdir()
     files.write_json(target / files.MANIFEST, {"fingerprint": done, "arrays": ["a.npy"]})
-    files.sweep(tmp_path)
+    sweep_finished(tmp_path)
     assert len(files.all_unfinished(target)) == 2, "an array is missing: it is being made anew"
     (target / "a.npy").touch()
-    files.sweep(tmp_path)
+    sweep_finished(tmp_path)
     assert files.all_unfinished(target) == [files.unfinished_path(target, other)]
 
 

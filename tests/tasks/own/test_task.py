@@ -10,11 +10,12 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
+from heareval.formats.labels import format_vocabulary
 from heareval.predictions.metrics import METRICS
-from heareval.tasks import metadata
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
 from heareval.tasks.registry import address, find_task, select
+from heareval.tasks.splits import labels_of
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
 from tests.tasks.own.birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
 
@@ -140,7 +141,10 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
         "multilabel",
         "trainvaltest",
     )
-    assert metadata.vocabulary_csv(drawn(task)) == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    assert (
+        format_vocabulary(set().union(*map(labels_of, drawn(task).clips)))
+        == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    )
     late = own_new.new_task(
         {"name": "late", "table": "clips.csv", "clip_duration_s": 1}, tmp_path / "late.toml"
     )
