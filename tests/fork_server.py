@@ -37,9 +37,7 @@ IMPORTED = (
     *("heareval.predictions.worker",),
 )
 # What predictors import beside torch.
-IMPORTED_WITH_TORCH = (
-    *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
-)
+IMPORTED_WITH_TORCH = ("heareval.predictions.evaluation", "heareval.predictions.writing")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"
