@@ -316,7 +316,7 @@ def predict(
         Predict(
             places,
             folder=str(path),
-            embeddings=read_embeddings_manifest(path).fingerprint,
+            embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
             protocol=_on_machine(protocol or Protocol(), settings.machine),
             machine=settings.machine,
         )
