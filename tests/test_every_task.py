@@ -11,7 +11,7 @@ from heareval.formats.task_description import KEY_ORDER
 from heareval.predictions.metrics import METRICS
 from heareval.spec import TaskSpec
 from heareval.tasks import corpora
-from heareval.tasks.metadata import draw_clips
+from heareval.tasks.metadata import select_clips
 from heareval.tasks.registry import all_tasks, select
 from heareval.tasks.splits import labels_of
 from tests.conftest import ArchivesOf
@@ -52,7 +52,7 @@ def test_checksums_are_pinned_or_the_exception_is_documented(task: TaskSpec) -> 
 def test_every_label_in_every_split(task: TaskSpec, archives_of: ArchivesOf) -> None:
     """Clips are drawn without complaint; only where notes sound at once may a split lack some."""
     mode = task.default_mode
-    drawn = draw_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
+    drawn = select_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
     assert not drawn.dropped
     splits = task.splits_of(mode).names
     labels = {split: set().union(*map(labels_of, drawn.of_split(split))) for split in splits}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.formats.fields import Fields, read_fields, shorten
 from heareval.formats.names import check_clip
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata
@@ -193,7 +193,7 @@ def read_vocabulary(
     except (ValueError, IndexError, csv.Error):
         raise _wrong_columns(where, remedy) from None
     except OSError as error:
-        raise about_files(error) from None
+        raise file_error(error) from None
     if is_exact and (tuple(header) != HEADER or any(len(row) != len(HEADER) for row in table)):
         raise _wrong_columns(where, remedy)
     rows = rows if is_exact else sorted(rows)

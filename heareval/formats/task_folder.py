@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heareval import files, layout
-from heareval.errors import HearevalError, replaced, unknown_name
+from heareval.errors import HearevalError, replaced_error, unknown_name
 from heareval.formats.labels import LabeledClip, read_clip_names, read_labels, read_vocabulary
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata, read_task_metadata
@@ -160,4 +160,4 @@ def check_task_fingerprint(folder: Path, sample_rate: int, expected: str) -> Non
     """Raise HearevalError if a task folder is no longer the one that a run was planned with."""
     found = fingerprint_task_folder(folder, sample_rate)
     if found != expected:
-        raise replaced(f"task folder {folder}", found, expected)
+        raise replaced_error(f"task folder {folder}", found, expected)

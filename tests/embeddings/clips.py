@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from heareval import files, layout
-from heareval.embeddings import store
+from heareval.embeddings import embed as embedding
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
+from tests import fork_server
 
 RATE = 16000
 # Its scene embeddings tell how large their batch was. Calls leave a line each in `calls`.
@@ -81,14 +82,12 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
     Embeddings go to `<folder>/out`, what is said to `<folder>/said`.
     """
-    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
-    (folder / "embed.json").write_text(json.dumps(job))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    _write_job(folder, task, budget, changes)
     with open(folder / "said", "wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.embeddings.clips", str(folder)],
+            [sys.executable, "-m", *_words(folder)],
             cwd=folder,
-            env=environment,
+            env=_environment(),
             stdout=said,
             stderr=said,
             start_new_session=True,
@@ -97,8 +96,22 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
-    start_embedding(folder, task, budget=budget, **changes).wait(timeout=300)
-    return (folder / "said").read_text()
+    _write_job(folder, task, budget, changes)
+    _, output, complaints = fork_server.run(folder, _words(folder), _environment())
+    return output + complaints
+
+
+def _write_job(folder: Path, task: Path, budget: int, changes: Mapping[str, Any]) -> None:
+    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
+    (folder / "embed.json").write_text(json.dumps(job))
+
+
+def _words(folder: Path) -> list[str]:
+    return ["tests.embeddings.clips", str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -109,24 +122,24 @@ def manifest(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Embed as the step does."""
     job = json.loads((folder / "embed.json").read_text())
-    store.BATCH_SAMPLES = job["budget"]
-    task, form = Path(job["task"]), store.Form(**job["form"])
+    embedding.BATCH_SAMPLES = job["budget"]
+    task, embedding_format = Path(job["task"]), embedding.EmbeddingFormat(**job["form"])
     options = json.dumps(job["options"])
     submission = Submission("my_model", options=options, fingerprint="0", sample_rate=RATE)
-    embedding = store.EmbedJob(
+    embed_job = embedding.EmbedJob(
         submission,
         task,
         folder / "out",
         fingerprint_task_folder(task, RATE),
-        files.fingerprint("test", 1, form=asdict(form)),
-        form,
+        files.fingerprint("test", 1, form=asdict(embedding_format)),
+        embedding_format,
         job.get("device", "auto"),
         job["silence_s"],
         folder / "logs" / "embed.log",
         {},
     )
     try:
-        store.embed_task(embedding, lambda done, total: None)
+        embedding.embed_task(embed_job)
     except HearevalError as error:
         sys.exit(str(error))
 
