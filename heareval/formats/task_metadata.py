@@ -1,4 +1,4 @@
-"""task_metadata.json: what a task is and how it is scored."""
+"""Read and check task_metadata.json: what a task is and how it is scored."""
 
 from __future__ import annotations
 
