@@ -67,8 +67,8 @@ def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder
 def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
     """Return the task folders that a name stands for, sorted.
 
-    Hidden folders are never tasks: they are scratch of a run, or copies made by an editor. A damaged folder with
-    another name does not matter.
+    Hidden folders are never tasks: they are scratch of a run, or copies made by an editor. A damaged folder
+    that was not asked for does not matter.
 
     Args:
         tasks: the folder of task folders.
