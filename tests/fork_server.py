@@ -32,12 +32,7 @@ from heareval.commands import COMMANDS
 
 # What commands import, late or not.
 IMPORTED = (
-    *(
-        "heareval.commands",
-        "heareval.tasks.runner",
-        "heareval.embeddings.runner",
-        "heareval.predictions.runner",
-    ),
+    *(f"heareval.commands.{name}" for name in COMMANDS),
     *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
     *("heareval.predictions.worker",),
 )
