@@ -69,8 +69,9 @@ def read_labels(
         HearevalError: the file is missing or wrong, a label is not in the vocabulary, a clip of a multiclass
             task has not exactly one label, or an event's times make no sense.
 
-    >>> read_labels(folder, "fold00", read_task_metadata(folder), read_vocabulary(folder))[0]  # doctest: +SKIP
-    LabeledClip(name='5-9032-A-0.wav', labels=('dog',), events=())
+    >>> vocabulary = read_vocabulary(folder)  # doctest: +SKIP
+    >>> read_labels(folder, "fold00", read_task_metadata(folder), vocabulary)[0]  # doctest: +SKIP
+    LabeledClip(name='1-100032-A-0.wav', labels=('dog',), events=())
     """
     fields = _read_split(folder, split, remedy)
     known = frozenset(vocabulary)

@@ -44,7 +44,7 @@ def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder
 
     >>> task = read_task_folder(Path("tasks/esc50-v2.0.0-full"))  # doctest: +SKIP
     >>> task.metadata.metrics, task.clips["fold00"][0].labels  # doctest: +SKIP
-    (('top1_acc', 'd_prime', 'aucroc', 'mAP'), ('dog',))
+    (('top1_acc', 'mAP', 'd_prime', 'aucroc'), ('dog',))
     """
     if not (folder / layout.TASK_METADATA).is_file():
         raise HearevalError(
