@@ -204,7 +204,7 @@ def _list_deviations(folder: Path, found: dict[str, Any], names: dict[str, str],
 
 
 def _check_task_name(found: str, task: TaskSpec) -> None:
-    """Raise HearevalError for another task's name, unless the labels tell whose tarball it is."""
+    """Raise HearevalError for another task's name, unless its labels are different ones."""
     other = all_tasks().get(found)
     if found != task.name and not (other and task.labels and not {*task.labels} & {*other.labels}):
         raise _wrong(f"task_name of {layout.TASK_METADATA}", found, task.name)
@@ -342,7 +342,7 @@ def _check_labels(where: str, labels: Any, task: TaskSpec, vocabulary: set[str],
 
 
 def _event_label(where: str, event: Any, end_ms: float) -> Any:
-    """Return the label of an event; raise HearevalError unless it lies in the clip."""
+    """Return the label of an event; raise HearevalError unless it is within the clip."""
     keys = ("label", "start", "end")
     if not isinstance(event, dict) or not all(key in event for key in keys):
         raise _wrong(where, f"{event!r}"[:80], f"events with {', '.join(keys)}")

@@ -325,7 +325,7 @@ def task_metadata(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
     }
     order = _key_order(task.moved_settings)
     ordered = dict(sorted(general.items(), key=lambda item: order.index(item[0])))
-    # A key that the mode sets anew keeps its place; keys that only the mode has come last.
+    # The keys of the mode override general ones in their place; other keys are appended.
     return ordered | _mode_settings(task, mode_name, mode)
 
 

@@ -50,8 +50,8 @@ def publish_task(
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
-        gone = sorted(set(_read_rates(target)) - set(rates))
-        facts = {**manifest, "sample_rates": rates, "rates_of_other_clips": gone}
+        removed = sorted(set(_read_rates(target)) - set(rates))
+        facts = {**manifest, "sample_rates": rates, "rates_of_other_clips": removed}
         files.write_json(scratch / files.MANIFEST, facts)
 
 
