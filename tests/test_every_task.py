@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from heareval.errors import HearevalError
+from heareval.formats.task_description import KEY_ORDER
 from heareval.predictions.metrics import METRICS
 from heareval.spec import TaskSpec
 from heareval.tasks import corpora
-from heareval.tasks.metadata import KEY_ORDER, select_clips
+from heareval.tasks.metadata import select_clips
 from heareval.tasks.registry import all_tasks, select
 from heareval.tasks.splits import labels_of
 from tests.conftest import ArchivesOf

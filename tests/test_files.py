@@ -68,7 +68,7 @@ def test_scratch_of_the_dead_goes_and_of_the_living_stays(tmp_path: Path) -> Non
 
 def test_lock_is_let_go_by_the_killed(tmp_path: Path) -> None:
     code = "import sys, time; from pathlib import Path; from heareval import files"
-    code += "\nwith files.locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    code += "\nwith files.locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(600)"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
     )

@@ -14,7 +14,7 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.workflow.machine import Machine, claimed, gpus_of
+from heareval.workflow.machine import Machine, claim_gpu, parse_gpus
 from tests.commands import MODEL, SPOKEN, command
 
 # It notes when it embeds, and which GPU it was given.
@@ -39,11 +39,11 @@ def get_scene_embeddings(audio, model):
 @pytest.mark.parametrize("text", ["0,0", "00,0", "a", "1,-1", "1.5", "", ",", "\u0663,", "99999"])
 def test_words_that_are_no_gpus(text: str) -> None:
     with pytest.raises(HearevalError, match="--gpus"):
-        gpus_of(text)
+        parse_gpus(text)
 
 
 def test_who_names_gpus_wants_no_cpu_in_their_place() -> None:
-    assert [Machine(gpus_of(text)).device for text in (None, "0", "1", "0,1")] == [
+    assert [Machine(parse_gpus(text)).device for text in (None, "0", "1", "0,1")] == [
         "auto",
         "cpu",
         "cuda",
@@ -52,7 +52,7 @@ def test_who_names_gpus_wants_no_cpu_in_their_place() -> None:
 
 
 def hold(gpus: tuple[str, ...], seconds: float, said: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    with claimed(gpus) as environment:
+    with claim_gpu(gpus) as environment:
         began = time.monotonic()
         time.sleep(seconds)
         said.put((environment["CUDA_VISIBLE_DEVICES"], began, time.monotonic()))
@@ -67,7 +67,7 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     workers = [context.Process(target=hold, args=(("0", "1"), 0.3, said)) for _ in range(5)]
     for worker in workers:
         worker.start()
-    told = [said.get(timeout=30) for _ in workers]
+    told = [said.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
     assert {device for device, _, _ in told} == {"4", "7"}, "as this process counts them"
@@ -79,17 +79,17 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,MIG-GPU-1/2/0")
-    with claimed(("1",)) as variables:
+    with claim_gpu(("1",)) as variables:
         assert variables == {"CUDA_VISIBLE_DEVICES": "MIG-GPU-1/2/0"}
-    with pytest.raises(HearevalError, match="numbers below 2"), claimed(("0", "2")):
+    with pytest.raises(HearevalError, match="numbers below 2"), claim_gpu(("0", "2")):
         pass
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(HearevalError, match="numbers below 0"), claimed(("0",)):
+    with pytest.raises(HearevalError, match="numbers below 0"), claim_gpu(("0",)):
         pass
 
 
-def test_none_named_is_none_claimed() -> None:
-    with claimed(()) as environment, claimed(("",)) as no_gpu:
+def test_none_named_is_none_claim_gpu() -> None:
+    with claim_gpu(()) as environment, claim_gpu(("",)) as no_gpu:
         assert (environment, no_gpu) == ({}, {"CUDA_VISIBLE_DEVICES": ""})
 
 

@@ -59,23 +59,24 @@ def test_what_has_no_checksum_is_recorded_and_told(run: tuple[Path, str], unusua
     assert manifest(folder, "tfds_gtzan")["archives"][0]["published"] is None
     facts = {each["name"]: each for each in manifest(folder, "tfds_crema_d")["archives"]}
     assert facts["72 listed files"]["published"] is None
-    assert "no checksum was ever published of 72 listed files; used: SHA-256 " in said
+    assert "no checksum was published for 72 listed files; used: SHA-256 " in said
 
 
-def test_the_sha256_of_an_unpinned_archive(tmp_path: Path, unusual_mirror: Path) -> None:
+def test_the_sha256_of_an_unpinned_archive(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    shutil.copy(unusual_mirror / "genres.tar.gz", mirror)
+    # Clips of 30 s at 48 kHz fill disks, so a few have to do.
+    tree = stand_ins.CORPORA["gtzan"]()["genres.tar.gz"]
+    tree = {name: content for name, content in tree.items() if name < "genres/blues/blues.00012.wav"}
+    stand_ins.pack(tree, mirror / "genres.tar.gz")
     (mirror / "MD5SUMS").write_text("")
     done = prepare(tmp_path, mirror, "tfds_gtzan", *AT_16000)
     assert done.returncode == 0, done.stderr
     sha256 = hashlib.sha256((mirror / "genres.tar.gz").read_bytes()).hexdigest()
     expected = {"name": "genres.tar.gz", "checksum": sha256, "published": None}
     assert manifest(tmp_path, "tfds_gtzan")["archives"] == [expected]
-    assert f"no checksum was ever published of genres.tar.gz; used: SHA-256 {sha256}" in done.stdout
+    assert f"no checksum was published for genres.tar.gz; used: SHA-256 {sha256}" in done.stdout
     # Another archive of that name is another corpus: its clips never join those of the first.
     shutil.rmtree(tmp_path / "_workdir")
-    tree = stand_ins.CORPORA["gtzan"]()["genres.tar.gz"]
     stand_ins.pack({**tree, "genres/README": b"another edition"}, mirror / "genres.tar.gz")
     assert "nothing to do" in prepare(tmp_path, mirror, "tfds_gtzan", *AT_16000).stdout
     line = only_line(prepare(tmp_path, mirror, "tfds_gtzan", "--sample-rate", "48000"))

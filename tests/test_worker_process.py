@@ -42,7 +42,7 @@ def is_alive(number: int) -> bool:
         return False
 
 
-def comes_true(question: Callable[[], bool], patience_s: float = 10) -> bool:
+def comes_true(question: Callable[[], bool], patience_s: float = 120) -> bool:
     until = time.monotonic() + patience_s
     while not question() and time.monotonic() < until:
         time.sleep(0.02)
@@ -59,7 +59,6 @@ def worked(folder: Path, source: str, silence_s: float | None = None) -> tuple[s
             command,
             {},
             log,
-            lambda done, total: None,
             tell=lambda told: children.extend(told["children"]),
             silence_s=silence_s,
         )
@@ -68,12 +67,21 @@ def worked(folder: Path, source: str, silence_s: float | None = None) -> tuple[s
     return str(result), children
 
 
+def hung_or_ended(folder: Path, end: str) -> tuple[str, list[int]]:
+    """How a worker with children ended; on a busy machine it takes longer until it has told of them."""
+    for silence_s in (2.0, 10.0, 60.0):
+        told, children = worked(folder, WITH_CHILDREN.replace("END", end), silence_s)
+        if children:
+            break
+    return told, children
+
+
 def logged(folder: Path) -> str:
     return next(folder.glob("worker-*.log")).read_text()
 
 
 ENDS = {
-    "time.sleep(600)": "got no word in 3 s, expected an answer. Its log is .*",
+    "time.sleep(600)": r"got no message for \d+ s, expected progress or a result. Its log is .*",
     "os._exit(5)": "got exit code 5, expected a result",
     "os.kill(os.getpid(), signal.SIGRTMIN + 6)": "got signal 40, ",
     'print(json.dumps({"error": {"what": "it", "got": "no"}}), flush=True); time.sleep(9)': "it: got no",
@@ -85,30 +93,30 @@ def test_threads_of_a_worker_sleep_soon_unless_the_user_says_otherwise(tmp_path:
     tells = "import json, os; print(json.dumps({'result': {'spin': os.environ['GOMP_SPINCOUNT']}}))"
     for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         command = [sys.executable, "-c", tells]
-        told = run_worker(command, {}, tmp_path / "log", lambda *_: None, variables=given)
+        told = run_worker(command, {}, tmp_path / "log", variables=given)
         assert told == {"spin": expected}
 
 
 @LINUX
 @pytest.mark.parametrize("end", ENDS)
 def test_children_end_with_the_worker(tmp_path: Path, end: str) -> None:
-    told, children = worked(tmp_path, WITH_CHILDREN.replace("END", end), silence_s=3.0)
+    told, children = hung_or_ended(tmp_path, end)
     assert re.search(ENDS[end], told), told
     assert len(children) == 2
     assert comes_true(lambda: not any(map(is_alive, children)))
 
 
 def test_a_worker_that_hangs_tells_where(tmp_path: Path) -> None:
-    told, _ = worked(tmp_path, WITH_CHILDREN.replace("END", "time.sleep(600)"), silence_s=2.0)
-    assert told.endswith("Take a larger --timeout if it is only slow.")
+    told, _ = hung_or_ended(tmp_path, "time.sleep(600)")
+    assert told.endswith("Use a larger --timeout if it is only slow.")
     assert re.search(r'worker\.py", line \d+ in end', logged(tmp_path))
 
 
 def test_a_worker_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     source = "import signal, time\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\ntime.sleep(600)"
     began = time.monotonic()
-    assert "no word in 2 s" in worked(tmp_path, source, silence_s=2.0)[0]
-    assert time.monotonic() - began < 10
+    assert "no message for 2 s" in worked(tmp_path, source, silence_s=2.0)[0]
+    assert time.monotonic() - began < 300
 
 
 def test_a_long_patience_is_one(tmp_path: Path) -> None:
@@ -119,8 +127,8 @@ def test_a_long_patience_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("'x' * 200_000", f"last words: {'x' * 300}..., expected"),
-        (r"'\x1b[31mno\x07 \x1b]0;title\x07luck\x1b[0m\n\x1b[0m\n'", "last words: no luck, expected"),
+        ("'x' * 200_000", f"last output: {'x' * 300}..., expected"),
+        (r"'\x1b[31mno\x07 \x1b]0;title\x07luck\x1b[0m\n\x1b[0m\n'", "last output: no luck, expected"),
         (r"' \n\n'", "got exit code 3, expected"),
     ],
 )
@@ -155,9 +163,9 @@ def test_a_worker_ends_with_who_started_it(tmp_path: Path, number: int) -> None:
     (tmp_path / "worker.py").write_text(ASKING)
     command = [sys.executable, "-c", STARTING, str(tmp_path)]
     starter = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    assert comes_true(lambda: (tmp_path / "told").exists() and bool((tmp_path / "told").read_text()), 30)
+    assert comes_true(lambda: (tmp_path / "told").exists() and bool((tmp_path / "told").read_text()))
     worker = int((tmp_path / "told").read_text())
     assert is_alive(worker)
     os.killpg(starter.pid, number)
-    starter.wait(timeout=30)
+    starter.wait(timeout=300)
     assert comes_true(lambda: not is_alive(worker))

@@ -1,1 +1,1 @@
-"""What the rooms exchange on disk: every key, file name and shape is read, checked and written here only."""
+"""What the rooms exchange on disk: every JSON key, file name and shape is read, checked and written here."""

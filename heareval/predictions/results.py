@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import heareval
 from heareval import files, layout
-from heareval.errors import replaced
+from heareval.errors import replaced_error
 from heareval.predictions.bootstrap import Interval, Judged, around, interval, resampled_scores
 from heareval.predictions.data import Task, embeddings_fingerprint
 from heareval.predictions.events import Postprocessing, find_events
@@ -144,7 +144,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     """
     for found in (result.task.embeddings_fingerprint, embeddings_fingerprint(folder)):
         if found != embeddings:
-            raise replaced(f"embeddings folder {folder}", found, embeddings)
+            raise replaced_error(f"embeddings folder {folder}", found, embeddings)
     name = result.protocol.recorded_name
     # Without scores no run takes the new predictions for those of the old scores.
     (folder / layout.scores(name)).unlink(missing_ok=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from heareval import files, layout
+from heareval import layout
 from heareval.archives import fetch
 from heareval.errors import HearevalError
+from heareval.formats.fields import Fields, read_fields
+from heareval.formats.labels import parse_events, parse_labels, read_vocabulary
+from heareval.formats.task_description import adopt_task_metadata, write_task_metadata
+from heareval.formats.task_metadata import parse_task_metadata
 from heareval.spec import Download, Progress, Recording, TaskSpec, ignore_progress
-from heareval.tasks.metadata import STAND_INS, SelectedClips
+from heareval.tasks.metadata import SelectedClips
 from heareval.tasks.registry import all_tasks
 
 VERSION = 1
@@ -36,18 +39,16 @@ class TarballContent:
         folder: the extracted task folder.
         settings: its task_metadata.json, with task, version and mode as the tarball's name gives them.
         is_corrected: whether task_metadata.json in the tarball differs from `settings`.
+        is_published: False if it was made from other archives than the published ones; None if that is
+            unknown.
         selected: the clips, and warnings for readers of the scores.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     is_corrected: bool
+    is_published: bool | None
     selected: SelectedClips
-
-    @property
-    def is_published(self) -> bool | None:
-        """False if it was made from other archives than the published ones; None if that is unknown."""
-        return False if STAND_INS in self.settings else None
 
 
 # --------------------------------------------------------------------------- the tarball
@@ -149,20 +150,18 @@ def read_content(
         HearevalError: something is missing, superfluous or different from the task.
     """
     folder, splits = _find_task_folder(extracted), task.splits_of(mode).names
-    found = _read_json(folder / layout.TASK_METADATA)
+    found = _read_fields(folder / layout.TASK_METADATA)
     # A published tarball of mridangam_tonic names mridangam_stroke inside. The tarball's own name is right.
-    names = {"task_name": task.name, "version": task.version, "mode": mode}
-    _check_task_name(str(found.get("task_name")), task)
-    expected = _expected_settings(task, splits)
-    # Older editions of the benchmark lack some keys.
-    settings = {**found, **names, **{key: value for key, value in expected.items() if key not in found}}
-    _check_settings(settings, expected)
+    _check_task_name(found.text("task_name"), task)
+    settings, warnings = adopt_task_metadata(found, task, mode)
+    metadata = parse_task_metadata(replace(found, values=settings))
     _check_splits(folder, splits)
-    listed = {split: _read_json(folder / layout.split_json(split)) for split in splits}
-    warnings = _list_deviations(folder, found, names, task)
+    listed = {split: _read_fields(folder / layout.split_json(split)).values for split in splits}
+    if folder.name != task.folder(mode):
+        warnings.insert(0, f"the tarball of {task.folder(mode)} holds a folder {folder.name}")
     clips = _check_clips(folder, listed, task, task.duration_s(mode), progress)
     selected = SelectedClips(tuple(clips), warnings=tuple(warnings))
-    return TarballContent(folder, settings, settings != found, selected)
+    return TarballContent(folder, settings, settings != found.values, metadata.is_published, selected)
 
 
 def copy_description(content: TarballContent, target: Path) -> None:
@@ -170,7 +169,7 @@ def copy_description(content: TarballContent, target: Path) -> None:
     for path in (*content.folder.glob("*.json"), content.folder / layout.VOCABULARY):
         shutil.copyfile(path, target / path.name)
     if content.is_corrected:
-        files.write_json(target / layout.TASK_METADATA, content.settings)
+        write_task_metadata(target, content.settings)
 
 
 def _wrong(where: str, got: str, expected: str) -> HearevalError:
@@ -190,40 +189,11 @@ def _find_task_folder(extracted: Path) -> Path:
     return folder
 
 
-def _list_deviations(folder: Path, found: dict[str, Any], names: dict[str, str], task: TaskSpec) -> list[str]:
-    """Return a line for every tolerated difference from the task that readers of the scores should know."""
-    expected = f"{task.name}-{task.version}-{names['mode']}"
-    lines = [f"the tarball of {expected} holds a folder {folder.name}"] if folder.name != expected else []
-    for key, name in names.items():
-        if found.get(key) != name:
-            lines.append(f"{key} {found.get(key)!r} in the tarball was corrected to {name!r}, as in its name")
-    metrics = list(task.metrics)
-    if found.get("evaluation") != metrics:
-        lines.append(f"metrics of the tarball: {found.get('evaluation')}, of the task: {metrics}")
-    return lines
-
-
 def _check_task_name(found: str, task: TaskSpec) -> None:
     """Raise HearevalError for another task's name, unless its labels are different ones."""
     other = all_tasks().get(found)
     if found != task.name and not (other and task.labels and not {*task.labels} & {*other.labels}):
         raise _wrong(f"task_name of {layout.TASK_METADATA}", found, task.name)
-
-
-def _expected_settings(task: TaskSpec, splits: Sequence[str]) -> dict[str, Any]:
-    """Return the settings that embeddings and scores depend on, which the tarball must share."""
-    return {
-        "embedding_type": task.embedding_type,
-        "prediction_type": task.prediction_type,
-        "split_mode": task.splits.mode,
-        "splits": list(splits),
-    }
-
-
-def _check_settings(settings: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    for key, value in expected.items():
-        if settings.get(key) != value:
-            raise _wrong(f"{key} of {layout.TASK_METADATA}", repr(settings.get(key)), repr(value))
 
 
 def _check_splits(folder: Path, splits: Sequence[str]) -> None:
@@ -236,31 +206,8 @@ def _check_splits(folder: Path, splits: Sequence[str]) -> None:
         raise _wrong(f"folders of {SAMPLE_RATE}/", ", ".join(sorted(found)) or "none", ", ".join(splits))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise _wrong(path.name, "no such file", "one")
-    try:
-        value = files.read_json(path)
-    except ValueError as error:
-        raise _wrong(path.name, str(error), "JSON") from error
-    if not isinstance(value, dict):
-        raise _wrong(path.name, f"a {type(value).__name__}", "an object")
-    return value
-
-
-def _read_vocabulary(path: Path) -> set[str]:
-    """Return the labels as text."""
-    if not path.is_file():
-        raise _wrong(path.name, "no such file", "one")
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(keepends=True)))
-    except (ValueError, csv.Error) as error:
-        raise _wrong(path.name, str(error), "a table") from error
-    labels = [row[-1] for row in rows[1:] if row]
-    right = [["idx", "label"], *([str(index), label] for index, label in enumerate(labels))]
-    if not labels or rows != right:
-        raise _wrong(path.name, f"{len(rows)} rows of another form", "idx,label and indices 0, 1, 2 ...")
-    return set(labels)
+def _read_fields(path: Path) -> Fields:
+    return read_fields(path, remedy=REMEDY, where=f"in the tarball, {path.name}")
 
 
 # --------------------------------------------------------------------------- its clips
@@ -274,7 +221,8 @@ def _check_clips(
     progress: Progress,
 ) -> list[Recording]:
     """Return the clips of all splits, sorted by split and file name, after checking labels and audio."""
-    vocabulary, clips = _read_vocabulary(folder / layout.VOCABULARY), []
+    name = f"in the tarball, {layout.VOCABULARY}"
+    vocabulary, clips = set(read_vocabulary(folder, remedy=REMEDY, where=name, is_exact=True)), []
     if unknown := vocabulary - set(map(str, task.labels or vocabulary)):
         raise _wrong(layout.VOCABULARY, f"label {min(unknown)}", ", ".join(map(str, task.labels)))
     _check_splits_are_disjoint(listed)
@@ -328,29 +276,20 @@ def _check_audio(where: str, path: Path, duration_s: float | None) -> int:
     return frames
 
 
-def _check_labels(where: str, labels: Any, task: TaskSpec, vocabulary: set[str], frames: int) -> None:
+def _check_labels(where: str, value: Any, task: TaskSpec, vocabulary: set[str], frames: int) -> None:
     """Raise HearevalError unless the labels fit the task and its vocabulary, and events lie in the clip."""
     is_event = task.embedding_type == "event"
     is_one = not is_event and task.prediction_type == "multiclass"
-    if not isinstance(labels, list) or not labels or (is_one and len(labels) != 1):
+    if not isinstance(value, list) or not value or (is_one and len(value) != 1):
         expected = "events" if is_event else "one label" if is_one else "labels"
-        raise _wrong(where, f"{labels!r}"[:80], f"a list of {expected}")
-    for each in labels:
-        label = _event_label(where, each, (frames + SLACK_FRAMES) / SAMPLE_RATE * 1000) if is_event else each
-        if str(label) not in vocabulary:
-            raise _wrong(where, f"label {label!r}", f"one of {layout.VOCABULARY}")
-
-
-def _event_label(where: str, event: Any, end_ms: float) -> Any:
-    """Return the label of an event; raise HearevalError unless it is within the clip."""
-    keys = ("label", "start", "end")
-    if not isinstance(event, dict) or not all(key in event for key in keys):
-        raise _wrong(where, f"{event!r}"[:80], f"events with {', '.join(keys)}")
-    start, end = event["start"], event["end"]
-    if not (_is_number(start) and _is_number(end) and 0 <= start <= end <= end_ms):
-        raise _wrong(where, f"an event from {start} to {end} ms", f"one within the clip, {end_ms:.0f} ms")
-    return event["label"]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        raise _wrong(where, f"{value!r}"[:80], f"a list of {expected}")
+    what = f"in the tarball, {where}"
+    events = parse_events(value, what, REMEDY) if is_event else ()
+    labels = [str(event.label) for event in events] or parse_labels(value, what, REMEDY)
+    if unknown := [label for label in labels if label not in vocabulary]:
+        raise _wrong(where, f"label {unknown[0]!r}", f"one of {layout.VOCABULARY}")
+    end_ms = (frames + SLACK_FRAMES) / SAMPLE_RATE * 1000
+    for event in events:
+        if event.offset_ms > end_ms:
+            got = f"an event from {event.onset_ms} to {event.offset_ms} ms"
+            raise _wrong(where, got, f"one within the clip, {end_ms:.0f} ms")

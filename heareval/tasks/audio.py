@@ -21,6 +21,7 @@ import ffmpeg
 import numpy as np
 
 from heareval.errors import HearevalError
+from heareval.formats.task_manifest import SkippedClip
 from heareval.spec import SAMPLE_RATES, Progress, Recording, ignore_progress
 from heareval.tasks import decode
 from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, FramesAt, Samples
@@ -58,15 +59,6 @@ class AudioSettings:
     duration_s: float | None
     engine: str = "soxr"
     skip_bad: bool = False
-
-
-@dataclass(frozen=True)
-class SkippedClip:
-    """A clip that was skipped because its source has no usable audio; `why` is the error message."""
-
-    split: str
-    clip_id: str
-    why: str
 
 
 def prepare_clips(

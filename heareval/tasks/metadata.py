@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections import Counter, defaultdict
@@ -14,38 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from heareval import files, layout
+from heareval import files
 from heareval.errors import HearevalError
-from heareval.spec import Download, Event, Label, Mode, Recording, TaskSpec
+from heareval.formats.labels import remove_clips, write_labels, write_vocabulary
+from heareval.formats.task_description import describe_task, record_skipped_clips, write_task_metadata
+from heareval.spec import Event, Label, Recording, TaskSpec
 from heareval.tasks.splits import assign_splits, labels_of, numpy_seed, subsample
 
 VERSION = 2
 CLIPS = "clips.jsonl"
-# The working folder of the 2021 kit. task_metadata.json always names it, so that its bytes do not depend on
-# where it is made.
-PUBLISHED_TMP_DIR = "_workdir"
-# The key of task_metadata.json that lists what differs from the published corpus.
-STAND_INS = "not_the_published_corpus"
-# The order of keys in the published task_metadata.json.
-KEY_ORDER = (
-    "task_name",
-    "version",
-    "embedding_type",
-    "prediction_type",
-    "split_mode",
-    "nfolds",
-    "sample_duration",
-    "pitch_range_min",
-    "pitch_range_max",
-    "evaluation",
-    "use_scoring_for_early_stopping",
-    "evaluation_params",
-    "tfds_task_name",
-    "tfds_task_version",
-    "extract_splits",
-    "download_urls",
-    "default_mode",
-)
 
 
 @dataclass(frozen=True)
@@ -251,31 +226,12 @@ def _subsample_splits(clips: Sequence[Recording], task: TaskSpec, mode_name: str
 
 def write_description(folder: Path, task: TaskSpec, mode_name: str, selected: SelectedClips) -> None:
     """Write the published files that describe a task: split JSON, vocabulary and task_metadata.json."""
-    mode = task.modes[mode_name]
     for split in task.splits_of(mode_name).names:
-        labels = {f"{clip.clip_id}.wav": _published_labels(clip) for clip in selected.of_split(split)}
-        files.write_json(folder / layout.split_json(split), labels)
-    files.write_text(folder / layout.VOCABULARY, vocabulary_csv(selected))
-    files.write_json(folder / layout.TASK_METADATA, task_metadata(task, mode_name, mode))
-
-
-def _published_labels(clip: Recording) -> list[Any]:
-    if clip.events:
-        return [{"label": e.label, "start": e.onset_ms, "end": e.offset_ms} for e in clip.events]
-    return list(clip.labels)
-
-
-def vocabulary_csv(selected: SelectedClips) -> str:
-    """Return labelvocabulary.csv: the sorted labels of all splits with their indices."""
-    return _vocabulary(set().union(*(labels_of(clip) for clip in selected.clips)))
-
-
-def _vocabulary(labels: Iterable[Label]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["idx", "label"])
-    writer.writerows(enumerate(sorted(labels)))  # type: ignore[type-var]
-    return stream.getvalue()
+        clips = selected.of_split(split)
+        labels = {f"{clip.clip_id}.wav": clip.events or clip.labels for clip in clips}
+        write_labels(folder, split, labels)
+    write_vocabulary(folder, set().union(*(labels_of(clip) for clip in selected.clips)))
+    write_task_metadata(folder, describe_task(task, mode_name))
 
 
 def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus: bool) -> list[str]:
@@ -291,80 +247,11 @@ def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus:
     Raises:
         HearevalError: a split would have no clip left.
     """
-    seen: dict[str, set[Label]] = {}
-    for split, clip_ids in clips.items():
-        path = folder / layout.split_json(split)
-        kept = {name: what for name, what in files.read_json(path).items() if name[:-4] not in clip_ids}
-        if not kept:
-            raise HearevalError(f"split {split}", got="no clip with usable audio", expected="at least one")
-        files.write_json(path, kept)
-        seen[split] = {each["label"] if isinstance(each, dict) else each for e in kept.values() for each in e}
-    files.write_text(folder / layout.VOCABULARY, _vocabulary(set().union(*seen.values())))
-    settings = files.read_json(folder / layout.TASK_METADATA)
-    settings["skipped"] = sorted(f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids)
-    if has_corpus:
-        settings.setdefault(STAND_INS, [])
-    files.write_json(folder / layout.TASK_METADATA, settings)
+    seen = {split: remove_clips(folder, split, clip_ids) for split, clip_ids in clips.items()}
+    write_vocabulary(folder, set().union(*seen.values()))
+    skipped = (f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids)
+    record_skipped_clips(folder, skipped, has_corpus=has_corpus)
     return sorted(_describe_lacking(seen))
-
-
-def task_metadata(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
-    """Return the content of task_metadata.json, keys in the published order."""
-    general: dict[str, Any] = {
-        "task_name": task.name,
-        "version": task.version,
-        "embedding_type": task.embedding_type,
-        "prediction_type": task.prediction_type,
-        "split_mode": task.splits.mode,
-        **({"nfolds": task.splits.folds} if task.splits.folds else {}),
-        "sample_duration": task.clip_duration_s,
-        "evaluation": list(task.metrics),
-        **({"download_urls": None} if task.lists_downloads else {}),
-        "default_mode": task.default_mode,
-        **task.settings,
-    }
-    order = _key_order(task.moved_settings)
-    ordered = dict(sorted(general.items(), key=lambda item: order.index(item[0])))
-    # The keys of the mode override general ones in their place; other keys are appended.
-    return ordered | _mode_settings(task, mode_name, mode)
-
-
-def _key_order(moved: Mapping[str, str]) -> list[str]:
-    order = list(KEY_ORDER)
-    for key, before in moved.items():
-        order.remove(key)
-        order.insert(order.index(before) + 1, key)
-    return order
-
-
-def _mode_settings(task: TaskSpec, mode_name: str, mode: Mode) -> dict[str, Any]:
-    settings: dict[str, Any] = {"nfolds": mode.folds} if mode.folds else {}
-    if task.lists_downloads or mode_name != task.default_mode:
-        settings["download_urls"] = [_download_entry(d) for d in mode.downloads]
-    if mode.split_percentages:
-        settings["split_percentage"] = dict(mode.split_percentages)
-    names = task.splits_of(mode_name).names
-    if task.splits.mode == "trainvaltest":
-        settings["max_task_duration_by_split"] = {name: mode.limit_s(name) for name in names}
-    else:
-        settings["max_task_duration_by_fold"] = mode.max_duration_s
-    if mode.clip_duration_s:
-        settings["sample_duration"] = mode.clip_duration_s
-    settings |= {"tmp_dir": PUBLISHED_TMP_DIR, "mode": mode_name, "splits": list(names)}
-    stand_ins = [d for download in mode.downloads for d in download.files if not d.is_published]
-    if stand_ins:
-        settings[STAND_INS] = [
-            {"archive": d.file_name, "published": d.checksum, "used": d.accepted} for d in stand_ins
-        ]
-    return settings
-
-
-def _download_entry(download: Download) -> dict[str, Any]:
-    if download.volumes:
-        volumes = [{"url": d.url, "md5": d.checksum} for d in download.files]
-        return {"split": download.split, "multipart_zip_urls": volumes, "zipname": download.file_name}
-    entry = {"split": download.split, "name": download.name, "url": download.url}
-    return {key: text for key, text in entry.items() if text} | {"md5": download.checksum}
 
 
 # --------------------------------------------------------------------------- the table of clips

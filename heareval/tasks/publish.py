@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from heareval import files
-from heareval.errors import HearevalError, replaced
+from heareval.errors import HearevalError, replaced_error
+from heareval.formats.task_manifest import (
+    TaskManifest,
+    find_task_manifest,
+    read_task_manifest,
+    write_task_manifest,
+)
 from heareval.tasks import metadata
 
 
@@ -17,7 +23,7 @@ def publish_task(
     description: Path,
     shards: Iterable[Path],
     sample_rates: Sequence[int],
-    manifest: dict[str, Any],
+    manifest: TaskManifest,
 ) -> None:
     """Link the description and the clips of all shards into the task's folder, replacing an older one.
 
@@ -41,45 +47,40 @@ def publish_task(
         for path in sorted(description.glob("*.json")) + sorted(description.glob("*.csv")):
             if path.name != files.MANIFEST:
                 files.link_or_copy(path, scratch / path.name)
-        if manifest["skipped"]:
+        if manifest.skipped:
             manifest = _remove_skipped(scratch, manifest)
         for shard in shards:
             for rate in sample_rates:
                 _link_tree(shard / str(rate), scratch / str(rate))
-        kept = sorted(set(_find_rates_to_keep(target, manifest)) - set(sample_rates))
+        older = find_task_manifest(target)
+        kept = sorted(set(_find_rates_to_keep(older, manifest)) - set(sample_rates))
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
-        removed = sorted(set(_read_rates(target)) - set(rates))
-        facts = {**manifest, "sample_rates": rates, "rates_of_other_clips": removed}
-        files.write_json(scratch / files.MANIFEST, facts)
+        removed = sorted(set(older.sample_rates if older else ()) - set(rates))
+        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(removed))
+        write_task_manifest(scratch, manifest)
 
 
-def _remove_skipped(scratch: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _remove_skipped(scratch: Path, manifest: TaskManifest) -> TaskManifest:
     """Remove the skipped clips from the description; return the manifest without them."""
-    skipped: dict[str, set[str]] = {split: set() for split in manifest["clips"]}
-    for clip in manifest["skipped"]:
-        skipped[clip["split"]].add(clip["clip_id"])
-    has_corpus = bool(manifest["archives"])
+    skipped: dict[str, set[str]] = {split: set() for split in manifest.clips}
+    for clip in manifest.skipped:
+        skipped[clip.split].add(clip.clip_id)
+    has_corpus = bool(manifest.archives)
     lacking = metadata.leave_out(scratch, skipped, has_corpus=has_corpus)
-    warnings = [*(each for each in manifest["warnings"] if each not in lacking), *lacking]
-    clips = {split: count - len(skipped[split]) for split, count in manifest["clips"].items()}
-    is_published = False if has_corpus else manifest["is_the_published_corpus"]
-    return {**manifest, "clips": clips, "warnings": warnings, "is_the_published_corpus": is_published}
+    return replace(
+        manifest,
+        clips={split: count - len(skipped[split]) for split, count in manifest.clips.items()},
+        warnings=(*(each for each in manifest.warnings if each not in lacking), *lacking),
+        is_the_published_corpus=False if has_corpus else manifest.is_the_published_corpus,
+    )
 
 
-def _read_rates(target: Path) -> list[int]:
-    manifest = target / files.MANIFEST
-    return list(files.read_json(manifest)["sample_rates"]) if manifest.exists() else []
-
-
-def _find_rates_to_keep(target: Path, manifest: dict[str, Any]) -> list[int]:
+def _find_rates_to_keep(older: TaskManifest | None, manifest: TaskManifest) -> tuple[int, ...]:
     """Return the published rates whose clips were made with equal settings from equal archives."""
-    if not (target / files.MANIFEST).exists():
-        return []
-    older = files.read_json(target / files.MANIFEST)
-    is_same = all(older.get(key) == manifest[key] for key in ("fingerprint", "archives"))
-    return _read_rates(target) if is_same else []
+    is_same = older and (older.fingerprint, older.archives) == (manifest.fingerprint, manifest.archives)
+    return older.sample_rates if older and is_same else ()
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -97,10 +98,10 @@ def _link_tree(source: Path, target: Path) -> None:
 
 def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
     """Raise HearevalError unless a published folder has this fingerprint and holds all its clips."""
-    manifest = files.read_json(folder / files.MANIFEST)
-    if manifest["fingerprint"] != fingerprint:
-        raise replaced(f"task folder {folder}", manifest["fingerprint"], fingerprint)
-    for split, count in manifest["clips"].items():
+    manifest = read_task_manifest(folder)
+    if manifest.fingerprint != fingerprint:
+        raise replaced_error(f"task folder {folder}", manifest.fingerprint, fingerprint)
+    for split, count in manifest.clips.items():
         found = sum(1 for _ in (folder / str(sample_rate) / split).glob("*.wav"))
         if found != count:
             raise HearevalError(

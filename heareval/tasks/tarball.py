@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from isal import igzip
 
 from heareval import files, layout
+from heareval.formats.tarball_record import find_tarball_record, read_tarball_record
 from heareval.spec import Progress, ignore_progress
 
 VERSION = 1
@@ -82,14 +83,14 @@ def write_checksums(tars: Path) -> None:
     with files.locked(tars / ".manifests" / ".lock"):
         lines = []
         for sidecar in sorted((tars / ".manifests").glob("*.json")):
-            facts = files.read_json(sidecar)
-            lines += [f"{facts['sha256']}  {name}\n" for name in facts["names"] if (tars / name).exists()]
+            record = read_tarball_record(sidecar)
+            lines += [f"{record.sha256}  {name}\n" for name in record.names if (tars / name).exists()]
         files.write_text(tars / layout.SHA256SUMS, "".join(sorted(lines, key=lambda line: line.split()[1])))
 
 
 def is_listed(tar: Path) -> bool:
     """Return whether SHA256SUMS lists a tarball with the checksum of its sidecar."""
-    sums, sidecar = tar.parent / layout.SHA256SUMS, layout.tar_manifest(tar)
-    if not (sums.exists() and sidecar.exists()):
+    sums, record = tar.parent / layout.SHA256SUMS, find_tarball_record(tar)
+    if not (sums.exists() and record):
         return False
-    return f"{files.read_json(sidecar)['sha256']}  {tar.name}" in sums.read_text().splitlines()
+    return f"{record.sha256}  {tar.name}" in sums.read_text().splitlines()

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from heareval import files, layout
-from heareval.embeddings import store
+from heareval.embeddings import embed as embedding
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
+from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
+from tests import fork_server
 
 RATE = 16000
 # Its scene embeddings tell how large their batch was. Calls leave a line each in `calls`.
@@ -54,15 +56,24 @@ def write_task(
 ) -> Path:
     """A task folder whose splits have clips of these lengths in samples."""
     draw = np.random.RandomState(0)
+    label = "x" if kind == "scene" else {"label": "x", "start": 0, "end": 1}
     for split, frames in lengths.items():
         (folder / str(rate) / split).mkdir(parents=True)
         names = [f"{i}.wav" for i in range(len(frames))]
-        (folder / f"{split}.json").write_text(json.dumps({name: ["x"] for name in names}))
+        (folder / f"{split}.json").write_text(json.dumps({name: [label] for name in names}))
         for name, count in zip(names, frames, strict=True):
             samples = draw.randint(-9999, 9999, count).astype(np.int16)
             write_wav(folder / str(rate) / split / name, samples, rate)
     (folder / layout.VOCABULARY).write_text("idx,label\n0,x\n")
-    (folder / layout.TASK_METADATA).write_text(json.dumps({"splits": list(lengths), "embedding_type": kind}))
+    metadata = {
+        "task_name": "task",
+        "embedding_type": kind,
+        "prediction_type": "multilabel",
+        "split_mode": "trainvaltest",
+        "splits": list(lengths),
+        "evaluation": ["mAP"],
+    }
+    (folder / layout.TASK_METADATA).write_text(json.dumps(metadata))
     return folder
 
 
@@ -71,14 +82,12 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
     Embeddings go to `<folder>/out`, what is said to `<folder>/said`.
     """
-    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
-    (folder / "embed.json").write_text(json.dumps(job))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    _write_job(folder, task, budget, changes)
     with open(folder / "said", "wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.embeddings.clips", str(folder)],
+            [sys.executable, "-m", *_words(folder)],
             cwd=folder,
-            env=environment,
+            env=_environment(),
             stdout=said,
             stderr=said,
             start_new_session=True,
@@ -87,8 +96,22 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
-    start_embedding(folder, task, budget=budget, **changes).wait(timeout=300)
-    return (folder / "said").read_text()
+    _write_job(folder, task, budget, changes)
+    _, output, complaints = fork_server.run(folder, _words(folder), _environment())
+    return output + complaints
+
+
+def _write_job(folder: Path, task: Path, budget: int, changes: Mapping[str, Any]) -> None:
+    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
+    (folder / "embed.json").write_text(json.dumps(job))
+
+
+def _words(folder: Path) -> list[str]:
+    return ["tests.embeddings.clips", str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -99,24 +122,24 @@ def manifest(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Embed as the step does."""
     job = json.loads((folder / "embed.json").read_text())
-    store.BATCH_SAMPLES = job["budget"]
-    task, form = Path(job["task"]), store.Form(**job["form"])
+    embedding.BATCH_SAMPLES = job["budget"]
+    task, embedding_format = Path(job["task"]), embedding.EmbeddingFormat(**job["form"])
     options = json.dumps(job["options"])
     submission = Submission("my_model", options=options, fingerprint="0", sample_rate=RATE)
-    embedding = store.EmbedJob(
+    embed_job = embedding.EmbedJob(
         submission,
         task,
         folder / "out",
-        store.content_fingerprint(task, RATE),
-        files.fingerprint("test", 1, form=asdict(form)),
-        form,
+        fingerprint_task_folder(task, RATE),
+        files.fingerprint("test", 1, form=asdict(embedding_format)),
+        embedding_format,
         job.get("device", "auto"),
         job["silence_s"],
         folder / "logs" / "embed.log",
         {},
     )
     try:
-        store.embed_task(embedding, lambda done, total: None)
+        embedding.embed_task(embed_job)
     except HearevalError as error:
         sys.exit(str(error))
 

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.submission import Model, open_submission
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
 from tests.commands import MODEL, SPOKEN, command
 
 LONG = "m" * 240
@@ -20,7 +21,7 @@ def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str)
     (tmp_path / f"{LONG}.py").write_text(MODEL)
     tasks = ("--tasks-dir", str(prepared / "tasks"))
     words = tasks if command_name == "embed" else ("--long-seconds", "10", "--json")
-    done = command(tmp_path, "heareval.cli", command_name, LONG, *words)
+    done = command(tmp_path, "heareval", command_name, LONG, *words)
     assert "too long" not in done.stderr
     if command_name == "embed":
         (folder,) = (tmp_path / "embeddings").glob("m*")

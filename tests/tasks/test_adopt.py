@@ -48,7 +48,7 @@ def adopted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = adopt_task(folder, published)
     assert done.returncode == 0, done.stderr
     assert f"at 16000, 22050, 44100, 48000 Hz, made from the tarball {NAME}" in done.stdout
-    assert f"note: NOT the published corpus: so says {NAME}" in done.stdout
+    assert f"note: NOT the published corpus: according to {NAME}" in done.stdout
     assert "fetch" not in done.stderr
     return folder
 
@@ -154,7 +154,7 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     other["hear-2021.1.1/tasks/mridangam_stroke-v2-full/task_metadata.json"] = as_json(wrong)
     pack(other, tmp_path / NAME)
     (tmp_path / "my_model.py").write_text(MODEL)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit")
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit")
     done = command(tmp_path, *words, "--from-published", NAME, *SCORE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from heareval.errors import HearevalError
+from heareval.formats.task_description import describe_task
 from heareval.spec import TaskSpec
-from heareval.tasks import adopt, metadata
+from heareval.tasks import adopt
 from heareval.tasks.registry import find_task
 from tests.stand_ins import Tree, write_tree
 from tests.stand_ins.trees import as_json
@@ -32,7 +33,7 @@ def sound(frames: int = 26880, rate: int = 48000, channels: int = 1, subtype: st
 def finished(task: TaskSpec, vocabulary: bytes, labels: object, frames: int) -> Tree:
     """Return a task with one clip in each split: a.wav, a1.wav ..."""
     tree = {"labelvocabulary.csv": vocabulary}
-    tree["task_metadata.json"] = as_json(metadata.task_metadata(task, "full", task.modes["full"]))
+    tree["task_metadata.json"] = as_json(describe_task(task, "full"))
     for number, split in enumerate(task.splits.names):
         name = f"a{number or ''}.wav"
         tree |= {f"{split}.json": as_json({name: labels}), f"48000/{split}/{name}": sound(frames)}
@@ -93,13 +94,16 @@ def test_bad_sounds(tree: Tree, tmp_path: Path, case: str) -> None:
 BAD_FILES = {
     "no metadata": ({"task_metadata.json": None}, "task_metadata.json: got no such file"),
     "metadata no JSON": ({"task_metadata.json": b"{"}, "task_metadata.json: got Expecting property name"),
-    "metadata a list": ({"task_metadata.json": b"[]"}, "task_metadata.json: got a list, expected an object"),
+    "metadata a list": ({"task_metadata.json": b"[]"}, "task_metadata.json: got [], expected a JSON object"),
     "no vocabulary": ({"labelvocabulary.csv": None}, "labelvocabulary.csv: got no such file"),
     "other columns": (
         {"labelvocabulary.csv": b"label,idx\n0,0\n"},
-        "csv: got 2 rows of another form",
+        "csv: got other columns, expected idx,label",
     ),
-    "gap": ({"labelvocabulary.csv": b"idx,label\n0,0\n2,1\n"}, "csv: got 3 rows of another form"),
+    "gap": (
+        {"labelvocabulary.csv": b"idx,label\n0,0\n2,1\n"},
+        "csv: got 2 rows, expected indices 0, 1, 2 ... without a gap",
+    ),
     "no text": ({"labelvocabulary.csv": b"\xff\xfe"}, "labelvocabulary.csv: got 'utf-8' codec"),
     "label of another task": ({"labelvocabulary.csv": b"idx,label\n0,cha\n"}, "label cha, expected 0, 1, 2"),
     "clip in two splits": (
@@ -142,7 +146,7 @@ def test_bad_files(tree: Tree, tmp_path: Path, case: str) -> None:
 )
 def test_settings_of_another_task(tree: Tree, tmp_path: Path, key: str, value: object) -> None:
     other = as_json(changed_settings(tree, **{key: value}))
-    with pytest.raises(HearevalError, match=rf"{key} of task_metadata.json: got {re.escape(repr(value))}"):
+    with pytest.raises(HearevalError, match=rf"task_metadata.json: {key}: got {re.escape(repr(value))}"):
         inside({**tree, f"{INSIDE}/task_metadata.json": other}, tmp_path)
 
 
@@ -211,11 +215,11 @@ def test_events_in_the_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([event(-1, 10)], "got an event from -1 to 10 ms, expected one within the clip, 1000 ms"),
-        ([event(0, 1001)], "got an event from 0 to 1001 ms"),
-        ([event(20, 10)], "got an event from 20 to 10 ms"),
-        ([event(0, float("nan"))], "got an event from 0 to nan ms"),
-        ([event("0", 10)], "got an event from 0 to 10 ms"),
+        ([event(-1, 10)], "an event: got from -1 to 10 ms, expected 0 <= start <= end"),
+        ([event(0, 1001)], "got an event from 0 to 1001 ms, expected one within the clip, 1000 ms"),
+        ([event(20, 10)], "an event: got from 20 to 10 ms, expected 0 <= start <= end"),
+        ([event(0, float("nan"))], "an event: end: got nan, expected a number"),
+        ([event("0", 10)], "an event: start: got '0', expected a number"),
         ([event(0, 10, "cat")], "got label 'cat', expected one of labelvocabulary.csv"),
         ([{"label": "cough", "start": 0}], "got {'label': 'cough', 'start': 0}, expected events"),
         (["cough"], "got 'cough', expected events with label, start, end"),

@@ -10,11 +10,12 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
+from heareval.formats.labels import format_vocabulary
 from heareval.predictions.metrics import METRICS
-from heareval.tasks import metadata
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
 from heareval.tasks.registry import address, find_task, select
+from heareval.tasks.splits import labels_of
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
 from tests.tasks.own.birds import (
     CLASSES,
@@ -150,7 +151,10 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
         "multilabel",
         "trainvaltest",
     )
-    assert metadata.vocabulary_csv(selected_clips(task)) == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    assert (
+        format_vocabulary(set().union(*map(labels_of, selected_clips(task).clips)))
+        == 'idx,label\n0,"owl ""ö"", tawny"\n'
+    )
     late = own_new.new_task(
         {"name": "late", "table": "clips.csv", "clip_duration_s": 1}, tmp_path / "late.toml"
     )
@@ -216,7 +220,7 @@ def test_content_follows_the_data(birds: Path) -> None:
 def test_commands_from_folder_to_score(birds: Path) -> None:
     (birds / "my_model.py").write_text(MODEL)
     new = ("tasks", "new", "birds", "--folder", "recordings", "--folds", "3")
-    done = command(birds, "heareval.cli", *new)
+    done = command(birds, "heareval", *new)
     assert done.stdout.splitlines()[-3:] == [
         "birds.toml is written; next:",
         "  heareval prepare birds.toml",
@@ -232,7 +236,7 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
     write_sound(birds / "recordings" / "owl" / "3.wav", 5000)
     assert "7 steps done" in command(birds, *prepare).stdout
     assert clip.read_bytes() != before
-    done = command(birds, "heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    done = command(birds, "heareval", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
     assert "2 steps done" in done.stdout, done.stderr
     results = files.read_json(birds / "embeddings" / "my_model" / "birds-v1-full" / RESULT)
     assert results["clips"] == {"fold00": 10, "fold01": 10, "fold02": 10}
@@ -240,12 +244,12 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
 
 
 def test_new_tells_in_one_line(tmp_path: Path) -> None:
-    line = only_line(command(tmp_path, "heareval.cli", "tasks", "new", "esc50", "--folder", "recordings"))
+    line = only_line(command(tmp_path, "heareval", "tasks", "new", "esc50", "--folder", "recordings"))
     assert line.endswith("got esc50, expected a name that no task of the benchmark has")
 
 
 def test_list_of_tasks(tmp_path: Path) -> None:
-    lines = command(tmp_path, "heareval.cli", "tasks", "list").stdout.splitlines()
+    lines = command(tmp_path, "heareval", "tasks", "list").stdout.splitlines()
     rows = {line.split()[0]: line for line in lines}
     row = rows["dcase2016_task2"].split("  ")
     assert [cell.strip() for cell in row if cell] == [

@@ -1,0 +1,237 @@
+"""An embeddings folder: arrays, MANIFEST.json, and copies of the task's descriptions."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heareval import files, layout
+from heareval.errors import HearevalError
+from heareval.formats.fields import Fields, read_fields
+from heareval.formats.names import is_inside
+from heareval.formats.task_folder import TaskFolder, read_task_folder
+
+EMBED_AGAIN = "Embed the task again."
+DAMAGED = "Remove the embeddings folder, and embed the task again."
+# How embeddings may be stored; the second takes half the space.
+EMBEDDING_DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class EmbeddingsManifest:
+    """What embeddings were made from, and how.
+
+    Its attributes have the names of the keys on disk, which results repeat: those of JSON objects stay as
+    they are.
+
+    Args:
+        fingerprint: changes with the task's clips, the submission and the format of the embeddings.
+        submission: the model: its name, version, weights ...
+        task: name of the task folder.
+        made_from: what the task's manifest says about its corpus; {} for a task without one.
+        form: the format of the embeddings.
+        unusual_embedding: where that format differs from the default.
+        arrays: file names of the arrays.
+        clips: number of clips.
+        device: `cpu` or `cuda`.
+        framework: `torch` or `tensorflow`.
+        versions: releases of the packages that computed the embeddings.
+        seconds: duration of the last run that added to them.
+    """
+
+    fingerprint: str
+    submission: Mapping[str, Any]
+    task: str
+    made_from: Mapping[str, Any]
+    form: Mapping[str, Any]
+    unusual_embedding: Mapping[str, Any]
+    arrays: tuple[str, ...]
+    clips: int = 0
+    device: str = ""
+    framework: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def is_published_corpus(self) -> bool | None:
+        """Whether the task was made from the published archives; None if nobody knows."""
+        is_published: bool | None = self.made_from.get("is_the_published_corpus")
+        return is_published
+
+
+def find_embeddings_manifest(folder: Path) -> EmbeddingsManifest | None:
+    """Return the manifest of an embeddings folder; None if it has none.
+
+    Raises:
+        HearevalError: the file can't be read, or is not a manifest of embeddings.
+    """
+    path = folder / files.MANIFEST
+    return _parse_manifest(read_fields(path, remedy=DAMAGED)) if path.exists() else None
+
+
+def read_embeddings_manifest(folder: Path) -> EmbeddingsManifest:
+    """Return the manifest of an embeddings folder.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, or is not a manifest of embeddings.
+    """
+    manifest = find_embeddings_manifest(folder)
+    if manifest is None:
+        raise _no_embeddings(folder, f"no {files.MANIFEST}" if folder.is_dir() else "no such folder")
+    return manifest
+
+
+def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
+    if "arrays" not in manifest and "sample_rates" in manifest:
+        raise _no_embeddings(Path(manifest.where).parent, "a task folder")
+    arrays = manifest.texts("arrays")
+    for name in arrays:
+        if "/" in name or not is_inside(name):
+            raise manifest.error("arrays", ascii(name), "names of files in the folder")
+    made_from = manifest.object("made_from", {})
+    made_from.flag("is_the_published_corpus", None)
+    return EmbeddingsManifest(
+        fingerprint=_fingerprint(manifest),
+        submission=manifest.mapping("submission", {}),
+        task=manifest.text("task", ""),
+        made_from=made_from.values,
+        form=manifest.mapping("form", {}),
+        unusual_embedding=manifest.mapping("unusual_embedding", {}),
+        arrays=arrays,
+        clips=manifest.integer("clips", 0),
+        device=manifest.text("device", ""),
+        framework=manifest.text("framework", ""),
+        versions=manifest.mapping("versions", {}),
+        seconds=manifest.number("seconds", 0.0),
+    )
+
+
+def _fingerprint(manifest: Fields) -> str:
+    fingerprint = manifest.text("fingerprint")
+    if not fingerprint:
+        raise manifest.error("fingerprint", "''", "hex digits")
+    return fingerprint
+
+
+def _no_embeddings(folder: Path, got: str) -> HearevalError:
+    return HearevalError(
+        f"embeddings folder {folder}",
+        got=got,
+        expected="a folder embeddings/SUBMISSION/TASK",
+        remedy="Make it with `heareval embed`.",
+    )
+
+
+def has_embeddings(folder: Path, fingerprint: str) -> bool:
+    """Return whether a folder has all arrays of the embeddings with this fingerprint.
+
+    Raises:
+        HearevalError: the manifest can't be read, or is not a manifest of embeddings.
+    """
+    manifest = find_embeddings_manifest(folder)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    return all((folder / name).exists() for name in manifest.arrays)
+
+
+def sweep_finished(submissions: Path) -> None:
+    """Remove what killed runs left of embeddings that another run has finished since.
+
+    Args:
+        submissions: the folder of the submissions' folders.
+    """
+    for path in submissions.glob(f"*/.*{files.UNFINISHED}"):
+        target, _, fingerprint = path.name[1:].removesuffix(files.UNFINISHED).rpartition(".")
+        # A damaged folder is reported by the step that needs it.
+        with contextlib.suppress(OSError, HearevalError):
+            if has_embeddings(path.with_name(target), fingerprint):
+                files.remove_tree(path)
+
+
+def copy_task_description(task: TaskFolder, folder: Path) -> None:
+    """Copy the task's metadata, vocabulary and labels into an embeddings folder."""
+    names = (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, task.metadata.splits))
+    for name in names:
+        shutil.copyfile(task.path / name, folder / name)
+
+
+def read_embedded_task(folder: Path) -> TaskFolder:
+    """Return the description of the task in an embeddings folder, from the copies of the task's files.
+
+    Raises:
+        HearevalError: a file is missing or wrong.
+    """
+    return read_task_folder(folder, remedy=EMBED_AGAIN)
+
+
+# --------------------------------------------------------------------------- arrays
+
+
+def array_names(splits: Sequence[str], embedding_type: str) -> list[str]:
+    """Return the file names of the arrays of a task, those of the embeddings first.
+
+    >>> array_names(["train", "test"], "event")
+    ['train.npy', 'test.npy', 'train.timestamps.npy', 'test.timestamps.npy']
+    """
+    names = [layout.split_array(split) for split in splits]
+    return names + [layout.split_timestamps(split) for split in splits if embedding_type == "event"]
+
+
+def open_embeddings(folder: Path, split: str, *, clips: int, is_event: bool) -> NDArray[Any]:
+    """Return the embeddings of a split, memory-mapped: float32 or float16, rows as in its JSON file.
+
+    Args:
+        clips: number of clips that the split has.
+        is_event: whether the array is `(clips, timestamps, dim)` instead of `(clips, dim)`.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, or has another type or shape.
+    """
+    axes = ("clips", "timestamps", "dim") if is_event else ("clips", "dim")
+    return _open_array(folder / layout.split_array(split), axes, clips, EMBEDDING_DTYPES)
+
+
+def open_timestamps(folder: Path, split: str, *, clips: int) -> NDArray[np.float32]:
+    """Return the timestamps of a split, memory-mapped: milliseconds, `(clips, timestamps)`.
+
+    Args:
+        clips: number of clips that the split has.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, or has another type or shape.
+    """
+    return _open_array(folder / layout.split_timestamps(split), ("clips", "timestamps"), clips, ("float32",))
+
+
+def _open_array(path: Path, axes: Sequence[str], clips: int, dtypes: Sequence[str]) -> NDArray[Any]:
+    expected = f"{' or '.join(dtypes)} ({', '.join(axes)}) with {clips} clips"
+    try:
+        # np.load would also open zip archives and pickles.
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise HearevalError(f"{path}", got="no such file", expected=expected, remedy=EMBED_AGAIN) from None
+    except Exception as error:
+        # numpy parses the header as Python, so a damaged one may raise nearly anything.
+        raise HearevalError(
+            f"{path} can't be read", got=str(error), expected=expected, remedy=EMBED_AGAIN
+        ) from None
+    if str(array.dtype) not in dtypes or array.ndim != len(axes) or len(array) != clips or 0 in array.shape:
+        raise HearevalError(
+            f"{path}", got=f"{array.dtype} {array.shape}", expected=expected, remedy=EMBED_AGAIN
+        )
+    return array
+
+
+# --------------------------------------------------------------------------- writing
+
+
+def write_embeddings_manifest(folder: Path, manifest: EmbeddingsManifest) -> None:
+    """Write MANIFEST.json of an embeddings folder."""
+    files.write_json(folder / files.MANIFEST, asdict(manifest))

@@ -1,0 +1,163 @@
+"""A task folder: found, opened, checked, and told from an older one by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from heareval import files, layout
+from heareval.errors import HearevalError, replaced_error, unknown_name
+from heareval.formats.labels import LabeledClip, read_clip_names, read_labels, read_vocabulary
+from heareval.formats.task_manifest import find_task_manifest
+from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata, read_task_metadata
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """A task's description: what it is, its labels and its clips.
+
+    Args:
+        path: the folder.
+        metadata: what its task_metadata.json says.
+        vocabulary: the labels, in the order of their index.
+        clips: the clips of each split, in the order of the rows of its embeddings.
+    """
+
+    path: Path
+    metadata: TaskMetadata
+    vocabulary: tuple[str, ...]
+    clips: Mapping[str, tuple[LabeledClip, ...]]
+
+
+def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder:
+    """Return the description of a task, with every label checked.
+
+    Args:
+        folder: a task folder, or an embeddings folder, which has copies of its files.
+        remedy: advice for the user if a file is missing or wrong.
+
+    Raises:
+        HearevalError: a file is missing or wrong; the error names the file, and the clip if it is about one.
+    """
+    if not (folder / layout.TASK_METADATA).is_file():
+        raise HearevalError(
+            f"task folder {folder}",
+            got=f"no {layout.TASK_METADATA}" if folder.is_dir() else "no such folder",
+            expected="a published task folder",
+            remedy="Make it with `heareval prepare`, or unpack its tarball.",
+        )
+    metadata = read_task_metadata(folder, remedy=remedy)
+    vocabulary = read_vocabulary(folder, remedy=remedy)
+    clips = {
+        split: read_labels(folder, split, metadata, vocabulary, remedy=remedy) for split in metadata.splits
+    }
+    return TaskFolder(folder, metadata, vocabulary, clips)
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
+    """Return the task folders that a name stands for, sorted.
+
+    Hidden folders are never tasks: they are scratch of a run, or backups of another program.
+
+    Args:
+        tasks: the folder of task folders.
+        name: the name of a folder, the name of a task (for all its modes), or `all`.
+
+    Raises:
+        HearevalError: there is none, or the only ones with this name are damaged.
+    """
+    found = sorted(path.parent for path in tasks.glob(f"*/{layout.TASK_METADATA}"))
+    found = [folder for folder in found if not folder.name.startswith(".")]
+    if not found:
+        raise HearevalError(
+            f"tasks folder {tasks}",
+            got="no published task",
+            expected=f"folders with {layout.TASK_METADATA}",
+            remedy="Make them with `heareval prepare`.",
+        )
+    if name == "all":
+        return found
+    task_names: dict[Path, str] = {}
+    damaged: dict[Path, HearevalError] = {}
+    for folder in found:
+        try:
+            task_names[folder] = read_task_metadata(folder).name
+        except HearevalError as reason:
+            damaged[folder] = reason
+    chosen = [folder for folder in found if name in (folder.name, task_names.get(folder))]
+    if chosen:
+        return chosen
+    # A folder is called `<task>-<version>-<mode>`, so a damaged one may be what was asked for.
+    for folder, error in damaged.items():
+        if folder.name.startswith(f"{name}-"):
+            raise error
+    raise unknown_name("task folder", name, {*(folder.name for folder in found), *task_names.values()})
+
+
+# --------------------------------------------------------------------------- fingerprint
+
+
+def fingerprint_task_folder(folder: Path, sample_rate: int) -> str:
+    """Return the fingerprint of a task folder at one rate: that of its manifest, or a digest of its files.
+
+    A folder that was unpacked from a tarball has no manifest, so all its clips are read.
+
+    Args:
+        sample_rate: in Hz.
+
+    Raises:
+        HearevalError: a description is wrong, or a listed clip or the rate is missing.
+    """
+    manifest = find_task_manifest(folder)
+    if manifest:
+        return manifest.fingerprint
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(find_clips(folder, sample_rate)):
+        digest.update(f"{path.relative_to(folder)}\0{files.file_checksum(path, 'sha256')}\n".encode())
+    return digest.hexdigest()[: files.FINGERPRINT_DIGITS]
+
+
+def find_clips(folder: Path, sample_rate: int) -> list[Path]:
+    """Return the sound files of all clips of a task folder at one rate, in the order of its descriptions.
+
+    Raises:
+        HearevalError: the rate or a clip is missing.
+    """
+    sounds = folder / str(sample_rate)
+    if not sounds.is_dir():
+        rates = sorted((path.name for path in folder.iterdir() if path.name.isdigit()), key=int)
+        raise HearevalError(
+            f"task folder {folder}",
+            got=f"sample rates {', '.join(rates) or 'none'}",
+            expected=f"{sample_rate}, which the model asks for",
+            remedy=f"Run `heareval prepare` with --sample-rate {sample_rate}, or unpack that tarball.",
+        )
+    paths = []
+    for split in read_task_metadata(folder).splits:
+        names = read_clip_names(folder, split)
+        paths += [sounds / split / name for name in names]
+        # Path.is_file raises an error on names that are too long for the file system.
+        missing = [name for name in names if not os.path.isfile(sounds / split / name)]  # noqa: PTH113
+        if missing:
+            raise HearevalError(
+                f"clip {missing[0]} of {folder / layout.split_json(split)}",
+                got=f"no such file in {sounds / split} ({len(missing)} missing)",
+                expected="a sound file for every clip",
+                remedy=PREPARE_AGAIN,
+            )
+    return paths
+
+
+def check_task_fingerprint(folder: Path, sample_rate: int, expected: str) -> None:
+    """Raise HearevalError if a task folder is no longer the one that a run was planned with."""
+    found = fingerprint_task_folder(folder, sample_rate)
+    if found != expected:
+        raise replaced_error(f"task folder {folder}", found, expected)
