@@ -28,8 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heareval.commands import COMMANDS
-
 # What commands import, late or not.
 IMPORTED = (
     *(f"heareval.commands.{name}" for name in COMMANDS),
