@@ -42,9 +42,8 @@ MAY_IMPORT = {
     "heareval.tasks.tfds": ("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
     "heareval.embeddings": (*FOUNDATION, "heareval.embeddings"),
     "heareval.embeddings.baseline": (),
-    "heareval.embeddings.worker": (),
-    # They run in the submission's environment.
-    "heareval.embeddings.checks": ("heareval.embeddings.checks", "heareval.embeddings.worker"),
+    # It runs in the submission's environment.
+    "heareval.embeddings.inside": ("heareval.embeddings.inside",),
     "heareval.predictions": (*FOUNDATION, "heareval.predictions", "heareval"),
     "heareval.predictions.metrics": ("heareval.errors", "heareval.predictions.metrics"),
     "heareval.workflow": (
@@ -67,8 +66,8 @@ OPEN_TO_ALL = (
 ONLY_IN = {
     "luigi": ("heareval.workflow",),
     "click": OPEN_TO_ALL,
-    "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.worker"),
-    "tensorflow": ("heareval.embeddings.worker",),
+    "torch": ("heareval.predictions", "heareval.embeddings.baseline"),
+    "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
     "matplotlib": ("heareval.predictions.figures",),
