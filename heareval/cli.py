@@ -182,7 +182,7 @@ def validate(
     tell = ignore_finding if as_json else (lambda finding: doors.say(format_row(finding)))
     if not as_json:
         doors.say(format_header())
-    findings, ran_on = run_checks(model, folder, limits=limits, tell=tell)
+    findings, ran_on = run_checks(model, folder, limits=limits, on_finding=tell)
     for line in [format_json(model.module, findings, ran_on)] if as_json else format_advice(findings):
         doors.say(line)
     if not has_passed(findings):

@@ -102,7 +102,7 @@ def made_ready(asked: SubmissionConfig, places: Places) -> Ready:
             requirements=asked.requirements,
             # What a run writes may lie in the folder of the submission.
             excluded=[Path(folder) for folder in astuple(places)],
-            tell=lambda line: click.echo(f"{asked.name or asked.module}: {line}", err=True),
+            announce=lambda line: click.echo(f"{asked.name or asked.module}: {line}", err=True),
         )
     model = Model(
         asked.module,

@@ -59,7 +59,7 @@ def worked(folder: Path, source: str, silence_s: float | None = None) -> tuple[s
             command,
             {},
             log,
-            tell=lambda told: children.extend(told["children"]),
+            on_message=lambda told: children.extend(told["children"]),
             silence_s=silence_s,
         )
     except HearevalError as error:
@@ -136,7 +136,7 @@ from heareval.worker_process import run_worker
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 tell = lambda told: (folder / "told").write_text(str(told["pid"]))
-run_worker([sys.executable, str(folder / "worker.py")], {}, folder / "worker.log", print, tell=tell)
+run_worker([sys.executable, str(folder / "worker.py")], {}, folder / "worker.log", print, on_message=tell)
 """
 ASKING = """
 import json, os, time

@@ -17,20 +17,20 @@ import pytest
 
 from heareval.embeddings import interpreter
 from heareval.embeddings.environment import Environment, find_cause, open_environment
-from heareval.embeddings.interpreter import clean_variables, find_interpreter, uv_command
+from heareval.embeddings.interpreter import clean_variables, find_interpreter, find_uv
 from heareval.errors import HearevalError, about_files
 from tests.disks import enlarge, small_disk
 from tests.packages import commit, offline, write_package, write_wheel
 
 ROOT = Path(__file__).parents[2]
 HERE = ".".join(map(str, sys.version_info[:2]))
-INSTALLERS = {"uv": tuple(uv_command()), "pip": ()}
+INSTALLERS = {"uv": tuple(find_uv()), "pip": ()}
 RUNNER = """
 import sys
 from pathlib import Path
 from heareval.embeddings.environment import open_environment
 made = []
-found = open_environment(Path(sys.argv[1]), source=sys.argv[2], uv=sys.argv[3:], tell=made.append)
+found = open_environment(Path(sys.argv[1]), source=sys.argv[2], uv=sys.argv[3:], announce=made.append)
 print(found.python, len(made))
 """
 
@@ -55,7 +55,7 @@ def uv(request: pytest.FixtureRequest) -> tuple[str, ...]:
 def opened(folder: Path, uv: Sequence[str] | None = None, **wanted: Any) -> tuple[Environment, bool]:
     """The environment, and whether it was made just now."""
     made: list[str] = []
-    found = open_environment(folder / "environments", uv=uv, tell=made.append, **wanted)
+    found = open_environment(folder / "environments", uv=uv, announce=made.append, **wanted)
     return found, bool(made)
 
 
@@ -171,7 +171,7 @@ def test_what_does_not_install_is_one_line(tmp_path: Path, uv: tuple[str, ...], 
     assert told in Path(raised.value.remedy.split()[-1]).read_text()
 
 
-def test_a_build_that_fails_tells_its_find_cause(tmp_path: Path, uv: tuple[str, ...]) -> None:
+def test_the_cause_of_a_failed_build_is_in_the_error(tmp_path: Path, uv: tuple[str, ...]) -> None:
     package = write_package(tmp_path / "p", deed="raise RuntimeError('this one refuses')")
     with pytest.raises(HearevalError, match=r"p: got RuntimeError: this one refuses, expected to"):
         opened(tmp_path, uv, source=str(package))
@@ -289,7 +289,7 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path, package: Path) -
         clock.write_text(line)
 
     with pytest.raises(HearevalError, match="package: got files that changed during the run, expected the"):
-        open_environment(tmp_path / "environments", source=str(package), tell=tick)
+        open_environment(tmp_path / "environments", source=str(package), announce=tick)
     assert left(tmp_path) == []
 
 

@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("torch")
 
 from heareval import files
-from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, read_trusted_lines
+from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, read_boot_id, read_trusted_lines
 from heareval.embeddings.opening import check_unchanged, open_submission
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
@@ -220,7 +220,7 @@ def test_after_a_power_cut_only_what_was_synced_counts() -> None:
     synced = (["boot", "earlier"], ["fitted", 30, 3], ["synced"])
     after = (["fitted", 20, 2],)
     assert read_trusted_lines(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
-    killed = (*synced, ["boot", boot_id()], *after)
+    killed = (*synced, ["boot", read_boot_id()], *after)
     assert read_trusted_lines(lines(*killed)) == (list(killed), len(lines(*killed)))
     for strange in (b"5\n", b"[]\n", b'["fitted"]\n', b'["boot"]\n', b'["other", 1]\n', b"[" * 99999 + b"\n"):
         assert read_trusted_lines(lines(*killed) + strange)[0] == list(killed)
@@ -257,7 +257,7 @@ def test_a_journal_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     first.sync([])
     second = Journal(tmp_path / "journal")
     assert (second.done, second.history) == (3, [("fitted", 30), ("too_large", 60)])
-    monkeypatch.setattr("heareval.embeddings.journal.boot_id", lambda: "another")
+    monkeypatch.setattr("heareval.embeddings.journal.read_boot_id", lambda: "another")
     second.note("fitted", 10, 1)
     assert Journal(tmp_path / "journal").done == 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heareval.embeddings.source import copy_tree, hash_tree, pin_commit, resolve_source, source_files
+from heareval.embeddings.source import copy_tree, hash_tree, list_source_files, pin_commit, resolve_source
 from heareval.errors import HearevalError
 from tests.packages import commit, write_package, write_wheel
 
@@ -71,7 +71,7 @@ def test_a_copy_holds_what_the_digest_is_of_and_the_history(package: Path, tmp_p
     copy_tree(package, tmp_path / "copy", ())
     assert hash_tree(tmp_path / "copy", ()) == hash_tree(package, ())
     assert (tmp_path / "copy" / ".git" / "HEAD").is_file()
-    inside = [str(name) for name, _ in source_files(package, ()) if name.parts[0] != ".git"]
+    inside = [str(name) for name, _ in list_source_files(package, ()) if name.parts[0] != ".git"]
     assert inside == [
         *("backend.py", "deep/a b/x.txt", "link.py", "linked/data.txt", "pyproject.toml", "their_model.py")
     ]

@@ -51,7 +51,7 @@ def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told:
     (here / "ends.py").write_text(GOOD.replace(START, WHEN_CLIPPED + deed))
     limits = Limits(long_s=10.0, check_s=20.0)
     heard: list[Finding] = []
-    findings, ran_on = run_checks(Model("ends"), here / "logs", limits=limits, tell=heard.append)
+    findings, ran_on = run_checks(Model("ends"), here / "logs", limits=limits, on_finding=heard.append)
     assert findings == heard
     assert list(by_name(findings)) == list(CHECKS)
     assert {f.check for f in findings if f.result == "failed"} == {"clipping"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.frameworks import Framework, framework_of
+from heareval.embeddings.inside.frameworks import Framework, find_framework
 from heareval.embeddings.inside.submission import API, LoadedSubmission, prepare_environment
 
 
@@ -57,7 +57,7 @@ class Subject:
     def load(self) -> LoadedSubmission:
         """Load a new model onto its device, in float32."""
         model = self.load_model(self.job["weights_path"])
-        framework = framework_of(model)(self.job["device"], "float32")
+        framework = find_framework(model)(self.job["device"], "float32")
         framework.prepare(model)
         return LoadedSubmission(self.module, model, framework)
 
