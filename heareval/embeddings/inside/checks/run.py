@@ -13,7 +13,7 @@ import numpy as np
 
 from heareval.embeddings.inside.channel import Send
 from heareval.embeddings.inside.checks.memory import GPU_FUNCTIONS
-from heareval.embeddings.inside.checks.subject import Outcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
 from heareval.embeddings.inside.checks.table import CHECKS, Check
 from heareval.embeddings.inside.errors import SubmissionError, describe_exception
 from heareval.embeddings.inside.frameworks import FRAMEWORKS
@@ -25,11 +25,11 @@ def check(job: dict[str, Any], send: Send) -> dict[str, str]:
     A check that ends the process loses only itself: the parent starts another one with what is known.
     """
     subject = Subject(job)
-    run_checks(subject, job["known"], send)
+    run_pending_checks(subject, job["known"], send)
     return describe_environment(subject)
 
 
-def run_checks(subject: Subject, known: dict[str, str], send: Send) -> None:
+def run_pending_checks(subject: Subject, known: dict[str, str], send: Send) -> None:
     """Run the checks whose results are not known yet.
 
     Args:
@@ -43,7 +43,7 @@ def run_checks(subject: Subject, known: dict[str, str], send: Send) -> None:
         failed_needs = [need for need in CHECKS[name].needs if results.get(need) in ("failed", "not run")]
         began = time.perf_counter()
         outcome = (
-            Outcome("not run", f"needs {failed_needs[0]}")
+            CheckOutcome("not run", f"needs {failed_needs[0]}")
             if failed_needs
             else run_check(CHECKS[name], subject)
         )
@@ -53,17 +53,17 @@ def run_checks(subject: Subject, known: dict[str, str], send: Send) -> None:
         send({"finding": facts})
 
 
-def run_check(check: Check, subject: Subject) -> Outcome:
+def run_check(check: Check, subject: Subject) -> CheckOutcome:
     """Return the outcome of a check; an exception is a failure, and its traceback goes to the log."""
     try:
         return check.run(subject)
     except SubmissionError as error:
-        return Outcome("failed", "{what}: got {got}, expected {expected}".format(**error.facts))
+        return CheckOutcome("failed", "{what}: got {got}, expected {expected}".format(**error.facts))
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"line {last.lineno} of {Path(last.filename).name}"
-        return Outcome("failed", f"{describe_exception(error)} ({place})")
+        return CheckOutcome("failed", f"{describe_exception(error)} ({place})")
 
 
 def describe_environment(subject: Subject) -> dict[str, str]:

@@ -14,7 +14,7 @@ from heareval.embeddings.inside.submission import API, LoadedSubmission, prepare
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """The outcome of a check.
 
     Args:
@@ -26,10 +26,10 @@ class Outcome:
     measured: str
 
 
-def grade(value: float, limits: tuple[float, float], measured: str) -> Outcome:
+def grade(value: float, limits: tuple[float, float], measured: str) -> CheckOutcome:
     """Return `ok` up to the first limit, `warning` up to the second, and `failed` above."""
     good, fair = limits
-    return Outcome("ok" if value <= good else "warning" if value <= fair else "failed", measured)
+    return CheckOutcome("ok" if value <= good else "warning" if value <= fair else "failed", measured)
 
 
 class Subject:
