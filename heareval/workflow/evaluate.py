@@ -14,6 +14,7 @@ from heareval import files, layout, progress
 from heareval.embeddings import store
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
+from heareval.formats.results_folder import find_scores_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.worker_process import run_worker
@@ -108,10 +109,7 @@ class Predict(Step):
         return Path(self.folder) / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        predictions = self.scores.with_name(layout.predictions(self.protocol.recorded_name))
-        if not (self.scores.exists() and predictions.exists()):
-            return False
-        return bool(files.read_json(self.scores)["fingerprint"] == self.fingerprint)
+        return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
 
     def work(self, report: progress.Report) -> None:
         job = {
