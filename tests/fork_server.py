@@ -28,16 +28,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What commands import, late or not.
+# What commands import, late or not: these modules, and all modules of these packages.
 IMPORTED = (
-    *("heareval.cli", "heareval.tasks.runner", "heareval.embeddings.runner", "heareval.predictions.runner"),
-    *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
-    *("heareval.predictions.worker",),
+    *("heareval.api", "heareval.commands", "heareval.workflow", "heareval.archives", "heareval.formats"),
+    *("heareval.tasks", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
 )
-# What predictors import beside torch.
-IMPORTED_WITH_TORCH = (
-    *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
-)
+IMPORTED_WITH_TORCH = ("heareval.embeddings.submission", "heareval.embeddings.store", "heareval.predictions")
+# They are run, or import what few commands need.
+NOT_IMPORTED = ("runner", "__main__", "figures")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"
@@ -214,6 +212,15 @@ def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
     atexit._clear()
 
 
+def _import_all(name: str) -> None:
+    """Import a module, and of a package of ours everything in it."""
+    module = importlib.import_module(name)
+    if name.startswith("heareval.") and hasattr(module, "__path__"):
+        for inside in pkgutil.iter_modules(module.__path__):
+            if inside.name not in NOT_IMPORTED:
+                _import_all(f"{name}.{inside.name}")
+
+
 if __name__ == "__main__":
     USUAL_PATH = sys.path[1:]
     has_torch = "torch" in sys.argv
@@ -222,9 +229,7 @@ if __name__ == "__main__":
         subprocess.Popen = ForkingPopen  # type: ignore[misc]
     OF_SUBMISSIONS = set(sys.modules)
     for imported in (*IMPORTED, *(IMPORTED_WITH_TORCH if has_torch else ())):
-        importlib.import_module(imported)
-    for corpus in pkgutil.iter_modules(importlib.import_module("heareval.tasks.corpora").__path__):
-        importlib.import_module(f"heareval.tasks.corpora.{corpus.name}")
+        _import_all(imported)
     # Forked processes share memory until it is written to, as the collector of garbage does.
     gc.collect()
     gc.freeze()

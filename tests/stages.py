@@ -51,6 +51,7 @@ WITHOUT_INFLUENCE = {
 STAGED = ("heareval.archives", "heareval.tasks", "heareval.embeddings", "heareval.predictions")
 # Module or package -> why it is part of no stage.
 WITHOUT_STAGE = {
+    "heareval.archives.estimate": "estimates what an archive takes when it is unpacked",
     "heareval.archives.sizes": "estimates the size of a download",
     "heareval.tasks.demo": "makes the corpora of the demo, which are pinned by checksums",
     "heareval.tasks.own.new": "writes the template of a new task",
