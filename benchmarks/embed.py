@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -27,7 +26,10 @@ import torch
 
 from benchmarks import models
 from benchmarks.models import RATE
-from heareval.embeddings import store, worker
+from heareval.embeddings.embed import BATCH_SAMPLES
+from heareval.embeddings.inside.batches import plan_blocks
+from heareval.embeddings.inside.embed import embed
+from heareval.embeddings.inside.reading import read_block
 from heareval.tasks.audio import write_wav
 
 Way = Callable[[Path], object]
@@ -52,17 +54,17 @@ def list_clips(task: Path) -> list[Path]:
 
 def run_heareval(task: Path, kind: str, out: Path) -> None:
     """Embed the clips with the worker, called as the pipeline calls it."""
-    job = {"module": models.__name__, "model": "", "options": {"kind": kind}, "device": "auto"}
+    job = {"module": models.__name__, "weights_path": "", "options": {"kind": kind}, "device": "auto"}
     job |= {"task": str(task), "splits": ["a"], "embedding_type": "scene", "out": str(out)}
     job |= {"dtype": "float32", "precision": "float32", "chunk_s": 0.0, "done": 0, "history": []}
-    worker.embed({**job, "batch_samples": store.BATCH_SAMPLES})
+    embed({**job, "batch_samples": BATCH_SAMPLES})
 
 
 def make_bare_loop(task: Path, kind: str) -> Way:
     """Return a loop that runs the model on batches which are already on its device."""
     names = [path.name for path in list_clips(task)]
-    plan = worker.plan_blocks(task, {"a": names}, RATE, store.BATCH_SAMPLES)
-    batches = [torch.from_numpy(worker.read_block(block)).to(DEVICE) for block in plan]
+    plan = plan_blocks(task, {"a": names}, RATE, BATCH_SAMPLES)
+    batches = [torch.from_numpy(read_block(block)).to(DEVICE) for block in plan]
     model = models.load_model(kind=kind).to(DEVICE)
 
     def loop(out: Path) -> None:
@@ -114,7 +116,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--model", choices=list(models.KINDS), default="crepe-tiny")
     given = parser.parse_args()
-    worker.CHANNEL = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     with tempfile.TemporaryDirectory() as folder:
         task, kind = make_task(Path(folder) / "task", given.clips, given.seconds), given.model
         ways: dict[str, Way] = {

@@ -37,7 +37,7 @@ from heareval.predictions.training import (
     most_stacked,
 )
 from heareval.predictions.worker import ENVIRONMENT
-from heareval.worker_process import PATIENCE
+from heareval.worker_process import THREAD_VARIABLES
 
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -164,7 +164,7 @@ def measure_seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
 def measure_in_process(way: str, arguments: Sequence[str]) -> float:
     """Return the seconds that a way takes, measured in a separate process."""
     command = [sys.executable, "-m", "benchmarks.predict", "--way", way, *arguments]
-    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **PATIENCE, **ENVIRONMENT}
+    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **THREAD_VARIABLES, **ENVIRONMENT}
     return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
 
 

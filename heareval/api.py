@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heareval.embeddings.asked import Words, asked_by
-from heareval.embeddings.store import USUAL_FORM, Form
-from heareval.embeddings.submission import Model, open_submission
-from heareval.embeddings.validate import Finding, Limits, validated
+from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
+from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
+from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
@@ -106,9 +107,9 @@ class EvaluationRequest:
         sample_rates: rates to prepare beside those that the models ask for, in Hz.
     """
 
-    submissions: Words
+    submissions: SubmissionArgs
     corpus: CorpusRequest
-    embedding_format: Form = USUAL_FORM
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT
     protocol: Protocol = field(default_factory=Protocol)
     sample_rates: tuple[int, ...] = ()
 
@@ -243,11 +244,11 @@ def _with_all_checksums(
 
 
 def embed(
-    submission: Words,
+    submission: SubmissionArgs,
     places: Places = DEFAULT_PLACES,
     *,
     task: str = "all",
-    embedding_format: Form = USUAL_FORM,
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     settings: RunSettings | None = None,
 ) -> Embedded:
     """Compute the embeddings of published task folders with one submission.
@@ -264,7 +265,7 @@ def embed(
             task_folder=folder.name,
             task_fingerprint=fingerprint_task_folder(folder, opened.sample_rate),
             submission=opened,
-            form=embedding_format.of(read_task_folder(folder).metadata.embedding_type),
+            embedding_format=embedding_format.for_task(read_task_folder(folder).metadata.embedding_type),
             machine=settings.machine,
         )
         for folder in folders
@@ -273,11 +274,11 @@ def embed(
 
 
 def validate(
-    submission: Words,
+    submission: SubmissionArgs,
     places: Places = DEFAULT_PLACES,
     *,
     limits: Limits | None = None,
-    on_finding: Callable[[Finding], None] = lambda finding: None,
+    on_finding: Callable[[Finding], None] = ignore_finding,
     settings: RunSettings | None = None,
 ) -> Validation:
     """Check one submission for every fault that would cost a run or points.
@@ -287,10 +288,10 @@ def validate(
         on_finding: receives each finding as soon as it is known.
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work")
-    (read_config,) = asked_by(submission)
+    (read_config,) = list_config_readers(submission)
     model = prepare_submission(read_config(), places, settings.notify).model
     log_folder = Path(places.work) / "validate"
-    findings, ran_on = validated(model, log_folder, limits=limits, tell=on_finding)
+    findings, ran_on = run_checks(model, log_folder, limits=limits, tell=on_finding)
     return Validation(model.module, tuple(findings), ran_on, log_folder)
 
 
@@ -349,7 +350,7 @@ def evaluate(
     score = functools.partial(
         score_task,
         protocol=_on_machine(request.protocol, settings.machine),
-        form=request.embedding_format,
+        embedding_format=request.embedding_format,
         machine=settings.machine,
     )
 

@@ -94,9 +94,9 @@ def replaced_error(what: str, found: str, planned: str) -> HearevalError:
 
 
 # What was expected, and the remedy.
-NO_ACCESS = "to read or write it", "Check its permissions, or name another."
-NO_ROOM = "room to write", "Free some, or name other folders."
-EXISTS = "nothing else of that name", "Move it away, or name another folder."
+NO_ACCESS = "to read or write it", "Check its permissions, or choose another."
+NO_ROOM = "room to write", "Free some space, or choose other folders."
+EXISTS = "nothing else of that name", "Move it away, or choose another folder."
 DAMAGED = "a file as a run writes it", "It is damaged: remove it, or its whole folder, and run again."
 FILE_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
@@ -113,7 +113,7 @@ def file_error(error: OSError, folder: str = "") -> HearevalError:
         folder: named if `error` does not name a file.
 
     >>> print(file_error(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
-    _workdir: got No space left on device, expected room to write. Free some, or name other folders.
+    _workdir: got No space left on device, expected room to write. Free some space, or choose other folders.
     """
     expected, remedy = FILE_ERRORS.get(error.errno or 0, NO_ACCESS)
     # Of two names, as of a rename, the second is the target.

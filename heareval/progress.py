@@ -24,7 +24,7 @@ from heareval.spec import Progress
 # Steps send at most one message in this time, and a log gets at most one line per step in that time.
 REPORT_EVERY_S = 0.1
 LINE_EVERY_S = 15.0
-# Linux writes up to this many bytes to a pipe in one piece; longer messages are cut, else they mix.
+# Linux writes up to this many bytes to a pipe in one piece. Longer messages are cut.
 PIPE_BYTES = 4096
 # JSON writes a character in up to twelve bytes.
 MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50

@@ -33,9 +33,9 @@ IMPORTED = (
     *("heareval.api", "heareval.commands", "heareval.workflow", "heareval.archives", "heareval.formats"),
     *("heareval.tasks", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
 )
-IMPORTED_WITH_TORCH = ("heareval.embeddings.submission", "heareval.embeddings.store", "heareval.predictions")
+IMPORTED_WITH_TORCH = ("heareval.embeddings", "heareval.predictions")
 # They are run, or import what few commands need.
-NOT_IMPORTED = ("runner", "__main__", "figures")
+NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"

@@ -13,8 +13,8 @@ PACKAGE_FILES = sorted((ROOT / "heareval").rglob("*.py"))
 ALL_FILES = [*PACKAGE_FILES, *sorted((ROOT / "tests").rglob("*.py"))]
 # What runs in a submission's environment, and what Python imports on the way to it.
 OLD_PYTHONS = [
-    *(ROOT / "heareval" / name for name in ("__init__.py", "embeddings/__init__.py", "embeddings/worker.py")),
-    *sorted((ROOT / "heareval" / "embeddings" / "checks").glob("*.py")),
+    *(ROOT / "heareval" / name for name in ("__init__.py", "embeddings/__init__.py")),
+    *sorted((ROOT / "heareval" / "embeddings" / "inside").rglob("*.py")),
 ]
 
 

@@ -26,8 +26,8 @@ THEIRS = (
     + """
 import sys
 assert "environments" in sys.prefix, sys.prefix
-assert not [path for path in sys.path if path.endswith("embeddings")], sys.path
-assert sys.argv[0].endswith((".py", "checks")) and "luigi" not in sys.modules
+assert not [path for path in sys.path if path.endswith(("embeddings", "inside"))], sys.path
+assert sys.argv[0].endswith("inside") and not {"luigi", "heareval"} & set(sys.modules)
 """
 )
 TOML = """
@@ -71,7 +71,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, mirror: Path, variables:
     write_submission(folder)
     done = evaluate(folder, mirror, variables, "sub/theirs.toml")
     assert done.returncode == 0, done.stderr
-    assert "theirs: making an environment of Python 3." in done.stderr
+    assert "theirs: creating an environment with Python 3." in done.stderr
     assert done.stdout.splitlines()[1].split()[:2] == ["theirs", SPOKEN]
     return folder
 
@@ -109,7 +109,7 @@ def test_the_same_in_options_is_the_same_submission(evaluated: Path, variables: 
 
 def test_it_is_the_same_submission_elsewhere(copy: Path, mirror: Path, variables: dict[str, str]) -> None:
     done = evaluate(copy, mirror, variables, "sub/theirs.toml")
-    assert "making an environment" in done.stderr
+    assert "creating an environment" in done.stderr
     assert "nothing to do" in done.stdout, done.stderr
 
 
@@ -175,7 +175,7 @@ def test_one_that_hangs_when_imported_is_told(prepared: Path, tmp_path: Path) ->
         line = only_line(command(tmp_path, "heareval.embeddings.runner", *words))
         if (tmp_path / "imported").exists():
             break
-    assert f"got no word in {timeout} s, expected an answer. Its log is " in line
+    assert f"got no message for {timeout} s, expected progress or a result. Its log is " in line
     logs = [log.read_text() for log in (tmp_path / "_workdir" / "submissions").glob("*.log")]
     assert any('my_model.py", line 3 in <module>' in log for log in logs)
 
@@ -188,7 +188,7 @@ def test_when_none_can_be_opened_nothing_is_prepared(tmp_path: Path, mirror: Pat
     line = only_line(evaluate(tmp_path, mirror, {}, "a", "b", "--model", "w.pt"))
     assert line == (
         "error: --model: got 2 submissions, expected one, which it describes. "
-        "Write it into a .toml file of each submission."
+        "Write it into a .toml file for each submission."
     )
 
 

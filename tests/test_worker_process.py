@@ -59,7 +59,6 @@ def worked(folder: Path, source: str, silence_s: float | None = None) -> tuple[s
             command,
             {},
             log,
-            lambda done, total: None,
             tell=lambda told: children.extend(told["children"]),
             silence_s=silence_s,
         )
@@ -82,7 +81,7 @@ def logged(folder: Path) -> str:
 
 
 ENDS = {
-    "time.sleep(600)": r"got no word in \d+ s, expected an answer. Its log is .*",
+    "time.sleep(600)": r"got no message for \d+ s, expected progress or a result. Its log is .*",
     "os._exit(5)": "got exit code 5, expected a result",
     "os.kill(os.getpid(), signal.SIGRTMIN + 6)": "got signal 40, ",
     'print(json.dumps({"error": {"what": "it", "got": "no"}}), flush=True); time.sleep(9)': "it: got no",
@@ -94,7 +93,7 @@ def test_threads_of_a_worker_sleep_soon_unless_the_user_says_otherwise(tmp_path:
     tells = "import json, os; print(json.dumps({'result': {'spin': os.environ['GOMP_SPINCOUNT']}}))"
     for given, expected in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         command = [sys.executable, "-c", tells]
-        told = run_worker(command, {}, tmp_path / "log", lambda *_: None, variables=given)
+        told = run_worker(command, {}, tmp_path / "log", variables=given)
         assert told == {"spin": expected}
 
 
@@ -109,14 +108,14 @@ def test_children_end_with_the_worker(tmp_path: Path, end: str) -> None:
 
 def test_a_worker_that_hangs_tells_where(tmp_path: Path) -> None:
     told, _ = hung_or_ended(tmp_path, "time.sleep(600)")
-    assert told.endswith("Take a larger --timeout if it is only slow.")
+    assert told.endswith("Use a larger --timeout if it is only slow.")
     assert re.search(r'worker\.py", line \d+ in end', logged(tmp_path))
 
 
 def test_a_worker_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     source = "import signal, time\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\ntime.sleep(600)"
     began = time.monotonic()
-    assert "no word in 2 s" in worked(tmp_path, source, silence_s=2.0)[0]
+    assert "no message for 2 s" in worked(tmp_path, source, silence_s=2.0)[0]
     assert time.monotonic() - began < 300
 
 
@@ -128,8 +127,8 @@ def test_a_long_patience_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("'x' * 200_000", f"last words: {'x' * 300}..., expected"),
-        (r"'\x1b[31mno\x07 \x1b]0;title\x07luck\x1b[0m\n\x1b[0m\n'", "last words: no luck, expected"),
+        ("'x' * 200_000", f"last output: {'x' * 300}..., expected"),
+        (r"'\x1b[31mno\x07 \x1b]0;title\x07luck\x1b[0m\n\x1b[0m\n'", "last output: no luck, expected"),
         (r"' \n\n'", "got exit code 3, expected"),
     ],
 )

@@ -10,8 +10,8 @@ from heareval import api
 from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.console import finish_run, one_line_errors, say
-from heareval.embeddings.asked import Words
-from heareval.embeddings.store import Form
+from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
 
 
@@ -25,7 +25,11 @@ from heareval.layout import Places, display_path
 @options.embedding_format
 @options.run_settings(options.gpus, options.timeout)
 def embed(
-    submissions: Words, task: str, places: Places, embedding_format: Form, settings: RunSettings
+    submissions: SubmissionArgs,
+    task: str,
+    places: Places,
+    embedding_format: EmbeddingFormat,
+    settings: RunSettings,
 ) -> None:
     """Compute the embeddings of published task folders with a model that has the HEAR API.
 

@@ -14,16 +14,16 @@ from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
 from heareval.commands.scores import say_scores
-from heareval.embeddings.asked import Words
-from heareval.embeddings.store import Form
+from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places, display_path
 
 
 def _build_request(
-    submissions: Words,
+    submissions: SubmissionArgs,
     corpus: CorpusRequest,
-    embedding_format: Form,
+    embedding_format: EmbeddingFormat,
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:

@@ -14,8 +14,8 @@ import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.commands.console import Command, warn
-from heareval.embeddings.asked import DEVICES, SUFFIX, Words
-from heareval.embeddings.store import DTYPES, PRECISIONS, USUAL_FORM, Form
+from heareval.embeddings.embed import DEFAULT_FORMAT, DTYPES, PRECISIONS, EmbeddingFormat
+from heareval.embeddings.submission_config import DEVICES, SUFFIX, SubmissionArgs
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.predictions.protocol import (
@@ -212,9 +212,9 @@ def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
 # --------------------------------------------------------------------------- submissions
 
 
-def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> Words:
+def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> SubmissionArgs:
     several = (submissions,) if isinstance(submissions, str) else submissions
-    return Words(several, **described)
+    return SubmissionArgs(several, **described)
 
 
 _DESCRIBING: tuple[Decorator, ...] = (
@@ -242,7 +242,7 @@ _DESCRIBING: tuple[Decorator, ...] = (
 
 
 def _described(argument: Decorator) -> Decorator:
-    parameters = [each.name for each in fields(Words)]
+    parameters = [each.name for each in fields(SubmissionArgs)]
     return gather("submissions", _build_submissions, argument, *_DESCRIBING, parameters=parameters)
 
 
@@ -255,8 +255,8 @@ submissions = _described(click.argument("submissions", nargs=-1, required=True, 
 def embedding_format(command: Command) -> Command:
     """Give a command the options for how embeddings are computed and stored, as `embedding_format`."""
 
-    def build(dtype: str, precision: str, chunk_seconds: float) -> Form:
-        return Form(dtype, precision, chunk_seconds)
+    def build(dtype: str, precision: str, chunk_seconds: float) -> EmbeddingFormat:
+        return EmbeddingFormat(dtype, precision, chunk_seconds)
 
     return gather(  # type: ignore[no-any-return]
         "embedding_format",
@@ -264,21 +264,21 @@ def embedding_format(command: Command) -> Command:
         click.option(
             "--dtype",
             type=click.Choice(list(DTYPES)),
-            default=USUAL_FORM.dtype,
+            default=DEFAULT_FORMAT.dtype,
             show_default=True,
             help="How embeddings are stored: float16 takes half the space and keeps three digits.",
         ),
         click.option(
             "--precision",
             type=click.Choice(list(PRECISIONS)),
-            default=USUAL_FORM.precision,
+            default=DEFAULT_FORMAT.precision,
             show_default=True,
             help="How models compute: tf32 and bf16 are faster on some GPUs, and less exact.",
         ),
         click.option(
             "--chunk-seconds",
             type=Seconds(min=0),
-            default=USUAL_FORM.chunk_s,
+            default=DEFAULT_FORMAT.chunk_s,
             help="Compute timestamp embeddings of longer clips from overlapping chunks of this length, "
             "if memory is short.  [whole clips]",
         ),

@@ -9,8 +9,16 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
-from heareval.embeddings.asked import Words
-from heareval.embeddings.validate import Finding, Limits, as_json_text, explanations, head, passed, row
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.embeddings.validate import (
+    Finding,
+    Limits,
+    format_advice,
+    format_header,
+    format_json,
+    format_row,
+    has_passed,
+)
 from heareval.layout import Places, display_path
 
 
@@ -41,7 +49,7 @@ def _build_limits(long_seconds: float, timeout: float) -> Limits:
 )
 @options.places("work")
 @options.as_json
-def validate(submissions: Words, limits: Limits, places: Places, as_json: bool) -> None:
+def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_json: bool) -> None:
     """Check a model with the HEAR API for every fault that would cost a run or points.
 
     The model is an importable MODULE, or a TOML file that describes it; options override the file.
@@ -50,16 +58,16 @@ def validate(submissions: Words, limits: Limits, places: Places, as_json: bool) 
 
     def on_finding(finding: Finding) -> None:
         if not as_json:
-            say(row(finding))
+            say(format_row(finding))
 
     if not as_json:
-        say(head())
+        say(format_header())
     checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
     found = checked.findings
     for line in (
-        [as_json_text(checked.module, found, dict(checked.ran_on))] if as_json else explanations(found)
+        [format_json(checked.module, found, dict(checked.ran_on))] if as_json else format_advice(found)
     ):
         say(line)
-    if not passed(found):
+    if not has_passed(found):
         warn(f"log: {display_path(checked.log_folder)}")
         sys.exit(FAILED_EXIT_CODE)

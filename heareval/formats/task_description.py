@@ -146,8 +146,9 @@ def adopt_task_metadata(found: Fields, task: TaskSpec, mode: str) -> tuple[dict[
                 expected=repr(value),
                 remedy=found.remedy,
             )
+    # Manifests on disk and results repeat these notes, so their text stays.
     notes = [
-        f"{key} {found.values.get(key)!r} of the tarball was replaced by {name!r}, as in the tarball's name"
+        f"{key} {found.values.get(key)!r} of the tarball has become {name!r}, as its name says"
         for key, name in names.items()
         if found.values.get(key) != name
     ]

@@ -238,7 +238,7 @@ class ExtractSounds(TaskStep):
         return self.folder.exists()
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
-        # As if all sounds in the archives had the same length.
+        # Assumes that all sounds in the archives have the same length.
         selected = self.selected_count()
         count = self.job.expected_clips if selected is None else selected
         share = count / self.job.mode_spec.sounds if count and self.job.is_published_corpus else 1

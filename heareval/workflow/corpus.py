@@ -289,7 +289,7 @@ class FetchListed(CorpusStep):
         return (self.folder / files.MANIFEST).exists()
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
-        # As if the files were as long as the clips made of them.
+        # Assumes that the files are as long as the clips made from them.
         count, seconds = self.job.expected_clips, self.job.spec.duration_s(self.job.mode)
         if not (count and seconds):
             return DiskNeed("download", UNKNOWN)

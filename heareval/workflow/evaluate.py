@@ -12,7 +12,13 @@ import luigi
 
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
-from heareval.embeddings import store
+from heareval.embeddings.embed import (
+    DEFAULT_FORMAT,
+    EmbeddingFormat,
+    EmbedJob,
+    embed_task,
+)
+from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
 from heareval.predictions import worker
@@ -33,7 +39,7 @@ class Embed(Step):
     task_folder = luigi.Parameter()
     task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
-    form = DataclassParameter(store.Form, default=store.USUAL_FORM)
+    embedding_format = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
 
@@ -45,11 +51,11 @@ class Embed(Step):
     def fingerprint(self) -> str:
         return files.fingerprint(
             "embed",
-            store.VERSION,
+            EMBED_VERSION,
             content=self.task_fingerprint,
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
-            form=asdict(self.form),
+            form=asdict(self.embedding_format),
         )
 
     @property
@@ -68,19 +74,19 @@ class Embed(Step):
 
     def work(self, progress: Progress) -> None:
         with claim_gpu(self.machine.gpus) as variables:
-            job = store.EmbedJob(
+            job = EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
                 self.folder,
                 self.task_fingerprint,
                 self.fingerprint,
-                self.form,
+                self.embedding_format,
                 device=choose_device(self.submission, self.machine),
                 silence_s=self.machine.timeout_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
             )
-            store.embed_task(job, progress)
+            embed_task(job, progress)
 
 
 class Predict(Step):
@@ -148,7 +154,7 @@ def score_task(
     submission: Submission,
     protocol: Protocol,
     *,
-    form: store.Form = store.USUAL_FORM,
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     machine: Machine = ANY_MACHINE,
 ) -> Predict:
     """Return the step that scores a submission on a task, downstream of those that embed and publish it."""
@@ -158,7 +164,7 @@ def score_task(
         task_folder=published.job.folder,
         task_fingerprint=published.task_fingerprint,
         submission=submission,
-        form=form.of(published.job.spec.embedding_type),
+        embedding_format=embedding_format.for_task(published.job.spec.embedding_type),
         machine=machine,
         upstream=published.as_upstream(),
     )

@@ -99,7 +99,7 @@ def run(
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
     log = _open_log(log_folder)
-    # Else Luigi writes its log to the terminal, between the progress bars.
+    # Keep Luigi from writing its log to the terminal, between the progress bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     settings: dict[str, Any] = {"workers": workers, "local_scheduler": not scheduler_url}
     if scheduler_url:

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from heareval import progress
 from heareval.archives import fetch
-from heareval.embeddings.asked import Asked, Words, asked_by
+from heareval.embeddings.describe import DescribeSettings
 from heareval.embeddings.environment import Environment, open_environment
-from heareval.embeddings.submission import (
-    Describing,
-    Model,
-    Submission,
-    checked_weights,
-    open_submission,
-)
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model, Submission
+from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
+from heareval.embeddings.weights import check_weights
 from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Download
@@ -31,16 +28,16 @@ Notify = Callable[[str], None]
 class PreparedSubmission:
     """A submission whose weights and environment are in place; nothing of it has been imported yet."""
 
-    config: Asked
+    config: SubmissionConfig
     model: Model
     record: tuple[str, ...]
 
 
-def prepare_submission(config: Asked, places: Places, notify: Notify) -> PreparedSubmission:
+def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
     """Fetch the weights of a submission and make its environment, unless they are there."""
     weights = _fetch_weights(config, places) if "://" in config.weights else config.weights
     # Checked before the environment is made, which takes longer.
-    checked_weights(weights, config.sha256)
+    check_weights(weights, config.sha256)
     environment = Environment("", ())
     if config.needs_environment:
         environment = open_environment(
@@ -49,7 +46,7 @@ def prepare_submission(config: Asked, places: Places, notify: Notify) -> Prepare
             python=config.python,
             requirements=config.requirements,
             # The folders that a run writes may lie inside the submission's source folder.
-            apart=[Path(folder) for folder in astuple(places)],
+            excluded=[Path(folder) for folder in astuple(places)],
             tell=lambda line: notify(f"{config.name or config.module}: {line}"),
         )
     model = Model(
@@ -63,7 +60,7 @@ def prepare_submission(config: Asked, places: Places, notify: Notify) -> Prepare
     return PreparedSubmission(config, model, environment.record)
 
 
-def _fetch_weights(config: Asked, places: Places) -> str:
+def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
     """Download the weights of a submission, unless they are there; return the path of the file."""
     download = Download(config.weights, config.sha256)
     target = places.archive(config.sha256, download.file_name)
@@ -87,12 +84,12 @@ def open_prepared(prepared: PreparedSubmission, places: Places, machine: Machine
         name=config.name,
         sha256=config.sha256,
         record=prepared.record,
-        describing=Describing(choose_device(prepared.model, machine), machine.timeout_s, claim),
+        settings=DescribeSettings(choose_device(prepared.model, machine), machine.timeout_s, claim),
     )
 
 
 def open_submissions(
-    args: Words, places: Places, machine: Machine, notify: Notify
+    args: SubmissionArgs, places: Places, machine: Machine, notify: Notify
 ) -> tuple[list[Submission], list[str]]:
     """Open every submission of a command; one that cannot be opened must not stop the others.
 
@@ -107,7 +104,7 @@ def open_submissions(
     """
     opened: dict[str, Submission] = {}
     failed: list[str] = []
-    for name, read_config in zip(args.submissions, asked_by(args), strict=True):
+    for name, read_config in zip(args.submissions, list_config_readers(args), strict=True):
         try:
             submission = open_prepared(prepare_submission(read_config(), places, notify), places, machine)
             _check_name_is_new(name, submission, opened)

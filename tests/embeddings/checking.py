@@ -8,15 +8,15 @@ from typing import Any
 
 import psutil
 
-from heareval.embeddings.checks.lab import Lab
-from heareval.embeddings.checks.table import run_checks
+from heareval.embeddings.inside.checks.run import run_checks
+from heareval.embeddings.inside.checks.subject import Subject
 
 
-def findings_of(folder: Path, source: str, model: str = "", **job: Any) -> dict[str, dict[str, Any]]:
+def findings_of(folder: Path, source: str, weights_path: str = "", **job: Any) -> dict[str, dict[str, Any]]:
     """What each check says about a submission with this source."""
     (folder / "in_the_zoo.py").write_text(source)
     sys.modules.pop("in_the_zoo", None)
-    return run(module="in_the_zoo", model=model, **job)
+    return run(module="in_the_zoo", weights_path=weights_path, **job)
 
 
 def run(**job: Any) -> dict[str, dict[str, Any]]:
@@ -26,12 +26,12 @@ def run(**job: Any) -> dict[str, dict[str, Any]]:
         "long_budget_s": 60.0,
         "speed": 1.0,
         "options": {},
-        "model": "",
+        "weights_path": "",
         "device": "auto",
     }
     limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
     messages: list[dict[str, Any]] = []
-    run_checks(Lab({**limits, **job}), {}, messages.append)
+    run_checks(Subject({**limits, **job}), {}, messages.append)
     return {m["finding"]["check"]: m["finding"] for m in messages if "finding" in m}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from heareval import files, layout
-from heareval.embeddings import store
+from heareval.embeddings import embed as embedding
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import fingerprint_task_folder
@@ -122,24 +122,24 @@ def manifest(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     """Embed as the step does."""
     job = json.loads((folder / "embed.json").read_text())
-    store.BATCH_SAMPLES = job["budget"]
-    task, form = Path(job["task"]), store.Form(**job["form"])
+    embedding.BATCH_SAMPLES = job["budget"]
+    task, embedding_format = Path(job["task"]), embedding.EmbeddingFormat(**job["form"])
     options = json.dumps(job["options"])
     submission = Submission("my_model", options=options, fingerprint="0", sample_rate=RATE)
-    embedding = store.EmbedJob(
+    embed_job = embedding.EmbedJob(
         submission,
         task,
         folder / "out",
         fingerprint_task_folder(task, RATE),
-        files.fingerprint("test", 1, form=asdict(form)),
-        form,
+        files.fingerprint("test", 1, form=asdict(embedding_format)),
+        embedding_format,
         job.get("device", "auto"),
         job["silence_s"],
         folder / "logs" / "embed.log",
         {},
     )
     try:
-        store.embed_task(embedding, lambda done, total: None)
+        embedding.embed_task(embed_job)
     except HearevalError as error:
         sys.exit(str(error))
 

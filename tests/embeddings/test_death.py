@@ -21,12 +21,12 @@ ENDS = {
     "import sys; sys.exit(3)": (r"got SystemExit: 3 \(line \d+ of .*my_model", "SystemExit: 3"),
     "os._exit(7)": (r"the worker process: got exit code 7, .*Its log is", ""),
     "import ctypes; ctypes.string_at(0)": (
-        r"signal SIGSEGV, last words: Fatal Python error: Segmentation fault, File .*ctypes",
+        r"signal SIGSEGV, last output: Fatal Python error: Segmentation fault, File .*ctypes",
         r"my_model\.py\", line \d+ in get_scene_embeddings",
     ),
     "os.kill(os.getpid(), 15)": (r"the worker process: got signal SIGTERM, ", ""),
     "time.sleep(600)": (
-        r"no word in 8 s, expected an answer. Its log is .*larger --timeout",
+        r"no message for 8 s, expected progress or a result. Its log is .*larger --timeout",
         r"my_model\.py\", line \d+ in get_scene",
     ),
 }

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from heareval.embeddings import interpreter
-from heareval.embeddings.environment import Environment, last_words, open_environment
+from heareval.embeddings.environment import Environment, find_cause, open_environment
 from heareval.embeddings.interpreter import clean_variables, find_interpreter, uv_command
 from heareval.errors import HearevalError, file_error
 from tests.disks import enlarge, small_disk
@@ -171,7 +171,7 @@ def test_what_does_not_install_is_one_line(tmp_path: Path, uv: tuple[str, ...], 
     assert told in Path(raised.value.remedy.split()[-1]).read_text()
 
 
-def test_a_build_that_fails_tells_its_last_words(tmp_path: Path, uv: tuple[str, ...]) -> None:
+def test_a_build_that_fails_tells_its_find_cause(tmp_path: Path, uv: tuple[str, ...]) -> None:
     package = write_package(tmp_path / "p", deed="raise RuntimeError('this one refuses')")
     with pytest.raises(HearevalError, match=r"p: got RuntimeError: this one refuses, expected to"):
         opened(tmp_path, uv, source=str(package))
@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, package: Path, uv: tuple[str, .
             opened(disk, uv, source=str(package))
         error = raised.value
         told = file_error(error) if isinstance(error, OSError) else error
-        assert "expected room to write. Free some, or name other folders." in str(told)
+        assert "expected room to write. Free some space, or choose other folders." in str(told)
         assert left(disk) == []
         enlarge(disk, 60_000_000)
         assert opened(disk, uv, source=str(package))[1]
@@ -288,19 +288,19 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path, package: Path) -
     def tick(line: str) -> None:
         clock.write_text(line)
 
-    with pytest.raises(HearevalError, match="package: got files that change, expected what was planned"):
+    with pytest.raises(HearevalError, match="package: got files that changed during the run, expected the"):
         open_environment(tmp_path / "environments", source=str(package), tell=tick)
     assert left(tmp_path) == []
 
 
-def test_last_words() -> None:
-    assert last_words([]) == ""
-    assert last_words(["\n", "plain\n", "\n"]) == "plain"
-    assert last_words(["  \u2570\u2500\u25b6 Because x was not found\n"]) == "Because x was not found"
-    assert last_words(["error: No solution\n", "  cause: Because x\n"]) == "Because x"
-    assert last_words(["ERROR: a\n", "hint: b\n"]) == "ERROR: a"
+def test_find_cause() -> None:
+    assert find_cause([]) == ""
+    assert find_cause(["\n", "plain\n", "\n"]) == "plain"
+    assert find_cause(["  \u2570\u2500\u25b6 Because x was not found\n"]) == "Because x was not found"
+    assert find_cause(["error: No solution\n", "  cause: Because x\n"]) == "Because x"
+    assert find_cause(["ERROR: a\n", "hint: b\n"]) == "ERROR: a"
     assert (
-        last_words(["OSError: [Errno 28] No space left\n", "ERROR: a\n"])
+        find_cause(["OSError: [Errno 28] No space left\n", "ERROR: a\n"])
         == "OSError: [Errno 28] No space left"
     )
 

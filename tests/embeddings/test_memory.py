@@ -15,7 +15,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import baseline, worker  # noqa: E402
+from heareval.embeddings import baseline  # noqa: E402
+from heareval.embeddings.inside import embed as inside_embed  # noqa: E402
+from heareval.embeddings.inside.batches import GROW_AFTER, BatchSize, plan_blocks  # noqa: E402
+from heareval.embeddings.inside.errors import is_out_of_memory  # noqa: E402
+from heareval.embeddings.inside.reading import read_block  # noqa: E402
+from heareval.embeddings.inside.writing import Writer  # noqa: E402
 from tests.embeddings.clips import TELLING_MODEL, embed, write_task  # noqa: E402
 
 
@@ -33,8 +38,8 @@ def test_a_batch_too_large_is_halved_and_grown_again(tmp_path: Path) -> None:
     assert len(failed) <= 4, "growing again costs little"
     assert max(clips for clips in tried if clips <= 8) > 5, "but it pays"
     stored = np.load(tmp_path / "out" / "a.npy")
-    sounds = worker.plan_blocks(task, {"a": [f"{i}.wav" for i in range(300)]}, 16000, 10**9)
-    expected = worker.read_block(sounds[0]).mean(1)
+    sounds = plan_blocks(task, {"a": [f"{i}.wav" for i in range(300)]}, 16000, 10**9)
+    expected = read_block(sounds[0]).mean(1)
     # The model spoils its input before memory runs out; what is tried again is unspoilt.
     np.testing.assert_allclose(stored[:, 0], expected, atol=1e-6)
 
@@ -45,11 +50,16 @@ def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     task = write_task(tmp_path / "task", {"a": [800] * 300})
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
-    monkeypatch.setattr(worker, "Writer", lambda behind: Behind(behind=True))
+    monkeypatch.setattr(inside_embed, "Writer", lambda in_background: SlowWriter(in_background=True))
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(worker, "say", said.append)
     (tmp_path / "out").mkdir()
-    job = {"module": "my_model", "model": "", "options": {"fits": 6400}, "task": str(task), "splits": ["a"]}
+    job = {
+        "module": "my_model",
+        "weights_path": "",
+        "options": {"fits": 6400},
+        "task": str(task),
+        "splits": ["a"],
+    }
     job |= {
         "device": "auto",
         "precision": "float32",
@@ -58,17 +68,18 @@ def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.
         "done": 0,
         "history": [],
     }
-    worker.embed({**job, "embedding_type": "scene", "out": str(tmp_path / "out"), "batch_samples": 16000})
+    job |= {"embedding_type": "scene", "out": str(tmp_path / "out"), "batch_samples": 16000}
+    inside_embed.embed(job, said.append)
     begun = [message["begun"] for message in said if "begun" in message]
     happened = [next(iter(message.items())) for message in said if {"fitted", "too_large"} & set(message)]
     assert [samples for _, samples in happened] == begun
 
 
-class Behind(worker.Writer):
+class SlowWriter(Writer):
     """A writer that is slow."""
 
-    def put(self, work: Callable[..., None], *arguments: Any) -> None:
-        super().put(lambda: (time.sleep(0.002), work(*arguments)))  # type: ignore[func-returns-value]
+    def run(self, write: Callable[..., None], *arguments: Any) -> None:
+        super().run(lambda: (time.sleep(0.002), write(*arguments)))  # type: ignore[func-returns-value]
 
 
 def test_one_clip_too_large_is_told_with_its_length_and_the_memory(tmp_path: Path) -> None:
@@ -139,21 +150,21 @@ def wrapped() -> Exception:
     ids=repr,
 )
 def test_what_counts_as_too_little_memory(error: Exception | None, is_memory: bool) -> None:
-    assert worker.is_out_of_memory(error) is is_memory
+    assert is_out_of_memory(error) is is_memory
 
 
 def test_a_size_that_fitted_is_remembered_and_forgotten_when_memory_shrinks() -> None:
-    batch = worker.BatchSize(1000)
-    batch.did_not_fit(1000)
+    batch = BatchSize(1000)
+    batch.note_too_large(1000)
     assert batch.limit == 500
-    for _ in range(worker.GROW_AFTER * 2):
-        batch.did_fit(batch.limit)
+    for _ in range(GROW_AFTER * 2):
+        batch.note_fitted(batch.limit)
     assert 500 < batch.limit < 1000
     grown = batch.limit
-    batch.did_fit(grown)
-    batch.did_not_fit(grown + 100)
+    batch.note_fitted(grown)
+    batch.note_too_large(grown + 100)
     assert batch.limit == grown
-    batch.did_not_fit(grown)
+    batch.note_too_large(grown)
     assert batch.limit == grown // 2
 
 
@@ -216,7 +227,7 @@ def test_a_clip_that_kills_the_worker_is_named(tmp_path: Path, small_memory: Pat
     (tmp_path / "my_model.py").write_text(entering + source)
     task = write_task(tmp_path / "task", {"a": [800] * 2})
     error = embed(tmp_path, task, budget=16000)
-    assert "a/0.wav: got signal SIGKILL, killed because memory had run out" in error
+    assert "a/0.wav: got signal SIGKILL, killed because memory ran out" in error
     assert "on this clip alone" in error
 
 

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.submission import Model, open_submission
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
 from tests.commands import MODEL, SPOKEN, command
 
 LONG = "m" * 240

@@ -19,8 +19,9 @@ import pytest
 pytest.importorskip("torch")
 
 from heareval import files
-from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, lines_that_count
-from heareval.embeddings.submission import Model, check_unchanged, open_submission
+from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, read_trusted_lines
+from heareval.embeddings.opening import check_unchanged, open_submission
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import sweep_finished
 from tests.commands import MODEL, SPOKEN, command, scratch_left
@@ -87,12 +88,12 @@ def kill_after_notes(folder: Path, task: Path, notes: int, pause_s: float, *, on
     process.wait()
 
 
-def calls_not_noted(folder: Path) -> int | None:
-    """How many batches were begun that the journal does not tell of; None if all was finished."""
+def calls_not_noted(folder: Path, if_finished: int) -> int:
+    """How many batches were begun that the journal does not list; the given number if all was finished."""
     journal = journal_of(folder)
     if journal is None:
-        return None
-    noted = [line for line in lines_that_count(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
+        return if_finished
+    noted = [line for line in read_trusted_lines(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
     return len(calls(folder)) - len(noted)
 
 
@@ -103,14 +104,15 @@ def test_killed_at_random_moments(
     tmp_path: Path, task: Path, undisturbed: Path, seed: int, kills: int
 ) -> None:
     draw = random.Random(seed)
+    again = 0
     for kill in range(kills):
         notes, pause_s = draw.randint(1, 8), draw.random() * 0.03
         kill_after_notes(tmp_path, task, notes, pause_s, only_the_parent=bool(kill % 2))
-    again = calls_not_noted(tmp_path)
+        # Once all is finished, nothing is begun any more.
+        again = calls_not_noted(tmp_path, if_finished=again)
     finish(tmp_path, task)
     assert arrays(tmp_path) == arrays(undisturbed)
-    if again is not None:
-        assert len(calls(tmp_path)) == len(calls(undisturbed)) + again
+    assert len(calls(tmp_path)) == len(calls(undisturbed)) + again
 
 
 def test_a_worker_that_is_killed_is_told_and_gone_on_with(
@@ -183,7 +185,7 @@ def test_sources_and_weights_that_change_meanwhile_are_noticed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
     (tmp_path / "w.pt").write_bytes(b"weights")
-    submission = open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    submission = open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     check_unchanged(submission)
     for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
         before = (tmp_path / file).read_bytes()
@@ -192,7 +194,7 @@ def test_sources_and_weights_that_change_meanwhile_are_noticed(
             check_unchanged(submission)
         (tmp_path / file).write_bytes(before)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")
-    open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     with pytest.raises(HearevalError, match="changed since the run began"):
         check_unchanged(submission)
 
@@ -218,14 +220,14 @@ def lines(*entries: list[object]) -> bytes:
 def test_after_a_power_cut_only_what_was_synced_counts() -> None:
     synced = (["boot", "earlier"], ["fitted", 30, 3], ["synced"])
     after = (["fitted", 20, 2],)
-    assert lines_that_count(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
+    assert read_trusted_lines(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
     killed = (*synced, ["boot", boot_id()], *after)
-    assert lines_that_count(lines(*killed)) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*killed)) == (list(killed), len(lines(*killed)))
     for strange in (b"5\n", b"[]\n", b'["fitted"]\n', b'["boot"]\n', b'["other", 1]\n', b"[" * 99999 + b"\n"):
-        assert lines_that_count(lines(*killed) + strange)[0] == list(killed)
+        assert read_trusted_lines(lines(*killed) + strange)[0] == list(killed)
     torn = lines(*killed) + b'["fitted", 2,\n' + lines(*after)
-    assert lines_that_count(torn) == (list(killed), len(lines(*killed)))
-    assert lines_that_count(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
+    assert read_trusted_lines(torn) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are named as Linux tells them")

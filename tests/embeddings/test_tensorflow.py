@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heareval.embeddings import worker
-from heareval.embeddings.submission import Model, open_submission
+from heareval.embeddings.inside.reading import ClipBlock, read_block
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from tests.embeddings.clips import RATE, embed, manifest, write_task
 
@@ -76,7 +77,7 @@ def write_model(folder: Path, kind: str) -> None:
 
 def expected(task: Path, clips: int, samples: int) -> np.ndarray:
     paths = [str(task / str(RATE) / "a" / f"{i}.wav") for i in range(clips)]
-    audio = worker.read_block(worker.Block("a", list(range(clips)), paths, samples))
+    audio = read_block(ClipBlock("a", list(range(clips)), paths, samples))
     return audio.reshape(clips, -1, 8, 100).mean(-1) * 2
 
 

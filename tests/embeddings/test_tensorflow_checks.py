@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heareval.embeddings.checks.table import CHECKS
+from heareval.embeddings.inside.checks.table import CHECKS
 from heareval.embeddings.submission import Model
-from heareval.embeddings.validate import Limits, validated
+from heareval.embeddings.validate import Limits, run_checks
 from tests.embeddings.checking import findings_of, noticed
 from tests.embeddings.tf_zoo import GOOD, KINDS, ZOO
 
@@ -50,7 +50,7 @@ def test_weights_of_keras(folder: Path) -> None:
     file = str(folder / "ones.weights.h5")
     importlib.import_module("in_the_zoo").load_model().save_weights(file)
     findings = findings_of(folder, KINDS["keras"], file)
-    assert findings["weights"]["measured"].startswith("loaded; rubbish is refused")
+    assert findings["weights"]["measured"].startswith("loaded; garbage is refused")
 
 
 def test_what_is_no_model_is_told(folder: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_gpu_that_is_not_there_is_one_finding(folder: Path) -> None:
 def test_in_a_process_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "in_the_zoo.py").write_text(GOOD)
-    findings, ran_on = validated(
+    findings, ran_on = run_checks(
         Model("in_the_zoo", weights(folder)), folder / "logs", limits=Limits(long_s=60.0)
     )
     assert {finding.result for finding in findings} == {"ok"}, findings

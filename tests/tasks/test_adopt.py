@@ -1,4 +1,4 @@
-"""Tasks made from finished 48 kHz tarballs: whole ones, wrongly named ones, and bad ones."""
+"""Tasks made from finished 48 kHz tarballs: intact, wrongly named and bad ones."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ INSIDE = f"hear-2021.1.1/tasks/{SPOKEN}"
 
 @pytest.fixture(scope="module")
 def tree(prepared: Path) -> Tree:
-    """What is in the 48 kHz tarball of spoken_digit."""
+    """Return the content of the 48 kHz tarball of spoken_digit."""
     with tarfile.open(prepared / "tars" / f"hear-2021.1.1-{SPOKEN}-48000.tar.gz") as archive:
         return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
 
 
 @pytest.fixture(scope="module")
 def published(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has the tarball as the benchmark named it, some levels deep."""
+    """Return a folder with the tarball in a sub-folder, named as by the benchmark."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "a" / "b").mkdir(parents=True)
     shutil.copyfile(prepared / "tars" / f"hear-2021.1.1-{SPOKEN}-48000.tar.gz", folder / "a" / "b" / NAME)
@@ -43,12 +43,12 @@ def published(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adopted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """spoken_digit made from the tarball at the four rates; its corpus is nowhere."""
+    """Make spoken_digit from the tarball at the four rates, without its corpus."""
     folder = tmp_path_factory.mktemp("adopted")
     done = adopt_task(folder, published)
     assert done.returncode == 0, done.stderr
     assert f"at 16000, 22050, 44100, 48000 Hz, made from the tarball {NAME}" in done.stdout
-    assert f"note: NOT the published corpus: so says {NAME}" in done.stdout
+    assert f"note: NOT the published corpus: according to {NAME}" in done.stdout
     assert "fetch" not in done.stderr
     return folder
 
@@ -61,7 +61,7 @@ def content(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern)}
 
 
-# --------------------------------------------------------------------------- whole tarballs
+# --------------------------------------------------------------------------- intact tarballs
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     ]
 
 
-# --------------------------------------------------------------------------- finding them
+# --------------------------------------------------------------------------- finding tarballs
 
 
 def test_the_benchmarks_tarball_goes_before_ours(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_tarballs_of_something_else(tmp_path: Path, name: str, address: str) -> 
     (tmp_path / name).touch()
     with pytest.raises(
         HearevalError,
-        match=rf"got {name}, expected {NAME}\. It is of another task, version, --mode or rate\.",
+        match=rf"got {name}, expected {NAME}\. The tarball belongs to another task, version, --mode or",
     ):
         adopt.find_tarball(address + name if address else str(tmp_path / name), SPOKEN)
 

@@ -1,4 +1,4 @@
-"""Samples by the measured rules, each judged by ffmpeg itself, and input that is no sound."""
+"""Samples compared with those of ffmpeg, resampling, writing clips, and files that are not audio."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def noise() -> np.ndarray:
 
 
 def test_rules_in_numbers(tmp_path: Path) -> None:
-    """Stereo rounds half up, 24 bit mono is cut, float rounds half to even and clips."""
+    """Stereo rounds half up, 24-bit mono is truncated, float rounds half to even and clips."""
     cases = [
         ("PCM_16", np.array([[1, 2], [-1, -2], [32767, 32767]], np.int16), [2, -1, 32767]),
         ("PCM_24", np.array([[511 << 8], [-1 << 8]], np.int32), [1, -1]),
@@ -49,7 +49,7 @@ def test_rules_in_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "mp3", "wav"])
-def test_what_has_no_rule_goes_through_ffmpeg(tmp_path: Path, suffix: str) -> None:
+def test_other_formats_go_through_ffmpeg(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.sin(np.arange(RATE) / 20)[:, None].repeat(3 if suffix == "wav" else 2, 1), RATE)
     samples, rate = audio.read_mono(path, 0, lambda rate: 4000)
@@ -60,7 +60,7 @@ def test_what_has_no_rule_goes_through_ffmpeg(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize("rate", [4000, 8000, 11025, 44100, 96000, 192000])
 @pytest.mark.parametrize("target", [16000, 22050, 32000, 44100, 48000])
 def test_resampling_is_that_of_ffmpeg(tmp_path: Path, rate: int, target: int) -> None:
-    """Ours and the engine that is ffmpeg, judged by the command of 2021."""
+    """Both engines, compared with the command of 2021."""
     samples = np.random.RandomState(rate).randint(-9999, 9999, 5003).astype(np.int16)
     audio.write_wav(tmp_path / "a.wav", samples, rate)
     words = ["-filter_complex", "[0]aresample=resampler=soxr[s0]", "-map", "[s0]", "-ar", str(target)]
@@ -136,7 +136,7 @@ def test_clip_length_that_is_no_whole_number_of_frames(tmp_path: Path) -> None:
 def test_long_files_in_pieces_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, suffix: str
 ) -> None:
-    """Reading, resampling and writing piece by piece, against all at once."""
+    """Reading, resampling and writing block by block, compared with all at once."""
     samples = np.random.RandomState(0).randint(-9000, 9000, (frames, 2)).astype(np.int16)
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, samples, 44100)
@@ -167,7 +167,7 @@ print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0
 
 
 def peak_kb(folder: Path, name: str, engine: str, duration_s: float = 0) -> int:
-    """Peak of the memory of a process that prepares a file."""
+    """Return the peak memory in kB of a process that prepares a file."""
     command = [sys.executable, "-c", PREPARE, name, engine, str(duration_s)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert soundfile.info(folder / "out/16000/train/a.wav").frames == 16000 * 1200
@@ -226,7 +226,7 @@ def test_stretch_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_floor(tmp_path: Path, channels: int) -> None:
-    """The gunshots: the channels' mean in single precision, cut down to 16 bit."""
+    """As for the gunshots: average the channels in single precision and floor to 16 bit."""
     draw = np.random.RandomState(channels)
     samples = draw.randint(-(2**23), 2**23, (5000, channels))
     samples[:4] = np.array([[-(2**23)], [2**23 - 1], [-1], [255]])
@@ -273,7 +273,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_mean_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Source, folder and clip are the files of that very name, also where the path begins with it."""
+    """Source, folder and clip are the files of exactly these names, also at the beginning of a path."""
     monkeypatch.chdir(tmp_path)
     samples = np.random.RandomState(0).randint(-9999, 9999, (2000, 3)).astype(np.int16)
     soundfile.write("plain.wav", samples, RATE)
@@ -287,7 +287,7 @@ def test_names_mean_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """A pipe that nobody writes to and a device without an end are not waited for."""
+    """A pipe that nobody writes to and an endless device are refused at once."""
     (tmp_path / "folder.wav").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
@@ -295,13 +295,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     for name, got in (("folder", "a folder"), ("pipe", "a pipe or a device"), ("zero", "a pipe or a device")):
         with pytest.raises(audio.BadAudio, match=rf"{name}\.wav: got {got}, expected a regular file"):
             audio.read_mono(tmp_path / f"{name}.wav", 0, everything)
-    # This may be a disk that is not there.
+    # A missing file may be a disk that is not mounted, so it is not bad audio.
     with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
         audio.read_mono(tmp_path / "nowhere.wav", 0, everything)
 
 
 def write_for_ffmpeg(path: Path) -> None:
-    """More than a pipe holds, with three channels, which have no rule here."""
+    """Write a file that ffmpeg must decode, because it has three channels, with more than a pipe holds."""
     soundfile.write(path, np.zeros((4 * decode.BLOCK_FRAMES, 3), np.int16), RATE)
 
 
@@ -318,7 +318,7 @@ def test_ffmpeg_killed_is_not_the_fault_of_the_file(tmp_path: Path, signal_sent:
 
 
 def test_no_ffmpeg_is_left_behind(tmp_path: Path) -> None:
-    """Neither by who has enough of a sound nor by who is interrupted in it."""
+    """Neither by a caller that needs only the beginning nor by one that is interrupted."""
     write_for_ffmpeg(tmp_path / "a.wav")
     assert len(audio.read_mono(tmp_path / "a.wav", 0, lambda rate: 10)[0]) == 10
     blocks = decode.read_blocks(tmp_path / "a.wav", 0, everything)
@@ -359,7 +359,7 @@ def test_full_disk_is_not_the_fault_of_the_file(tmp_path: Path, engine: str, sec
 
 
 def test_two_clips_of_one_name(tmp_path: Path) -> None:
-    """As `Dog.wav` and `dog.wav` are on a disk blind to case."""
+    """As `Dog.wav` and `dog.wav` are on a case-insensitive file system."""
     soundfile.write(tmp_path / "a.wav", np.zeros(800, np.int16), 8000)
     clips = [Recording(tmp_path / "a.wav", "a")] * 2
     with pytest.raises(FileExistsError, match=r"a\.wav"):
@@ -367,7 +367,7 @@ def test_two_clips_of_one_name(tmp_path: Path) -> None:
 
 
 def test_disk_that_fills_up_in_mid_clip(tmp_path: Path) -> None:
-    """The first write takes what there is room for, and says nothing."""
+    """The first write writes only a part and raises nothing."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
     try:
@@ -378,7 +378,7 @@ def test_disk_that_fills_up_in_mid_clip(tmp_path: Path) -> None:
 
 
 def test_a_bad_clip_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The samples before what is bad were written already."""
+    """The samples before the bad one were written already."""
     samples = np.zeros(3 * decode.BLOCK_FRAMES)
     samples[-1] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")

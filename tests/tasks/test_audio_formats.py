@@ -1,4 +1,4 @@
-"""What may be in a sound file, judged by ffmpeg itself: every kind, odd headers, parts, no sound at all."""
+"""Audio files of every format, odd headers, truncated files and files without audio, compared with ffmpeg."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = [
     for container, subtype in itertools.product(LOSSLESS, SUBTYPES)
     if soundfile.check_format(LOSSLESS[container], subtype)
 ]
-# Name -> how ffmpeg encodes it.
+# File name -> the encoder of ffmpeg.
 LOSSY = {
     "a.mp3": "libmp3lame",
     "a.ogg": "libvorbis",
@@ -44,7 +44,7 @@ def ffmpeg(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes
 
 
 def judged(path: Path, out: Path) -> tuple[list[int], int] | None:
-    """Samples and rate by the command of 2021; None where it fails or finds no sample."""
+    """Return samples and rate by the command of 2021, or None if it fails or finds no samples."""
     done = ffmpeg(
         *("-nostdin", "-i", f"file:{path}", "-map", "0:a", "-f", "wav"),
         *("-ac", "1", "-acodec", "pcm_s16le", str(out)),
@@ -80,7 +80,7 @@ def written_by_ffmpeg(path: Path, codec: str, channels: int = 2, rate: int = 480
 
 @pytest.mark.parametrize("number", range(len(KINDS)))
 def test_samples_are_those_of_ffmpeg(tmp_path: Path, number: int) -> None:
-    """Every kind with one number of channels, all of which have their turn."""
+    """Every format with one number of channels; all numbers of channels occur."""
     path = tmp_path / "a.sound"
     write_noise(path, *KINDS[number], 1 + number % 8, RATE)
     assert ours(path) == judged(path, tmp_path / "judge.wav")
@@ -109,7 +109,7 @@ def test_what_libsndfile_reads_is_what_ffmpeg_reads(
     tmp_path: Path, container: str, subtype: str, channels: int
 ) -> None:
     if container in ("aiff", "flac") and subtype not in ("PCM_16", "PCM_24"):
-        pytest.skip("there is no such file, or it is an AIFC")
+        pytest.skip("the format does not exist, or it is AIFC")
     path = tmp_path / "a.sound"
     write_noise(path, container, subtype, channels, RATE)
     blocks = read_with_libsndfile(path)
@@ -120,7 +120,7 @@ def test_what_libsndfile_reads_is_what_ffmpeg_reads(
 
 @pytest.mark.parametrize("name", LOSSY)
 def test_lossy_files(tmp_path: Path, name: str) -> None:
-    """Whole and cut anywhere."""
+    """Intact and truncated."""
     path = written_by_ffmpeg(tmp_path / name, LOSSY[name])
     whole = path.read_bytes()
     found = ours(path)
@@ -136,7 +136,7 @@ def test_lossy_files(tmp_path: Path, name: str) -> None:
 
 
 def test_flac_that_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where libsndfile fails after some blocks, ffmpeg goes on."""
+    """Where libsndfile fails after some blocks, ffmpeg reads on."""
     monkeypatch.setattr(decode, "BLOCK_FRAMES", 1000)
     path = tmp_path / "a.flac"
     noise = np.random.RandomState(0).randint(-9999, 9999, (40000, 2)).astype(np.int16)
@@ -170,7 +170,7 @@ TEXT = b"LIST" + struct.pack("<I", 16) + b"INFOISFT" + struct.pack("<I", 4) + b"
 
 
 def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
-    """A chunk; its header may lie about its size."""
+    """Return a chunk, with the given size in its header or the right one."""
     return name + struct.pack("<I", len(data) if size is None else size) + data + b"\0" * (len(data) % 2)
 
 

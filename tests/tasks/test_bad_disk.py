@@ -1,4 +1,4 @@
-"""A disk that can't be read in the middle of a file: an error, never a clip that ends there."""
+"""A disk that cannot be read in the middle of a file: an error, never a clip that ends there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo corpora: the same on every build, laid out as the originals, every label in every split."""
+"""The demo corpora: equal bytes in every build, the layout of the originals, every label in every split."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LENGTHS_S = {"speech": (0.7, 8), "nsynth": (3, 4), "dcase2": (19, 21)}
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
-    """The demo corpora, and one archive of each by another process whose hashes of strings differ."""
+    """Build the demo corpora, and one archive of each in a process with another PYTHONHASHSEED."""
     here, there = tmp_path_factory.mktemp("demo") / "here", tmp_path_factory.mktemp("again")
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", AGAIN, str(there), *BUILT_AGAIN]
@@ -63,7 +63,7 @@ def builds(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def contents(builds):
-    """The files in each archive: archive -> name -> bytes."""
+    """Return the files in each archive: archive -> name -> bytes."""
     return {name: read_archive(builds[0] / name) for name in LAYOUTS}
 
 
@@ -205,6 +205,6 @@ def test_complete_corpora_stay(builds):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(HearevalError, match=r"holds other files.*Name another"):
+    with pytest.raises(HearevalError, match=r"got other files in it, expected a new folder. Name another"):
         build_demo_corpora(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -1,4 +1,4 @@
-"""Splits of tables with up to 100,000 rows against the 2021 kit's; the tables lie outside the repository."""
+"""Splits of tables with up to 100,000 rows, compared with those of the 2021 kit; outside the repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def recordings(shape: Path) -> list[Recording]:
-    """The rows of a table, gathered by file; labels that are all numbers are ints."""
+    """Return the recordings of a table; labels are ints if all of them are numbers."""
     with gzip.open(shape / "input.csv.gz", "rt", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     numeric = all(row["label"].isdigit() for row in rows)
@@ -81,8 +81,8 @@ def test_large_table(shape: Path, tmp_path: Path) -> None:
     facts = json.loads((shape / "facts.json").read_text())
     task = task_of(facts["settings"])
     mode = task.default_mode
-    drawn = metadata.select_clips(task, mode, recordings(shape))
-    metadata.write_description(tmp_path, task, mode, drawn)
+    selected = metadata.select_clips(task, mode, recordings(shape))
+    metadata.write_description(tmp_path, task, mode, selected)
     assert (tmp_path / "labelvocabulary.csv").read_bytes() == (shape / "labelvocabulary.csv").read_bytes()
     for name, digest in facts["json_sha256"].items():
         ours = (tmp_path / name).read_bytes()

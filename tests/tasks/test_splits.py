@@ -1,4 +1,4 @@
-"""Drawing splits: the rules that the goldens do not reach, and input that breaks them."""
+"""Assigning splits: rules that the golden cases do not cover, and bad input."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def recordings(count: int, split: str = "train", groups: int = 10**9) -> list[Re
 
 
 def test_default_shares_are_80_10_10() -> None:
-    drawn = list(assign_splits(recordings(200), Splits("trainvaltest")).values())
-    assert [drawn.count(split) for split in ("train", "valid", "test")] == [160, 20, 20]
+    splits = list(assign_splits(recordings(200), Splits("trainvaltest")).values())
+    assert [splits.count(split) for split in ("train", "valid", "test")] == [160, 20, 20]
 
 
 def test_a_missing_valid_split_keeps_its_ratio_to_train() -> None:
-    drawn = assign_splits(recordings(90) + recordings(30, "test"), Splits("trainvaltest"))
-    assert list(drawn.values()).count("valid") == 10
-    assert list(drawn.values()).count("test") == 30
+    splits = assign_splits(recordings(90) + recordings(30, "test"), Splits("trainvaltest"))
+    assert list(splits.values()).count("valid") == 10
+    assert list(splits.values()).count("test") == 30
 
 
 def test_given_splits_are_never_redrawn() -> None:
@@ -39,14 +39,16 @@ def test_given_splits_are_never_redrawn() -> None:
 
 def test_groups_stay_together() -> None:
     several = recordings(100, groups=20)
-    drawn = assign_splits(several, Splits("new_split_kfold", 5))
+    splits = assign_splits(several, Splits("new_split_kfold", 5))
     for group in {r.group for r in several}:
-        assert len({drawn[r.clip_id] for r in several if r.group == group}) == 1
+        assert len({splits[r.clip_id] for r in several if r.group == group}) == 1
 
 
 def test_first_folds_are_the_larger_ones() -> None:
-    drawn = list(assign_splits(recordings(23), Splits("new_split_kfold", 5), need_every_label=False).values())
-    assert [drawn.count(f"fold0{i}") for i in range(5)] == [5, 5, 5, 4, 4]
+    splits = list(
+        assign_splits(recordings(23), Splits("new_split_kfold", 5), need_every_label=False).values()
+    )
+    assert [splits.count(f"fold0{i}") for i in range(5)] == [5, 5, 5, 4, 4]
 
 
 def test_a_label_that_cannot_be_everywhere() -> None:

@@ -213,7 +213,7 @@ def _zip_member(info: zipfile.ZipInfo, gate: Gate) -> Member:
         raise gate.refusal(name, ", which is encrypted", "members without a password")
     if info.compress_type not in ZIP_METHODS:
         got = f", compressed with method {info.compress_type}"
-        raise gate.refusal(name, got, ", ".join(f"{method}" for method in ZIP_METHODS))
+        raise gate.refusal(name, got, "method " + ", ".join(f"{method}" for method in ZIP_METHODS))
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return Member(name, SYMBOLIC_LINK if kind == stat.S_IFLNK else "a device", info.file_size)

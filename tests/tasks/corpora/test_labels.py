@@ -130,13 +130,13 @@ def test_labels_that_a_task_cannot_have(tmp_path: Path) -> None:
 
 
 def test_tables_of_another_form(tmp_path: Path) -> None:
-    """A byte order mark is passed over; a lost column is one line, not a traceback."""
+    """A byte order mark is ignored; a missing column is a one-line error, not a traceback."""
     table = tmp_path / "ESC-50-master" / "meta" / "esc50.csv"
     table.parent.mkdir(parents=True)
     table.write_text("filename,fold,category\na.wav,1,dog\n", encoding="utf-8-sig")
     assert [r.split for r in esc50.read_recordings({"all_folds": tmp_path}, "full")] == ["fold00"]
     table.write_text("name,fold,category\na.wav,1,dog\n")
-    with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected tables"):
+    with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected the tables"):
         metadata.select_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
 
 

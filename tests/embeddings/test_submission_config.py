@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from heareval.embeddings.asked import Asked, Words, asked_by, asked_for
+from heareval.embeddings.submission_config import (
+    SubmissionArgs,
+    SubmissionConfig,
+    list_config_readers,
+    read_config,
+)
 from heareval.errors import HearevalError
 
 SUM = "ab" * 32
@@ -34,16 +39,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def asked(folder: Path, text: str | bytes, **said: object) -> Asked:
-    """What a file with this text asks for."""
+def configured(folder: Path, text: str | bytes, **said: object) -> SubmissionConfig:
+    """The configuration in a file with this text."""
     file = folder / "sub.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
-    return asked_for(str(file), said)
+    return read_config(str(file), said)
 
 
 def test_a_file_says_everything(here: Path) -> None:
     (here / "code").mkdir()
-    assert asked(here, FULL) == Asked(
+    assert configured(here, FULL) == SubmissionConfig(
         module="package.module",
         name="my-model_1.0+x",
         source=str(here / "code"),
@@ -57,29 +62,31 @@ def test_a_file_says_everything(here: Path) -> None:
 
 
 def test_a_file_with_a_module_asks_for_what_the_module_does(here: Path) -> None:
-    assert asked(here, 'module = "m"') == asked_for("m", {}) == Asked("m")
-    assert not Asked("m").needs_environment
-    assert asked(here, '\ufeffmodule = "m"\n\n[options]\n') == Asked("m")
+    assert configured(here, 'module = "m"') == read_config("m", {}) == SubmissionConfig("m")
+    assert not SubmissionConfig("m").needs_environment
+    assert configured(here, '\ufeffmodule = "m"\n\n[options]\n') == SubmissionConfig("m")
 
 
 def test_paths_count_from_where_they_are_written(here: Path) -> None:
     (here / "sub" / "code").mkdir(parents=True)
     text = 'module = "m"\nsource = "code"\nweights = "w.pt"'
     (here / "sub" / "a.toml").write_text(text)
-    assert asked_for("sub/a.toml", {}) == Asked("m", source=str(here / "sub" / "code"), weights="sub/w.pt")
-    assert asked_for("sub/a.toml", {"weights": "w.pt"}).weights == "w.pt"
-    assert asked_for("m", {"source": "./sub/code"}).source == str(here / "sub" / "code")
-    assert asked_for("m", {"source": "~"}).source == str(Path.home())
+    assert read_config("sub/a.toml", {}) == SubmissionConfig(
+        "m", source=str(here / "sub" / "code"), weights="sub/w.pt"
+    )
+    assert read_config("sub/a.toml", {"weights": "w.pt"}).weights == "w.pt"
+    assert read_config("m", {"source": "./sub/code"}).source == str(here / "sub" / "code")
+    assert read_config("m", {"source": "~"}).source == str(Path.home())
 
 
 def test_options_go_before_the_file(here: Path) -> None:
     (here / "code").mkdir()
     said = {"device": "cuda", "requirements": ("tqdm==4",), "options": {"size": 1}, "weights": "other.pt"}
-    found = asked(here, FULL, **said)
+    found = configured(here, FULL, **said)
     assert (found.device, found.requirements, found.options) == ("cuda", ("tqdm==4",), '{"size": 1}')
     # The file's sum is that of the file's weights.
     assert (found.weights, found.sha256) == ("other.pt", "")
-    assert asked(here, FULL, weights="other.pt", sha256=SUM).sha256 == SUM
+    assert configured(here, FULL, weights="other.pt", sha256=SUM).sha256 == SUM
 
 
 @pytest.mark.parametrize(
@@ -94,7 +101,9 @@ def test_options_go_before_the_file(here: Path) -> None:
     ],
 )
 def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
-    found = asked(here, f'module = "m"\nsource = "{source}"\nrequirements = ["{source}", "m>=1; x < \'3\'"]')
+    found = configured(
+        here, f'module = "m"\nsource = "{source}"\nrequirements = ["{source}", "m>=1; x < \'3\'"]'
+    )
     assert (found.source, found.requirements[0]) == (source, source)
 
 
@@ -115,10 +124,10 @@ def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
     ],
 )
 def test_what_nobody_would_notice_to_change_is_refused(here: Path, path: str) -> None:
-    with pytest.raises(HearevalError, match=r"requirements: got .*expected a list of what pip takes"):
-        asked(here, f'module = "m"\nrequirements = ["{path}"]')
+    with pytest.raises(HearevalError, match=r"requirements: got .*expected a list of requirements for pip"):
+        configured(here, f'module = "m"\nrequirements = ["{path}"]')
     with pytest.raises(HearevalError, match=r"source: got .*expected a folder"):
-        asked(here, f'module = "m"\nsource = "{path}"')
+        configured(here, f'module = "m"\nsource = "{path}"')
 
 
 WRONG = {
@@ -127,14 +136,14 @@ WRONG = {
     "module = 3": r"sub\.toml: module: got 3, expected an importable module",
     'module = "../m"': r"sub\.toml: module: got '\.\./m'",
     'module = "a/m.py"': r"module: got 'a/m\.py'.*Did you mean m\?",
-    'module = "m"\nname = ""': "name: got '', expected letters, digits",
+    'module = "m"\nname = ""': "name: got '', expected at most 100 letters, digits",
     'module = "m"\nname = "a/b"': "name: got 'a/b'",
     'module = "m"\nname = ".."': r"name: got '\.\.'",
     'module = "m"\nname = "-x"': "name: got '-x'",
     f'module = "m"\nname = "{"x" * 101}"': "name: got 'xxx",
     'module = "m"\nname = "n\\u00e4me"': r"name: got 'n\\xe4me'",
     'module = "m"\nname = "a\\nb"': r"name: got 'a\\nb'",
-    'module = "m"\nsource = ["a"]': r"source: got \['a'\], expected a folder, or what pip takes",
+    'module = "m"\nsource = ["a"]': r"source: got \['a'\], expected a folder, or a requirement for pip",
     'module = "m"\nsource = "packge"': r"source: got 'packge' and no such folder, expected .*packge==1\.0",
     'module = "m"\nsource = "-e ."': r"source: got '-e \.'",
     'module = "m"\nsource = "git+https://host/repo"': "source: got git.*expected a revision at its end",
@@ -148,7 +157,7 @@ WRONG = {
     'module = "m"\npython = "4"': "python: got '4'",
     'module = "m"\ndevice = "gpu"': "device: got 'gpu', expected auto or cpu or cuda",
     'module = "m"\noptions = "x"': "options: got 'x', expected a table",
-    'module = "m"\n[options]\nday = 2021-01-01': "options: got .*expected a table of values that JSON has",
+    'module = "m"\n[options]\nday = 2021-01-01': "options: got .*expected a table of JSON values",
     'module = "m"\nsha256 = "abc"': "sha256: got 'abc', expected 64 hex digits",
     f'module = "m"\nsha256 = "{SUM}"': "sha256: got no weights",
     'module = "m"\nweights = "https://host/w"': "sha256: got nothing, expected the SHA-256 of",
@@ -165,8 +174,8 @@ WRONG = {
     f"module = 0x{'f' * 5000}": "module: got a value that can't be shown, expected an importable",
     f'module = "m"\noptions.a = 0x{"f" * 5000}': "options: got a value that can't be shown",
     f"module = {'[' * 3000}": "sub.toml: got .*expected TOML",
-    f'module = "m"\noptions.{".".join("a" * 5000)} = 1': "options: got .*at most 50 deep",
-    f'module = "m"\n[options]\na = {"[" * 60}{"]" * 60}': "options: got .*at most 50 deep",
+    f'module = "m"\noptions.{".".join("a" * 5000)} = 1': "options: got .*at most 50 levels deep",
+    f'module = "m"\n[options]\na = {"[" * 60}{"]" * 60}': "options: got .*at most 50 levels deep",
     f'module = "{"a." * 5000}"': r"module: got '(a\.){50,200}a?\.\.\.",
     f'module = "m"\nweights = "http://[::1/x"\nsha256 = "{SUM}"': r"weights: got http://\[::1/x, expected",
     'module = "m"\nsource = "git+http://[::1/x@v1"': r"source: got git.*expected a revision",
@@ -177,52 +186,52 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_file_is_one_line(here: Path, text: str) -> None:
     with pytest.raises(HearevalError, match=WRONG[text]) as raised:
-        asked(here, text)
+        configured(here, text)
     assert "sub.toml" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_what_is_no_text_and_what_is_not_there(here: Path) -> None:
     with pytest.raises(HearevalError, match=r"sub\.toml: got .*utf-8.*expected TOML"):
-        asked(here, b'module = "m"\nname = "\xff"')
+        configured(here, b'module = "m"\nname = "\xff"')
     with pytest.raises(HearevalError, match=r"submission no\.toml: got no such file"):
-        asked_for("no.toml", {})
+        read_config("no.toml", {})
 
 
 def test_a_wrong_option_is_called_by_its_name() -> None:
     with pytest.raises(HearevalError, match=r"^--requirement: got "):
-        asked_for("m", {"requirements": ("-x",)})
+        read_config("m", {"requirements": ("-x",)})
     with pytest.raises(HearevalError, match=r"^--name: got 'a\\udcffb'"):
-        asked_for("m", {"name": "a\udcffb"})
+        read_config("m", {"name": "a\udcffb"})
     with pytest.raises(HearevalError, match=r"^--sha256: got nothing, expected the SHA-256 of http"):
-        asked_for("m", {"weights": "http://host/w"})
+        read_config("m", {"weights": "http://host/w"})
     with pytest.raises(HearevalError, match=r"^submission a/m\.py: got .*Did you mean m\?"):
-        asked_for("a/m.py", {})
+        read_config("a/m.py", {})
 
 
 def test_options_describe_one_submission() -> None:
-    words = Words(("a", "b"), weights="w.pt", python="3.9", device="cpu")
+    args = SubmissionArgs(("a", "b"), weights="w.pt", python="3.9", device="cpu")
     with pytest.raises(HearevalError, match=r"^--model, --python: got 2 submissions, expected one"):
-        asked_by(words)
-    both = [read() for read in asked_by(Words(("a", "b"), device="cpu"))]
-    assert both == [Asked("a", device="cpu"), Asked("b", device="cpu")]
+        list_config_readers(args)
+    both = [read() for read in list_config_readers(SubmissionArgs(("a", "b"), device="cpu"))]
+    assert both == [SubmissionConfig("a", device="cpu"), SubmissionConfig("b", device="cpu")]
 
 
 def test_a_wrong_submission_does_not_stop_the_others() -> None:
-    first, second = asked_by(Words(("no.toml", "b")))
-    assert second() == Asked("b")
+    first, second = list_config_readers(SubmissionArgs(("no.toml", "b")))
+    assert second() == SubmissionConfig("b")
     with pytest.raises(HearevalError, match=r"no\.toml"):
         first()
 
 
 def test_words_that_say_nothing() -> None:
-    assert Words(("m",), weights="", options="").said() == {"options": {}}
+    assert SubmissionArgs(("m",), weights="", options="").given_options() == {"options": {}}
     with pytest.raises(HearevalError, match="model options"):
-        Words(("m",), options="size=3").said()
+        SubmissionArgs(("m",), options="size=3").given_options()
 
 
 @pytest.mark.parametrize("options", ["[" * 100_000, "1" * 5000, f'{{"a": {"1" * 5000}}}', '{"a":' * 99_999])
 def test_options_that_json_does_not_read(options: str) -> None:
     with pytest.raises(HearevalError, match="model options: got ") as raised:
-        Words(("m",), options=options).said()
+        SubmissionArgs(("m",), options=options).given_options()
     assert len(str(raised.value)) < 500

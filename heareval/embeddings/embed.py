@@ -1,4 +1,4 @@
-"""Embeddings on disk: one folder per submission and task, whole or not there."""
+"""Embed a task with a submission, and publish the arrays as one folder per submission and task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
-from heareval.embeddings.submission import WORKER, Submission, check_unchanged
+from heareval.embeddings.opening import check_unchanged
+from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import (
     EmbeddingsManifest,
@@ -23,86 +24,99 @@ from heareval.formats.embeddings_folder import (
 from heareval.formats.task_folder import check_task_fingerprint, read_task_folder
 from heareval.formats.task_manifest import read_corpus_facts
 from heareval.formats.task_metadata import TaskMetadata
-from heareval.spec import Progress
+from heareval.spec import Progress, ignore_progress
 from heareval.worker_process import KilledForMemoryError
 
 VERSION = 2
-# Samples of one batch: a good two minutes at 16 kHz, small enough for the memory of a laptop.
+# Samples of one batch: about two minutes at 16 kHz, which a laptop has memory for.
 BATCH_SAMPLES = 2_000_000
-# How embeddings may be stored, and computed; predictors work in float32 in any case.
+# How embeddings may be stored and computed; predictors always work in float32.
 DTYPES = ("float32", "float16")
 PRECISIONS = ("float32", "tf32", "bf16")
 JOURNAL = "journal"
 
 
 @dataclass(frozen=True)
-class Form:
-    """What may change embeddings beside the model and the clips; results name what is unusual.
+class EmbeddingFormat:
+    """Settings that change embeddings, besides the model and the clips.
+
+    Results record whatever differs from the default.
 
     Args:
-        dtype: how embeddings are stored.
-        precision: how they are computed.
-        chunk_s: timestamp embeddings of longer clips come from chunks of so many seconds; 0 = in one piece.
+        dtype: how embeddings are stored, one of DTYPES.
+        precision: how embeddings are computed, one of PRECISIONS.
+        chunk_s: clips longer than this many seconds are embedded in chunks of that length, for timestamp
+            embeddings only; 0 = never.
     """
 
     dtype: str = DTYPES[0]
     precision: str = PRECISIONS[0]
     chunk_s: float = 0.0
 
-    def of(self, embedding_type: str) -> Form:
-        """The same as far as it matters to a task: scene embeddings never come from chunks."""
+    def for_task(self, embedding_type: str) -> EmbeddingFormat:
+        """Return the settings that matter to a task: scene embeddings are never computed in chunks.
+
+        >>> EmbeddingFormat(chunk_s=60.0).for_task("scene") == DEFAULT_FORMAT
+        True
+        """
         return self if embedding_type == "event" else replace(self, chunk_s=0.0)
 
     @property
-    def unusual(self) -> dict[str, Any]:
-        """What is not as it is by default."""
-        return {key: value for key, value in asdict(self).items() if value != getattr(USUAL_FORM, key)}
+    def changes(self) -> dict[str, Any]:
+        """The settings that differ from the default.
+
+        >>> EmbeddingFormat(dtype="float16").changes
+        {'dtype': 'float16'}
+        """
+        return {key: value for key, value in asdict(self).items() if value != getattr(DEFAULT_FORMAT, key)}
 
 
-USUAL_FORM = Form()
+DEFAULT_FORMAT = EmbeddingFormat()
 
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """The clips of one task to be embedded by one submission.
+    """A task to embed with a submission.
 
     Args:
+        submission: the submission.
         task: published task folder.
-        target: folder of the embeddings; an older one gives way.
-        content: fingerprint of the task that is to be embedded.
-        fingerprint: of the embeddings.
+        target: folder of the embeddings; an older one is replaced.
+        task_fingerprint: fingerprint that the task must have.
+        fingerprint: fingerprint of the embeddings.
+        embedding_format: how embeddings are computed and stored.
         device: `auto`, `cpu` or `cuda`.
-        silence_s: a model that finishes no batch for so long is killed.
-        log: where the model's own output goes.
-        variables: of the model's process, beside those that it has anyway.
+        silence_s: a model that finishes no batch for this long is killed.
+        log: where the output of the model's process goes.
+        variables: further environment variables of the model's process.
     """
 
     submission: Submission
     task: Path
     target: Path
-    content: str
+    task_fingerprint: str
     fingerprint: str
-    form: Form
+    embedding_format: EmbeddingFormat
     device: str
     silence_s: float
     log: Path
     variables: Mapping[str, str]
 
 
-def embed_task(job: EmbedJob, progress: Progress) -> None:
-    """Embed all clips of a published task and put the arrays beside copies of its descriptions.
+def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
+    """Embed all clips of a published task, and publish the arrays with copies of the task's JSON files.
 
     Raises:
-        HearevalError: the model failed, or the task was replaced meanwhile.
+        HearevalError: the model failed, or the task or the submission changed during the run.
     """
     started = time.monotonic()
     task = read_task_folder(job.task)
-    check_task_fingerprint(job.task, job.submission.sample_rate, job.content)
+    check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
     check_unchanged(job.submission)
     arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
 
     def is_current(folder: Path) -> bool:
-        """Another run may have made the very same arrays, and scores from them, meanwhile."""
+        """Return whether another run has published the same arrays, perhaps with scores, in the meantime."""
         return has_embeddings(folder, job.fingerprint)
 
     with _unfinished(job) as unfinished:
@@ -112,15 +126,15 @@ def embed_task(job: EmbedJob, progress: Progress) -> None:
         with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
             _take_arrays(unfinished, scratch, arrays)
             copy_task_description(task, scratch)
-            check_task_fingerprint(job.task, job.submission.sample_rate, job.content)
+            check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
             check_unchanged(job.submission)
             manifest = EmbeddingsManifest(
                 fingerprint=job.fingerprint,
-                submission=asdict(job.submission),
+                submission=job.submission.as_recorded(),
                 task=job.task.name,
                 made_from=read_corpus_facts(job.task),
-                form=asdict(job.form),
-                unusual_embedding=job.form.unusual,
+                form=asdict(job.embedding_format),
+                unusual_embedding=job.embedding_format.changes,
                 arrays=tuple(arrays),
                 clips=facts["clips"],
                 device=facts["device"],
@@ -133,14 +147,15 @@ def embed_task(job: EmbedJob, progress: Progress) -> None:
 
 
 def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Run the worker until all arrays are in the folder, going on with what is there; returns its facts.
+    """Run the worker until all arrays are in the folder, and return what it reports.
 
-    A worker that is killed because memory has run out is started again, with smaller batches.
+    Batches that the journal lists are not computed again. A worker that Linux kills because memory ran out is
+    started again with smaller batches.
     """
     journal = Journal(folder / JOURNAL)
     begun: dict[str, Any] = {}
 
-    def heard(message: dict[str, Any]) -> None:
+    def handle(message: dict[str, Any]) -> None:
         nonlocal begun
         if "begun" in message:
             begun = message
@@ -155,17 +170,17 @@ def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress
     while True:
         begun, done_before = {}, journal.done
         try:
-            facts = _run_worker(job, task, folder, journal, progress, heard)
+            facts = _run_worker(job, task, folder, journal, progress, handle)
             if journal.done != facts["clips"]:
-                got, expected = f"{journal.done} clips noted in {journal.path}", str(facts["clips"])
+                got, expected = f"{journal.done} clips in {journal.path}", str(facts["clips"])
                 raise HearevalError("the embedding worker", got=got, expected=expected)
             return facts
         except KilledForMemoryError as error:
             if not begun:
                 raise
-            # A model that needs more and more memory gets on by being started again.
+            # A model that leaks memory makes progress each time it is started again.
             if begun["clips"] == 1 and journal.done == done_before:
-                raise _alone_too_large(begun["clip"], error) from error
+                raise _clip_too_large(begun["clip"], error) from error
             journal.note(TOO_LARGE, begun["begun"], 0)
 
 
@@ -175,13 +190,13 @@ def _run_worker(
     folder: Path,
     journal: Journal,
     progress: Progress,
-    heard: Callable[[dict[str, Any]], None],
+    handle: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """What the worker reports when all clips are embedded."""
+    """Run the worker once and return what it reports when all clips are embedded."""
     worker_job = {
         "do": "embed",
         "device": job.device,
-        **asdict(job.form),
+        **asdict(job.embedding_format),
         "task": str(job.task),
         "splits": task.splits,
         "embedding_type": task.embedding_type,
@@ -191,32 +206,30 @@ def _run_worker(
         "out": str(folder),
     }
     return job.submission.run(
-        WORKER,
         worker_job,
         job.log,
         progress,
-        tell=heard,
+        tell=handle,
         silence_s=job.silence_s,
         variables=job.variables,
     )
 
 
-def _alone_too_large(clip: str, error: HearevalError) -> HearevalError:
-    """The error for a clip that alone is too much for the memory of the machine."""
+def _clip_too_large(clip: str, error: HearevalError) -> HearevalError:
+    """Return the error for a clip that does not fit into memory even as a batch of one."""
     return HearevalError(
         f"clip {clip}",
         got=f"{error.got}, on this clip alone",
         expected="a clip that fits into the memory",
-        remedy="Take a machine with more memory, or for timestamp embeddings --chunk-seconds. "
-        f"{error.remedy}",
+        remedy=f"Use a machine with more memory, or for timestamp embeddings --chunk-seconds. {error.remedy}",
     )
 
 
 @contextlib.contextmanager
 def _unfinished(job: EmbedJob) -> Iterator[Path]:
-    """The folder in which arrays grow, with what a killed run left of them; no other run is at it.
+    """Lock and yield the folder of unfinished arrays, with what an interrupted run has left in it.
 
-    It stays when the run fails, if it holds anything. What was begun with other settings is removed.
+    It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
     """
     folder = files.unfinished_path(job.target, job.fingerprint)
     with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
@@ -232,7 +245,7 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
 
 
 def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:
-    """Give the arrays a second name, so that a kill loses none, and bring them to disk."""
+    """Link the arrays into another folder, so that a kill loses none, and sync them to disk."""
     missing = [name for name in names if not (source / name).is_file()]
     if missing:
         raise HearevalError(
