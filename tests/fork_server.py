@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,12 @@ def _server(*, with_torch: bool) -> Server:
 
 
 def can_fork(variables: Mapping[str, str]) -> bool:
-    """Return whether a process with these variables may be forked: not if they are read at the start."""
-    return not any(name.startswith(READ_AT_START) for name in variables)
+    """Return whether a process with these variables may be forked: not if they are read at the start.
+
+    Elsewhere than on Linux, libraries do not expect a process that has imported them to fork.
+    """
+    names = set(variables) - {"PYTHONPATH"}
+    return sys.platform.startswith("linux") and not any(name.startswith(READ_AT_START) for name in names)
 
 
 def _serve() -> dict[str, Any]:
@@ -181,7 +186,10 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
             return
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of threads. Theirs hold no lock that the forked process takes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if not self.pid:
             _begin_anew((pipes[0], pipes[3], pipes[5]), is_session=is_session)
             os._exit(_run(_set_up(args[1:], dict(environment))))
