@@ -66,7 +66,7 @@ def test_every_label_in_every_split(task: TaskSpec, archives_of: ArchivesOf) -> 
 def test_metrics_are_known_and_fit(task: TaskSpec) -> None:
     assert task.metrics
     for name in task.metrics:
-        assert METRICS[name].kind == {"scene": "clip", "event": "event"}[task.embedding_type]
+        assert METRICS[name].kind == task.embedding_type
 
 
 def test_has_a_row_in_the_documentation(task: TaskSpec) -> None:
