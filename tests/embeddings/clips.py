@@ -19,8 +19,9 @@ from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
-from tests import fork_server
+from tests.commands import command
 
+ROOT = str(Path(__file__).parents[2])
 RATE = 16000
 # Its scene embeddings contain the size of their batch. Each call appends a line to `calls`.
 TELLING_MODEL = """
@@ -97,8 +98,8 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
     _write_job(folder, task, budget, changes)
-    _, output, complaints = fork_server.run(folder, _words(folder), _environment())
-    return output + complaints
+    done = command(folder, *_words(folder), PYTHONPATH=ROOT)
+    return done.stdout + done.stderr
 
 
 def _write_job(folder: Path, task: Path, budget: int, changes: Mapping[str, Any]) -> None:
@@ -111,7 +112,7 @@ def _words(folder: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
