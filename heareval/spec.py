@@ -59,19 +59,19 @@ class Download:
         return (*self.volumes, self)
 
     @property
-    def wanted(self) -> str:
+    def expected_checksum(self) -> str:
         """The checksum that the file must have, or "" if any file will do."""
         return self.accepted or self.checksum
 
     @property
     def identity(self) -> str:
         """A unique name of the file: its checksum or, if there is none, a digest of its URL."""
-        return self.wanted or "unpublished-" + hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        return self.expected_checksum or "unpublished-" + hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
     @property
     def is_published(self) -> bool:
         """Whether the required checksum is the published one, or none was published."""
-        return not self.checksum or self.wanted == self.checksum
+        return not self.checksum or self.expected_checksum == self.checksum
 
     def with_accepted(self, checksums: Mapping[str, str]) -> Download:
         """Return the download with the checksums, by file name, that the user accepts."""

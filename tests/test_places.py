@@ -61,7 +61,7 @@ IN_THE_WAY: dict[str, tuple[str, str]] = {
     "folder for a manifest": (f"mkdir -p {MANIFEST}", f"{MANIFEST}: got Is a directory"),
     "empty manifest": (
         f"mkdir -p tasks/{SPOKEN}; : > {MANIFEST}",
-        f"{MANIFEST}: got Expecting value: line 1 column 1 (char 0), expected a file as a run",
+        f"{MANIFEST}: got Expecting value: line 1 column 1 (char 0), expected JSON. Remove the task folder",
     ),
     "manifest without text": (f"mkdir -p tasks/{SPOKEN}; printf '\\377' > {MANIFEST}", f"{MANIFEST}: got "),
     "empty sidecar of another": (

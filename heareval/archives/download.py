@@ -102,7 +102,7 @@ def _fetch_rest(url: str, part: Path, download: Download, progress: Progress, pa
     """Request what is missing of `part` and append it; return False if `part` had to be removed instead."""
     stored = _validator_file(part).read_text("utf-8") if _validator_file(part).exists() else ""
     # Without a checksum, only the validator tells whether the rest belongs to the same edition.
-    have = _size(part) if stored != DECOMPRESSED and (stored or download.wanted) else 0
+    have = _size(part) if stored != DECOMPRESSED and (stored or download.expected_checksum) else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": stored} if stored else {})

@@ -100,7 +100,11 @@ def fetch_listed(
 
     def fetch_one(download: Download) -> str:
         target = folder / download.file_name
-        if target.exists() and download.wanted and _checksum_of(target, download) != download.wanted:
+        if (
+            target.exists()
+            and download.expected_checksum
+            and _checksum_of(target, download) != download.expected_checksum
+        ):
             target.unlink()  # a crash of the machine truncated it
         _fetch(download, target, mirrors, ignore_progress, PATIENT)
         return f"{files.file_checksum(target, 'sha256')}  {download.file_name}\n"
@@ -171,9 +175,9 @@ def _copy_from_folder(found: Sequence[Path], download: Download, target: Path) -
     """Copy the archive from one of the files of its name in a mirror; return False if there are none."""
     sums = {}
     for path in found:
-        if download.wanted:
-            sums[path] = files.file_checksum(path, files.algorithm_of(download.wanted))
-        if sums.get(path, "") == download.wanted:
+        if download.expected_checksum:
+            sums[path] = files.file_checksum(path, files.algorithm_of(download.expected_checksum))
+        if sums.get(path, "") == download.expected_checksum:
             with files.building_file(target) as scratch:
                 # A copy, not a link: later changes of the mirror must not change a verified archive.
                 shutil.copyfile(path, scratch)
@@ -185,11 +189,13 @@ def _copy_from_folder(found: Sequence[Path], download: Download, target: Path) -
 
 def wrong_checksum(location: str, got: str, download: Download) -> HearevalError:
     """Return the error for an archive whose checksum is not the expected one."""
-    kind = files.kind_of(download.wanted)
+    kind = files.kind_of(download.expected_checksum)
     remedy = "It is damaged, or another edition: replace it, or accept it with --accept-checksums."
     if got == download.checksum:
         remedy = "This is the published archive: remove its line from the --accept-checksums file."
-    return HearevalError(f"archive {location}", got=f"{kind} {got}", expected=download.wanted, remedy=remedy)
+    return HearevalError(
+        f"archive {location}", got=f"{kind} {got}", expected=download.expected_checksum, remedy=remedy
+    )
 
 
 def _has_file(url: str, patience: Patience) -> bool:
@@ -205,16 +211,16 @@ def _download(url: str, download: Download, target: Path, progress: Progress, pa
     part = target.with_name(f"{target.name}.part")
     resumed = fetch_part(url, part, download, progress, patience)
     checksum = _checksum_of(part, download)
-    if checksum != download.wanted and resumed:
+    if checksum != download.expected_checksum and resumed:
         # The parts may come from two editions of the file, so fetch it again in one go.
         part.unlink()
         fetch_part(url, part, download, progress, patience)
         checksum = _checksum_of(part, download)
     remove_validator(part)
-    if checksum != download.wanted:
+    if checksum != download.expected_checksum:
         part.unlink()
         raise wrong_checksum(url, checksum, download)
-    if not download.wanted:
+    if not download.expected_checksum:
         _check_first_bytes(url, part, download)
     files.sync(part)
     part.replace(target)
@@ -236,8 +242,12 @@ def _check_first_bytes(url: str, part: Path, download: Download) -> None:
 
 
 def _checksum_of(part: Path, download: Download) -> str:
-    """Return the checksum to compare with the wanted one; "" if none was published."""
-    return files.file_checksum(part, files.algorithm_of(download.wanted)) if download.wanted else ""
+    """Return the checksum to compare with the expected one; "" if none was published."""
+    return (
+        files.file_checksum(part, files.algorithm_of(download.expected_checksum))
+        if download.expected_checksum
+        else ""
+    )
 
 
 def read_accepted_checksums(path: Path) -> dict[str, str]:

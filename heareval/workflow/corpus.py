@@ -117,7 +117,7 @@ class FetchArchive(Step):
         return RemoteFile(self.download, self.path, self.mirrors)
 
     def complete(self) -> bool:
-        return self.path.exists() if self.download.wanted else self.found_checksum.exists()
+        return self.path.exists() if self.download.expected_checksum else self.found_checksum.exists()
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return DiskNeed("download", sizes.missing_size(self.remote_file))
@@ -125,7 +125,7 @@ class FetchArchive(Step):
     def work(self, progress: Progress) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fetch.fetch(self.download, self.path, fetch.open_mirrors(self.mirrors), progress)
-        if not self.download.wanted:
+        if not self.download.expected_checksum:
             checksum = files.file_checksum(self.path, "sha256")
             final = self.places.archive(checksum, self.download.file_name)
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,11 @@ class FetchArchive(Step):
     def facts(self) -> dict[str, Any]:
         """Return the archive's entry in a task's manifest."""
         published = self.download.is_published if self.download.checksum else None
-        return {"name": self.download.file_name, "checksum": self.download.wanted, "published": published}
+        return {
+            "name": self.download.file_name,
+            "checksum": self.download.expected_checksum,
+            "published": published,
+        }
 
 
 class ExtractArchive(Step):

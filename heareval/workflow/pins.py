@@ -56,7 +56,7 @@ def _without_checksum(job: TaskJob) -> Iterator[Download]:
             yield Download(job.published, "")
         return
     for download in job.mode_spec.downloads:
-        yield from (file for file in download.files if not file.wanted)
+        yield from (file for file in download.files if not file.expected_checksum)
 
 
 def _find_checksum(job: TaskJob, download: Download, places: Places) -> str:
