@@ -21,6 +21,7 @@ from heareval.embeddings.embed import (
 from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
+from heareval.formats.results_folder import find_scores_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.spec import Progress
@@ -120,10 +121,8 @@ class Predict(Step):
         return Path(self.folder) / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        predictions = self.scores.with_name(layout.predictions(self.protocol.recorded_name))
-        if not (self.scores.exists() and predictions.exists()):
-            return False
-        return bool(files.read_json(self.scores)["fingerprint"] == self.fingerprint)
+        found = find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name)
+        return found == self.fingerprint
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
