@@ -64,7 +64,7 @@ def test_skipped_clips_are_nowhere_and_are_told_of(birds: Path) -> None:
     assert json.loads((folder / "task_metadata.json").read_text())["skipped"] == names
     for each in manifest["skipped"]:
         assert f"skipped {each['split']}/{each['clip_id']}: audio file" in done.stdout
-    assert "NOT the published corpus" not in done.stdout  # which a task of one's own does not have
+    assert "NOT the published corpus" not in done.stdout  # a user's task has none
     listed = {split: json.loads((folder / f"{split}.json").read_text()) for split in manifest["clips"]}
     assert sum(map(len, listed.values())) == CLIPS - len(BAD)
     for split, clips in listed.items():

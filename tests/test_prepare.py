@@ -125,7 +125,7 @@ def test_clip_missing_from_the_task_folder(prepared: Path, mirror: Path, tmp_pat
     next((folder / "tasks" / SPOKEN / "16000" / "fold02").iterdir()).unlink()
     (folder / "tars" / f"hear-2021.1.1-{SPOKEN}-16000.tar.gz").unlink()
     line = only_line(prepare(folder, mirror, "spoken_digit"))
-    assert "got 12 clips in 16000/fold02, expected 13. Something has changed it: remove " in line
+    assert "got 12 clips in 16000/fold02, expected 13. The folder was changed: remove " in line
 
 
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
@@ -213,7 +213,7 @@ def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, work
     # As a terminal does: to every process of the group.
     os.killpg(runner.pid, number)
     lines = [line for line in runner.communicate(timeout=300)[1].splitlines() if not line.startswith("[")]
-    assert (runner.returncode, lines) == (130, ["stopped; the same command goes on from here"])
+    assert (runner.returncode, lines) == (130, ["stopped; run the same command again to resume"])
     done = prepare(tmp_path, mirror, "spoken_digit")
     assert done.returncode == 0, done.stderr
     assert not scratch_left(tmp_path)

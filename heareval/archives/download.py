@@ -32,7 +32,7 @@ class Patience:
         tries: give up after this many failed attempts in a row.
         pause_s: pause after the first failed attempt; it doubles with each further one.
         least_bytes_per_s: an attempt that is slower has failed.
-        window_s: end an attempt if the response does not begin, or is slower than that, for so many seconds.
+        window_s: end an attempt when this many seconds pass without a response, or at a lower speed.
     """
 
     tries: int
@@ -150,7 +150,7 @@ def _start_over(part: Path, validator: str) -> None:
 def _read_blocks(answer: requests.Response, is_compressed: bool, patience: Patience) -> Iterator[bytes]:
     """Yield the body as it arrives; raise requests.Timeout if it is too slow."""
     received, since = 0, time.monotonic()
-    # read1 returns what has arrived, so that nothing of it is lost if the connection breaks.
+    # read1 returns the bytes that have arrived, so none of them is lost if the connection breaks.
     while block := answer.raw.read1(BLOCK_BYTES, decode_content=is_compressed):
         yield block
         received, waited = received + len(block), time.monotonic() - since
@@ -167,7 +167,7 @@ def _read_validator(answer: requests.Response) -> str:
 
 
 def remove_validator(part: Path) -> None:
-    """Remove the file with the validator of a part, which is complete now or gone."""
+    """Remove the file with the validator of a part, which is complete or was removed."""
     _validator_file(part).unlink(missing_ok=True)
 
 

@@ -153,7 +153,7 @@ def _fetch_from_publisher(
 ) -> None:
     *others, last = (download.url, *download.other_urls)
     for url in others:
-        # Only the last address gets all tries; the others may have been gone for years.
+        # Only the last address gets all tries; the others may have been offline for years.
         with contextlib.suppress(HearevalError):
             return _download(url, download, target, progress, replace(patience, tries=1))
     try:

@@ -88,7 +88,7 @@ def blocks(size: int) -> int:
 def sizes_on_the_web(
     addresses: Mapping[str, Sequence[str]], patience_s: float = PATIENCE_S
 ) -> dict[str, int]:
-    """Ask servers for the sizes of files; return the bytes by key, without those that nobody tells in time.
+    """Ask servers for the sizes of files; return bytes by key, without those that do not arrive in time.
 
     Args:
         addresses: for each key, the URLs of one file, which are asked in turn until one answers.
@@ -111,7 +111,7 @@ def sizes_on_the_web(
 
 
 def content_length(urls: Sequence[str]) -> int | None:
-    """Return the size of a file in bytes from the first server that tells it; None if none does."""
+    """Return the size of a file in bytes from the first server that sends it; None if none does."""
     for url in urls:
         try:
             headers = {"Accept-Encoding": "identity"}

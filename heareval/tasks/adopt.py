@@ -190,7 +190,7 @@ def _find_task_folder(extracted: Path) -> Path:
 
 
 def _check_task_name(found: str, task: TaskSpec) -> None:
-    """Raise HearevalError for another task's name, unless the labels tell whose tarball it is."""
+    """Raise HearevalError for another task's name, unless its labels are different ones."""
     other = all_tasks().get(found)
     if found != task.name and not (other and task.labels and not {*task.labels} & {*other.labels}):
         raise _wrong(f"task_name of {layout.TASK_METADATA}", found, task.name)

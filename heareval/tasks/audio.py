@@ -121,7 +121,7 @@ def prepare_clip(
 
 
 def _limit_frames(clip: Recording, settings: AudioSettings) -> FramesAt:
-    """Return the function that tells how many frames of a source the clip needs; -1 for all."""
+    """Return the function that maps a source's rate to the number of frames to read; -1 for all."""
 
     def frames_at(rate: int) -> int:
         limits = [clip.frames] if clip.frames is not None else []

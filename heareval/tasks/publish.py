@@ -57,8 +57,8 @@ def publish_task(
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
-        gone = sorted(set(older.sample_rates if older else ()) - set(rates))
-        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(gone))
+        removed = sorted(set(older.sample_rates if older else ()) - set(rates))
+        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(removed))
         write_task_manifest(scratch, manifest)
 
 

@@ -118,7 +118,7 @@ def _select_group(name: str, mode: str | None) -> dict[str, TaskSpec]:
 
 def _select_modes(task: TaskSpec, mode: str | None) -> list[str]:
     if get_sounds(task):
-        return [task.default_mode]  # a user's task has only one mode, whatever is asked of the other tasks
+        return [task.default_mode]  # a user's task has only this mode
     if mode == "all":
         return [name for name, m in task.modes.items() if m.published]
     selected = mode or task.default_mode

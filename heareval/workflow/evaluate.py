@@ -97,7 +97,7 @@ class Predict(Step):
     """
 
     folder = luigi.Parameter()
-    embeddings = luigi.Parameter(description="fingerprint of the embeddings")
+    embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
@@ -109,8 +109,12 @@ class Predict(Step):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        settings = settings_for_fingerprint(self.protocol)
-        return files.fingerprint("predict", PREDICTOR_VERSION, protocol=settings, embeddings=self.embeddings)
+        return files.fingerprint(
+            "predict",
+            PREDICTOR_VERSION,
+            protocol=settings_for_fingerprint(self.protocol),
+            embeddings=self.embeddings_fingerprint,
+        )
 
     def requires(self) -> list[Step]:
         return self.upstream_step
@@ -121,8 +125,7 @@ class Predict(Step):
         return Path(self.folder) / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        found = find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name)
-        return found == self.fingerprint
+        return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
@@ -130,7 +133,7 @@ class Predict(Step):
     def work(self, progress: Progress) -> None:
         job = {
             "folder": self.folder,
-            "embeddings": self.embeddings,
+            "embeddings": self.embeddings_fingerprint,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
@@ -170,7 +173,7 @@ def score_task(
     return Predict(
         places,
         folder=str(embedded.folder),
-        embeddings=embedded.fingerprint,
+        embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol,
         machine=machine,
         upstream=embedded.as_upstream(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import struct
 import subprocess
 from pathlib import Path
@@ -58,6 +57,14 @@ def judged(path: Path, out: Path) -> tuple[list[int], int] | None:
 def ours(path: Path) -> tuple[list[int], int]:
     samples, rate = audio.read_mono(path, 0, everything)
     return samples.tolist(), rate
+
+
+def ours_or_none(path: Path) -> tuple[list[int], int] | str | None:
+    """Return samples and rate, None for an error that names the file, or the text of any other BadAudio."""
+    try:
+        return ours(path)
+    except decode.BadAudio as error:
+        return None if path.name in str(error) else str(error)
 
 
 def write_noise(path: Path, container: str, subtype: str, channels: int, rate: int) -> None:
@@ -128,11 +135,7 @@ def test_lossy_files(tmp_path: Path, name: str) -> None:
     assert found == judged(path, tmp_path / "judge.wav")
     for cut in (len(whole) // 2, 100, 9):
         path.write_bytes(whole[:cut])
-        if (expected := judged(path, tmp_path / "judge.wav")) is not None:
-            assert ours(path) == expected
-            continue
-        with pytest.raises(decode.BadAudio, match=re.escape(name)):
-            ours(path)
+        assert ours_or_none(path) == judged(path, tmp_path / "judge.wav")
 
 
 def test_flac_that_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

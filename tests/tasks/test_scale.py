@@ -84,15 +84,22 @@ def test_large_table(shape: Path, tmp_path: Path) -> None:
     selected = metadata.select_clips(task, mode, recordings(shape))
     metadata.write_description(tmp_path, task, mode, selected)
     assert (tmp_path / "labelvocabulary.csv").read_bytes() == (shape / "labelvocabulary.csv").read_bytes()
+    compare = {"scene": compare_labels, "event": compare_events}[task.embedding_type]
     for name, digest in facts["json_sha256"].items():
-        ours = (tmp_path / name).read_bytes()
-        if task.embedding_type == "scene":
-            assert hashlib.sha256(ours).hexdigest() == digest, name
-            continue
-        golden = json.loads(gzip.decompress((shape / f"{name}.gz").read_bytes()))
-        assert list(json.loads(ours)) == list(golden)
-        for clip, events in json.loads(ours).items():
-            assert [event["label"] for event in events] == [event["label"] for event in golden[clip]]
-            for key in ("start", "end"):
-                expected = pytest.approx([event[key] for event in golden[clip]], abs=1e-9, rel=0)
-                assert [event[key] for event in events] == expected
+        compare(tmp_path / name, shape, digest)
+
+
+def compare_labels(path: Path, shape: Path, digest: str) -> None:
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, path.name
+
+
+def compare_events(path: Path, shape: Path, digest: str) -> None:
+    """Compare with the table itself: the reference lost the last digit of some times."""
+    ours = json.loads(path.read_bytes())
+    golden = json.loads(gzip.decompress((shape / f"{path.name}.gz").read_bytes()))
+    assert list(ours) == list(golden)
+    for clip, events in ours.items():
+        assert [event["label"] for event in events] == [event["label"] for event in golden[clip]]
+        for key in ("start", "end"):
+            expected = pytest.approx([event[key] for event in golden[clip]], abs=1e-9, rel=0)
+            assert [event[key] for event in events] == expected

@@ -154,14 +154,14 @@ class Gate:
 
 
 def create(path: Path) -> BinaryIO:
-    """Return a new file, open for writing; whatever had its name is removed."""
+    """Return a new file, open for writing; an existing file of its name is removed."""
     clear(path)
     # "x" neither follows a link nor writes to a file that has other names.
     return open(path, "xb")
 
 
 def clear(path: Path) -> None:
-    """Create the folders above a file, and remove whatever has its name."""
+    """Create the folders above a file, and remove an existing file of its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
 

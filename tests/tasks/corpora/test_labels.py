@@ -1,4 +1,4 @@
-"""What corpora must not hold, and rows that their rules leave out."""
+"""Errors for unexpected content of corpora, and rows that the tasks exclude."""
 
 from __future__ import annotations
 
