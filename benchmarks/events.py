@@ -26,7 +26,7 @@ from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
 
 from heareval.predictions.events import Postprocessing, find_events
 from heareval.predictions.metrics import METRICS
-from heareval.predictions.metrics.event import AGREEMENT, Collar, EventTable
+from heareval.predictions.metrics.event import TOLERANCE, Collar, EventTable
 
 HOP_MS = 50.0
 COLLARS = {
@@ -100,8 +100,8 @@ def draw_events(case: Case, rng: np.random.Generator) -> EventTable:
 
 def _add_noise(case: Case, reference: EventTable, rng: np.random.Generator) -> EventTable:
     """Return four of five events, shifted, and one insertion for every six, at the times of frames."""
-    found = reference.rows(rng.random(len(reference)) < 0.8)
-    extra = reference.rows(rng.random(len(reference)) < 1 / 6)
+    found = reference.select(rng.random(len(reference)) < 0.8)
+    extra = reference.select(rng.random(len(reference)) < 1 / 6)
     clip, label = np.concatenate([found.clip, extra.clip]), np.concatenate([found.label, extra.label])
     onset_ms = np.concatenate([found.onset_ms, rng.uniform(0, case.frames * HOP_MS - 100, len(extra))])
     length_ms = np.concatenate([table.offset_ms - table.onset_ms for table in (found, extra)])
@@ -135,7 +135,7 @@ def score_with_sed_eval(name: str, data: Data, case: Case) -> float:
 
 
 def _events_of(table: EventTable, clip: int) -> list[dict[str, Any]]:
-    events = table.rows(table.clip == clip)
+    events = table.select(table.clip == clip)
     return [
         {"event_label": str(label), "event_onset": onset, "event_offset": offset}
         for label, onset, offset in zip(
@@ -163,7 +163,7 @@ def count_with_scipy(data: Data, case: Case) -> int:
 
 def select_first_clips(data: Data, clips: int) -> Data:
     """Return the data with only the events of the first clips."""
-    reference, estimated = (table.rows(table.clip < clips) for table in (data.reference, data.estimated))
+    reference, estimated = (table.select(table.clip < clips) for table in (data.reference, data.estimated))
     return replace(data, reference=reference, estimated=estimated)
 
 
@@ -207,7 +207,7 @@ def check_agreement(what: str, ways: tuple[Way, ...], data: Data, case: Case) ->
     for way in ways:
         tables = (some.reference, some.estimated) if way.scale > 1 else (data.reference, data.estimated)
         expected = METRICS[what].function(*tables) if what in METRICS else ways[0].work()
-        if abs(way.work() - expected) > AGREEMENT:
+        if abs(way.work() - expected) > TOLERANCE:
             raise SystemExit(f"{what}: {way.name}: got {way.work()}, expected {expected}")
 
 

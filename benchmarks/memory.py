@@ -36,13 +36,17 @@ import torch.nn.functional as functional
 
 from benchmarks import events
 from heareval import files, layout
-from heareval.predictions.data import frame_labels, read_splits, read_task
+from heareval.predictions.data import read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.kinds.event import label_frames
+from heareval.predictions.learners.learner import Criterion
+from heareval.predictions.learners.training import Objective, Training, fit_stack
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol, Settings
-from heareval.predictions.results import write_results
+from heareval.predictions.results import Validation
 from heareval.predictions.rows import StoredRows
-from heareval.predictions.selection import evaluate_folder
-from heareval.predictions.training import Judge, Training, Validation, fit_stack
+from heareval.predictions.writing import write_results
 
 CPU = torch.device("cpu")
 MAESTRO = events.CASES["maestro"]
@@ -69,7 +73,7 @@ def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
         },
     }
     files.write_json(folder / layout.TASK_METADATA, metadata)
-    files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT})
+    files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT, "arrays": []})
     rows = "".join(f"{index},{label}\n" for label, index in LABELS.items())
     (folder / layout.VOCABULARY).write_text("idx,label\n" + rows)
     rng = np.random.default_rng(0)
@@ -87,7 +91,7 @@ def make_fold(folder: Path, fold: str, case: events.Case, dim: int, rng: np.rand
     files.write_json(folder / layout.split_json(fold), labels)
     shape = (case.clips, case.frames, dim)
     array = np.lib.format.open_memmap(folder / layout.split_array(fold), "w+", np.float32, shape)
-    active = frame_labels(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
+    active = label_frames(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
     for clip in range(case.clips):
         array[clip] = rng.standard_normal((case.frames, dim), dtype=np.float32)
         array[clip, :, : case.labels] += 4 * active[clip, :, :dim]
@@ -96,7 +100,7 @@ def make_fold(folder: Path, fold: str, case: events.Case, dim: int, rng: np.rand
 
 def list_events(notes: EventTable, clip: int) -> list[dict[str, Any]]:
     """Return the events of a clip in the form of a split's JSON file."""
-    events_of_clip = notes.rows(notes.clip == clip)
+    events_of_clip = notes.select(notes.clip == clip)
     return [
         {"label": str(label), "start": start, "end": end}
         for label, start, end in zip(
@@ -111,8 +115,9 @@ def list_events(notes: EventTable, clip: int) -> list[dict[str, Any]]:
 def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> None:
     """Train one grid point on three folds; wait for an input line before each epoch and print its seconds."""
     task = read_task(folder)
-    splits = read_splits(task, CPU, in_memory=in_memory)
-    judge = Judge(functional.binary_cross_entropy_with_logits, lambda logits: Validation(0.0), maximise=False)
+    splits = read_splits(find_kind(task), CPU, in_memory=in_memory)
+    loss = functional.binary_cross_entropy_with_logits
+    objective = Objective(loss, lambda logits: Validation(0.0), Criterion("loss", maximise=False))
     settings = Settings(1, 1e-3, "xavier_uniform", max_epochs=epochs, check_val_every_n_epoch=epochs)
 
     def begin() -> float:
@@ -130,7 +135,7 @@ def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> 
         began = begin() if done < total else math.nan
 
     parts, valid_x = [splits[fold] for fold in FOLDS[:3]], splits[FOLDS[3]].x[:1]
-    training = Training(tuple(parts), valid_x, settings, judge, seed=0)
+    training = Training(tuple(parts), valid_x, settings, objective, seed=0)
     fit_stack([training], len(task.labels), order="fixed", progress=progress)
 
 
@@ -147,7 +152,7 @@ def drop_from_page_cache(rows: list[Any]) -> None:
 def evaluate(folder: Path) -> None:
     """Run a whole evaluation from disk, one grid point and five rounds of one epoch; print its seconds."""
     began = time.perf_counter()
-    result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), lambda *_: None, in_memory=False)
+    result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), in_memory=False)
     write_results(folder, result, FINGERPRINT, FINGERPRINT)
     report_number(time.perf_counter() - began)
 

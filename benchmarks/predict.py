@@ -27,15 +27,16 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from heareval.predictions.data import Split
-from heareval.predictions.protocol import Settings
-from heareval.predictions.training import (
-    Judge,
+from heareval.predictions.learners.learner import Criterion
+from heareval.predictions.learners.training import (
+    Objective,
     Training,
-    Validation,
     batch_bounds,
     fit_all,
-    most_stacked,
+    max_stacked,
 )
+from heareval.predictions.protocol import Settings
+from heareval.predictions.results import Validation
 from heareval.predictions.worker import ENVIRONMENT
 from heareval.worker_process import THREAD_VARIABLES
 
@@ -79,10 +80,12 @@ def choose_loss(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
 
 def train_with_heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
     """Train grid points as the pipeline does, with one validation on a single row at the end."""
-    judge = Judge(choose_loss(case), lambda logits: Validation(0.0), maximise=True)
-    trainings = [Training((split,), split.x[:1], point, judge, seed) for seed, point in enumerate(points)]
-    most = most_stacked(DEVICE)
-    for _ in fit_all(trainings, case.labels, order="fixed", most=most, progress=lambda *_: None):
+    objective = Objective(
+        choose_loss(case), lambda logits: Validation(0.0), Criterion("score", maximise=True)
+    )
+    trainings = [Training((split,), split.x[:1], point, objective, seed) for seed, point in enumerate(points)]
+    most = max_stacked(DEVICE)
+    for _ in fit_all(trainings, case.labels, order="fixed", most=most):
         pass
 
 

@@ -291,7 +291,7 @@ def validate(
     (read_config,) = list_config_readers(submission)
     model = prepare_submission(read_config(), places, settings.notify).model
     log_folder = Path(places.work) / "validate"
-    findings, ran_on = run_checks(model, log_folder, limits=limits, tell=on_finding)
+    findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
     return Validation(model.module, tuple(findings), ran_on, log_folder)
 
 
@@ -316,7 +316,7 @@ def predict(
         Predict(
             places,
             folder=str(path),
-            embeddings=read_embeddings_manifest(path).fingerprint,
+            embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
             protocol=_on_machine(protocol or Protocol(), settings.machine),
             machine=settings.machine,
         )

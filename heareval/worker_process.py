@@ -40,7 +40,7 @@ def run_worker(
     log: Path,
     progress: Progress = ignore_progress,
     *,
-    tell: Callable[[dict[str, Any]], None] | None = None,
+    on_message: Callable[[dict[str, Any]], None] | None = None,
     silence_s: float | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def run_worker(
         job: JSON values for the job file, which stays beside the log.
         log: where the worker's stderr goes; the id of this process is added to its name.
         progress: gets the worker's progress.
-        tell: gets every message that is neither progress nor the result.
+        on_message: gets every message that is neither progress nor the result.
         silence_s: a worker that reports nothing for this long is killed; None = no limit.
         variables: the worker's environment variables, besides THREAD_VARIABLES; None = those of this process.
 
@@ -83,7 +83,7 @@ def run_worker(
     ):
         watchdog = _Watchdog(process, silence_s)
         try:
-            result = _listen(process, log, progress, tell, watchdog)
+            result = _listen(process, log, progress, on_message, watchdog)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=EXIT_TIMEOUT_S)
         finally:
@@ -144,7 +144,7 @@ def _listen(
     process: subprocess.Popen[str],
     log: Path,
     progress: Progress,
-    tell: Callable[[dict[str, Any]], None] | None,
+    on_message: Callable[[dict[str, Any]], None] | None,
     watchdog: _Watchdog,
 ) -> dict[str, Any] | None:
     """Return the worker's result; None if it ended without one."""
@@ -159,8 +159,8 @@ def _listen(
             return dict(message["result"])
         if "done" in message:
             progress(message["done"], message["total"])
-        elif tell:
-            tell(message)
+        elif on_message:
+            on_message(message)
     return None
 
 

@@ -24,25 +24,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What commands import, late or not.
+# What commands import, late or not: these modules, and all modules of these packages.
 IMPORTED = (
-    *(
-        "heareval.commands",
-        "heareval.tasks.runner",
-        "heareval.embeddings.runner",
-        "heareval.predictions.runner",
-    ),
-    *("heareval.tasks.audio", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
-    *("heareval.predictions.worker",),
+    *("heareval.api", "heareval.commands", "heareval.workflow", "heareval.archives", "heareval.formats"),
+    *("heareval.tasks", "luigi.scheduler", "luigi.worker", "luigi.execution_summary", "requests"),
 )
-# What predictors import beside torch.
-IMPORTED_WITH_TORCH = (
-    *("heareval.predictions.probes", "heareval.predictions.results", "heareval.predictions.selection"),
-)
+IMPORTED_WITH_TORCH = ("heareval.embeddings", "heareval.predictions")
+# They are run, or import what few commands need.
+NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"
@@ -101,8 +95,12 @@ def _server(*, with_torch: bool) -> Server:
 
 
 def can_fork(variables: Mapping[str, str]) -> bool:
-    """Return whether a process with these variables may be forked: not if they are read at the start."""
-    return not any(name.startswith(READ_AT_START) for name in variables)
+    """Return whether a process with these variables may be forked: not if they are read at the start.
+
+    Elsewhere than on Linux, libraries do not expect a process that has imported them to fork.
+    """
+    names = set(variables) - {"PYTHONPATH"}
+    return sys.platform.startswith("linux") and not any(name.startswith(READ_AT_START) for name in names)
 
 
 def _serve() -> dict[str, Any]:
@@ -188,7 +186,10 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
             return
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of threads. Theirs hold no lock that the forked process takes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if not self.pid:
             _begin_anew((pipes[0], pipes[3], pipes[5]), is_session=is_session)
             os._exit(_run(_set_up(args[1:], dict(environment))))
@@ -219,6 +220,15 @@ def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
     atexit._clear()
 
 
+def _import_all(name: str) -> None:
+    """Import a module, and of a package of ours everything in it."""
+    module = importlib.import_module(name)
+    if name.startswith("heareval.") and hasattr(module, "__path__"):
+        for inside in pkgutil.iter_modules(module.__path__):
+            if inside.name not in NOT_IMPORTED:
+                _import_all(f"{name}.{inside.name}")
+
+
 if __name__ == "__main__":
     USUAL_PATH = sys.path[1:]
     has_torch = "torch" in sys.argv
@@ -227,9 +237,7 @@ if __name__ == "__main__":
         subprocess.Popen = ForkingPopen  # type: ignore[misc]
     OF_SUBMISSIONS = set(sys.modules)
     for imported in (*IMPORTED, *(IMPORTED_WITH_TORCH if has_torch else ())):
-        importlib.import_module(imported)
-    for corpus in pkgutil.iter_modules(importlib.import_module("heareval.tasks.corpora").__path__):
-        importlib.import_module(f"heareval.tasks.corpora.{corpus.name}")
+        _import_all(imported)
     # Forked processes share memory until it is written to, as the collector of garbage does.
     gc.collect()
     gc.freeze()

@@ -30,11 +30,11 @@ STAGES = {
     "environment": ("heareval.embeddings.environment:VERSION", ["heareval.embeddings.environment"]),
     "submission": (
         "heareval.embeddings.submission:VERSION",
-        ["heareval.embeddings.submission", "heareval.embeddings.worker"],
+        ["heareval.embeddings.opening", "heareval.embeddings.inside"],
     ),
     "embed": (
         "heareval.embeddings.embed:VERSION",
-        ["heareval.embeddings.embed", "heareval.embeddings.worker"],
+        ["heareval.embeddings.embed", "heareval.embeddings.inside"],
     ),
     "predict": ("heareval.predictions.protocol:PREDICTOR_VERSION", ["heareval.predictions.worker"]),
 }
@@ -51,6 +51,7 @@ WITHOUT_INFLUENCE = {
 STAGED = ("heareval.archives", "heareval.tasks", "heareval.embeddings", "heareval.predictions")
 # Module or package -> why it is part of no stage.
 WITHOUT_STAGE = {
+    "heareval.archives.estimate": "estimates what an archive takes when it is unpacked",
     "heareval.archives.sizes": "estimates the size of a download",
     "heareval.tasks.demo": "makes the corpora of the demo, which are pinned by checksums",
     "heareval.tasks.own.new": "writes the template of a new task",
@@ -58,7 +59,7 @@ WITHOUT_STAGE = {
     "heareval.embeddings.advice": "advice about a submission, written nowhere",
     "heareval.embeddings.submission_config": "what the user asks for; it reaches stages through fingerprints",
     "heareval.embeddings.baseline": "a submission, whose fingerprint holds its sources",
-    "heareval.embeddings.checks": "validates a submission, anew each time",
+    "heareval.embeddings.inside.checks": "validates a submission, anew each time",
     "heareval.embeddings.runner": "a command",
     "heareval.embeddings.validate": "validates a submission, anew each time",
     "heareval.predictions.compare": "compares scores, anew each time",
@@ -112,8 +113,8 @@ def imported_modules(module: str) -> tuple[str, ...]:
 def stage_modules(stage: str) -> list[str]:
     """Return the modules whose code can change the output of a stage."""
     _, entries = STAGES[stage]
-    # A package stands for all that it holds.
-    waiting = [module for module in MODULES if is_within(module, entries)]
+    # A package stands for all that it holds, except for what is exempt.
+    waiting = [m for m in MODULES if is_within(m, entries) and not is_within(m, WITHOUT_STAGE)]
     seen: set[str] = set()
     while waiting:
         module = waiting.pop()

@@ -67,8 +67,8 @@ STRICTER = {
 ONLY_IN = {
     "luigi": ("heareval.workflow",),
     "click": ("heareval.commands",),
-    "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.inside"),
-    "tensorflow": ("heareval.embeddings.inside",),
+    "torch": ("heareval.predictions", "heareval.embeddings.baseline"),
+    "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
     "matplotlib": ("heareval.predictions.figures",),

@@ -275,7 +275,7 @@ def test_names_are_utf_8_or_nothing_begins(mirror: Path, tmp_path: Path) -> None
     """In another encoding the names of clips would be read as others, and tarballs would differ."""
     variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = command(tmp_path, "heareval.tasks.runner", *WORDS, *sums(mirror), **variables)
-    assert only_line(done) == "error: names of files: got ascii, expected utf-8. Set PYTHONUTF8=1."
+    assert only_line(done) == "error: encoding of file names: got ascii, expected utf-8. Set PYTHONUTF8=1."
     assert list(tmp_path.iterdir()) == []
 
 

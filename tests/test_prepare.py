@@ -213,7 +213,7 @@ def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, work
     # As a terminal does: to every process of the group.
     os.killpg(runner.pid, number)
     lines = [line for line in runner.communicate(timeout=300)[1].splitlines() if not line.startswith("[")]
-    assert (runner.returncode, lines) == (130, ["stopped; the same command goes on from here"])
+    assert (runner.returncode, lines) == (130, ["stopped; run the same command again to resume"])
     done = prepare(tmp_path, mirror, "spoken_digit")
     assert done.returncode == 0, done.stderr
     assert not scratch_left(tmp_path)

@@ -24,6 +24,6 @@ def compare(a: str, b: str, places: Places, as_json: bool) -> None:
     """
     found = api.compare(a, b, places)
     # scikit-learn and scipy take seconds to import.
-    from heareval.predictions.compare import comparison_json, comparison_table
+    from heareval.predictions.compare import comparison_table, comparison_to_json
 
-    say(files.dump_json(comparison_json(found)) if as_json else comparison_table(found))
+    say(files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found))

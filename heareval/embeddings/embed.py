@@ -180,7 +180,7 @@ def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress
                 raise
             # A model that leaks memory makes progress each time it is started again.
             if begun["clips"] == 1 and journal.done == done_before:
-                raise _clip_too_large(begun["clip"], error) from error
+                raise _make_clip_error(begun["clip"], error) from error
             journal.note(TOO_LARGE, begun["begun"], 0)
 
 
@@ -209,13 +209,13 @@ def _run_worker(
         worker_job,
         job.log,
         progress,
-        tell=handle,
+        on_message=handle,
         silence_s=job.silence_s,
         variables=job.variables,
     )
 
 
-def _clip_too_large(clip: str, error: HearevalError) -> HearevalError:
+def _make_clip_error(clip: str, error: HearevalError) -> HearevalError:
     """Return the error for a clip that does not fit into memory even as a batch of one."""
     return HearevalError(
         f"clip {clip}",

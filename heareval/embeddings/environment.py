@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
-from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, uv_command
+from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, find_uv
 from heareval.embeddings.source import Source, copy_tree, hash_tree, is_git, pin_commit, resolve_source
 from heareval.errors import NO_ROOM, HearevalError
 from heareval.worker_process import die_with_parent
@@ -87,7 +87,7 @@ def open_environment(
     requirements: Sequence[str] = (),
     excluded: Collection[Path] = (),
     uv: Sequence[str] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Environment:
     """Return the environment with these contents; create it if it does not exist.
 
@@ -98,12 +98,12 @@ def open_environment(
         requirements: further requirements for pip.
         excluded: folders inside the source that do not belong to it.
         uv: command that runs uv; () = use venv and pip; None = find uv.
-        tell: gets a line of text before an environment is created, which takes a while.
+        announce: gets a line of text before an environment is created, which takes a while.
 
     Raises:
         HearevalError: there is no such Python, or an installation failed; nothing incomplete remains.
     """
-    uv = uv_command() if uv is None else uv
+    uv = find_uv() if uv is None else uv
     pinned = tuple(pin_commit(text) if is_git(text) else text for text in requirements)
     resolved = resolve_source(source, excluded) if source else None
     plan = EnvironmentPlan(find_interpreter(python, uv), resolved, pinned)
@@ -113,7 +113,7 @@ def open_environment(
             # Another run may have created it while this one waited for the lock.
             if not _is_complete(place):
                 log = place.with_name(f"{place.name}.log")
-                tell(f"creating an environment with Python {plan.interpreter.version}; its log is {log}")
+                announce(f"creating an environment with Python {plan.interpreter.version}; its log is {log}")
                 _create(plan, place, _Installer(place, log, tuple(uv)), excluded)
     manifest = files.read_json(place / files.MANIFEST)
     return Environment(str(_python_path(place)), _list_contents(plan, manifest))

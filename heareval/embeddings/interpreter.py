@@ -59,7 +59,7 @@ def clean_variables(python: Path | None = None) -> dict[str, str]:
     return variables
 
 
-def uv_command() -> list[str]:
+def find_uv() -> list[str]:
     """Return the command that runs uv, from PATH or our own environment; [] if there is none."""
     if found := shutil.which("uv"):
         return [found]
@@ -88,7 +88,7 @@ def find_interpreter(version: str, uv: Sequence[str]) -> Interpreter:
         managed, reason = _find_with_uv(version, uv)
         if managed:
             return managed
-    raise _missing_interpreter(version, uv, reason)
+    raise _make_missing_error(version, uv, reason)
 
 
 def _has_version(interpreter: Interpreter, version: str) -> bool:
@@ -145,7 +145,7 @@ def _find_with_uv(version: str, uv: Sequence[str]) -> tuple[Interpreter | None, 
     return None, reason
 
 
-def _missing_interpreter(version: str, uv: Sequence[str], reason: str) -> HearevalError:
+def _make_missing_error(version: str, uv: Sequence[str], reason: str) -> HearevalError:
     """Return the error for a missing interpreter, which lists the versions that are there."""
     named = {path for folder in os.get_exec_path() for path in map(str, Path(folder).glob("python3.[0-9]*"))}
     named |= set(map(str, _pyenv_versions().glob("*/bin/python3.[0-9]*")))

@@ -38,7 +38,7 @@ class Journal:
         with open(path, "ab") as stream:
             stream.truncate(length)
         self.synced = time.monotonic()
-        self.note(BOOT, boot_id())
+        self.note(BOOT, read_boot_id())
 
     @property
     def done(self) -> int:
@@ -87,7 +87,7 @@ def read_trusted_lines(content: bytes) -> tuple[list[list[Any]], int]:
             boot = line[1]
         if line[0] == SYNCED:
             trusted = (len(lines), length)
-    if boot == boot_id():
+    if boot == read_boot_id():
         trusted = (len(lines), length)
     return lines[: trusted[0]], trusted[1]
 
@@ -103,7 +103,7 @@ def _parse_line(text: bytes) -> list[Any]:
     return line if [type(value) for value in line[1:]] == VALUE_TYPES[line[0]] else []
 
 
-def boot_id() -> str:
+def read_boot_id() -> str:
     """Return an id that changes with each boot of the machine; a new one each time if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

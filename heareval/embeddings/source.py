@@ -85,7 +85,7 @@ def resolve_source(text: str, excluded: Collection[Path]) -> Source:
 def hash_tree(folder: Path, excluded: Collection[Path]) -> str:
     """Return the SHA-256 of the names and contents of all files of a source folder."""
     digest = hashlib.sha256()
-    for inside, path in source_files(folder, excluded):
+    for inside, path in list_source_files(folder, excluded):
         if inside.parts[0] not in VERSION_CONTROL:
             digest.update(os.fsencode(inside) + b"\0" + files.file_checksum(path, "sha256").encode() + b"\n")
     return digest.hexdigest()
@@ -93,13 +93,13 @@ def hash_tree(folder: Path, excluded: Collection[Path]) -> str:
 
 def copy_tree(folder: Path, target: Path, excluded: Collection[Path]) -> None:
     """Copy a source folder without generated files, but with .git: versions may be derived from it."""
-    for inside, path in source_files(folder, excluded):
+    for inside, path in list_source_files(folder, excluded):
         copy = target / inside
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, copy)
 
 
-def source_files(folder: Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
+def list_source_files(folder: Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield (path inside, path) of each file in the order of their names; links are followed."""
     excluded = {path.resolve() for path in excluded}
     yield from _walk(folder, Path(), {folder.resolve()}, excluded)
@@ -154,10 +154,10 @@ def is_git(text: str) -> bool:
     return bool(re.match(r"git\+[a-z]+://", place))
 
 
-def git_revision(text: str) -> str:
+def find_revision(text: str) -> str:
     """Return the revision in a requirement; "" if there is none, or no valid URL.
 
-    >>> git_revision("git+ssh://git@host/repo.git@v1.2#subdirectory=python")
+    >>> find_revision("git+ssh://git@host/repo.git@v1.2#subdirectory=python")
     'v1.2'
     """
     try:

@@ -64,7 +64,7 @@ class Model:
             log: where the output of the submission goes.
             progress: gets the progress.
             variables: further environment variables.
-            listening: `tell` and `silence_s` of `run_worker`.
+            listening: `on_message` and `silence_s` of `run_worker`.
 
         Raises:
             HearevalError: as `run_worker`.

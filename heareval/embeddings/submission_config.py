@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from heareval.embeddings.source import git_revision, is_git, is_on_disk
+from heareval.embeddings.source import find_revision, is_git, is_on_disk
 from heareval.errors import HearevalError, unknown_name
 
 if sys.version_info >= (3, 11):
@@ -345,6 +345,6 @@ def _check_together(values: Mapping[str, Any], name_of: Callable[[str], str]) ->
     _check_source(values.get("source", "/"), name_of("source"))
     for key in ("source", "requirements"):
         for text in [values[key]] if key == "source" and key in values else values.get(key, ()):
-            if is_git(text) and not git_revision(text):
+            if is_git(text) and not find_revision(text):
                 expected = "a revision at its end, such as @v1.2 or a commit"
                 raise HearevalError(name_of(key), got=text, expected=expected)

@@ -61,7 +61,7 @@ def run_checks(
     folder: Path,
     *,
     limits: Limits | None = None,
-    tell: Callable[[Finding], None] = ignore_finding,
+    on_finding: Callable[[Finding], None] = ignore_finding,
 ) -> tuple[list[Finding], dict[str, str]]:
     """Run all checks, and return what they found and what they ran on: versions, framework and device.
 
@@ -69,7 +69,7 @@ def run_checks(
         model: the model to check.
         folder: where job files and logs go.
         limits: the requirements; None = the default ones.
-        tell: gets each finding as soon as it is known.
+        on_finding: gets each finding as soon as it is known.
     """
     job = {"do": "check", **asdict(limits or Limits())}
     findings: dict[str, Finding] = {}
@@ -77,7 +77,7 @@ def run_checks(
 
     def add(finding: Finding) -> None:
         findings[finding.check] = finding
-        tell(finding)
+        on_finding(finding)
 
     while len(findings) < len(ADVICE):
         begun: list[str] = []
@@ -110,7 +110,7 @@ def _run(
             add(Finding(**message["finding"]))
 
     job = {**job, "known": {name: finding.result for name, finding in findings.items()}}
-    return model.run(job, log, tell=handle, silence_s=job["check_s"])
+    return model.run(job, log, on_message=handle, silence_s=job["check_s"])
 
 
 def has_passed(findings: Sequence[Finding]) -> bool:

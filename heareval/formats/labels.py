@@ -1,4 +1,4 @@
-"""The labels of a task: `<split>.json` for each split, and labelvocabulary.csv."""
+"""Read, check and write the labels of a task: `<split>.json` for each split, and labelvocabulary.csv."""
 
 from __future__ import annotations
 
@@ -68,6 +68,10 @@ def read_labels(
     Raises:
         HearevalError: the file is missing or wrong, a label is not in the vocabulary, a clip of a multiclass
             task has not exactly one label, or an event's times make no sense.
+
+    >>> vocabulary = read_vocabulary(folder)  # doctest: +SKIP
+    >>> read_labels(folder, "fold00", read_task_metadata(folder), vocabulary)[0]  # doctest: +SKIP
+    LabeledClip(name='1-100032-A-0.wav', labels=('dog',), events=())
     """
     fields = _read_split(folder, split, remedy)
     known = frozenset(vocabulary)

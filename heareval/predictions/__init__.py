@@ -1,1 +1,1 @@
-"""Room 3: embeddings become predictors and scores."""
+"""Room 3: train predictors on embeddings, and score them."""

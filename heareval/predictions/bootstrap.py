@@ -1,7 +1,9 @@
-"""How far a score might lie from this one had the test clips been others: the bootstrap over clips.
+"""Bootstrap confidence intervals over test clips.
 
-Clips are drawn with replacement, as many as there are, and scored; Efron, Tibshirani: An Introduction to the
-Bootstrap, 1993. Of k folds each is drawn anew, scored, and the mean taken, as the protocol does.
+Clips are drawn with replacement, as many as there are, and scored again. With k folds the clips of each
+fold are resampled separately, and the score of a resample is the mean over folds, as in the protocol.
+
+Efron, Tibshirani: An Introduction to the Bootstrap, 1993.
 """
 
 from __future__ import annotations
@@ -18,32 +20,32 @@ from heareval.predictions.metrics import find_metric
 
 RESAMPLES = 1000
 COVERAGE = 0.95
-# Counts held at a time: what fits into a processor's cache is summed fastest.
+# Counts computed at a time. Sums are fastest if the counts fit into the processor's cache.
 COUNTS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a predictor said about the clips of a tested split, and what is true, as metrics take them.
+class ScoredSplit:
+    """What metrics need to score a tested split.
 
     Args:
-        clips: how many clips there are.
-        truth: targets `(clips, labels)`, or the reference events.
-        said: probabilities `(clips, labels)`, or the estimated events.
+        clips: number of clips.
+        reference: targets `(clips, labels)`, or the reference events.
+        predicted: probabilities `(clips, labels)`, or the estimated events.
     """
 
     clips: int
-    truth: Any
-    said: Any
+    reference: Any
+    predicted: Any
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where 95 % of the resampled scores lie; NaN where none is defined, infinite where scores are.
+    """The 95 % confidence interval of a score; its ends are NaN if no resample has a score.
 
     Args:
-        resamples: how many scores it is made of.
-        undefined: how many more were drawn, but had no score.
+        resamples: number of resamples with a score.
+        undefined: number of resamples without one.
     """
 
     low: float
@@ -52,37 +54,40 @@ class Interval:
     undefined: int
 
 
-def resampled_scores(
-    metrics: Sequence[str], folds: Sequence[Judged], *, resamples: int = RESAMPLES, seed: Any
+def resample_scores(
+    metrics: Sequence[str], folds: Sequence[ScoredSplit], *, resamples: int = RESAMPLES, seed: Any
 ) -> dict[str, NDArray[np.float64]]:
-    """For each metric the scores of the resamples, `(resamples,)`: means over folds, NaN where undefined.
+    """Return the scores of bootstrap resamples for each metric, `(resamples,)`, NaN where undefined.
 
-    Two results on the same clips get the same draws from the same seed, so their difference is paired; and so
-    is the mean over several trainings.
+    Scores are means over folds. The same seed draws the same clips for two results on the same clips, so
+    their differences are paired. The same holds for several trainings.
 
     Args:
-        seed: a number or several, as numpy's generators take them.
+        seed: one or several integers, as accepted by `numpy.random.default_rng`.
     """
-    # A d' may be infinite for one label, and of another sign for the next.
+    # A d' may be infinite for one label and minus infinite for another.
     with np.errstate(invalid="ignore"):
         of_folds = [
-            _fold_scores(metrics, fold, resamples, np.random.default_rng([*np.atleast_1d(seed), number]))
+            _resample_fold(metrics, fold, resamples, np.random.default_rng([*np.atleast_1d(seed), number]))
             for number, fold in enumerate(folds)
         ]
         return {name: np.mean([scores[i] for scores in of_folds], axis=0) for i, name in enumerate(metrics)}
 
 
-def _fold_scores(
-    metrics: Sequence[str], fold: Judged, resamples: int, rng: np.random.Generator
+def _resample_fold(
+    metrics: Sequence[str], fold: ScoredSplit, resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Scores of one fold's resamples, `(metrics, resamples)`."""
-    redrawn = [find_metric(name).redraw(fold.truth, fold.said, fold.clips) for name in metrics]
-    blocks = [[each.scores(counts) for each in redrawn] for counts in draw_counts(fold.clips, resamples, rng)]
+    """Return the scores of one fold's resamples, `(metrics, resamples)`."""
+    resamplers = [find_metric(name).resample(fold.reference, fold.predicted, fold.clips) for name in metrics]
+    blocks = [
+        [resampler.scores(counts) for resampler in resamplers]
+        for counts in draw_counts(fold.clips, resamples, rng)
+    ]
     return np.concatenate(blocks, axis=1)
 
 
 def draw_counts(clips: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
-    """How often each clip is drawn in each resample, in blocks `(clips, resamples of the block)`."""
+    """Draw how often each resample holds each clip, in blocks `(clips, resamples of the block)`."""
     at_once = max(1, COUNTS_AT_ONCE // clips)
     for start in range(0, resamples, at_once):
         draws = min(at_once, resamples - start)
@@ -91,27 +96,36 @@ def draw_counts(clips: int, resamples: int, rng: np.random.Generator) -> Iterato
         yield counts.astype(np.int32).reshape(clips, draws)
 
 
-def around(value: float, metric: str, resampled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Resampled scores of a metric, or differences of two, as they lie around the one found, `(resamples,)`.
+def recenter(value: float, metric: str, resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shift resampled scores of a ranking metric so that their median is the observed score, `(resamples,)`.
 
-    In a ranking a clip that was drawn twice stands beside itself, which lifts precision: with few clips to a
-    label nearly every draw scores above the clips it comes from. So these are moved until their median is the
-    value found; all are NaN where either is infinite. Ratios of sums have no such lift and stay as they are.
+    A clip that was drawn twice stands next to its copy in a ranking, which raises precision. With few clips
+    per label nearly all resamples score higher than the clips that they were drawn from. Metrics that are
+    ratios of sums have no such bias, and their scores are returned unchanged.
+
+    Args:
+        value: the observed score, or the difference of two.
+        resampled: scores or differences of the resamples, `(resamples,)`. If their median or the observed
+            value is infinite, the result is NaN.
     """
-    if not find_metric(metric).ranks:
+    if not find_metric(metric).ranks_clips:
         return resampled
     defined = resampled[~np.isnan(resampled)]
-    middle = float(np.sort(defined)[len(defined) // 2]) if len(defined) else math.nan
-    is_finite = math.isfinite(middle) and math.isfinite(value)
-    return resampled - middle + value if is_finite else np.full(len(resampled), np.nan)
+    median = float(np.sort(defined)[len(defined) // 2]) if len(defined) else math.nan
+    is_finite = math.isfinite(median) and math.isfinite(value)
+    return resampled - median + value if is_finite else np.full(len(resampled), np.nan)
 
 
-def interval(scores: NDArray[np.float64]) -> Interval:
-    """The central 95 % of resampled scores `(resamples,)`; undefined ones are left out, and counted."""
+def confidence_interval(scores: NDArray[np.float64]) -> Interval:
+    """Return the central 95 % of resampled scores `(resamples,)`; undefined scores are only counted.
+
+    >>> confidence_interval(np.arange(100.0))
+    Interval(low=2.0, high=97.0, resamples=100, undefined=0)
+    """
     defined = np.sort(scores[~np.isnan(scores)])
     undefined = len(scores) - len(defined)
     if len(defined) == 0:
         return Interval(math.nan, math.nan, 0, undefined)
-    # Scores that were drawn, not points between them: the next one may be infinite.
+    # Take resampled scores and don't interpolate between them, because the next one may be infinite.
     tail = math.floor((1.0 - COVERAGE) / 2 * len(defined))
     return Interval(float(defined[tail]), float(defined[-1 - tail]), len(defined), undefined)

@@ -1,4 +1,4 @@
-"""From the probabilities of frames to events."""
+"""Postprocessing: from probabilities of frames to events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_GRID: Mapping[str, Sequence[float]] = {"median_filter_ms": (250,), "min_
 
 @dataclass(frozen=True, order=True)
 class Postprocessing:
-    """How frames become events; of two that score the same the larger one is taken.
+    """How frames become events. If two reach the same score, the larger one is chosen.
 
     Args:
         median_filter_ms: length of the median filter along time.
@@ -31,16 +31,22 @@ class Postprocessing:
 
 @dataclass(frozen=True)
 class ScoredPostprocessing:
-    """The score that a postprocessing reached."""
+    """A postprocessing with the score that it reached."""
 
     score: float
     postprocessing: Postprocessing
 
 
-def postprocessing_grid(grid: Mapping[str, Sequence[float]]) -> tuple[Postprocessing, ...]:
-    """All combinations of `event_postprocessing_grid`, from the smallest to the largest.
+def expand_postprocessing_grid(grid: Mapping[str, Sequence[float]]) -> tuple[Postprocessing, ...]:
+    """Return all combinations of the values of `event_postprocessing_grid`, from the smallest to the largest.
 
-    >>> len(postprocessing_grid({}))
+    Args:
+        grid: the task's changes of the default grid.
+
+    Raises:
+        HearevalError: the grid names an unknown setting.
+
+    >>> len(expand_postprocessing_grid({}))
     2
     """
     for name in grid:
@@ -61,12 +67,18 @@ def find_events(
     timestamps_ms: NDArray[np.float64],
     postprocessing: Postprocessing,
 ) -> EventTable:
-    """The events in the frames of clips.
+    """Return the events that the frames of clips contain.
 
     Args:
         probabilities: `(clips, timestamps, labels)` in time order.
         timestamps_ms: `(clips, timestamps)` milliseconds.
-        postprocessing: the settings.
+
+    Raises:
+        HearevalError: the shapes differ.
+
+    >>> frames = np.array([[[0.1], [0.9], [0.9], [0.2]]])
+    >>> find_events(frames, np.array([[0.0, 50.0, 100.0, 150.0]]), Postprocessing(0, 50)).offset_ms.tolist()
+    [100.0]
     """
     if probabilities.ndim != 3 or probabilities.shape[:2] != timestamps_ms.shape:
         raise HearevalError(
@@ -77,54 +89,59 @@ def find_events(
     widths = median_widths(timestamps_ms, postprocessing.median_filter_ms)
     active = probabilities > THRESHOLD
     for width in np.unique(widths):
-        active[widths == width] = median_of_active(active[widths == width], int(width))
-    return _runs(active, timestamps_ms, postprocessing.min_duration_ms)
+        active[widths == width] = filter_active(active[widths == width], int(width))
+    return _find_runs(active, timestamps_ms, postprocessing.min_duration_ms)
 
 
 def median_widths(timestamps_ms: NDArray[np.float64], median_filter_ms: float) -> NDArray[np.int64]:
-    """Width of each clip's median filter in frames, `(clips,)`; 0 means none."""
+    """Return the width of each clip's median filter in frames, `(clips,)`; 0 means no filter.
+
+    >>> median_widths(np.array([[0.0, 50.0, 100.0]]), 250).tolist()
+    [5]
+    """
     if timestamps_ms.shape[1] < 2:
         return np.zeros(len(timestamps_ms), dtype=np.int64)
     hops_ms = np.diff(timestamps_ms, axis=1).mean(axis=1)
     return np.array([round(median_filter_ms / hop_ms) for hop_ms in hops_ms], dtype=np.int64)
 
 
-def median_of_active(active: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """Where the median of the probabilities over `width` frames is above the threshold.
+def filter_active(active: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """Return where the median of the probabilities over `width` frames is above the threshold.
 
-    Takes and returns `(clips, timestamps, labels)`.
+    The middle element of the sorted window is above a threshold exactly if enough elements of the window
+    are. So counting the active frames of the window replaces sorting probabilities. The result equals
+    thresholding after scipy.ndimage.median_filter (mode "reflect") for windows up to twice as long as a clip.
 
-    The element in the middle of the sorted window is above a threshold exactly when enough of the window
-    is. So the window's active frames are counted instead of sorting probabilities; the result is that of
-    scipy.ndimage.median_filter (mode "reflect") before the threshold, for windows up to twice a clip.
+    Args:
+        active: `(clips, timestamps, labels)`, as is the result.
     """
     if width < 2:
         return active
     before, frames = width // 2, active.shape[1]
     padded = np.pad(active, ((0, 0), (before, width - 1 - before), (0, 0)), mode="symmetric").view(np.uint8)
-    # A frame at a time: windows are short, and bytes are added many at once, which no running sum can do.
+    # Windows are short, and adding many bytes at once is fast, so this beats a running sum.
     counts = np.zeros(active.shape, dtype=np.min_scalar_type(width))
     for shift in range(width):
         counts += padded[:, shift : shift + frames]
     return np.asarray(counts >= width - width // 2)
 
 
-def _runs(
+def _find_runs(
     active: NDArray[np.bool_], timestamps_ms: NDArray[np.float64], min_duration_ms: float
 ) -> EventTable:
-    """Runs of active frames as events, from the first to the last frame's timestamp."""
+    """Return runs of active frames as events, which last from the first to the last frame's timestamp."""
     clips, frames, labels = active.shape
-    # All clips and labels on one line of time, each followed by a silent frame.
+    # Put all clips and labels on one time axis, each followed by a silent frame, and search it once.
     line = np.zeros((clips, labels, frames + 1), dtype=bool)
     line[..., :-1] = active.transpose(0, 2, 1)
     changes = np.flatnonzero(np.diff(line.ravel(), prepend=False))
     clip, label, first = np.unravel_index(changes[::2], line.shape)
     last = changes[1::2] % (frames + 1) - 1
     onset_ms, offset_ms = timestamps_ms[clip, first], timestamps_ms[clip, last]
-    return EventTable(clip, label, onset_ms, offset_ms).rows(offset_ms - onset_ms >= min_duration_ms)
+    return EventTable(clip, label, onset_ms, offset_ms).select(offset_ms - onset_ms >= min_duration_ms)
 
 
-def best_postprocessing(
+def choose_postprocessing(
     probabilities: NDArray[np.floating[Any]],
     timestamps_ms: NDArray[np.float64],
     grid: Sequence[Postprocessing],
@@ -132,11 +149,11 @@ def best_postprocessing(
     *,
     maximise: bool,
 ) -> ScoredPostprocessing:
-    """The combination with the best score; ties go to the larger one, an undefined score never wins."""
+    """Return the postprocessing with the best score. Ties go to the larger one, and NaN never wins."""
     sign = 1.0 if maximise else -1.0
-    tried = [
+    scored = [
         ScoredPostprocessing(score(find_events(probabilities, timestamps_ms, point)), point) for point in grid
     ]
     return max(
-        tried, key=lambda one: (-np.inf if np.isnan(one.score) else sign * one.score, one.postprocessing)
+        scored, key=lambda one: (-np.inf if np.isnan(one.score) else sign * one.score, one.postprocessing)
     )

@@ -1,4 +1,4 @@
-"""What decides a score beside the embeddings: the protocol, its grids and the points drawn from them."""
+"""The evaluation protocol: its settings, its grids, and the grid points selected from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from heareval.errors import HearevalError, unknown_name
 
-# Part of every fingerprint: goes up when the same settings would give other scores.
+# Part of every fingerprint. Increase it when the same settings would give other scores.
 PREDICTOR_VERSION = 3
 PUBLISHED_GRID_POINTS = 8
 
@@ -24,8 +24,8 @@ PROBES: tuple[Probe, ...] = ("mlp", "knn-cosine", "knn-l1", "linear")
 Grid = Mapping[str, Sequence[Any]]
 
 
-# Batch normalisation has no variance for a single row.
-LEAST: Mapping[str, int] = {
+# Batch normalisation needs two rows to compute a variance.
+MINIMA: Mapping[str, int] = {
     "hidden_layers": 0,
     "hidden_dim": 1,
     "batch_size": 2,
@@ -36,15 +36,25 @@ LEAST: Mapping[str, int] = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One grid point: the predictor's shape and how it is trained.
+class LearnerSettings:
+    """The settings of a learner; each learner adds fields, whose names are the keys in the results."""
+
+
+@dataclass(frozen=True)
+class Settings(LearnerSettings):
+    """One grid point of the network: its shape and how it is trained.
+
+    The text of an instance seeds its training, so the names of the class and its fields must not change.
 
     Args:
-        hidden_layers: how many hidden layers; 0 is a linear predictor.
+        hidden_layers: number of hidden layers; 0 is a linear predictor.
         lr: Adam's learning rate.
         initialization: "xavier_uniform" or "xavier_normal".
+        dropout: share of activations that are set to 0 in training.
+        batch_size: rows per training step.
+        max_epochs: epochs after which training stops in any case.
         check_val_every_n_epoch: epochs between validations.
-        patience: validations without a better score before training stops.
+        patience: validations without a better score after which training stops.
     """
 
     hidden_layers: int
@@ -58,10 +68,10 @@ class Settings:
     patience: int = 20
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
+        for name, minimum in MINIMA.items():
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise HearevalError(f"{name} of a grid point", got=str(value), expected=f"{least} or more")
+            if type(value) is not int or value < minimum:
+                raise HearevalError(f"{name} of a grid point", got=str(value), expected=f"{minimum} or more")
         for name in ("lr", "dropout"):
             value = getattr(self, name)
             if type(value) not in (int, float):
@@ -88,25 +98,26 @@ GRIDS: Mapping[str, Grid] = {
         "check_val_every_n_epoch": (1,),
     },
 }
-# Set by the evaluation in 2021, not by the task's own metadata.
+# The evaluation of 2021 changed the grid of this task in its code; the metadata of the task doesn't mention
+# it.
 TASK_GRIDS: Mapping[str, Grid] = {"dcase2016_task2": {"check_val_every_n_epoch": (10,)}}
 INITIALIZATIONS = ("xavier_uniform", "xavier_normal")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How predictors are trained and chosen.
+    """How predictors are trained and selected.
 
     Args:
-        name: the published protocol it starts from.
-        grid: which settings may be tried.
-        grid_points: how many of them are drawn.
-        order: "fixed" keeps the batches of 2021, "shuffled" draws new ones every epoch.
-        seed: of the drawn grid points, the weights and the dropout.
-        seeds: how many times all is done, with this seed, the next and so on.
-        device: "auto" takes a CUDA device if there is one.
-        deterministic: equal numbers on every run of one machine, on CUDA too (slower there).
-        probe: what learns; all but "mlp", the network, do without a grid and have names of their own.
+        name: the published protocol that it starts from.
+        grid: name of the grid.
+        grid_points: number of grid points that are selected at random.
+        order: "fixed" trains on the same batches in every epoch, as in 2021; "shuffled" draws new ones.
+        seed: seed of the selected grid points, the weights and the dropout.
+        seeds: number of repetitions with consecutive seeds, starting from `seed`.
+        device: "auto" uses a CUDA device if there is one.
+        deterministic: make scores equal on every run of one machine; slower on CUDA.
+        probe: the learner. All except "mlp", the network, have no grid, and results of their own name.
     """
 
     name: str = "hear2021"
@@ -134,11 +145,11 @@ class Protocol:
         if self.seeds < 1:
             raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
         if self.seed < 0:
-            # Chance takes them for positive ones, here and there.
+            # Some random number generators ignore the sign of a seed.
             raise HearevalError("seed", got=str(self.seed), expected="0 or more")
-        asked = (self.grid, self.grid_points, self.order, self.seeds)
-        usual = asked == ("default", PUBLISHED_GRID_POINTS, "fixed", 1)
-        if self.probe != "mlp" and not usual:
+        network_options = (self.grid, self.grid_points, self.order, self.seeds)
+        is_default = network_options == ("default", PUBLISHED_GRID_POINTS, "fixed", 1)
+        if self.probe != "mlp" and not is_default:
             raise HearevalError(
                 f"probe {self.probe}",
                 got="settings of the network",
@@ -147,12 +158,12 @@ class Protocol:
 
     @property
     def all_seeds(self) -> range:
-        """The seeds that the protocol is gone through with."""
+        """Return the seeds with which the protocol is repeated."""
         return range(self.seed, self.seed + self.seeds)
 
     @property
     def recorded_name(self) -> str:
-        """The name under which scores are kept, so that no others mix with those of the published protocol.
+        """Return the name of the results. Every variant of the published protocol has another name.
 
         >>> Protocol().recorded_name, Protocol(grid="fast", order="shuffled").recorded_name
         ('hear2021', 'hear2021-fast-shuffled')
@@ -174,9 +185,9 @@ class Protocol:
 
 
 def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
-    """What of a protocol decides the scores, as JSON values.
+    """Return the settings of a protocol that decide the scores, as JSON values.
 
-    The device is left out: scores agree between devices within the noise of the seeds, and a run that
+    The device is left out: scores of different devices agree within the noise of the seeds, and a run that
     moves to another machine must not start over.
     """
     return {
@@ -191,13 +202,13 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
 
 
 def grid_for(protocol: Protocol, task_name: str, overrides: Grid) -> Grid:
-    """The grid of a task: the protocol's, changed by the task's name, then by its metadata.
+    """Return the grid of a task: the protocol's, changed for the task's name, then by its metadata.
 
     Args:
         overrides: `evaluation_params.task_specific_param_grid` of task_metadata.json.
 
     Raises:
-        HearevalError: the metadata names a setting that predictors don't have.
+        HearevalError: the metadata names an unknown setting or initialization.
     """
     known = [field.name for field in dataclasses.fields(Settings)]
     for name in overrides:
@@ -210,10 +221,17 @@ def grid_for(protocol: Protocol, task_name: str, overrides: Grid) -> Grid:
     return grid
 
 
-def draw_settings(protocol: Protocol, task_name: str, overrides: Grid) -> tuple[Settings, ...]:
-    """The grid points to try, in the order they are tried.
+def select_grid_points(protocol: Protocol, task_name: str, overrides: Grid) -> tuple[Settings, ...]:
+    """Select grid points at random, and return them in the order in which they are tried.
 
-    >>> len(draw_settings(Protocol(), "esc50", {})), draw_settings(Protocol(), "esc50", {})[0].max_epochs
+    Args:
+        overrides: `evaluation_params.task_specific_param_grid` of task_metadata.json.
+
+    Raises:
+        HearevalError: the metadata names an unknown setting, or a value is out of range.
+
+    >>> points = select_grid_points(Protocol(), "esc50", {})
+    >>> len(points), points[0].max_epochs
     (8, 500)
     """
     grid = grid_for(protocol, task_name, overrides)

@@ -1,4 +1,4 @@
-"""A report on one result: a folder of JSON and figures, made of what the evaluation left."""
+"""Reports: a folder of JSON and figures about one stored result."""
 
 from __future__ import annotations
 
@@ -10,29 +10,25 @@ from typing import Any
 
 from heareval import files, layout
 from heareval.errors import HearevalError, unknown_name
+from heareval.formats.scores import scores_to_json
 from heareval.layout import Places
 from heareval.predictions import figures
-from heareval.predictions.diagnostics import (
-    ClipScore,
-    LabelScores,
-    Timeline,
-    confusion,
-    label_scores,
-    ranked_clips,
-    timeline,
-)
-from heareval.predictions.stored import Stored, read_stored
+from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
+from heareval.predictions.kinds.kind import LabelScores
+from heareval.predictions.stored import StoredResult, read_stored
 
 REPORT = "report.json"
 WORST_CLIPS = 20
-DRAWN_TIMELINES = 3
-# Of a confusion matrix, the pairs that are told in words.
+PLOTTED_TIMELINES = 3
+# How many pairs of confused labels are listed beside the matrix.
 CONFUSED_PAIRS = 20
+# Keys of the scores file that a report repeats.
+COPIED = ("submission", "seed", "decided_by", "settings", "folds", "grid", "clips", "problems")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a report says: JSON values, and what its figures are drawn from."""
+class ResultReport:
+    """A report before it is written: its JSON values, and what its figures show."""
 
     values: Mapping[str, Any]
     labels: tuple[LabelScores, ...]
@@ -42,13 +38,14 @@ class Report:
 def write_reports(
     folder: Path, protocols: tuple[str, ...], places: Places, *, out: Path | None, clips: tuple[str, ...]
 ) -> list[Path]:
-    """A report for each protocol that an embeddings folder has scores of, whole or not at all; their folders.
+    """Write a report for each protocol, whole or not at all, and return the folders of the reports.
 
     Args:
         folder: embeddings/SUBMISSION/TASK.
-        protocols: only these; empty means all.
-        out: where the reports go, by submission and task; None is the embeddings folder.
-        clips: names of clips of an event task to draw beside the worst.
+        protocols: which protocols; empty means all that the folder has scores of.
+        places: where the task folders are, whose sounds the reports refer to.
+        out: where the reports go, by submission and task; None means the embeddings folder.
+        clips: names of clips of an event task that are plotted in addition to the worst.
 
     Raises:
         HearevalError: there are no results, or no such protocol or clip.
@@ -59,58 +56,65 @@ def write_reports(
         raise HearevalError(f"{folder}", got=got, remedy="Make them with `heareval predict`.")
     written = []
     for protocol in protocols or known:
-        stored = read_stored(folder, protocol)
+        result = read_stored(folder, protocol)
         target = folder if out is None else out / folder.parent.name / folder.name
         target /= layout.report(protocol)
-        report = make_report(stored, places, clips)
+        report = make_report(result, places, clips)
         with files.building_folder(target, replace=True) as scratch:
             files.write_json(scratch / REPORT, report.values)
-            draw(scratch, stored, report)
+            plot(scratch, result, report)
         written.append(target)
     return written
 
 
-def make_report(stored: Stored, places: Places, clips: tuple[str, ...] = ()) -> Report:
-    """All that there is to say about a result."""
-    labels, ranking = label_scores(stored), ranked_clips(stored)
+def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = ()) -> ResultReport:
+    """Return the report on a result.
+
+    Args:
+        clips: names of clips of an event task that get a timeline in addition to the worst.
+    """
+    labels, ranking = result.kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
-    timelines = _timelines(stored, worst, clips) if stored.task.is_event else ()
-    copied = ("submission", "seed", "decided_by", "settings", "folds", "grid", "clips", "problems")
+    timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
+    scores = scores_to_json(result.scores)
     values = {
-        "submission_folder": stored.folder.parent.name,
-        "task": stored.folder.name,
-        "protocol": stored.protocol,
-        "fingerprint": stored.results["fingerprint"],
-        "scores": stored.results["scores"],
-        "seeds": stored.results.get("seeds", 1),
-        "shown": _shown(stored),
-        "labels": [_label_json(each) for each in labels],
-        "confusion": _confusion_json(stored),
+        "submission_folder": result.folder.parent.name,
+        "task": result.folder.name,
+        "protocol": result.protocol,
+        "fingerprint": scores["fingerprint"],
+        "scores": scores["scores"],
+        "seeds": scores["seeds"],
+        "shown": _describe_seed(result),
+        "labels": [_label_json(label) for label in labels],
+        "confusion": _confusion_json(result),
         "worst_clips": {
             "measure": ranking.measure,
             "worst": "highest" if ranking.high_is_bad else "lowest",
-            "clips": [_clip_json(each, stored, places) for each in worst],
+            "clips": [_clip_json(clip, result, places) for clip in worst],
         },
-        "timelines": [asdict(each) for each in timelines],
-        **{name: stored.results[name] for name in copied},
+        "timelines": [_timeline_json(timeline) for timeline in timelines],
+        **{key: scores[key] for key in COPIED},
     }
-    return Report(values, labels, timelines)
+    return ResultReport(values, labels, timelines)
 
 
-def _shown(stored: Stored) -> str:
-    """What labels, clips, settings and figures are of, beside the scores."""
-    seeds = len(stored.runs)
-    return f"seed {stored.results['seed']}" + (f"; scores are means over {seeds} seeds" if seeds > 1 else "")
+def _describe_seed(result: StoredResult) -> str:
+    """Return which seed everything but the scores is about."""
+    seeds = len(result.runs)
+    seed = f"seed {result.scores.runs[0].seed}"
+    return seed + (f"; scores are means over {seeds} seeds" if seeds > 1 else "")
 
 
-def _timelines(stored: Stored, worst: tuple[ClipScore, ...], clips: tuple[str, ...]) -> tuple[Timeline, ...]:
-    """Those of the clips asked for, then of the worst."""
-    splits = {clip: fold.split for fold in stored.runs[0] for clip in fold.predictions.clips}
+def _make_timelines(
+    result: StoredResult, worst: tuple[ClipScore, ...], clips: tuple[str, ...]
+) -> tuple[Timeline, ...]:
+    """Return the timelines of the requested clips, then of the worst ones."""
+    splits = {clip: fold.split for fold in result.runs[0] for clip in fold.predictions.clips}
     for clip in clips:
         if clip not in splits:
-            raise unknown_name(f"tested clip of {stored.folder.name}", clip, splits)
-    worst_names = [each.clip for each in worst[:DRAWN_TIMELINES]]
-    return tuple(timeline(stored, splits[clip], clip) for clip in dict.fromkeys([*clips, *worst_names]))
+            raise unknown_name(f"tested clip of {result.folder.name}", clip, splits)
+    worst_names = [each.clip for each in worst[:PLOTTED_TIMELINES]]
+    return tuple(make_timeline(result, splits[clip], clip) for clip in dict.fromkeys([*clips, *worst_names]))
 
 
 def _label_json(label: LabelScores) -> dict[str, Any]:
@@ -118,12 +122,12 @@ def _label_json(label: LabelScores) -> dict[str, Any]:
     return {"label": label.label, "support": label.support, "predicted": label.predicted, **scores}
 
 
-def _confusion_json(stored: Stored) -> dict[str, Any] | None:
-    """The matrix, a row for each true label, and which labels are most often taken for which."""
-    counts = confusion(stored)
+def _confusion_json(result: StoredResult) -> dict[str, Any] | None:
+    """Return the confusion matrix, with a row for each true label, and the pairs confused most often."""
+    counts = result.kind.count_confusions(result.first_folds)
     if counts is None:
         return None
-    names = stored.task.labels
+    names = result.task.labels
     pairs = [
         {"true": names[i], "predicted": names[j], "clips": int(counts[i, j])}
         for i, j in zip(*counts.nonzero(), strict=True)
@@ -133,35 +137,39 @@ def _confusion_json(stored: Stored) -> dict[str, Any] | None:
     return {"labels": list(names), "counts": counts.tolist(), "most_confused": pairs[:CONFUSED_PAIRS]}
 
 
-def _clip_json(clip: ClipScore, stored: Stored, places: Places) -> dict[str, Any]:
-    """A clip, with the path of its sound where that is there."""
-    rate = stored.task.submission.get("sample_rate", 0)
-    path = places.clip(stored.folder.name, rate, clip.split, clip.clip)
-    unit = "events" if stored.task.is_event else "probability"
-    said = [{"label": label, unit: value} for label, value in clip.said]
+def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[str, Any]:
+    """Return a clip with the path of its sound, None if that is missing."""
+    rate = result.scores.submission.get("sample_rate", 0)
+    path = places.clip(result.folder.name, rate, clip.split, clip.clip)
+    unit = result.kind.predicted_unit
     return {
-        **asdict(clip),
-        "said": said,
+        "split": clip.split,
+        "clip": clip.clip,
+        "score": clip.value,
+        "truth": clip.labels.reference,
+        "said": [{"label": label, unit: value} for label, value in clip.labels.predicted],
         "sound": str(path) if path.is_file() else None,
     }
 
 
-def draw(folder: Path, stored: Stored, report: Report) -> None:
-    """All figures of a report, as PNG and SVG."""
-    decided_by, grid = report.values["decided_by"], report.values["grid"]
-    with figures.style():
-        figures.draw_labels(folder / "labels", report.labels, _drawn_score(stored))
-        if (counts := confusion(stored)) is not None:
-            figures.draw_confusion(folder / "confusion", counts, stored.task.labels)
-        for number, each in enumerate(report.timelines, start=1):
-            figures.draw_timeline(folder / f"timeline-{number}", each)
-        figures.draw_grid(folder / "grid", grid, decided_by)
-        if any(point.get("curve") for point in grid):
-            figures.draw_curves(folder / "curves", grid, decided_by)
+def _timeline_json(timeline: Timeline) -> dict[str, Any]:
+    return {
+        "split": timeline.split,
+        "clip": timeline.clip,
+        "truth": [asdict(event) for event in timeline.events.reference],
+        "said": [asdict(event) for event in timeline.events.predicted],
+    }
 
 
-def _drawn_score(stored: Stored) -> str:
-    """What the bars of labels show."""
-    if stored.task.is_event:
-        return str(next(iter(stored.results["scores"])))
-    return "average_precision" if stored.task.is_multilabel else "recall"
+def plot(folder: Path, result: StoredResult, report: ResultReport) -> None:
+    """Write all figures of a report, as PNG and SVG."""
+    decided_by, grid = result.scores.decided_by, result.scores.runs[0].grid
+    with figures.use_style():
+        figures.plot_labels(folder / "labels", report.labels, result.kind.plotted_score)
+        if (counts := result.kind.count_confusions(result.first_folds)) is not None:
+            figures.plot_confusion(folder / "confusion", counts, result.task.labels)
+        for number, timeline in enumerate(report.timelines, start=1):
+            figures.plot_timeline(folder / f"timeline-{number}", timeline)
+        figures.plot_grid(folder / "grid", grid, decided_by)
+        if any(point.curve for point in grid):
+            figures.plot_curves(folder / "curves", grid, decided_by)

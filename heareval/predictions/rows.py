@@ -1,4 +1,4 @@
-"""Embeddings as rows to train on: in memory, or on disk and read as they are needed."""
+"""Rows of embeddings, in memory or read from disk as needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Arrays that would take more than this share of the memory that is free stay on disk.
+# Arrays that would take more than this share of the free memory stay on disk.
 SHARE_OF_MEMORY = 0.5
 BATCHES_AHEAD = 2
 Item = TypeVar("Item")
@@ -23,12 +23,12 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows `(rows, dim)` of a memory-mapped array, which slices and indices bring to the device as float32.
+    """Rows `(rows, dim)` of a memory-mapped array; slicing and indexing copies them to the device as float32.
 
     Args:
         array: `(clips, dim)` or `(clips, timestamps, dim)`; rows are clips, or all frames of one clip after
-            another.
-        order: which clip of the array comes first, second and so on.
+            the other.
+        order: index in the array of the first clip, the second, and so on, `(clips,)`.
     """
 
     array: NDArray[Any]
@@ -37,12 +37,12 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, dim)."""
+        """Return (rows, dim)."""
         return (len(self), self.array.shape[-1])
 
     @property
     def frames(self) -> int:
-        """Rows of a clip."""
+        """Return the number of rows per clip."""
         return self.array.shape[1] if self.array.ndim == 3 else 1
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ Rows = Tensor | StoredRows
 
 
 def fits_memory(arrays: Sequence[NDArray[Any]], device: torch.device) -> bool:
-    """Whether arrays may be held in the device's memory as float32, with room for everything else."""
+    """Return whether arrays fit into the device's memory as float32, with room for everything else."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
@@ -69,8 +69,12 @@ def fits_memory(arrays: Sequence[NDArray[Any]], device: torch.device) -> bool:
     return sum(4 * array.size for array in arrays) <= SHARE_OF_MEMORY * free
 
 
-def rows_between(parts: Sequence[Rows], start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of parts laid end to end; of tensors a view, unless they straddle two."""
+def slice_rows(parts: Sequence[Rows], start: int, stop: int) -> Tensor:
+    """Return rows `start` to `stop` of the concatenated parts; a view if they lie in one tensor.
+
+    >>> slice_rows([torch.zeros(2, 1), torch.ones(2, 1)], 1, 3).flatten().tolist()
+    [0.0, 1.0]
+    """
     pieces, offset = [], 0
     for part in parts:
         piece = slice(max(start - offset, 0), min(max(stop - offset, 0), len(part)))
@@ -80,33 +84,39 @@ def rows_between(parts: Sequence[Rows], start: int, stop: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def picked_rows(parts: Sequence[Rows], rows: Tensor) -> Tensor:
-    """These rows of parts laid end to end, in this order; `rows` is on the CPU."""
+def pick_rows(parts: Sequence[Rows], rows: Tensor) -> Tensor:
+    """Return rows of the concatenated parts in the given order.
+
+    Args:
+        rows: indices, on the CPU.
+    """
     ends = torch.tensor([len(part) for part in parts]).cumsum(0)
     where = torch.bucketize(rows, ends, right=True)
-    picked = torch.empty((len(rows), *parts[0].shape[1:]), dtype=_dtype(parts[0]), device=parts[0].device)
+    result_rows = torch.empty(
+        (len(rows), *parts[0].shape[1:]), dtype=_dtype(parts[0]), device=parts[0].device
+    )
     for number, part in enumerate(parts):
-        mine = (where == number).nonzero().flatten()
+        of_part = (where == number).nonzero().flatten()
         begin = int(ends[number]) - len(part)
-        picked[mine.to(picked.device)] = part[(rows[mine] - begin).to(picked.device)]
-    return picked
+        result_rows[of_part.to(result_rows.device)] = part[(rows[of_part] - begin).to(result_rows.device)]
+    return result_rows
 
 
 def _dtype(rows: Rows) -> torch.dtype:
     return rows.dtype if isinstance(rows, Tensor) else torch.float32
 
 
-def made_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
-    """What is made of each item, in order; the next ones are being made in a thread meanwhile."""
-    coming: collections.deque[Future[Made]] = collections.deque()
-    with ThreadPoolExecutor(1) as maker:
+def make_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+    """Yield `make(item)` for each item in order, while a thread makes the next ones."""
+    pending: collections.deque[Future[Made]] = collections.deque()
+    with ThreadPoolExecutor(1) as executor:
         try:
             for item in items:
-                coming.append(maker.submit(make, item))
-                if len(coming) > BATCHES_AHEAD:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
+                pending.append(executor.submit(make, item))
+                if len(pending) > BATCHES_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in coming:
+            for future in pending:
                 future.cancel()

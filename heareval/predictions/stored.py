@@ -1,164 +1,151 @@
-"""Results of an evaluation read back: the scores, what was predicted for each clip, and what is true."""
+"""Stored results: scores and predictions read back, and checked against each other."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval import files, layout
+from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.predictions.bootstrap import Judged, resampled_scores
-from heareval.predictions.data import SplitOrder, Task, event_table, read_task, split_orders
-from heareval.predictions.events import Postprocessing
+from heareval.formats.results_folder import EVALUATE_AGAIN, read_predictions, read_scores
+from heareval.formats.scores import Scores
+from heareval.predictions.bootstrap import ScoredSplit
+from heareval.predictions.data import Task, read_task
+from heareval.predictions.kinds import AnyKind, find_kind
 from heareval.predictions.metrics import find_metric
-from heareval.predictions.results import Predictions, judged
+from heareval.predictions.results import Predictions
+from heareval.predictions.statistics import average_resamples
 
 # Machines may round the last digits of a score differently.
-AGREEMENT = 1e-6
-AGAIN = "Evaluate the task again."
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class StoredFold:
-    """What was predicted for one tested split, with its reference events, and how frames became events."""
+    """The stored predictions for one tested split.
+
+    Args:
+        scored: what metrics need to score them.
+    """
 
     split: str
     predictions: Predictions
-    postprocessing: Postprocessing | None
-
-    @property
-    def judged(self) -> Judged:
-        """What metrics are asked about it."""
-        return judged(self.predictions, self.postprocessing)
+    scored: ScoredSplit
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A result of one submission, task and protocol.
+class StoredResult:
+    """The stored result of one submission, task and protocol.
 
     Args:
-        results: the content of the scores file.
-        runs: for each seed that was trained the tested splits.
+        folder: the embeddings folder.
+        scores: the content of the scores file.
+        runs: the tested splits for each seed.
     """
 
     folder: Path
-    protocol: str
     task: Task
-    results: Mapping[str, Any]
+    kind: AnyKind
+    scores: Scores
     runs: tuple[tuple[StoredFold, ...], ...]
 
+    @property
+    def protocol(self) -> str:
+        """Return the recorded name of the protocol."""
+        return self.scores.protocol
+
+    @property
+    def first_folds(self) -> list[ScoredSplit]:
+        """Return the tested splits of the first seed, which diagnostics describe."""
+        return [fold.scored for fold in self.runs[0]]
+
     def score(self, metric: str) -> float:
-        """The score: the mean over folds and seeds; NaN where it is undefined."""
-        value = self.results["scores"][metric]["score"]
-        return float("nan") if value is None else float(value)
+        """Return the score, the mean over folds and seeds, NaN where it is undefined."""
+        return self.scores.scores[metric].value
 
-    def resampled(self, metrics: tuple[str, ...], seed: Any) -> dict[str, NDArray[np.float64]]:
-        """Scores of test clips drawn anew, `(resamples,)` each; equal draws for equal seeds."""
-        runs = [resampled_scores(metrics, [fold.judged for fold in run], seed=seed) for run in self.runs]
-        with np.errstate(invalid="ignore"):
-            return {name: np.mean([run[name] for run in runs], axis=0) for name in metrics}
+    def resample(self, metrics: tuple[str, ...], seed: int) -> dict[str, NDArray[np.float64]]:
+        """Return the scores of bootstrap resamples, `(resamples,)` each; equal seeds draw equal clips."""
+        return average_resamples(metrics, [[fold.scored for fold in run] for run in self.runs], seed=seed)
 
 
-def read_stored(folder: Path, protocol: str) -> Stored:
-    """The result that a protocol left in an embeddings folder.
+def read_stored(folder: Path, protocol: str) -> StoredResult:
+    """Return the result of a protocol in an embeddings folder.
 
     Raises:
-        HearevalError: there is none, or its files, the embeddings and the scores don't belong together.
+        HearevalError: there is none, a file is damaged, or the embeddings, the predictions and the scores
+            don't belong together.
     """
     if protocol not in (known := layout.scored_protocols(folder)):
         raise unknown_name(f"result in {folder}", protocol, known)
-    task = read_task(folder)
-    results = files.read_json(folder / layout.scores(protocol))
-    if results["embeddings_fingerprint"] != task.embeddings_fingerprint:
-        raise HearevalError(
-            f"{folder / layout.scores(protocol)}",
-            got=f"scores of the embeddings {results['embeddings_fingerprint']}",
-            expected=task.embeddings_fingerprint,
-            remedy=AGAIN,
-        )
-    stored = Stored(folder, protocol, task, results, _read_runs(task, protocol, results))
-    _check_scores(stored)
-    return stored
+    path = folder / layout.scores(protocol)
+    scores, task = read_scores(path), read_task(folder)
+    for what, found, expected in (
+        ("protocol", scores.protocol, protocol),
+        ("embeddings_fingerprint", scores.embeddings_fingerprint, task.embeddings_fingerprint),
+    ):
+        if found != expected:
+            raise HearevalError(f"{path}: {what}", got=found, expected=expected, remedy=EVALUATE_AGAIN)
+    kind = find_kind(task)
+    result = StoredResult(folder, task, kind, scores, _read_runs(kind, scores, path))
+    _check_scores(result)
+    return result
 
 
-def _read_runs(task: Task, protocol: str, results: Mapping[str, Any]) -> tuple[tuple[StoredFold, ...], ...]:
-    path = task.folder / layout.predictions(protocol)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            said = str(arrays.get("fingerprint", results["fingerprint"]))
-            if said != results["fingerprint"]:
-                expected = f"predictions of {results['fingerprint']}, as of the scores"
-                raise HearevalError(f"{path}", got=f"those of {said}", expected=expected, remedy=AGAIN)
-            orders = {order.name: order for order in split_orders(task)}
-            seeds = results.get("seeds", 1)
-            folds = [_read_fold(task, orders[fold["test"]], arrays, seeds) for fold in results["folds"]]
-            return tuple(zip(*folds, strict=True))
-    except FileNotFoundError:
-        raise HearevalError(f"{path} is missing", remedy=AGAIN) from None
-    except KeyError as error:
-        raise HearevalError(f"{path} is not whole", got=str(error.args[0]), remedy=AGAIN) from None
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise HearevalError(f"{path} can't be read", got=str(error), remedy=AGAIN) from None
+def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredFold, ...], ...]:
+    task, orders = kind.task, {order.name: order for order in kind.task.orders}
+    tested = [fold.test for fold in scores.runs[0].folds]
+    for split in tested:
+        if split not in orders:
+            raise HearevalError(
+                f"{path}: folds", got=f"split {split}", expected=", ".join(orders), remedy=EVALUATE_AGAIN
+            )
+    shapes = {split: kind.stored_shape(orders[split]) for split in tested}
+    stored = read_predictions(task.folder, scores, shapes)
+    for split in tested:
+        if stored[split].clips != orders[split].clip_names:
+            raise HearevalError(
+                f"clips of {split} in {task.folder / layout.predictions(scores.protocol)}",
+                got="other names",
+                expected=f"those of {layout.split_json(split)}",
+                remedy=EVALUATE_AGAIN,
+            )
+    runs = []
+    for seed in range(len(scores.runs)):
+        folds = []
+        for split in tested:
+            predictions = kind.from_stored(orders[split], stored[split], seed)
+            folds.append(StoredFold(split, predictions, kind.prepare_scoring(predictions)))
+        runs.append(tuple(folds))
+    return tuple(runs)
 
 
-def _read_fold(task: Task, order: SplitOrder, arrays: Mapping[str, Any], seeds: int) -> list[StoredFold]:
-    """One tested split for each seed; of several, predictions and postprocessing have one more axis first.
-
-    Each array is read once: to ask for it is to unpack it.
-    """
-    path, split = task.folder, order.name
-    targets, said = arrays[f"{split}/targets"], arrays[f"{split}/predictions"]
-    said = said if said.ndim > targets.ndim else said[np.newaxis]
-    if tuple(arrays[f"{split}/clips"]) != order.clips:
-        raise HearevalError(f"clips of {split} in the predictions of {path}", expected="those of its JSON")
-    timestamps_ms = arrays[f"{split}/timestamps_ms"] if task.is_event else None
-    frames = () if timestamps_ms is None else timestamps_ms.shape[1:]
-    shape = (len(order.clips), *frames, len(task.labels))
-    if (targets.shape, said.shape) != (shape, (seeds, *shape)):
-        got = f"targets {targets.shape} and predictions {said.shape[1:]} of {len(said)} seeds"
-        raise HearevalError(f"{split} in the predictions of {path}", got=got, expected=str(shape))
-    vocabulary = {label: index for index, label in enumerate(task.labels)}
-    events = event_table(order, vocabulary) if task.is_event else None
-    return [
-        StoredFold(
-            split,
-            Predictions(order.clips, targets, said[seed], timestamps_ms, events),
-            _postprocessing(task, split, arrays, seed),
-        )
-        for seed in range(seeds)
-    ]
-
-
-def _postprocessing(task: Task, split: str, arrays: Mapping[str, Any], seed: int) -> Postprocessing | None:
-    if not task.is_event:
-        return None
-    names = ("median_filter_ms", "min_duration_ms")
-    chosen = (np.atleast_1d(arrays[f"{split}/{name}"]) for name in names)
-    return Postprocessing(*(float(values[seed if len(values) > 1 else 0]) for values in chosen))
-
-
-def _check_scores(stored: Stored) -> None:
-    """Refuse predictions that give other scores than those beside them."""
-    for number, fold in enumerate(stored.results["folds"]):
-        asked = [run[number].judged for run in stored.runs]
-        for name, score in stored.results["scores"].items():
-            wanted = score["folds"][fold["test"]]
+def _check_scores(result: StoredResult) -> None:
+    """Raise HearevalError if the predictions give other scores than the scores file."""
+    for name, score in result.scores.scores.items():
+        metric = find_metric(name)
+        if metric.kind != result.kind.name:
+            raise HearevalError(
+                f"{name} in {result.folder / layout.scores(result.protocol)}",
+                got=f"a metric of {metric.kind} tasks",
+                expected=f"one of {result.kind.name} tasks",
+                remedy=EVALUATE_AGAIN,
+            )
+        for number, split in enumerate(fold.split for fold in result.runs[0]):
+            folds = [run[number].scored for run in result.runs]
             with np.errstate(invalid="ignore"):
-                found = float(np.mean([find_metric(name).function(one.truth, one.said) for one in asked]))
-            if wanted is None or not np.isfinite(found):
-                agrees = wanted is None and not np.isfinite(found)
+                value = float(np.mean([metric.function(one.reference, one.predicted) for one in folds]))
+            stored = score.folds[split]
+            if stored is None or not np.isfinite(value):
+                agrees = stored is None and not np.isfinite(value)
             else:
-                agrees = abs(found - wanted) <= AGREEMENT
+                agrees = abs(value - stored) <= TOLERANCE
             if not agrees:
                 raise HearevalError(
-                    f"{name} of {fold['test']} in {stored.folder / layout.scores(stored.protocol)}",
-                    got=str(wanted),
-                    expected=f"{found:.6f}, as the predictions beside it give",
-                    remedy=AGAIN,
+                    f"{name} of {split} in {result.folder / layout.scores(result.protocol)}",
+                    got=str(stored),
+                    expected=f"{value:.6f}, as computed from the stored predictions",
+                    remedy=EVALUATE_AGAIN,
                 )

@@ -1,4 +1,4 @@
-"""Scores as a table for people."""
+"""Scores as a table in plain text."""
 
 from __future__ import annotations
 
@@ -8,69 +8,82 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from heareval import files
+from heareval.formats.results_folder import read_scores
+from heareval.formats.scores import ScoreEntry, Scores
 
 
 def score_table(scores_files: Iterable[Path]) -> str:
-    """One row for each task and metric; a score over folds comes with its standard deviation.
+    """Return a table with one row for each task and metric, followed by notes.
 
     Args:
         scores_files: the test.predicted-scores.json of some tasks.
+
+    Raises:
+        HearevalError: a file is damaged.
     """
-    paths = list(scores_files)
-    read = [files.read_json(path) for path in paths]
-    of_seeds = any("seed_std" in score for results in read for score in results["scores"].values())
-    names = ("score", "95 % interval", "std", *(["std of seeds"] if of_seeds else []), "clips tested")
-    table = new_table(("submission", "task", "metric"), names, ("protocol",))
-    notes: list[str] = []
-    others: list[str] = []
-    for path, results in zip(paths, read, strict=True):
-        for metric, score in results["scores"].items():
-            tested = sum(results["clips"][split] for split in score["folds"])
-            numbers = [decimal(score["score"]), between(score.get("interval_95"))]
-            numbers.append(decimal(score["std"], missing=""))
-            numbers += [decimal(score.get("seed_std"), missing="")] if of_seeds else []
-            row = (path.parent.parent.name, path.parent.name, metric, *numbers, str(tested))
-            table.add_row(*row, results["protocol"])
-        notes += [f"{path.parent.name}: {problem}" for problem in results["problems"]]
-        if unusual := results.get("unusual_embedding"):
-            ways = ", ".join(f"{name} = {value}" for name, value in unusual.items())
-            notes.append(f"{path.parent.parent.name} on {path.parent.name}: embeddings of {ways}")
-        others += [path.parent.name] * (results["is_the_published_corpus"] is False)
+    results = {path: read_scores(path) for path in scores_files}
+    has_seeds = any(score.seeds is not None for each in results.values() for score in each.scores.values())
+    numbers = ("score", "95 % interval", "std", *(["std of seeds"] if has_seeds else []), "clips tested")
+    table = new_table(("submission", "task", "metric"), numbers, ("protocol",))
+    for path, scores in results.items():
+        for metric, score in scores.scores.items():
+            tested = sum(scores.clips[split] for split in score.folds)
+            cells = (*_format_score(score, has_seeds=has_seeds), str(tested), scores.protocol)
+            table.add_row(path.parent.parent.name, path.parent.name, metric, *cells)
+    notes = [note for path, scores in results.items() for note in _notes(path, scores)]
+    others = [path.parent.name for path, scores in results.items() if scores.is_the_published_corpus is False]
     if others:
         notes.append(f"NOT the published corpus: {', '.join(dict.fromkeys(others))}")
-    return "\n".join([*lines_of(table), *(f"note: {note}" for note in dict.fromkeys(notes))])
+    return "\n".join([*render_lines(table), *(f"note: {note}" for note in dict.fromkeys(notes))])
 
 
-def new_table(left: Sequence[str], right: Sequence[str], rest: Sequence[str]) -> Table:
-    """A table without frame: columns of text, of numbers, and of text again."""
+def _format_score(score: ScoreEntry, *, has_seeds: bool) -> list[str]:
+    cells = [format_number(score.score), format_interval(score.interval_95)]
+    cells.append(format_number(score.std, missing=""))
+    return [*cells, format_number(score.seed_std, missing="")] if has_seeds else cells
+
+
+def _notes(path: Path, scores: Scores) -> list[str]:
+    notes = [f"{path.parent.name}: {problem}" for problem in scores.problems]
+    if scores.unusual_embedding:
+        settings = ", ".join(f"{name} = {value}" for name, value in scores.unusual_embedding.items())
+        notes.append(f"{path.parent.parent.name} on {path.parent.name}: embeddings with {settings}")
+    return notes
+
+
+def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str]) -> Table:
+    """Return a table without frame: columns of text, of numbers, and of text again."""
     table = Table(box=None, pad_edge=False, header_style="")
-    for names, justify in ((left, "left"), (right, "right"), (rest, "left")):
+    for names, justify in ((left, "left"), (numbers, "right"), (right, "left")):
         for name in names:
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
     return table
 
 
-def lines_of(table: Table) -> list[str]:
-    """A table as lines; names are never cut to the width of a terminal."""
+def render_lines(table: Table) -> list[str]:
+    """Return a table as lines of text, which are never cut to the width of the terminal."""
     console = Console(width=1000, no_color=True)
     with console.capture() as captured:
         console.print(table)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def decimal(number: float | None, missing: str = "undefined") -> str:
-    """A number with four decimals."""
+def format_number(number: float | None, missing: str = "undefined") -> str:
+    """Return a number with four decimals.
+
+    >>> format_number(0.5), format_number(None)
+    ('0.5000', 'undefined')
+    """
     return missing if number is None else f"{number:.4f}"
 
 
-def between(interval: Sequence[float | None] | None) -> str:
-    """An interval; "" if there is none, as in results of earlier versions.
+def format_interval(interval: tuple[float | None, float | None] | None) -> str:
+    """Return a confidence interval as text, "" if there is none, as in results of earlier versions.
 
-    >>> between([0.61, 0.7]), between([2.5, None]), between(None)
+    >>> format_interval((0.61, 0.7)), format_interval((2.5, None)), format_interval(None)
     ('0.6100 to 0.7000', '2.5000 to infinity', '')
     """
     if interval is None:
         return ""
     low, high = interval
-    return f"{decimal(low, '-infinity')} to {decimal(high, 'infinity')}"
+    return f"{format_number(low, '-infinity')} to {format_number(high, 'infinity')}"

@@ -1,10 +1,10 @@
-"""One embeddings folder evaluated in a process of its own: `python -m heareval.predictions.worker JOB.json`.
+"""Evaluate one embeddings folder in a separate process: `python -m heareval.predictions.worker JOB.json`.
 
-The job is `{"folder": ..., "embeddings": their fingerprint, "protocol": {fields of Protocol},
-"fingerprint": ..., "in_memory": true, false or null}`. Standard output carries one JSON object a line and
-nothing else: `{"done", "total"}` now and then, `{"result": {"scores": path}}` at the end, or
-`{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. What libraries print goes to standard
-error.
+The job file is `{"folder": ..., "embeddings": fingerprint of the embeddings, "protocol": {fields of
+Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null}`. Standard output
+carries one JSON object per line and nothing else: `{"done", "total"}` now and then, then `{"result":
+{"scores": path}}`, or `{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. Everything
+that libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from heareval import files
 from heareval.errors import HearevalError, unknown_name
+from heareval.formats.fields import read_fields
 from heareval.predictions.protocol import Protocol
 from heareval.worker_process import die_with_parent
 
 MIN_PROGRESS_S = 0.2
 
-# For the process, from its start. By itself glibc gives the memory of every activation and gradient back to
-# the kernel at once and asks for it again at the next step, page by page: a fifth of the time on a CPU.
+# Environment variables of the process, which glibc reads when it starts. By default glibc returns the
+# memory of every activation and gradient to the kernel and requests it again at the next step, page by
+# page, which takes a fifth of the time on a CPU.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
@@ -37,10 +38,18 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation to do."""
+    """One evaluation.
+
+    Args:
+        folder: the embeddings folder.
+        embeddings_fingerprint: fingerprint of the embeddings that the run was planned with.
+        fingerprint: fingerprint of the results.
+        in_memory: whether to hold embeddings in memory; None means if there is room.
+        parent: process id of the process that started the job.
+    """
 
     folder: Path
-    embeddings: str
+    embeddings_fingerprint: str
     protocol: Protocol
     fingerprint: str
     in_memory: bool | None
@@ -49,24 +58,24 @@ class Job:
 
 @dataclass
 class Reporter:
-    """Lines for the parent process; progress at most five times a second."""
+    """Writes messages for the parent process, and progress at most five times a second."""
 
     stream: TextIO
     _last: float = field(default=-MIN_PROGRESS_S)
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how far the work is, unless that was told a moment ago."""
+        """Report progress, unless it was reported a moment ago."""
         now = time.monotonic()
         if done == total or now - self._last >= MIN_PROGRESS_S:
             self._last = now
             self._write({"done": done, "total": total})
 
     def result(self, scores: Path) -> None:
-        """Tell where the scores are."""
+        """Report the path of the scores."""
         self._write({"result": {"scores": str(scores)}})
 
     def error(self, error: HearevalError) -> None:
-        """Tell why the work ends."""
+        """Report the error that ends the work."""
         facts = {"what": error.what, "got": error.got, "expected": error.expected, "remedy": error.remedy}
         self._write({"error": facts})
 
@@ -76,14 +85,14 @@ class Reporter:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the job of a file; the process's exit code."""
+    """Do the job in a file, and return the exit code of the process."""
     die_with_parent()
-    with private_stdout() as stream:
+    with reserve_stdout() as stream:
         reporter = Reporter(stream)
         try:
             job = read_job(Path(arguments[0]))
             if os.getppid() != job.parent:
-                return 1  # the parent died before it could be asked to take this process along
+                return 1  # the parent died before this process asked to die with it
             run(job, reporter)
         except HearevalError as error:
             reporter.error(error)
@@ -94,39 +103,42 @@ def main(arguments: Sequence[str]) -> int:
 def run(job: Job, reporter: Reporter) -> None:
     """Evaluate the job's folder and write the results into it."""
     if job.protocol.deterministic:
-        # Read by cuBLAS when it starts, so it comes before torch.
+        # cuBLAS reads this when it starts, so set it before importing torch.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from heareval.predictions.probes import evaluate_with_probe
-    from heareval.predictions.results import write_results
-    from heareval.predictions.selection import evaluate_folder
+    from heareval.predictions.evaluation import evaluate_folder
+    from heareval.predictions.writing import write_results
 
     torch.use_deterministic_algorithms(job.protocol.deterministic)
-    evaluate = evaluate_folder if job.protocol.probe == "mlp" else evaluate_with_probe
-    result = evaluate(job.folder, job.protocol, reporter.progress, in_memory=job.in_memory)
-    reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings))
+    result = evaluate_folder(job.folder, job.protocol, reporter.progress, in_memory=job.in_memory)
+    reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint))
 
 
 def read_job(path: Path) -> Job:
-    """The job in a file."""
-    job = files.read_json(path)
+    """Return the job in a file.
+
+    Raises:
+        HearevalError: the file doesn't hold a job, or the protocol has an unknown setting.
+    """
+    job = read_fields(path)
+    settings = job.mapping("protocol")
     known = [option.name for option in dataclasses.fields(Protocol)]
-    for name in job["protocol"]:
+    for name in settings:
         if name not in known:
             raise unknown_name("protocol setting", name, known)
     return Job(
-        Path(job["folder"]),
-        job["embeddings"],
-        Protocol(**job["protocol"]),
-        job["fingerprint"],
-        job.get("in_memory"),
-        job.get("parent", os.getppid()),
+        Path(job.text("folder")),
+        job.text("embeddings"),
+        Protocol(**settings),
+        job.text("fingerprint"),
+        job.flag("in_memory", None),
+        job.integer("parent", os.getppid()),
     )
 
 
-def private_stdout() -> TextIO:
-    """The standard output for our lines alone; from here on everybody else writes to standard error."""
+def reserve_stdout() -> TextIO:
+    """Return standard output for our messages alone; everything else then writes to standard error."""
     sys.stdout.flush()
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

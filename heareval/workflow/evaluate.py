@@ -21,6 +21,7 @@ from heareval.embeddings.embed import (
 from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
+from heareval.formats.results_folder import find_scores_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.spec import Progress
@@ -96,7 +97,7 @@ class Predict(Step):
     """
 
     folder = luigi.Parameter()
-    embeddings = luigi.Parameter(description="fingerprint of the embeddings")
+    embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
@@ -108,8 +109,12 @@ class Predict(Step):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        settings = settings_for_fingerprint(self.protocol)
-        return files.fingerprint("predict", PREDICTOR_VERSION, protocol=settings, embeddings=self.embeddings)
+        return files.fingerprint(
+            "predict",
+            PREDICTOR_VERSION,
+            protocol=settings_for_fingerprint(self.protocol),
+            embeddings=self.embeddings_fingerprint,
+        )
 
     def requires(self) -> list[Step]:
         return self.upstream_step
@@ -120,10 +125,7 @@ class Predict(Step):
         return Path(self.folder) / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        predictions = self.scores.with_name(layout.predictions(self.protocol.recorded_name))
-        if not (self.scores.exists() and predictions.exists()):
-            return False
-        return bool(files.read_json(self.scores)["fingerprint"] == self.fingerprint)
+        return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
@@ -131,7 +133,7 @@ class Predict(Step):
     def work(self, progress: Progress) -> None:
         job = {
             "folder": self.folder,
-            "embeddings": self.embeddings,
+            "embeddings": self.embeddings_fingerprint,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
@@ -171,7 +173,7 @@ def score_task(
     return Predict(
         places,
         folder=str(embedded.folder),
-        embeddings=embedded.fingerprint,
+        embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol,
         machine=machine,
         upstream=embedded.as_upstream(),

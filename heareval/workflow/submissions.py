@@ -47,7 +47,7 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
             requirements=config.requirements,
             # The folders that a run writes may lie inside the submission's source folder.
             excluded=[Path(folder) for folder in astuple(places)],
-            tell=lambda line: notify(f"{config.name or config.module}: {line}"),
+            announce=lambda line: notify(f"{config.name or config.module}: {line}"),
         )
     model = Model(
         config.module,

@@ -21,7 +21,7 @@ BASELINE = "heareval.embeddings.baseline"
 
 
 def weights(folder: Path) -> str:
-    """A file with weights of the good submission."""
+    """Write weights of the good submission; return the path."""
     torch.save({"scale": torch.ones(8)}, folder / "weights.pt")
     return str(folder / "weights.pt")
 
@@ -40,7 +40,7 @@ def test_every_check_has_its_advice() -> None:
 def test_a_broken_model_is_caught_by_the_check_for_it(name: str, folder: Path) -> None:
     broken = ZOO[name]
     model = weights(folder) if broken.check == "weights" else ""
-    # A machine that is busy makes every model slow.
+    # On a busy machine every model is slow.
     speed = 100.0 if broken.check == "speed" else 1.0
     findings = findings_of(folder, broken.source, model, speed=speed)
     assert noticed(findings) == {broken.check: broken.result}, findings
@@ -67,7 +67,7 @@ def test_weights_that_are_missing_or_others(folder: Path) -> None:
     assert "size mismatch" in other["weights"]["measured"] or "RuntimeError" in other["weights"]["measured"]
 
 
-def test_an_exception_is_told_with_its_place(folder: Path) -> None:
+def test_an_exception_is_reported_with_its_place(folder: Path) -> None:
     findings = findings_of(folder, ZOO["load_fails"].source)
     assert findings["model"]["measured"].startswith("OSError: no cloud (line ")
 
@@ -86,7 +86,7 @@ def test_centring_measures_how_far_off_the_stamps_are(
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_what_longer_audio_takes_is_extrapolated(power: int) -> None:
+def test_time_and_memory_of_longer_audio_are_extrapolated(power: int) -> None:
     taken = {length: 3.0 + 1e-4 * length**power for length in (10.0, 60.0, 300.0)}
     expected = extrapolate(taken, 1200.0)
     true = 3.0 + 1e-4 * 1200.0**power
@@ -94,7 +94,7 @@ def test_what_longer_audio_takes_is_extrapolated(power: int) -> None:
 
 
 def test_audio_is_as_long_as_time_allows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that only the model's sleep moves: the time of a busy machine would be another each time."""
+    """Only the model's sleep advances the clock, so the load of the machine does not matter."""
     clock = [0.0]
     monkeypatch.setattr(long_audio, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
@@ -105,13 +105,13 @@ def test_audio_is_as_long_as_time_allows(folder: Path, monkeypatch: pytest.Monke
     assert findings["long audio"]["measured"] == "60 s in 0.48 s; 300 s would take about 2.4 s"
 
 
-def test_long_audio_that_fails_is_told_with_its_length(folder: Path) -> None:
+def test_long_audio_that_fails_is_reported_with_its_length(folder: Path) -> None:
     findings = findings_of(folder, ZOO["no_minute"].source)
     assert findings["long audio"]["measured"] == "ValueError: too long, at 60 s"
     assert {findings[name]["result"] for name in ("drift", "memory", "speed")} == {"not run"}
 
 
-def test_where_memory_would_end_longer_audio_is_not_tried(
+def test_longer_audio_is_not_tried_without_enough_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peaks = iter([1e9, 2e9, 3.5e9, 15.5e9])

@@ -20,7 +20,7 @@ from tests.embeddings.clips import RATE, embed, manifest, write_task  # noqa: E4
 
 
 def local(hop: int, window: int = 800) -> Callable[[np.ndarray], Arrays]:
-    """A model whose frames see the sound around their moments, and zeros beyond its ends."""
+    """Return a model whose frames depend on the audio around their timestamps, zero-padded at both ends."""
 
     def ask(audio: np.ndarray) -> Arrays:
         padded = np.pad(audio, [(0, 0), (window // 2, window // 2)])
@@ -42,7 +42,7 @@ def test_chunks_give_what_the_whole_gives(hop: int, samples: int) -> None:
     np.testing.assert_array_equal(chunked, whole)
 
 
-def test_timestamps_stay_regular_where_a_hop_is_no_whole_number_of_samples() -> None:
+def test_timestamps_stay_regular_with_a_fractional_hop() -> None:
     def ask(audio: np.ndarray) -> Arrays:
         times = np.arange(int(audio.shape[1] / 666.7)) * 666.7 / RATE * 1000 + 10
         return np.zeros((1, len(times), 3), np.float32), times[None].astype(np.float32)
@@ -60,7 +60,7 @@ def test_a_chunk_needs_timestamps() -> None:
 
 
 def test_the_baseline_in_chunks(tmp_path: Path) -> None:
-    """Alike but for float noise, marked as what it is, and scene embeddings stay as they are."""
+    """Chunks change embeddings by float noise only, and the manifest records them."""
     (tmp_path / "my_model.py").write_text(f"from {baseline.__name__} import *\n")
     task = write_task(tmp_path / "task", {"a": [RATE * 6 + 77] * 3}, "event")
     made = {}
@@ -122,14 +122,14 @@ WRONG_CHUNKS = {
 
 
 @pytest.mark.parametrize("name", WRONG_CHUNKS)
-def test_wrong_timestamps_of_a_chunk_are_told(name: str) -> None:
+def test_wrong_timestamps_of_a_chunk_are_an_error(name: str) -> None:
     change, complaint = WRONG_CHUNKS[name]
     ask = functools.partial(embed_in_chunks, lambda part: change(*local(800)(part)), 2 * RATE, RATE)
     with pytest.raises(SubmissionError, match=complaint):
         ask(np.zeros((1, 9 * RATE), np.float32))
 
 
-def test_scene_embeddings_are_the_same_form_with_chunks_or_without() -> None:
+def test_chunks_do_not_matter_to_scene_embeddings() -> None:
     assert EmbeddingFormat(chunk_s=2.0).for_task("scene") == DEFAULT_FORMAT
     changed = EmbeddingFormat(chunk_s=2.0, dtype="float16")
     assert changed.for_task("event").changes == {"chunk_s": 2.0, "dtype": "float16"}

@@ -54,7 +54,7 @@ def test_tf32_is_off_unless_asked_for() -> None:
 
 
 def test_audio_arrives_whole_while_the_model_is_at_work() -> None:
-    """The copies of blocks ahead run in a stream of their own."""
+    """Blocks are copied ahead in a second stream, and their buffers are reused."""
     framework = Torch("cuda", "float32")
     framework.prepare(torch.nn.Identity())
     assert framework.copies_sent_audio

@@ -1,4 +1,4 @@
-"""However a model ends its process, it is one clear error, and the model's own traceback is in the log."""
+"""A model that ends its process gives one clear error, and its traceback is in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from tests.disks import enlarge, small_disk
 from tests.embeddings.clips import TELLING_MODEL, embed, write_task
 
-# What the model does instead of answering -> what is said, and what the log tells.
+# What the model does instead of returning -> the error, and a line of the log.
 ENDS = {
     "raise ValueError('the ear is deaf')": (
         r"get_scene_embeddings on audio of shape \(2, 800\): got ValueError: the ear is deaf \(line \d+ of",
@@ -47,7 +47,7 @@ def test_an_end_is_one_clear_error(tmp_path: Path, end: str) -> None:
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_a_full_disk_is_told_before_the_model_works_for_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
     task = write_task(tmp_path / "task", {"a": [800] * 400})
     with small_disk(tmp_path / "disk", 2_000_000) as folder:
         (folder / "my_model.py").write_text("from heareval.embeddings.baseline import *\n")

@@ -1,4 +1,4 @@
-"""Names of submissions fit into file names, with all that is made beside their folders."""
+"""Names of submissions are short enough for file names, also with the suffixes of scratch files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str)
         assert json.loads(done.stdout)["checks"][0]["result"] == "ok"
 
 
-def test_names_differ_by_what_is_cut_off_and_count_in_bytes(
+def test_shortened_names_differ_and_are_counted_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

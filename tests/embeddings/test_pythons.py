@@ -1,4 +1,4 @@
-"""The worker and the checks with each Python that a submission may ask for, and TensorFlow as it is there."""
+"""Jobs and checks with each Python that a submission may require, and its version of TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 @pytest.fixture(scope="module", params=[f"3.{minor}" for minor in range(8, 14)])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter of that version with TensorFlow and nothing of ours."""
+    """An interpreter of that version with TensorFlow but without heareval."""
     found = shutil.which(f"python{request.param}")
-    # A name on the PATH may be one that only tells which versions there are.
+    # An executable on PATH may be a shim of pyenv that only lists versions.
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip(f"no python{request.param} on the PATH")
     folder = tmp_path_factory.mktemp(f"python{request.param}")
@@ -32,9 +32,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_worker_and_the_checks(
-    python: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_and_checks(python: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(KINDS[kind])
     model = Model("my_model", python=python, device="cpu")

@@ -1,4 +1,4 @@
-"""Real models wrapped to the API, from a package index: what validate and the worker make of them."""
+"""Real models from a package index, wrapped for the HEAR API, with validate and embed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRAPPERS = Path(__file__).with_name("real")
 
 @dataclass(frozen=True)
 class Real:
-    """A wrapper, and what it needs beside what the tests have anyway (librosa and numba among others)."""
+    """A wrapper, and the packages that it needs besides those of the tests (such as librosa and numba)."""
 
     module: str
     framework: str
@@ -39,7 +39,7 @@ MODELS = (
 
 
 def python_for(model: Real, folder: Path) -> str:
-    """An interpreter that has a model's packages and those of this one: torch is not fetched again."""
+    """Return an interpreter with a model's packages and ours: torch is not downloaded again."""
     venv.create(folder, with_pip=True)
     inside = next(folder.glob("lib/python*/site-packages"))
     (inside / "host.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -1,4 +1,4 @@
-"""Submissions as files and options describe them."""
+"""Configurations of submissions from files and options."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def configured(folder: Path, text: str | bytes, **said: object) -> SubmissionCon
     return read_config(str(file), said)
 
 
-def test_a_file_says_everything(here: Path) -> None:
+def test_a_file_with_all_keys(here: Path) -> None:
     (here / "code").mkdir()
     assert configured(here, FULL) == SubmissionConfig(
         module="package.module",
@@ -61,13 +61,13 @@ def test_a_file_says_everything(here: Path) -> None:
     )
 
 
-def test_a_file_with_a_module_asks_for_what_the_module_does(here: Path) -> None:
+def test_a_file_with_only_a_module_equals_the_module(here: Path) -> None:
     assert configured(here, 'module = "m"') == read_config("m", {}) == SubmissionConfig("m")
     assert not SubmissionConfig("m").needs_environment
     assert configured(here, '\ufeffmodule = "m"\n\n[options]\n') == SubmissionConfig("m")
 
 
-def test_paths_count_from_where_they_are_written(here: Path) -> None:
+def test_paths_are_relative_to_where_they_are_written(here: Path) -> None:
     (here / "sub" / "code").mkdir(parents=True)
     text = 'module = "m"\nsource = "code"\nweights = "w.pt"'
     (here / "sub" / "a.toml").write_text(text)
@@ -79,12 +79,12 @@ def test_paths_count_from_where_they_are_written(here: Path) -> None:
     assert read_config("m", {"source": "~"}).source == str(Path.home())
 
 
-def test_options_go_before_the_file(here: Path) -> None:
+def test_options_override_the_file(here: Path) -> None:
     (here / "code").mkdir()
     said = {"device": "cuda", "requirements": ("tqdm==4",), "options": {"size": 1}, "weights": "other.pt"}
     found = configured(here, FULL, **said)
     assert (found.device, found.requirements, found.options) == ("cuda", ("tqdm==4",), '{"size": 1}')
-    # The file's sum is that of the file's weights.
+    # The file's sha256 belongs to the file's weights.
     assert (found.weights, found.sha256) == ("other.pt", "")
     assert configured(here, FULL, weights="other.pt", sha256=SUM).sha256 == SUM
 
@@ -100,7 +100,7 @@ def test_options_go_before_the_file(here: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
+def test_sources_that_are_no_paths_are_passed_to_pip(here: Path, source: str) -> None:
     found = configured(
         here, f'module = "m"\nsource = "{source}"\nrequirements = ["{source}", "m>=1; x < \'3\'"]'
     )
@@ -123,7 +123,7 @@ def test_what_is_no_path_is_for_pip(here: Path, source: str) -> None:
         *(f"{FILE}/x@git+://y", "wheels/x@git+://y", "m @ /x#://", "git+file:x"),
     ],
 )
-def test_what_nobody_would_notice_to_change_is_refused(here: Path, path: str) -> None:
+def test_local_requirements_are_refused(here: Path, path: str) -> None:
     with pytest.raises(HearevalError, match=r"requirements: got .*expected a list of requirements for pip"):
         configured(here, f'module = "m"\nrequirements = ["{path}"]')
     with pytest.raises(HearevalError, match=r"source: got .*expected a folder"):
@@ -165,7 +165,7 @@ WRONG = {
     f'module = "m"\nweights = "https://host/"\nsha256 = "{SUM}"': "weights: got https://host/, expected",
     f'module = "m"\nweights = "https://host/.."\nsha256 = "{SUM}"': r"weights: got https://host/\.\.",
     'module = "m': r"submission .*sub\.toml: got .*expected TOML",
-    # What Python or its libraries meet with other exceptions than theirs.
+    # Inputs for which Python or its libraries raise unusual exceptions.
     'module = "m"\nweights = "~nobodyhere/x.pt"': "weights: got '~nobodyhere/x.pt', expected .*home",
     'module = "m"\nsource = "~nobodyhere/x"': "source: got '~nobodyhere/x', expected .*home",
     'module = "m"\nsource = "a\\u0000b==1"': r"source: got 'a\\x00b==1'",
@@ -191,14 +191,14 @@ def test_a_wrong_file_is_one_line(here: Path, text: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_text_and_what_is_not_there(here: Path) -> None:
+def test_a_file_that_is_not_utf8_or_missing(here: Path) -> None:
     with pytest.raises(HearevalError, match=r"sub\.toml: got .*utf-8.*expected TOML"):
         configured(here, b'module = "m"\nname = "\xff"')
     with pytest.raises(HearevalError, match=r"submission no\.toml: got no such file"):
         read_config("no.toml", {})
 
 
-def test_a_wrong_option_is_called_by_its_name() -> None:
+def test_an_error_names_the_option() -> None:
     with pytest.raises(HearevalError, match=r"^--requirement: got "):
         read_config("m", {"requirements": ("-x",)})
     with pytest.raises(HearevalError, match=r"^--name: got 'a\\udcffb'"):
@@ -224,14 +224,14 @@ def test_a_wrong_submission_does_not_stop_the_others() -> None:
         first()
 
 
-def test_words_that_say_nothing() -> None:
+def test_empty_options() -> None:
     assert SubmissionArgs(("m",), weights="", options="").given_options() == {"options": {}}
     with pytest.raises(HearevalError, match="model options"):
         SubmissionArgs(("m",), options="size=3").given_options()
 
 
 @pytest.mark.parametrize("options", ["[" * 100_000, "1" * 5000, f'{{"a": {"1" * 5000}}}', '{"a":' * 99_999])
-def test_options_that_json_does_not_read(options: str) -> None:
+def test_model_options_that_are_no_json(options: str) -> None:
     with pytest.raises(HearevalError, match="model options: got ") as raised:
         SubmissionArgs(("m",), options=options).given_options()
     assert len(str(raised.value)) < 500

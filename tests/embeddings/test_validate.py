@@ -47,11 +47,11 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
         pytest.param("time.sleep(600)", "no message for 20 s", marks=pytest.mark.slow),
     ],
 )
-def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told: str) -> None:
+def test_a_check_that_ends_the_process_loses_only_itself(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(GOOD.replace(START, WHEN_CLIPPED + deed))
     limits = Limits(long_s=10.0, check_s=20.0)
     heard: list[Finding] = []
-    findings, ran_on = run_checks(Model("ends"), here / "logs", limits=limits, tell=heard.append)
+    findings, ran_on = run_checks(Model("ends"), here / "logs", limits=limits, on_finding=heard.append)
     assert findings == heard
     assert list(by_name(findings)) == list(CHECKS)
     assert {f.check for f in findings if f.result == "failed"} == {"clipping"}
@@ -65,7 +65,7 @@ def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told:
 @pytest.mark.parametrize(
     ("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no message for 3 s")]
 )
-def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
+def test_a_process_that_ends_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(f"import os, time\n{deed}\n")
     findings, _ = run_checks(Model("ends"), here / "logs", limits=Limits(check_s=3.0))
     assert findings[0].result == "failed"
@@ -74,7 +74,7 @@ def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> No
     assert list(by_name(findings)) == list(CHECKS)
 
 
-def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
+def test_a_child_left_running_delays_nothing(here: Path) -> None:
     (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(900)\nos._exit(3)\n")
     began = time.monotonic()
     findings, _ = run_checks(Model("ends"), here / "logs")
@@ -82,7 +82,7 @@ def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
     assert time.monotonic() - began < 300
 
 
-def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
+def test_an_interpreter_without_numpy_is_an_error(here: Path) -> None:
     python = here / "python"
     python.write_text("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n")
     python.chmod(0o755)
@@ -93,7 +93,7 @@ def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
     assert not ran_on
 
 
-def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_advice(tmp_path: Path) -> None:
     (tmp_path / "seconds.py").write_text("print('hello')\n" + ZOO["seconds"].source)
     done = validate(tmp_path, "seconds", "--long-seconds", "10")
     assert done.returncode == 1, done.stderr
@@ -106,7 +106,7 @@ def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
     assert done.stderr.startswith("log: ")
 
 
-def test_the_command_tells_json(tmp_path: Path) -> None:
+def test_the_command_prints_json(tmp_path: Path) -> None:
     (tmp_path / "dead.py").write_text(ZOO["dead"].source)
     done = validate(tmp_path, "dead", "--long-seconds", "10", "--json")
     assert done.returncode == 0, done.stderr

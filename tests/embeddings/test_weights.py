@@ -1,4 +1,4 @@
-"""The digest of a submission's weights: a file, or a folder as TensorFlow saves models."""
+"""The SHA-256 of a submission's weights: a file, or a folder as TensorFlow saves models."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def embed(
     chunk_s: float = 0.0,
     **changes: object,
 ) -> Path:
-    """Embed with a submission that differs from a good one in some functions; returns the folder."""
+    """Embed with a submission that differs from a good one in some functions; return the output folder."""
     functions = {
         "load_model": lambda model_file_path="": Model(),
         "get_scene_embeddings": scene,
@@ -117,10 +117,8 @@ def test_timestamp_embeddings(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
     np.testing.assert_allclose(np.load(out / "train.timestamps.npy"), times.numpy())
 
 
-def test_clips_of_one_length_share_batches_wherever_they_stand(
-    monkeypatch: pytest.MonkeyPatch, task: Path
-) -> None:
-    """No clip is padded, the longest come first, and each row goes to its place."""
+def test_clips_of_one_length_share_batches(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    """No clip is padded, the longest come first, and each row is written to its place."""
     seen = []
 
     def watching(audio: torch.Tensor, model: Model) -> torch.Tensor:
@@ -149,14 +147,14 @@ def test_half_precision_on_disk(monkeypatch: pytest.MonkeyPatch, task: Path) -> 
     np.testing.assert_array_equal(np.load(out / "train.timestamps.npy"), times.numpy())
 
 
-def test_what_half_precision_cannot_hold_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+def test_values_too_large_for_float16_are_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
     loud = changed(lambda e, t: e.mean(1) + 70000)
     with pytest.raises(SubmissionError, match=r"at most 65504.*Embed without --dtype float16"):
         embed(monkeypatch, task, dtype="float16", get_scene_embeddings=loud)
 
 
 def changed(answer: object) -> object:
-    """A function of the API whose answer goes through `answer`."""
+    """Return a function of the API whose output is changed by `answer`."""
 
     def function(audio: torch.Tensor, model: Model) -> object:
         return answer(*timestamps(audio, model))
@@ -165,7 +163,7 @@ def changed(answer: object) -> object:
 
 
 def model_with(**attributes: object) -> object:
-    """A load_model whose model has other attributes."""
+    """Return a load_model whose model has other attributes."""
 
     def load_model(model_file_path: str = "") -> Model:
         model = Model()
@@ -275,13 +273,13 @@ def test_a_buffer_is_lent_to_one_reader_at_a_time() -> None:
 
 
 def blocks_of(task: Path, count: int) -> list[ClipBlock]:
-    """Blocks of one clip each, again and again."""
+    """Return blocks that contain the same clip."""
     path = str(task / str(RATE) / "train" / "0.wav")
     return [ClipBlock("train", [row], [path], round(SECONDS * RATE)) for row in range(count)]
 
 
 def test_on_a_cpu_no_block_shares_memory_with_another(task: Path) -> None:
-    """A model may keep its input, or a view of it, for as long as it likes."""
+    """A model may keep its input, or a view of it, for later calls."""
     framework = Torch("cpu", "float32")
     framework.prepare(torch.nn.Identity())
     kept = [audio for _, audio in read_ahead(blocks_of(task, 30), framework, 1)]
@@ -292,7 +290,7 @@ def test_on_a_cpu_no_block_shares_memory_with_another(task: Path) -> None:
 
 
 class CopyingFramework(Torch):
-    """Copies what is sent, as a GPU does."""
+    """Copies audio that is sent, as for a GPU."""
 
     sent: list[int]
 
@@ -305,7 +303,7 @@ class CopyingFramework(Torch):
         return torch.from_numpy(audio.copy()), None
 
 
-def test_where_audio_is_copied_few_buffers_serve_all_blocks(task: Path) -> None:
+def test_buffers_are_reused_if_audio_is_copied(task: Path) -> None:
     framework = CopyingFramework("cpu", "float32")
     framework.prepare(torch.nn.Identity())
     framework.sent = []
@@ -336,7 +334,7 @@ def test_missing_and_wrong_clips(monkeypatch: pytest.MonkeyPatch, task: Path) ->
 def test_our_own_files_are_no_sources_of_a_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With multiprocessing, which torch loads, Python has a second name for what it runs."""
+    """multiprocessing, which torch imports, registers the main module under a second name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text("import multiprocessing\n" + MODEL)
     described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
@@ -347,7 +345,7 @@ LEAVES_NO_TRACE = """
 import sys
 ours = [name for name in sys.modules if name.partition(".")[0] == "heareval"]
 assert not ours, ours
-assert not [path for path in sys.path if "embeddings" in path or path.endswith("inside")], sys.path
+assert not [path for path in sys.path if path.endswith(("inside", "heareval", "heareval/embeddings"))]
 assert sys.path[0] == WORKING_FOLDER, sys.path
 import channel, errors, embed, submission
 assert channel.THEIRS and errors.THEIRS and embed.THEIRS and submission.THEIRS
@@ -358,7 +356,7 @@ assert channel.THEIRS and errors.THEIRS and embed.THEIRS and submission.THEIRS
 def test_nothing_of_ours_is_in_the_way_of_a_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe_path: str
 ) -> None:
-    """Its modules may have the names of ours, and it may bring a package that is called as ours."""
+    """Its modules may have the same names as ours, and it may bring a package named heareval."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -377,7 +375,7 @@ def test_nothing_of_ours_is_in_the_way_of_a_submission(
 def test_packages_beside_an_installed_heareval_are_not_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are for the interpreter that heareval is installed for, not for that of a submission."""
+    """They were installed for our interpreter, not for that of the submission."""
     monkeypatch.chdir(tmp_path)
     inside = tmp_path / "site-packages" / "heareval" / "embeddings" / "inside"
     shutil.copytree(submission.INSIDE, inside)
@@ -389,7 +387,9 @@ def test_packages_beside_an_installed_heareval_are_not_found(
     assert described["sample_rate"] == RATE
 
 
-def test_an_empty_split_is_told_before_the_model_works(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+def test_an_empty_split_is_an_error_before_the_first_batch(
+    monkeypatch: pytest.MonkeyPatch, task: Path
+) -> None:
     (task / "test.json").write_text("{}")
     with pytest.raises(SubmissionError, match=r"test\.json.*no clips"):
         embed(monkeypatch, task, get_scene_embeddings=changed(lambda e, t: e.mean(7)))

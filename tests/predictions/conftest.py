@@ -102,7 +102,7 @@ def _folder(folder: Path, splits: Sequence[str], embedding_type: str, metadata: 
     (folder / layout.TASK_METADATA).write_text(json.dumps(written))
     rows = "".join(f"{index},{label}\n" for index, label in enumerate(LABELS))
     (folder / layout.VOCABULARY).write_text("idx,label\n" + rows)
-    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "0123456789abcdef"}))
+    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "0123456789abcdef", "arrays": []}))
     return folder
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from heareval.layout import Places
-from heareval.predictions.probes import evaluate_with_probe
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.report import make_report
-from heareval.predictions.results import write_results
-from heareval.predictions.selection import evaluate_folder
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 # No warning is to reach the user.
 SILENT = [
@@ -45,8 +44,7 @@ def protocol(probe):
 
 
 def evaluated(folder, probe):
-    evaluate = evaluate_folder if probe == "mlp" else evaluate_with_probe
-    return evaluate(folder, protocol(probe), lambda done, total: None)
+    return evaluate_folder(folder, protocol(probe))
 
 
 def scores_of(result):
@@ -61,7 +59,7 @@ def said_in(result):
 
 def tried(result):
     """Validation scores of everything that was tried."""
-    return [point.validation_score for point in result.runs[0].grid]
+    return [point.validation.score for point in result.runs[0].grid]
 
 
 def written(folder, probe):
@@ -88,7 +86,7 @@ def refuse(text):
 
 def chosen(result):
     """The validation score of what was tested first."""
-    return result.runs[0].folds[0].model.validation_score
+    return result.runs[0].folds[0].model.validation.score
 
 
 def splits(folder):

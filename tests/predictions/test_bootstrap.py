@@ -5,11 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heareval.predictions.bootstrap import Judged, around, draw_counts, interval, resampled_scores
+from heareval.predictions.bootstrap import (
+    ScoredSplit,
+    confidence_interval,
+    draw_counts,
+    recenter,
+    resample_scores,
+)
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import EventTable
 
-CLIP_METRICS = [name for name, metric in METRICS.items() if metric.kind == "clip"]
+CLIP_METRICS = [name for name, metric in METRICS.items() if metric.kind == "scene"]
 EVENT_METRICS = [name for name, metric in METRICS.items() if metric.kind == "event"]
 LEFT_OUT = {"mAP": lambda targets: targets.any(axis=0)}
 LEFT_OUT |= dict.fromkeys(("aucroc", "d_prime"), lambda targets: targets.any(axis=0) & ~targets.all(axis=0))
@@ -20,7 +26,7 @@ def _clips(seed, clips=30, labels=5, share=0.3, levels=8):
     rng = np.random.default_rng(seed)
     targets = (rng.random((clips, labels)) < share).astype(np.uint8)
     said = np.round((rng.random((clips, labels)) + 0.4 * targets) * levels) / levels
-    return Judged(clips, targets, said.astype(np.float32))
+    return ScoredSplit(clips, targets, said.astype(np.float32))
 
 
 def _events(seed, clips=6, events=40):
@@ -33,14 +39,14 @@ def _events(seed, clips=6, events=40):
     shifted = np.sort(np.abs(rng.normal([onset[kept], reference.offset_ms[kept]], 90)), 0)
     strays = rng.random(len(kept)) < 0.2
     clip = np.where(strays, rng.integers(clips, size=len(kept)), reference.clip[kept])
-    return Judged(clips, reference, EventTable(clip, columns[1][kept], *shifted))
+    return ScoredSplit(clips, reference, EventTable(clip, columns[1][kept], *shifted))
 
 
 def _drawn_clips(name, fold, rows):
     """The metric on the drawn rows; labels which only the draw lacks are left out."""
-    targets, said = fold.truth[rows], fold.said[rows]
+    targets, said = fold.reference[rows], fold.predicted[rows]
     tells = LEFT_OUT.get(name, lambda targets: np.ones(targets.shape[1], dtype=bool))
-    kept = tells(targets) | ~tells(fold.truth)
+    kept = tells(targets) | ~tells(fold.reference)
     with np.errstate(invalid="ignore"):
         return METRICS[name].function(targets[:, kept], said[:, kept]) if kept.any() else np.nan
 
@@ -48,19 +54,19 @@ def _drawn_clips(name, fold, rows):
 def _drawn_events(name, fold, rows):
     """The metric on copies of the drawn clips, each a clip of its own."""
     tables = []
-    for table in (fold.truth, fold.said):
+    for table in (fold.reference, fold.predicted):
         parts = [(np.flatnonzero(table.clip == clip), number) for number, clip in enumerate(rows)]
-        mine = table.rows(np.concatenate([found for found, _ in parts]))
+        mine = table.select(np.concatenate([found for found, _ in parts]))
         number = np.concatenate([np.full(len(found), number) for found, number in parts])
         tables.append(EventTable(number, mine.label, mine.onset_ms, mine.offset_ms))
     return METRICS[name].function(*tables)
 
 
 def _plainly(metrics, folds, resamples, seed):
-    """What `resampled_scores` must return, one draw after the other."""
+    """What `resample_scores` must return, one draw after the other."""
     scores = np.zeros((len(metrics), resamples))
     for number, fold in enumerate(folds):
-        draw = _drawn_events if isinstance(fold.truth, EventTable) else _drawn_clips
+        draw = _drawn_events if isinstance(fold.reference, EventTable) else _drawn_clips
         counts = np.concatenate(
             list(draw_counts(fold.clips, resamples, np.random.default_rng([seed, number]))), axis=1
         )
@@ -71,7 +77,7 @@ def _plainly(metrics, folds, resamples, seed):
 
 
 def _assert_same(metrics, folds, resamples=40, seed=3):
-    found = resampled_scores(metrics, folds, resamples=resamples, seed=seed)
+    found = resample_scores(metrics, folds, resamples=resamples, seed=seed)
     expected = _plainly(metrics, folds, resamples, seed)
     for name in metrics:
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-9, err_msg=name)
@@ -112,7 +118,7 @@ def test_any_events_with_silent_clips(seed, clips, events):
 
 def _silence(clips):
     nothing = EventTable(*np.zeros((2, 0), dtype=int), *np.zeros((2, 0)))
-    return Judged(clips, nothing, nothing)
+    return ScoredSplit(clips, nothing, nothing)
 
 
 def test_draws_in_blocks_have_every_clip_about_once():
@@ -127,10 +133,10 @@ def test_draws_in_blocks_have_every_clip_about_once():
 
 def test_the_same_seed_draws_the_same_clips_for_two_results():
     one, other = _clips(0), _clips(1)
-    first = resampled_scores(["top1_acc"], [one], seed=5)["top1_acc"]
-    assert (first == resampled_scores(["top1_acc"], [one], seed=5)["top1_acc"]).all()
-    both = resampled_scores(["top1_acc"], [one, other], seed=5)["top1_acc"]
-    assert (first != resampled_scores(["top1_acc"], [one], seed=6)["top1_acc"]).any()
+    first = resample_scores(["top1_acc"], [one], seed=5)["top1_acc"]
+    assert (first == resample_scores(["top1_acc"], [one], seed=5)["top1_acc"]).all()
+    both = resample_scores(["top1_acc"], [one, other], seed=5)["top1_acc"]
+    assert (first != resample_scores(["top1_acc"], [one], seed=6)["top1_acc"]).any()
     assert (both != first).any()
 
 
@@ -138,8 +144,8 @@ def test_interval_of_an_accuracy_is_about_that_of_theory():
     hits = np.arange(1000) < 700
     targets = np.eye(2, dtype=np.uint8)[np.zeros(1000, dtype=int)]
     said = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
-    scores = resampled_scores(["top1_acc"], [Judged(1000, targets, said)], seed=0)["top1_acc"]
-    found = interval(scores)
+    scores = resample_scores(["top1_acc"], [ScoredSplit(1000, targets, said)], seed=0)["top1_acc"]
+    found = confidence_interval(scores)
     half = 1.96 * np.sqrt(0.7 * 0.3 / 1000)
     assert (found.low, found.high) == (
         pytest.approx(0.7 - half, abs=4e-3),
@@ -148,25 +154,27 @@ def test_interval_of_an_accuracy_is_about_that_of_theory():
 
 
 def test_undefined_resamples_are_left_out_and_counted():
-    found = interval(np.array([np.nan] * 10 + [*np.arange(100.0)]))
+    found = confidence_interval(np.array([np.nan] * 10 + [*np.arange(100.0)]))
     assert (found.low, found.high, found.resamples, found.undefined) == (2.0, 97.0, 100, 10)
-    nothing = interval(np.full(4, np.nan))
+    nothing = confidence_interval(np.full(4, np.nan))
     assert (nothing.resamples, nothing.undefined) == (0, 4)
     assert np.isnan(nothing.low)
-    assert interval(np.array([*np.arange(95.0), *[np.inf] * 5])).high == np.inf
+    assert confidence_interval(np.array([*np.arange(95.0), *[np.inf] * 5])).high == np.inf
 
 
 def test_the_interval_of_a_ranking_with_few_clips_to_a_label_holds_its_score():
     """Six clips to a label: every draw's mAP is above the score, as clips stand beside themselves in it."""
     rng = np.random.default_rng(0)
     targets = np.eye(200, dtype=np.uint8)[rng.integers(200, size=1000)]
-    fold = Judged(1000, targets, rng.normal(size=targets.shape) + 2.0 * targets)
-    score = METRICS["mAP"].function(fold.truth, fold.said)
-    drawn = resampled_scores(["mAP"], [fold], seed=0)["mAP"]
-    assert interval(drawn).low > score
-    found = interval(around(score, "mAP", drawn))
+    fold = ScoredSplit(1000, targets, rng.normal(size=targets.shape) + 2.0 * targets)
+    score = METRICS["mAP"].function(fold.reference, fold.predicted)
+    drawn = resample_scores(["mAP"], [fold], seed=0)["mAP"]
+    assert confidence_interval(drawn).low > score
+    found = confidence_interval(recenter(score, "mAP", drawn))
     assert found.low < score < found.high
-    assert found.high - found.low == pytest.approx(interval(drawn).high - interval(drawn).low)
+    assert found.high - found.low == pytest.approx(
+        confidence_interval(drawn).high - confidence_interval(drawn).low
+    )
 
 
 def test_intervals_of_rankings_hold_what_test_sets_of_this_size_score_on_average():
@@ -174,18 +182,18 @@ def test_intervals_of_rankings_hold_what_test_sets_of_this_size_score_on_average
     found, scores = [], []
     for seed in range(150):
         targets = (rng.random((60, 3)) < 0.15).astype(np.uint8)
-        fold = Judged(60, targets, rng.normal(size=targets.shape) + targets)
-        scores.append(METRICS["mAP"].function(fold.truth, fold.said))
-        drawn = resampled_scores(["mAP"], [fold], resamples=200, seed=seed)["mAP"]
-        found.append(interval(around(scores[-1], "mAP", drawn)))
+        fold = ScoredSplit(60, targets, rng.normal(size=targets.shape) + targets)
+        scores.append(METRICS["mAP"].function(fold.reference, fold.predicted))
+        drawn = resample_scores(["mAP"], [fold], resamples=200, seed=seed)["mAP"]
+        found.append(confidence_interval(recenter(scores[-1], "mAP", drawn)))
     assert np.mean([one.low <= np.mean(scores) <= one.high for one in found]) > 0.88
 
 
 def test_draws_are_moved_only_where_clips_are_ranked():
     drawn = np.array([0.1, 0.3, 0.5, np.nan])
-    assert around(0.2, "top1_acc", drawn) is drawn
-    assert around(0.2, "mAP", drawn)[:3] == pytest.approx([0.0, 0.2, 0.4])
-    assert np.isnan(around(0.2, "d_prime", np.array([1.0, np.inf, np.inf]))).all()
-    assert np.isnan(around(0.2, "d_prime", np.full(2, np.nan))).all()
+    assert recenter(0.2, "top1_acc", drawn) is drawn
+    assert recenter(0.2, "mAP", drawn)[:3] == pytest.approx([0.0, 0.2, 0.4])
+    assert np.isnan(recenter(0.2, "d_prime", np.array([1.0, np.inf, np.inf]))).all()
+    assert np.isnan(recenter(0.2, "d_prime", np.full(2, np.nan))).all()
     with np.errstate(all="raise"):
-        assert np.isnan(around(-np.inf, "d_prime", np.array([1.0, 2.0, np.inf]))).all()
+        assert np.isnan(recenter(-np.inf, "d_prime", np.array([1.0, 2.0, np.inf]))).all()

@@ -11,12 +11,12 @@ from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.clip import (
     chroma_accuracy,
-    labels_told_apart,
     labels_without_contrast,
     labels_without_positives,
     mean_average_precision,
     mean_d_prime,
     mean_roc_auc,
+    separable_labels,
     top1_accuracy,
 )
 
@@ -65,7 +65,7 @@ def test_label_on_every_clip():
 def test_d_prime_of_a_perfect_label_is_infinite():
     targets, predictions = np.array([[1, 0], [0, 1], [0, 0]]), np.array([[0.9, 0.5], [0.1, 0.4], [0.2, 0.1]])
     assert mean_d_prime(targets, predictions) == np.inf
-    assert labels_told_apart(targets, predictions).tolist() == [0]
+    assert separable_labels(targets, predictions).tolist() == [0]
 
 
 def test_top1_accuracy_by_a_plain_loop(case):
@@ -82,7 +82,7 @@ def test_chroma_accuracy_forgives_octaves():
     assert top1_accuracy(targets, predictions) == 0.25
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.kind == "clip"])
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.kind == "scene"])
 def test_shapes_are_checked(name):
     with pytest.raises(HearevalError, match=r"got \(3, 2\) and \(3, 4\)"):
         METRICS[name].function(np.zeros((3, 2)), np.zeros((3, 4)))

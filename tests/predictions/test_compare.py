@@ -10,16 +10,16 @@ from click.testing import CliRunner
 
 from heareval.commands import main
 from heareval.errors import HearevalError
-from heareval.predictions.bootstrap import Judged, interval
-from heareval.predictions.compare import compare, comparison_json, comparison_table, find_submission
+from heareval.predictions.bootstrap import ScoredSplit, confidence_interval
+from heareval.predictions.compare import compare, comparison_table, comparison_to_json, find_submission
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.metrics import METRICS
-from heareval.predictions.metrics.drawn import ClipSums
 from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.metrics.resampled import ClipSums
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.pvalues import bootstrap_p, permutation_p, swapped_differences
-from heareval.predictions.results import write_results
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.pvalues import bootstrap_p_value, permutation_p_value, permute_differences
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 NAME = "hear2021-1points"
 FOLDS = ("fold00", "fold01", "fold02")
@@ -27,7 +27,7 @@ FOLDS = ("fold00", "fold01", "fold02")
 
 def _evaluated(folder, seed=0):
     protocol = Protocol(grid_points=1, device="cpu", seed=seed)
-    result = evaluate_folder(folder, protocol, lambda done, total: None)
+    result = evaluate_folder(folder, protocol)
     write_results(folder, result, f"fingerprint of seed {seed}", "0123456789abcdef")
 
 
@@ -55,9 +55,9 @@ def test_other_seeds_are_told_of(two):
     assert not compare(*two).notes
     _evaluated(two[1] / "scene", seed=3)
     found = compare(*two)
-    assert found.notes == (f"scene, {NAME}: A is of seed 0, B of seed 3",)
+    assert found.notes == (f"scene, {NAME}: A has seed 0, B has seed 3",)
     assert f"note: {found.notes[0]}" in comparison_table(found)
-    assert comparison_json(found)["notes"] == list(found.notes)
+    assert comparison_to_json(found)["notes"] == list(found.notes)
 
 
 def test_a_submission_without_scores_is_named(two, tmp_path):
@@ -78,7 +78,7 @@ def test_differences_are_those_of_the_scores_and_draws(two):
     ]
     event, error, scene, ranked = found.differences
     stored = [read_stored(each / "scene", NAME) for each in two]
-    assert (scene.a, scene.b) == tuple(one.results["scores"]["top1_acc"]["score"] for one in stored)
+    assert (scene.a, scene.b) == tuple(one.scores.scores["top1_acc"].score for one in stored)
     assert scene.value == scene.a - scene.b > 0
     assert scene.interval.low <= scene.value <= scene.interval.high
     assert (event.p_from, error.p_from, scene.p_from, ranked.p_from) == (*["permutation"] * 3, "bootstrap")
@@ -106,7 +106,7 @@ def test_other_clips_are_refused_in_a_line(two):
     (folder / "fold01.json").write_text(json.dumps(labels))
     _evaluated(folder)
     found = compare(*two)
-    assert found.refused == ("scene, hear2021-1points: not compared: other labels in fold01",)
+    assert found.not_compared == ("scene, hear2021-1points: not compared: other labels in fold01",)
     assert {each.task for each in found.differences} == {"event"}
     assert found.overall == ()
     shutil.rmtree(two[0] / "event")
@@ -117,7 +117,7 @@ def test_other_clips_are_refused_in_a_line(two):
 def test_what_only_one_has_is_told(two):
     _evaluated(two[0] / "event", seed=1)
     shutil.rmtree(two[1] / "event")
-    assert compare(*two).refused == ("only a has scores of hear2021-1points: event",)
+    assert compare(*two).not_compared == ("only a has scores of hear2021-1points: event",)
 
 
 def _sums(rng, clips):
@@ -152,21 +152,23 @@ def test_p_is_that_of_all_permutations(seed):
     rng = np.random.default_rng(seed)
     a, b = ([_sums(rng, 5), _sums(rng, 4)] for _ in range(2))
     every = np.array(_all_swaps(a, b))
-    drawn = swapped_differences([a], [b], seed=1, permutations=40_000)
+    drawn = permute_differences([a], [b], seed=1, permutations=40_000)
     assert set(np.round(drawn, 9)) <= set(np.round(every, 9))
     exact = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
-    assert permutation_p(every[0], drawn) == pytest.approx(exact, abs=0.01)
+    assert permutation_p_value(every[0], drawn) == pytest.approx(exact, abs=0.01)
 
 
 def _swap_clips(fold_a, fold_b, swaps):
     """A's predictions with those of B in the swapped clips, and B's with A's."""
-    if not isinstance(fold_a.said, EventTable):
+    if not isinstance(fold_a.predicted, EventTable):
         mask = np.array(swaps)[:, None]
-        return np.where(mask, fold_b.said, fold_a.said), np.where(mask, fold_a.said, fold_b.said)
+        return np.where(mask, fold_b.predicted, fold_a.predicted), np.where(
+            mask, fold_a.predicted, fold_b.predicted
+        )
     tables = []
-    for one, other in ((fold_a.said, fold_b.said), (fold_b.said, fold_a.said)):
+    for one, other in ((fold_a.predicted, fold_b.predicted), (fold_b.predicted, fold_a.predicted)):
         stay, come = (
-            table.rows(np.isin(table.clip, np.flatnonzero(where)))
+            table.select(np.isin(table.clip, np.flatnonzero(where)))
             for table, where in ((one, ~np.array(swaps)), (other, np.array(swaps)))
         )
         columns = zip(vars(stay).values(), vars(come).values(), strict=True)
@@ -177,22 +179,24 @@ def _swap_clips(fold_a, fold_b, swaps):
 @pytest.mark.parametrize("metric", ["top1_acc", "chroma_acc", "event_onset_200ms_fms", "segment_1s_er"])
 def test_swapped_sums_are_scores_of_really_swapped_predictions(metric, two):
     task = "event" if METRICS[metric].kind == "event" else "scene"
-    a, b = (read_stored(each / task, NAME).runs[0][0].judged for each in two)
+    a, b = (read_stored(each / task, NAME).runs[0][0].scored for each in two)
     if task == "scene":
-        a, b = (Judged(6, fold.truth[:6], fold.said[:6]) for fold in (a, b))
+        a, b = (ScoredSplit(6, fold.reference[:6], fold.predicted[:6]) for fold in (a, b))
     every = []
     for swaps in itertools.product([False, True], repeat=a.clips):
         ours, theirs = _swap_clips(a, b, swaps)
-        every.append(METRICS[metric].function(a.truth, ours) - METRICS[metric].function(a.truth, theirs))
-    sums = [[[METRICS[metric].redraw(fold.truth, fold.said, fold.clips).sums]] for fold in (a, b)]
-    drawn = swapped_differences(*sums, seed=0, permutations=500)
+        every.append(
+            METRICS[metric].function(a.reference, ours) - METRICS[metric].function(a.reference, theirs)
+        )
+    sums = [[[METRICS[metric].resample(fold.reference, fold.predicted, fold.clips).sums]] for fold in (a, b)]
+    drawn = permute_differences(*sums, seed=0, permutations=500)
     assert set(np.round(drawn, 9) + 0.0) == set(np.round(every, 9) + 0.0)
 
 
 def test_all_seeds_of_a_clip_are_swapped_together():
     rng = np.random.default_rng(0)
     a, b = ([_sums(rng, 6)] for _ in range(2))
-    one, twice = (swapped_differences([a] * n, [b] * n, seed=1, permutations=100) for n in (1, 2))
+    one, twice = (permute_differences([a] * n, [b] * n, seed=1, permutations=100) for n in (1, 2))
     assert (one == twice).all()
 
 
@@ -203,8 +207,8 @@ def test_p_of_alike_submissions_is_uniform():
     for _ in range(300):
         hits = rng.random((2, 40)) < 0.6
         a, b = (ClipSums(row.astype(float), np.ones(40), np.ones(40)) for row in hits)
-        drawn = swapped_differences([[a]], [[b]], seed=int(rng.integers(10**6)), permutations=200)
-        found.append(permutation_p(hits[0].mean() - hits[1].mean(), drawn))
+        drawn = permute_differences([[a]], [[b]], seed=int(rng.integers(10**6)), permutations=200)
+        found.append(permutation_p_value(hits[0].mean() - hits[1].mean(), drawn))
     assert np.mean(np.array(found) <= 0.2) < 0.26
     assert np.mean(np.array(found) <= 0.2) > 0.08
 
@@ -213,9 +217,9 @@ def test_p_of_the_bootstrap_agrees_with_its_interval():
     rng = np.random.default_rng(0)
     for shift in (0.5, 1.5, 1.9, 2.05, 3):
         drawn = rng.normal(shift, 1, 4000)
-        is_beyond = interval(drawn).low > 0
-        assert (bootstrap_p(drawn) < 0.05) == is_beyond
-    assert np.isnan(bootstrap_p(np.full(3, np.nan)))
+        is_beyond = confidence_interval(drawn).low > 0
+        assert (bootstrap_p_value(drawn) < 0.05) == is_beyond
+    assert np.isnan(bootstrap_p_value(np.full(3, np.nan)))
 
 
 def test_command_prints_a_table_and_json(two):
@@ -229,7 +233,7 @@ def test_command_prints_a_table_and_json(two):
     assert mean.startswith("mean of 2 tasks")
     assert note == "note: segment_1s_er: lower is better"
     printed = json.loads(run(main, ["compare", str(two[0]), str(two[1]), "--json"]).stdout)
-    assert printed == comparison_json(compare(*two))
+    assert printed == comparison_to_json(compare(*two))
     assert comparison_table(compare(*two)) == table.stdout.rstrip("\n")
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from heareval.predictions.network import build_predictor, logits_in_training
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.learners.network import build_predictor, logits_in_training
+from heareval.predictions.learners.training import max_stacked
 from heareval.predictions.protocol import Protocol, Settings
-from heareval.predictions.selection import evaluate_folder
-from heareval.predictions.training import most_stacked
 
 FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def test_a_gpu_trains_stacks():
-    assert most_stacked(torch.device("cuda")) > 1
+    assert max_stacked(torch.device("cuda")) > 1
 
 
 def test_a_stack_on_the_gpu_says_what_each_network_says():
@@ -39,7 +39,7 @@ def test_scores_of_the_gpu_are_those_of_the_cpu_within_the_noise_of_seeds(kind, 
     folder = event_folder() if kind == "event" else scene_folder(**(FOLDS if kind == "folds" else {}))
     scores = {}
     for device in ("cpu", "cuda"):
-        result = evaluate_folder(folder, Protocol(grid_points=4, seeds=5, device=device), lambda *_: None)
+        result = evaluate_folder(folder, Protocol(grid_points=4, seeds=5, device=device))
         scores[device] = [np.mean([fold.scores[0].value for fold in run.folds]) for run in result.runs]
     spread = np.std(scores["cpu"], ddof=1) + np.std(scores["cuda"], ddof=1)
     assert np.mean(scores["cuda"]) == pytest.approx(np.mean(scores["cpu"]), abs=3 * spread + 0.02)
@@ -51,7 +51,7 @@ def test_the_same_numbers_on_every_run(scene_folder):
     torch.use_deterministic_algorithms(True)
     try:
         protocol = Protocol(grid_points=4, device="cuda")
-        made = [evaluate_folder(scene_folder(), protocol, lambda *_: None) for _ in range(2)]
+        made = [evaluate_folder(scene_folder(), protocol) for _ in range(2)]
     finally:
         torch.use_deterministic_algorithms(False)
     first, again = (result.runs[0].folds[0].predictions.probabilities for result in made)

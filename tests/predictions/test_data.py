@@ -1,4 +1,4 @@
-"""Embeddings and labels on their way into the trainer: order, frame labels, bad input."""
+"""Splits that are read from an embeddings folder: order, frame labels, bad input."""
 
 import json
 import random
@@ -9,15 +9,16 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.predictions.data import frame_labels, read_splits, read_task, split_orders
+from heareval.predictions.data import read_task
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.kinds.event import label_frames
 from heareval.predictions.metrics.event import EventTable
 
 CPU = torch.device("cpu")
 
 
 def _read(folder):
-    task = read_task(folder)
-    return read_splits(task, CPU)
+    return read_splits(find_kind(read_task(folder)), CPU)
 
 
 def _rewrite(path, change):
@@ -29,10 +30,10 @@ def _rewrite(path, change):
 def test_one_generator_shuffles_all_splits_in_their_order(scene_folder):
     folder = scene_folder(clips=24)
     rng = random.Random(0)
-    for order in split_orders(read_task(folder)):
+    for order in read_task(folder).orders:
         clips = list(json.loads((folder / layout.split_json(order.name)).read_text()))
         rng.shuffle(clips)
-        assert order.clips == tuple(clips)
+        assert order.clip_names == tuple(clips)
 
 
 def test_rows_belong_to_their_clips(scene_folder):
@@ -90,19 +91,19 @@ def test_frame_labels_by_a_plain_loop():
             if start <= times[clip, frame] < end + 0.0001:
                 expected[clip, frame, label] = 1
     assert expected.any()
-    assert np.array_equal(frame_labels(events, times, 2), expected)
+    assert np.array_equal(label_frames(events, times, 2), expected)
 
 
 def test_both_ends_of_an_event_belong_to_it():
     # 1001.1 ms is a number that doesn't survive the way to seconds and back.
     times = np.array([[1001.1 - 50, 1001.1, 1051.1, 1101.1, 1151.1]])
     events = EventTable(np.array([0]), np.array([0]), np.array([1001.1]), np.array([1101.1]))
-    assert frame_labels(events, times, 1)[0, :, 0].tolist() == [0, 1, 1, 1, 0]
+    assert label_frames(events, times, 1)[0, :, 0].tolist() == [0, 1, 1, 1, 0]
 
 
 def test_event_without_length_labels_its_frame():
     events = EventTable(np.array([0]), np.array([0]), np.array([100.0]), np.array([100.0]))
-    assert frame_labels(events, np.array([[50.0, 100.0, 150.0]]), 1)[0, :, 0].tolist() == [0, 1, 0]
+    assert label_frames(events, np.array([[50.0, 100.0, 150.0]]), 1)[0, :, 0].tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -147,7 +148,7 @@ def test_pickled_arrays_are_refused(scene_folder):
 def test_missing_file(event_folder, name):
     folder = event_folder()
     (folder / name).unlink()
-    with pytest.raises(HearevalError, match=f"{name} is missing"):
+    with pytest.raises(HearevalError, match=f"{name}: got no such file|got no {name}"):
         _read(folder)
 
 
@@ -207,7 +208,7 @@ def test_vocabulary(scene_folder, text, message):
     [
         ({"embedding_type": "scenes"}, "Did you mean scene"),
         ({"split_mode": "kfold"}, "unknown split_mode"),
-        ({"evaluation": []}, "got no 'evaluation'"),
+        ({"evaluation": []}, "evaluation: got no metric"),
     ],
 )
 def test_metadata(scene_folder, change, message):
@@ -216,5 +217,5 @@ def test_metadata(scene_folder, change, message):
 
 
 def test_event_tasks_are_multilabel(event_folder):
-    with pytest.raises(HearevalError, match="got multiclass, expected multilabel"):
+    with pytest.raises(HearevalError, match="got multiclass for an event task, expected multilabel"):
         _read(event_folder(prediction_type="multiclass"))

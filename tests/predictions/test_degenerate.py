@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions.probes import evaluate_with_probe
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import PROBES
-from heareval.predictions.selection import evaluate_folder
 from tests.predictions.degenerate import (
     FOLDS,
     GRID,
@@ -102,10 +101,10 @@ def test_a_common_factor_changes_nothing(probe, scale, scene_folder):
     [
         ("one clip in each split", r"training data for test: splits train: got 1 embedding, expected at le"),
         ("no clip to test", r"test\.json: got no clips"),
-        ("labels", r"train/train_\d+\.wav in the multiclass task scene: got 3 labels, expected exactly one"),
+        ("labels", r"train/train_\d+\.wav: got 3 labels, expected exactly one in a multiclass task"),
         (
             "ranked",
-            r"scene can be chosen on split valid: got d_prime undefined.*clips with and without .*'7'",
+            r"scene can be selected on split valid: got d_prime undefined.*clips with and without .*'7'",
         ),
     ],
 )
@@ -125,8 +124,8 @@ def test_scenes_that_are_refused(case, message, probe, scene_folder):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("train", r"chosen on split valid: got top1_acc undefined.*expected a training that converges"),
-        ("test", r"what was predicted for test/test_0\.wav: got NaN or infinity, expected finite numbers"),
+        ("train", r"selected on split valid: got top1_acc undefined.*expected a training that converges"),
+        ("test", r"predictions for test/test_0\.wav: got NaN or infinity, expected finite numbers"),
     ],
 )
 def test_embeddings_that_overflow_in_the_network(part, message, scene_folder):
@@ -148,7 +147,7 @@ def test_estimates_beyond_single_precision(scene_folder):
     folder = scene_folder(**KINDS["multiclass"])
     embed(lambda part, x: x * np.float32(1e-35))(folder)
     one_row("test", LARGEST)(folder)
-    with pytest.raises(HearevalError, match=r"what was predicted for test/test_0\.wav: got NaN or infinity"):
+    with pytest.raises(HearevalError, match=r"predictions for test/test_0\.wav: got NaN or infinity"):
         evaluated(folder, "linear")
 
 
@@ -157,11 +156,7 @@ def test_the_last_batch_is_never_one_clip(probe, scene_folder):
     """Batches of 8 and a clip more; where training embeddings stay on disk, too."""
     grid = {**GRID, "hidden_layers": [2], "batch_size": [8]}
     folder = scene_folder(clips=25, evaluation_params={"task_specific_param_grid": grid})
-    evaluate = evaluate_folder if probe == "mlp" else evaluate_with_probe
-    found = [
-        evaluate(folder, protocol(probe), lambda done, total: None, in_memory=in_memory)
-        for in_memory in (True, False)
-    ]
+    found = [evaluate_folder(folder, protocol(probe), in_memory=in_memory) for in_memory in (True, False)]
     assert scores_of(found[0]) == scores_of(found[1])
     assert (said_in(found[0]) == said_in(found[1])).all()
 

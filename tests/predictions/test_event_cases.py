@@ -58,7 +58,7 @@ def _cases(draw):
 
 
 def _as_sed_eval(table, clip):
-    mine = table.rows(table.clip == clip)
+    mine = table.select(table.clip == clip)
     return [
         {"event_label": f"label {label}", "event_onset": onset, "event_offset": offset}
         for label, onset, offset in zip(

@@ -6,7 +6,7 @@ from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
 
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import METRICS, event
-from heareval.predictions.metrics.event import Collar, EventTable, segment_error_rate, true_positives
+from heareval.predictions.metrics.event import Collar, EventTable, count_true_positives, segment_error_rate
 
 EVENT_METRICS = [name for name, metric in METRICS.items() if metric.kind == "event"]
 
@@ -35,7 +35,7 @@ def _random_tables(seed, clips=4, labels=3, events=40):
 
 
 def _as_sed_eval(table, clip):
-    mine = table.rows(table.clip == clip)
+    mine = table.select(table.clip == clip)
     return [
         {"event_label": f"label {label}", "event_onset": onset, "event_offset": offset}
         for label, onset, offset in zip(
@@ -63,7 +63,7 @@ def test_quick_f_measure_and_report_are_sed_evals(collar, seed):
     )
     expected = _judge_all(judge, reference, estimated).overall_f_measure()
     report = event.report_f_measure(reference, estimated, collar)
-    assert true_positives(reference, estimated, collar) == judge.overall["Ntp"] > 0
+    assert count_true_positives(reference, estimated, collar) == judge.overall["Ntp"] > 0
     assert event.event_f_measure(reference, estimated, collar) == pytest.approx(
         expected["f_measure"], abs=1e-12
     )
@@ -85,18 +85,18 @@ def test_matching_is_a_largest_one():
     # The first estimate could take either reference; the second only the later one.
     reference = _table((0, 0, 1000, 1100), (0, 0, 1300, 1400))
     estimated = _table((0, 0, 1150, 1200), (0, 0, 1450, 1500))
-    assert true_positives(reference, estimated, Collar(0.2)) == 2
+    assert count_true_positives(reference, estimated, Collar(0.2)) == 2
 
 
 def test_collar_includes_its_end():
     reference = _table((0, 0, 1000, 2000))
-    assert true_positives(reference, _table((0, 0, 1125, 2000)), Collar(0.125)) == 1
-    assert true_positives(reference, _table((0, 0, 1126, 2000)), Collar(0.125)) == 0
+    assert count_true_positives(reference, _table((0, 0, 1125, 2000)), Collar(0.125)) == 1
+    assert count_true_positives(reference, _table((0, 0, 1126, 2000)), Collar(0.125)) == 0
 
 
 @pytest.mark.parametrize("other", [(1, 0, 1000, 2000), (0, 1, 1000, 2000)])
 def test_clip_and_label_must_be_the_same(other):
-    assert true_positives(_table((0, 0, 1000, 2000)), _table(other), Collar(0.2)) == 0
+    assert count_true_positives(_table((0, 0, 1000, 2000)), _table(other), Collar(0.2)) == 0
 
 
 @pytest.mark.parametrize("name", EVENT_METRICS)

@@ -7,11 +7,11 @@ from scipy.ndimage import median_filter
 from heareval.errors import HearevalError
 from heareval.predictions.events import (
     Postprocessing,
-    best_postprocessing,
+    choose_postprocessing,
+    expand_postprocessing_grid,
+    filter_active,
     find_events,
-    median_of_active,
     median_widths,
-    postprocessing_grid,
 )
 
 RNG_SEED = 8
@@ -27,7 +27,7 @@ def test_median_is_scipys(width):
     expected = np.stack(
         [[median_filter(clip[:, i], size=width, mode="reflect") for i in range(4)] for clip in probabilities]
     ).transpose(0, 2, 1)
-    assert np.array_equal(median_of_active(probabilities > 0.5, width), expected > 0.5)
+    assert np.array_equal(filter_active(probabilities > 0.5, width), expected > 0.5)
 
 
 def test_width_is_rounded_frames_of_the_mean_hop():
@@ -62,7 +62,7 @@ def test_each_clip_is_filtered_by_its_own_hop():
     both = find_events(probabilities, times, Postprocessing(250, 100))
     for clip in range(2):
         alone = find_events(probabilities[clip : clip + 1], times[clip : clip + 1], Postprocessing(250, 100))
-        assert np.array_equal(both.rows(both.clip == clip).onset_ms, alone.onset_ms)
+        assert np.array_equal(both.select(both.clip == clip).onset_ms, alone.onset_ms)
 
 
 def test_one_half_is_not_active():
@@ -75,12 +75,12 @@ def test_shapes_are_checked():
 
 
 def test_grids_of_2021():
-    assert postprocessing_grid({}) == (Postprocessing(250, 125), Postprocessing(250, 250))
-    assert postprocessing_grid({"median_filter_ms": [150], "min_duration": [50]}) == (
+    assert expand_postprocessing_grid({}) == (Postprocessing(250, 125), Postprocessing(250, 250))
+    assert expand_postprocessing_grid({"median_filter_ms": [150], "min_duration": [50]}) == (
         Postprocessing(150, 50),
     )
     with pytest.raises(HearevalError, match="Did you mean min_duration"):
-        postprocessing_grid({"min_durations": [50]})
+        expand_postprocessing_grid({"min_durations": [50]})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_grids_of_2021():
 def test_best_postprocessing(scores, maximise, winner):
     grid = [Postprocessing(0, duration) for duration in (1, 2, 3)]
     said = iter(scores)
-    best = best_postprocessing(
+    best = choose_postprocessing(
         np.zeros((1, 4, 1)), _times(1, 4), grid, lambda _: next(said), maximise=maximise
     )
     assert best.postprocessing == grid[winner]

@@ -1,7 +1,14 @@
-"""Agreement with the 2021 predictor on given embeddings; the goldens lie outside the repository."""
+"""Agreement with the predictor of 2021 on given embeddings.
+
+golden/ holds embeddings of three small tasks, in the order in which 2021 trained on them, and the test
+scores that the predictor of 2021 reached on them with several seeds (one in the event task, whose training
+took hours).
+
+Tolerances follow from the spread of the golden scores alone, so that a noisier predictor doesn't pass more
+easily.
+"""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -9,17 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from heareval.predictions.data import read_splits, read_task, split_orders
+from heareval.predictions.data import read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.selection import evaluate_folder
 
-SHARED = Path(os.environ.get("HEAREVAL_SHARED", Path(__file__).parents[3] / "shared"))
-GOLDEN = SHARED / "lab" / "scores"
+GOLDEN = Path(__file__).parent / "golden"
 CASES = ("multiclass", "multilabel", "events")
-
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"no golden scores at {GOLDEN}; set HEAREVAL_SHARED to their folder"
-)
+SCENE_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")
+EVENT_METRICS = ("event_onset_200ms_fms", "segment_1s_er")
+# Means further apart than this many standard errors of their difference don't agree.
+STANDARD_ERRORS = 3
 
 
 @pytest.fixture
@@ -50,43 +57,69 @@ def golden_folder(tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_order_is_that_of_2021(golden_folder, case):
     task = read_task(golden_folder(case))
-    splits = read_splits(task, torch.device("cpu"))
-    for order in split_orders(task):
+    splits = read_splits(find_kind(task), torch.device("cpu"))
+    for order in task.orders:
         with np.load(GOLDEN / case / f"{order.name}.npz") as stored:
-            assert list(dict.fromkeys(stored["clips"].tolist())) == list(order.clips)
+            assert list(dict.fromkeys(stored["clips"].tolist())) == list(order.clip_names)
             assert np.array_equal(splits[order.name].x.numpy(), stored["embeddings"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["multiclass", "multilabel"])
 def test_scene_scores_are_within_three_standard_errors(golden_folder, case):
-    ours, theirs = _our_scores(golden_folder(case), seeds=range(5)), _golden_scores(case)
-    for metric in ("top1_acc", "mAP", "d_prime", "aucroc"):
-        a, b = np.array([score[metric] for score in ours]), np.array([score[metric] for score in theirs])
-        standard_error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
-        assert abs(a.mean() - b.mean()) <= 3 * standard_error, metric
+    seeds = 5
+    ours, golden = _our_scores(golden_folder(case), seeds), _golden_scores(case)
+    for metric in SCENE_METRICS:
+        tolerance = _tolerance(golden[metric].std(ddof=1), seeds, len(golden[metric]))
+        assert abs(ours[metric].mean() - golden[metric].mean()) <= tolerance, metric
 
 
 @pytest.mark.slow
-def test_event_score_is_within_three_standard_deviations(golden_folder):
-    ours, (theirs,) = _our_scores(golden_folder("events"), seeds=range(3)), _golden_scores("events")
-    for metric in ("event_onset_200ms_fms", "segment_1s_er"):
-        values = np.array([score[metric] for score in ours])
-        assert abs(values.mean() - theirs[metric]) <= 3 * values.std(ddof=1), metric
+def test_event_scores_are_within_three_standard_errors(golden_folder):
+    """There is one golden seed: its spread is taken to be the largest that scene scores of 2021 have."""
+    seeds = 3
+    ours, golden = _our_scores(golden_folder("events"), seeds), _golden_scores("events")
+    tolerance = _tolerance(_largest_golden_spread(), seeds, 1)
+    for metric in EVENT_METRICS:
+        assert len(golden[metric]) == 1
+        assert abs(ours[metric].mean() - golden[metric][0]) <= tolerance, metric
+
+
+def test_the_tolerance_of_event_scores_is_small():
+    assert _tolerance(_largest_golden_spread(), 3, 1) == pytest.approx(0.0426, abs=1e-4)
+
+
+def _largest_golden_spread():
+    """The largest standard deviation over seeds of golden scores between 0 and 1, as those of events are."""
+    return max(
+        _golden_scores(case)[metric].std(ddof=1)
+        for case in ("multiclass", "multilabel")
+        for metric in SCENE_METRICS
+        if metric != "d_prime"
+    )
+
+
+def _tolerance(golden_std, our_seeds, golden_seeds):
+    """Three standard errors of the difference of two means, if our scores vary as much as the golden ones."""
+    return STANDARD_ERRORS * golden_std * np.sqrt(1 / our_seeds + 1 / golden_seeds)
 
 
 def _our_scores(folder, seeds):
-    results = [evaluate_folder(folder, Protocol(seed=seed), lambda *_: None) for seed in seeds]
-    return [{score.metric: score.value for score in result.runs[0].folds[0].scores} for result in results]
+    """Our test scores by metric, one for each seed."""
+    runs = evaluate_folder(folder, Protocol(seeds=seeds, device="cpu")).runs
+    scores = [run.folds[0].scores for run in runs]
+    return {
+        metric.metric: np.array([of_run[i].value for of_run in scores]) for i, metric in enumerate(scores[0])
+    }
 
 
 def _golden_scores(case):
-    reference = json.loads((GOLDEN / "reference.json").read_text())[case]
-    return [
-        {
-            name.removeprefix("test_"): value
-            for name, value in seed["scores"]["test"].items()
-            if name.startswith("test_")
-        }
-        for seed in reference.values()
+    """The test scores of 2021 by metric, one for each seed."""
+    of_seeds = [
+        seed["scores"]["test"] for seed in json.loads((GOLDEN / "reference.json").read_text())[case].values()
     ]
+    return {
+        name.removeprefix("test_"): np.array([scores[name] for scores in of_seeds])
+        for name in of_seeds[0]
+        if name.startswith("test_")
+    }

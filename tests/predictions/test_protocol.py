@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions.protocol import Protocol, draw_settings, grid_for, settings_for_fingerprint
+from heareval.predictions.protocol import Protocol, grid_for, select_grid_points, settings_for_fingerprint
 
 
 def test_seeds_count_from_the_first():
@@ -17,30 +17,34 @@ def test_seeds_count_from_the_first():
 
 
 def test_default_grid_has_sixteen_points_of_which_eight_are_drawn():
-    assert len(set(draw_settings(Protocol(grid_points=99), "esc50", {}))) == 16
-    assert len(set(draw_settings(Protocol(), "esc50", {}))) == 8
+    assert len(set(select_grid_points(Protocol(grid_points=99), "esc50", {}))) == 16
+    assert len(set(select_grid_points(Protocol(), "esc50", {}))) == 8
 
 
 def test_default_settings_are_those_of_2021():
-    point = draw_settings(Protocol(), "esc50", {})[0]
+    point = select_grid_points(Protocol(), "esc50", {})[0]
     assert (point.hidden_dim, point.dropout, point.batch_size) == (1024, 0.1, 1024)
     assert (point.max_epochs, point.check_val_every_n_epoch, point.patience) == (500, 3, 20)
 
 
 @pytest.mark.parametrize(("grid", "points"), [("default", 16), ("fast", 64), ("faster", 64)])
 def test_size_of_the_grids(grid, points):
-    assert len(draw_settings(Protocol(grid=grid, grid_points=1000), "esc50", {})) == points
+    assert len(select_grid_points(Protocol(grid=grid, grid_points=1000), "esc50", {})) == points
 
 
 def test_points_depend_on_the_seed_only():
-    assert draw_settings(Protocol(seed=1), "esc50", {}) == draw_settings(Protocol(seed=1), "gtzan", {})
-    assert draw_settings(Protocol(seed=1), "esc50", {}) != draw_settings(Protocol(seed=2), "esc50", {})
+    assert select_grid_points(Protocol(seed=1), "esc50", {}) == select_grid_points(
+        Protocol(seed=1), "gtzan", {}
+    )
+    assert select_grid_points(Protocol(seed=1), "esc50", {}) != select_grid_points(
+        Protocol(seed=2), "esc50", {}
+    )
 
 
 def test_task_overrides():
-    dcase = draw_settings(Protocol(), "dcase2016_task2", {})
+    dcase = select_grid_points(Protocol(), "dcase2016_task2", {})
     assert {point.check_val_every_n_epoch for point in dcase} == {10}
-    maestro = draw_settings(Protocol(), "maestro", {"max_epochs": [50], "check_val_every_n_epoch": [1]})
+    maestro = select_grid_points(Protocol(), "maestro", {"max_epochs": [50], "check_val_every_n_epoch": [1]})
     assert {(point.max_epochs, point.check_val_every_n_epoch) for point in maestro} == {(50, 1)}
 
 

@@ -18,15 +18,16 @@ from heareval import layout
 from heareval.commands import main
 from heareval.errors import HearevalError
 from heareval.layout import Places
-from heareval.predictions.data import read_splits, read_task
-from heareval.predictions.diagnostics import confusion, label_scores, ranked_clips, timeline
+from heareval.predictions.data import read_task
+from heareval.predictions.diagnostics import make_timeline, rank_clips
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import EventTable
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.report import write_reports
-from heareval.predictions.results import write_results
-from heareval.predictions.selection import evaluate_folder
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 NAME = "hear2021-2points"
 DEFAULT = Places()
@@ -34,7 +35,7 @@ FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfol
 
 
 def _stored(folder):
-    result = evaluate_folder(folder, Protocol(grid_points=2, device="cpu"), lambda done, total: None)
+    result = evaluate_folder(folder, Protocol(grid_points=2, device="cpu"))
     write_results(folder, result, "beef", "0123456789abcdef")
     return read_stored(folder, NAME)
 
@@ -46,19 +47,21 @@ def _report(folder, out=None, clips=(), places=DEFAULT):
 
 def test_labels_of_clips_are_scikit_learns(scene_folder):
     stored = _stored(scene_folder(**FOLDS))
-    folds = [fold.judged for fold in stored.runs[0]]
-    truth = np.concatenate([fold.truth.argmax(axis=1) for fold in folds])
-    said = np.concatenate([fold.said.argmax(axis=1) for fold in folds])
+    folds = [fold.scored for fold in stored.runs[0]]
+    truth = np.concatenate([fold.reference.argmax(axis=1) for fold in folds])
+    said = np.concatenate([fold.predicted.argmax(axis=1) for fold in folds])
     precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=range(3))
-    for i, found in enumerate(label_scores(stored)):
+    for i, found in enumerate(stored.kind.score_labels(stored.first_folds)):
         assert (found.support, found.predicted) == (support[i], np.count_nonzero(said == i))
         ranked = [
-            np.mean([score(fold.truth[:, i], fold.said[:, i]) for fold in folds])
+            np.mean([score(fold.reference[:, i], fold.predicted[:, i]) for fold in folds])
             for score in (average_precision_score, roc_auc_score)
         ]
         expected = (precision[i], recall[i], f1[i], *ranked)
         assert tuple(found.scores.values()) == pytest.approx(expected, abs=1e-9)
-    assert (confusion(stored) == confusion_matrix(truth, said, labels=range(3))).all()
+    assert (
+        stored.kind.count_confusions(stored.first_folds) == confusion_matrix(truth, said, labels=range(3))
+    ).all()
 
 
 def test_labels_without_clips_have_no_score(scene_folder):
@@ -66,12 +69,12 @@ def test_labels_without_clips_have_no_score(scene_folder):
     labels = {clip: [one for one in mine if one != 7] for clip, mine in _read(folder / "test.json").items()}
     (folder / "test.json").write_text(json.dumps(labels))
     stored = _stored(folder)
-    *others, last = label_scores(stored)
+    *others, last = stored.kind.score_labels(stored.first_folds)
     assert last.support == 0
     assert math.isnan(last.scores["average_precision"])
     assert math.isnan(last.scores["recall"])
     assert not any(math.isnan(each.scores["average_precision"]) for each in others)
-    assert confusion(stored) is None
+    assert stored.kind.count_confusions(stored.first_folds) is None
 
 
 def _read(path):
@@ -82,19 +85,19 @@ def test_labels_of_events_have_the_tasks_metrics(event_folder):
     stored = _stored(event_folder(**FOLDS))
     tables = ([], [])
     for number, fold in enumerate(stored.runs[0]):
-        for rows, table in zip(tables, (fold.judged.truth, fold.judged.said), strict=True):
+        for rows, table in zip(tables, (fold.scored.reference, fold.scored.predicted), strict=True):
             rows += zip(table.clip + 5 * number, table.label, table.onset_ms, table.offset_ms, strict=True)
-    for i, found in enumerate(label_scores(stored)):
+    for i, found in enumerate(stored.kind.score_labels(stored.first_folds)):
         columns = [np.array([row for row in rows if row[1] == i]).T for rows in tables]
         mine = [EventTable(c[0].astype(int), c[1].astype(int), c[2], c[3]) for c in columns]
         assert found.support == len(mine[0])
-        assert found.scores == {name: METRICS[name].function(*mine) for name in stored.results["scores"]}
+        assert found.scores == {name: METRICS[name].function(*mine) for name in stored.scores.metrics}
 
 
 def test_worst_clips_of_one_label(scene_folder):
     stored = _stored(scene_folder())
-    ranking = ranked_clips(stored)
-    scores = [clip.score for clip in ranking.clips]
+    ranking = rank_clips(stored)
+    scores = [clip.value for clip in ranking.clips]
     fold = stored.runs[0][0]
     assert scores == sorted((fold.predictions.targets * fold.predictions.probabilities).sum(axis=1).tolist())
     worst = ranking.clips[0]
@@ -105,13 +108,13 @@ def test_worst_clips_of_one_label(scene_folder):
             strict=True,
         )
     )
-    assert worst.score == pytest.approx(said[worst.truth[0]])
-    assert worst.said[0][1] == pytest.approx(max(said.values()))
+    assert worst.value == pytest.approx(said[worst.labels.reference[0]])
+    assert worst.labels.predicted[0][1] == pytest.approx(max(said.values()))
 
 
 def test_worst_clips_of_many_labels(scene_folder):
     stored = _stored(scene_folder(prediction_type="multilabel", evaluation=["mAP"]))
-    ranking = ranked_clips(stored)
+    ranking = rank_clips(stored)
     said = stored.runs[0][0].predictions
     losses = torch.nn.functional.binary_cross_entropy(
         torch.from_numpy(said.probabilities).double(),
@@ -119,24 +122,24 @@ def test_worst_clips_of_many_labels(scene_folder):
         reduction="none",
     )
     assert ranking.high_is_bad
-    found = [clip.score for clip in ranking.clips]
+    found = [clip.value for clip in ranking.clips]
     assert found == pytest.approx(sorted(losses.mean(dim=1).tolist(), reverse=True), abs=1e-6)
 
 
 def test_worst_clips_of_events(event_folder):
     stored = _stored(event_folder())
-    ranking = ranked_clips(stored)
+    ranking = rank_clips(stored)
     assert (ranking.measure, ranking.high_is_bad) == ("event_onset_200ms_fms", False)
     fold = stored.runs[0][0]
     worst = ranking.clips[0]
     row = fold.predictions.clips.index(worst.clip)
-    alone = [table.rows(table.clip == row) for table in (fold.judged.truth, fold.judged.said)]
-    assert worst.score == METRICS["event_onset_200ms_fms"].function(*alone)
-    lane = timeline(stored, "test", worst.clip)
-    assert len(lane.truth) == 4
-    assert {event.label for event in lane.truth} == set(worst.truth)
-    split = read_splits(read_task(stored.folder), torch.device("cpu"))["test"]
-    assert [event.start_ms for event in lane.truth] == split.events.onset_ms[
+    alone = [table.select(table.clip == row) for table in (fold.scored.reference, fold.scored.predicted)]
+    assert worst.value == METRICS["event_onset_200ms_fms"].function(*alone)
+    lane = make_timeline(stored, "test", worst.clip)
+    assert len(lane.events.reference) == 4
+    assert {event.label for event in lane.events.reference} == set(worst.labels.reference)
+    split = read_splits(find_kind(read_task(stored.folder)), torch.device("cpu"))["test"]
+    assert [event.start_ms for event in lane.events.reference] == split.events.onset_ms[
         split.events.clip == row
     ].tolist()
 
@@ -149,7 +152,7 @@ def test_a_report_is_the_same_bytes_each_time(scene_folder, event_folder):
         again, _ = _report(folder)
         assert again == written == folder / layout.report(NAME)
         assert first == {path.name: path.read_bytes() for path in again.iterdir()}
-        assert values["scores"] == read_stored(folder, NAME).results["scores"]
+        assert values["scores"] == _read(folder / layout.scores(NAME))["scores"]
         kinds = {"confusion"} if values["confusion"] else {"timeline-1", "timeline-2", "timeline-3"}
         figures = {
             f"{name}.{kind}" for name in {"labels", "grid", "curves", *kinds} for kind in ("png", "svg")
@@ -175,10 +178,10 @@ def test_curves_are_drawn_where_they_were_recorded(scene_folder):
 def test_paths_of_sounds_that_are_there(scene_folder, tmp_path):
     folder = scene_folder()
     (folder / "MANIFEST.json").write_text(
-        json.dumps({"fingerprint": "0123456789abcdef", "submission": {"sample_rate": 16000}})
+        json.dumps({"fingerprint": "0123456789abcdef", "arrays": [], "submission": {"sample_rate": 16000}})
     )
     stored = _stored(folder)
-    clip = ranked_clips(stored).clips[0].clip
+    clip = rank_clips(stored).clips[0].clip
     sound = tmp_path / "tasks" / "scene" / "16000" / "test" / clip
     sound.parent.mkdir(parents=True)
     sound.touch()
@@ -190,7 +193,7 @@ def test_paths_of_sounds_that_are_there(scene_folder, tmp_path):
 def test_command(event_folder, tmp_path):
     folder = event_folder()
     stored = _stored(folder)
-    best = ranked_clips(stored).clips[-1].clip
+    best = rank_clips(stored).clips[-1].clip
     run = CliRunner().invoke(main, ["report", str(folder), "--clip", best, "--out", str(tmp_path / "out")])
     assert run.exit_code == 0
     written = tmp_path / "out" / tmp_path.name / "event" / "report-hear2021-2points"

@@ -8,13 +8,16 @@ import torch
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.predictions.bootstrap import around, interval
-from heareval.predictions.data import read_splits, read_task
+from heareval.formats.scores import scores_to_json
+from heareval.predictions.bootstrap import confidence_interval, recenter
+from heareval.predictions.data import read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import DRAWS_SEED, Predictions, scores_json, write_results
-from heareval.predictions.scoring import score_predictions, targets_of
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.results import Predictions
+from heareval.predictions.statistics import BOOTSTRAP_SEED
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import collect_scores, write_results
 
 NAME = "hear2021-2points"
 EMBEDDINGS = "0123456789abcdef"  # as the fixture writes it
@@ -23,7 +26,7 @@ FOLDS = ("fold00", "fold01", "fold02")
 
 def _evaluate(folder, **options):
     protocol = Protocol(grid_points=2, device="cpu", **options)
-    return evaluate_folder(folder, protocol, lambda done, total: None)
+    return evaluate_folder(folder, protocol)
 
 
 def _without_seconds(value):
@@ -67,7 +70,7 @@ def test_scores_of_folds(scene_folder):
 def test_several_seeds_are_written_and_read(scene_folder, event_folder):
     for folder in (scene_folder(splits=FOLDS, split_mode="new_split_kfold"), event_folder()):
         protocol = Protocol(grid="faster", grid_points=2, seed=4, seeds=3, device="cpu")
-        result = evaluate_folder(folder, protocol, lambda done, total: None)
+        result = evaluate_folder(folder, protocol)
         name = "hear2021-faster-2points-3seeds"
         write_results(folder, result, "feedfeedfeedfeed", EMBEDDINGS)
         written = json.loads((folder / layout.scores(name)).read_text())
@@ -82,21 +85,24 @@ def test_several_seeds_are_written_and_read(scene_folder, event_folder):
             assert score["seed_std"] == pytest.approx(values.mean(axis=1).std(ddof=1))
             if values.shape[1] > 1:
                 assert score["std"] == pytest.approx(values.mean(axis=0).std(ddof=1))
-            tested = [fold.test for fold in result.runs[0].folds]
+            tested = [fold.roles.test for fold in result.runs[0].folds]
             assert score["folds"] == pytest.approx(dict(zip(tested, values.mean(axis=0), strict=True)))
             low, high = score["interval_95"]
-            drawn = around(score["score"], metric, stored.resampled((metric,), DRAWS_SEED)[metric])
-            assert (low, high) == pytest.approx((interval(drawn).low, interval(drawn).high))
+            drawn = recenter(score["score"], metric, stored.resample((metric,), BOOTSTRAP_SEED)[metric])
+            assert (low, high) == pytest.approx(
+                (confidence_interval(drawn).low, confidence_interval(drawn).high)
+            )
         bases = {id(run[0].predictions.probabilities.base) for run in stored.runs}
         assert len(bases) == 1  # else each seed would hold what all of them said
         for run, read in zip(result.runs, stored.runs, strict=True):
             for fold, again in zip(run.folds, read, strict=True):
                 assert np.array_equal(fold.predictions.probabilities, again.predictions.probabilities)
-                assert fold.model.postprocessing == again.postprocessing
+                chosen = getattr(again.predictions, "postprocessing", None)
+                assert fold.model.validation.postprocessing == chosen
 
 
 def test_one_test_split_has_no_spread(event_folder):
-    written = scores_json(_evaluate(event_folder()), "")
+    written = scores_to_json(collect_scores(_evaluate(event_folder()), ""))
     assert written["scores"]["event_onset_200ms_fms"]["std"] is None
     assert set(written["scores"]["event_onset_200ms_fms"]["details"]["test"]) == {"precision", "recall"}
     assert written["folds"][0]["postprocessing"]["median_filter_ms"] == 250
@@ -153,7 +159,7 @@ def test_perfect_labels_are_named(scene_folder):
     folder = scene_folder(evaluation=["top1_acc", "d_prime"])
     for split in ("train", "valid", "test"):
         np.save(folder / f"{split}.npy", np.tile(10 * np.eye(3, dtype=np.float32), (8, 1)))
-    written = scores_json(_evaluate(folder), "")
+    written = scores_to_json(collect_scores(_evaluate(folder), ""))
     assert written["scores"]["d_prime"]["score"] is None
     assert written["problems"] == [
         "d_prime is infinite on test: always or never right about 'drum', 'flute', '7'"
@@ -163,13 +169,13 @@ def test_perfect_labels_are_named(scene_folder):
 def test_a_mean_of_perfect_and_hopeless_is_undefined_for_that_reason(scene_folder):
     folder = scene_folder(evaluation=["d_prime"])
     task = read_task(folder)
-    split = read_splits(task, torch.device("cpu"))["test"]
-    targets = targets_of(task, split)
-    # The first label is always told, the second never, the third by chance.
+    kind = find_kind(task)
+    split = read_splits(kind, torch.device("cpu"))["test"]
+    targets = kind.targets(split)
+    # The first label is ranked perfectly, the second in reverse, the third by chance.
     probabilities = np.stack([targets[:, 0], 1 - targets[:, 1], np.full(len(targets), 0.5)], axis=1)
-    (score,) = score_predictions(
-        task, split, Predictions(split.clips, targets, probabilities.astype(np.float32), None), None
-    )
+    predictions = Predictions(split.clips, targets, probabilities.astype(np.float32))
+    (score,) = kind.score("test", predictions)
     assert score.problems == ("d_prime is undefined on test: always or never right about 'drum', 'flute'",)
 
 
@@ -180,7 +186,7 @@ def _read(folder, split):
 def test_embeddings_that_were_replaced_under_the_run(scene_folder):
     folder = scene_folder()
     result = _evaluate(folder)
-    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "another"}))
+    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "another", "arrays": []}))
     with pytest.raises(HearevalError, match="got fingerprint another, expected 0123456789abcdef"):
         write_results(folder, result, "", EMBEDDINGS)
     assert not list(folder.glob("test.*predict*"))

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from heareval.predictions.data import Split, read_splits, read_task
+from heareval.predictions.data import Split, read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.learners.training import batches_by_epoch
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.rows import StoredRows, fits_memory, made_ahead, picked_rows, rows_between
-from heareval.predictions.selection import evaluate_folder
-from heareval.predictions.training import batches_by_epoch
+from heareval.predictions.rows import StoredRows, fits_memory, make_ahead, pick_rows, slice_rows
 
 CPU = torch.device("cpu")
 
@@ -52,11 +53,11 @@ def test_parts_laid_end_to_end(tmp_path: Path) -> None:
     whole = torch.cat(tensors)
     for start, stop in itertools.combinations(range(14), 2):
         for parts in (stored, tensors, [stored[0], tensors[1], stored[2]]):
-            assert torch.equal(rows_between(parts, start, stop), whole[start:stop])
+            assert torch.equal(slice_rows(parts, start, stop), whole[start:stop])
     drawn = torch.randperm(13)
-    assert torch.equal(picked_rows(stored, drawn), whole[drawn])
+    assert torch.equal(pick_rows(stored, drawn), whole[drawn])
     targets = [torch.arange(length) for length in (5, 1, 7)]
-    assert torch.equal(picked_rows(targets, drawn), torch.cat(targets)[drawn])
+    assert torch.equal(pick_rows(targets, drawn), torch.cat(targets)[drawn])
 
 
 @pytest.mark.parametrize("order", ["fixed", "shuffled"])
@@ -77,7 +78,7 @@ def test_what_fails_ahead_fails_in_its_turn() -> None:
     def make(number: int) -> float:
         return 1 / (3 - number)
 
-    made = made_ahead(make, range(6))
+    made = make_ahead(make, range(6))
     assert [next(made) for _ in range(3)] == [1 / 3, 1 / 2, 1]
     with pytest.raises(ZeroDivisionError):
         next(made)
@@ -93,9 +94,9 @@ def test_what_fits_memory() -> None:
 @pytest.mark.parametrize("kind", ["scene", "event"])
 def test_scores_are_the_same_from_disk(kind, order, scene_folder, event_folder):
     folder = scene_folder() if kind == "scene" else event_folder()
-    assert isinstance(read_splits(read_task(folder), CPU, in_memory=False)["train"].x, StoredRows)
+    assert isinstance(read_splits(find_kind(read_task(folder)), CPU, in_memory=False)["train"].x, StoredRows)
     protocol = Protocol(grid="faster", grid_points=2, order=order)
-    made = [evaluate_folder(folder, protocol, lambda *_: None, in_memory=kept) for kept in (False, True)]
+    made = [evaluate_folder(folder, protocol, in_memory=kept) for kept in (False, True)]
     assert made[0].runs[0].folds[0].scores == made[1].runs[0].folds[0].scores
     assert np.array_equal(*(each.runs[0].folds[0].predictions.probabilities for each in made))
 
@@ -105,7 +106,7 @@ import sys, threading, time
 from pathlib import Path
 import torch
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.selection import evaluate_folder
+from heareval.predictions.evaluation import evaluate_folder
 
 def anonymous():
     lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith("RssAnon"))
@@ -118,7 +119,7 @@ def watch():
 
 before, peaks = anonymous(), []
 threading.Thread(target=watch, daemon=True).start()
-evaluate_folder(Path(sys.argv[1]), Protocol(grid="faster", grid_points=1), lambda *_: None, in_memory=False)
+evaluate_folder(Path(sys.argv[1]), Protocol(grid="faster", grid_points=1), in_memory=False)
 print(max(peaks) - before)
 """
 

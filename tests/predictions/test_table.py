@@ -8,7 +8,14 @@ from heareval.predictions.table import score_table
 def _write(tmp_path, name, **score):
     folder = tmp_path / name / "esc50-v1-full"
     folder.mkdir(parents=True)
+    model = {"settings": {}, "validation_score": 0.5, "postprocessing": None, "seconds": 1.0}
     results = {
+        "fingerprint": "feed",
+        "embeddings_fingerprint": "beef",
+        "seed": 0,
+        "settings": {},
+        "folds": [{"test": "test", "valid": "valid", "train": ["train"], **model}],
+        "grid": [model],
         "scores": {"top1_acc": {"score": 0.5, "std": None, "folds": {"test": 0.5}, **score}},
         "clips": {"test": 40},
         "problems": [],
@@ -40,6 +47,8 @@ def test_intervals_are_shown_where_there_are_any(tmp_path):
 
 
 def test_the_spread_of_several_seeds_has_a_column(tmp_path):
-    head, row = score_table([_write(tmp_path, "new", seed_std=0.0123)]).splitlines()
+    head, row = score_table(
+        [_write(tmp_path, "new", seed_std=0.0123, seeds={"0": 0.49, "1": 0.51})]
+    ).splitlines()
     assert "std of seeds" in head
     assert "0.0123" in row

@@ -139,7 +139,7 @@ def test_tarballs_embeddings_and_scores_are_complete(places: Places) -> None:
 
     def fingerprints(step: PublishTask, tar: PackTar) -> tuple[str, str, str]:
         scored = score_task(step, submission, Protocol())
-        return tar.fingerprint, scored.embeddings, scored.fingerprint
+        return tar.fingerprint, scored.embeddings_fingerprint, scored.fingerprint
 
     legacy = make_legacy(PublishTask, places, **RATES)
     with pytest.MonkeyPatch.context() as patch:
@@ -150,10 +150,10 @@ def test_tarballs_embeddings_and_scores_are_complete(places: Places) -> None:
     assert fingerprints(step, PackTar(places, job=JOB, sample_rate=16000, **RATES)) == before
 
 
-# Runs `prepare` as 0.1.0 did. The steps import the name, so it is replaced before they do.
+# Runs `prepare` as 0.1.0 did.
 LEGACY_RUNNER = """
-from heareval.workflow import corpus
-corpus.reader_digest = corpus.legacy_reader_digest
+from heareval.workflow import clips, corpus
+clips.reader_digest = corpus.reader_digest = corpus.legacy_reader_digest
 from heareval.commands import main
 main()
 """

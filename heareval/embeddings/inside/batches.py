@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heareval.embeddings.inside.channel import Say
+from heareval.embeddings.inside.channel import Send
 from heareval.embeddings.inside.errors import SubmissionError, is_out_of_memory
 from heareval.embeddings.inside.frameworks import Arrays, EmbedBatch, Framework
 from heareval.embeddings.inside.reading import ClipBlock, read_block, read_lengths
@@ -115,13 +115,13 @@ class Embedder:
         embed_batch: the model's function.
         framework: the framework of the model.
         sample_rate: in Hz.
-        say: gets a message when a batch begins.
+        send: gets a message when a batch begins.
     """
 
     embed_batch: EmbedBatch
     framework: Framework
     sample_rate: int
-    say: Say
+    send: Send
 
 
 def embed_block(
@@ -142,7 +142,7 @@ def embed_block(
     while start < len(block.rows):
         count = batch_size.count_clips(block.frames, len(block.rows) - start)
         samples, batch = count * block.frames, slice(start, start + count)
-        embedder.say({"begun": samples, "clips": count, "clip": block.paths[start]})
+        embedder.send({"begun": samples, "clips": count, "clip": block.paths[start]})
         output, reason = embed_within_memory(embedder, audio[batch])
         if output is not None:
             batch_size.note_fitted(samples)
@@ -150,7 +150,7 @@ def embed_block(
             start += count
         elif count == 1:
             seconds = block.frames / embedder.sample_rate
-            raise clip_too_large(block.paths[start], reason, seconds, framework.describe_memory())
+            raise make_clip_error(block.paths[start], reason, seconds, framework.describe_memory())
         else:
             yield block.rows[batch], None
             batch_size.note_too_large(samples)
@@ -172,7 +172,7 @@ def embed_within_memory(embedder: Embedder, audio: Any) -> tuple[Arrays | None, 
     return None, reason
 
 
-def clip_too_large(clip: str, reason: str, seconds: float, memory: str) -> SubmissionError:
+def make_clip_error(clip: str, reason: str, seconds: float, memory: str) -> SubmissionError:
     """Return the error for a clip that does not fit into memory even as a batch of one."""
     return SubmissionError(
         f"clip {clip}",

@@ -17,13 +17,13 @@ from heareval.embeddings.inside.errors import SubmissionError
 
 # Python 3.8 evaluates these and cannot subscript `dict` and collections.abc.Callable.
 Message = typing.Dict[str, typing.Any]
-Say = typing.Callable[[Message], None]
-Action = typing.Callable[[Message, Say], Message]
+Send = typing.Callable[[Message], None]
+Action = typing.Callable[[Message, Send], Message]
 
 _stream, _lock = sys.stdout, threading.Lock()
 
 
-def say(message: Message) -> None:
+def send(message: Message) -> None:
     """Send one message; safe to call from any thread."""
     with _lock:
         _stream.write(json.dumps(message) + "\n")
@@ -35,7 +35,7 @@ def ignore_message(message: Message) -> None:
 
 
 def open_channel() -> None:
-    """Reserve stdout for `say`, send everything else that is printed to stderr, and die with the parent."""
+    """Reserve stdout for `send`, send everything else that is printed to stderr, and die with the parent."""
     global _stream
     die_with_parent()
     # A crash in native code then leaves a traceback in the log.
@@ -57,13 +57,13 @@ def die_with_parent() -> None:
 def run_action(action: Action, job: Message) -> int:
     """Run an action and send its result or its error as the last message; return the exit code."""
     try:
-        say({"result": action(job, say)})
+        send({"result": action(job, send)})
         return 0
     except SubmissionError as error:
-        say({"error": error.facts})
+        send({"error": error.facts})
     except OSError as error:
         # Problems with the submission's own files are SubmissionErrors.
         traceback.print_exc()
         what, got = f"file {error.filename or job.get('out', '')}", error.strerror or str(error)
-        say({"error": {"what": what, "got": got, "expected": "", "remedy": ""}})
+        send({"error": {"what": what, "got": got, "expected": "", "remedy": ""}})
     return 1

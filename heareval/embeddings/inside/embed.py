@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval.embeddings.inside.batches import BatchSize, Embedder, embed_block, plan_blocks, skip_done
-from heareval.embeddings.inside.channel import Say, ignore_message
+from heareval.embeddings.inside.channel import Send, ignore_message
 from heareval.embeddings.inside.chunks import embed_in_chunks
 from heareval.embeddings.inside.frameworks import Arrays, EmbedBatch
 from heareval.embeddings.inside.reading import ClipBlock, read_ahead
@@ -20,7 +20,7 @@ from heareval.embeddings.inside.writing import ArrayFormat, SplitArrays, Writer
 PROGRESS_INTERVAL_S = 0.2
 
 
-def embed(job: dict[str, Any], say: Say = ignore_message) -> dict[str, Any]:
+def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
     """Embed the clips of every split into `<out>/<split>.npy`, rows in the order of `<split>.json`.
 
     To resume, the job says how many clips of the plan are `done` and the `history` of its batches: a list of
@@ -39,26 +39,26 @@ def embed(job: dict[str, Any], say: Say = ignore_message) -> dict[str, Any]:
     array_format = ArrayFormat(size, has_timestamps, job["dtype"])
     clips = {split: read_clip_names(task / f"{split}.json") for split in job["splits"]}
     arrays = {
-        split: SplitArrays(Path(job["out"]), split, names, array_format, say)
+        split: SplitArrays(Path(job["out"]), split, names, array_format, send)
         for split, names in clips.items()
     }
     blocks, begun = skip_done(plan_blocks(task, clips, rate, job["batch_samples"]), job["done"])
     for split in begun:
         arrays[split].reopen()
-    embedder = Embedder(select_function(submission, job), framework, rate, say)
+    embedder = Embedder(select_function(submission, job), framework, rate, send)
     batch_size = BatchSize(job["batch_samples"], job["history"])
     total, done = sum(map(len, clips.values())), job["done"]
-    report_progress = ProgressReporter(total, say)
+    report_progress = ProgressReporter(total, send)
     report_progress(done)
     with Writer(in_background=framework.is_gpu) as writer:
         for block, audio in read_ahead(blocks, framework, job["batch_samples"]):
             for rows, output in embed_block(embedder, block, audio, batch_size):
                 if output is None:
                     # Through the writer: a resumed run depends on the order of these messages.
-                    writer.run(say, {"too_large": len(rows) * block.frames})
+                    writer.run(send, {"too_large": len(rows) * block.frames})
                     continue
                 done += len(rows)
-                writer.run(write_output, arrays[block.split], block, rows, output, rate, say)
+                writer.run(write_output, arrays[block.split], block, rows, output, rate, send)
                 report_progress(done)
     device = "cuda" if framework.is_gpu else "cpu"
     return {
@@ -82,11 +82,11 @@ def select_function(submission: LoadedSubmission, job: dict[str, Any]) -> EmbedB
 
 
 def write_output(
-    arrays: SplitArrays, block: ClipBlock, rows: Sequence[int], output: Arrays, rate: int, say: Say
+    arrays: SplitArrays, block: ClipBlock, rows: Sequence[int], output: Arrays, rate: int, send: Send
 ) -> None:
     """Write the output for some rows of a block, and then report it."""
     arrays.write(rows, output, 1000 * block.frames / rate)
-    say({"fitted": len(rows) * block.frames, "clips": len(rows)})
+    send({"fitted": len(rows) * block.frames, "clips": len(rows)})
 
 
 def read_clip_names(path: Path) -> list[str]:
@@ -97,10 +97,10 @@ def read_clip_names(path: Path) -> list[str]:
 class ProgressReporter:
     """Reports how many clips are done, a few times a second and at the end."""
 
-    def __init__(self, total: int, say: Say) -> None:
-        self.total, self.say, self.last_time = total, say, 0.0
+    def __init__(self, total: int, send: Send) -> None:
+        self.total, self.send, self.last_time = total, send, 0.0
 
     def __call__(self, done: int) -> None:
         if done == self.total or time.monotonic() - self.last_time > PROGRESS_INTERVAL_S:
             self.last_time = time.monotonic()
-            self.say({"done": done, "total": self.total})
+            self.send({"done": done, "total": self.total})

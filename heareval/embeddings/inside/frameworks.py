@@ -236,7 +236,7 @@ class TensorFlow(Framework):
 FRAMEWORKS: tuple[type[Framework], ...] = (Torch, TensorFlow)
 
 
-def framework_of(model: Any) -> type[Framework]:
+def find_framework(model: Any) -> type[Framework]:
     """Return the framework that a model is made with.
 
     Raises:

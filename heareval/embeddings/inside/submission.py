@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.channel import Say, ignore_message
+from heareval.embeddings.inside.channel import Send, ignore_message
 from heareval.embeddings.inside.errors import SubmissionError, blame_submission
-from heareval.embeddings.inside.frameworks import Framework, framework_of
+from heareval.embeddings.inside.frameworks import Framework, find_framework
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
@@ -64,7 +64,7 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
             got=f"sample_rate = {model.sample_rate}",
             expected=f"one of {', '.join(map(str, SAMPLE_RATES))}",
         )
-    framework = framework_of(model)(job["device"], job["precision"])
+    framework = find_framework(model)(job["device"], job["precision"])
     with blame_submission(f"moving the model of {name} to its device"):
         framework.prepare(model)
     return LoadedSubmission(module, model, framework)
@@ -79,7 +79,7 @@ def prepare_environment(device: str) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def describe(job: dict[str, Any], say: Say = ignore_message) -> dict[str, Any]:
+def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
     """Return what the pipeline must know to plan: sample rate, embedding sizes, sources and versions."""
     submission = load_submission(job)
     module, model, framework = submission.module, submission.model, submission.framework
@@ -100,18 +100,18 @@ def list_loaded_sources() -> list[str]:
     installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
     # Of our own modules only __main__.py is in sys.modules, also as __mp_main__ if multiprocessing is loaded.
     ours = ("__main__", "__mp_main__")
-    found = {names.get("__file__") for name, names in loaded_namespaces() if name not in ours}
+    found = {names.get("__file__") for name, names in list_loaded_namespaces() if name not in ours}
     paths = (path for path in found if isinstance(path, str))
     return sorted(path for path in paths if path.endswith(".py") and not path.startswith(installed))
 
 
 def list_loaded_versions() -> dict[str, str]:
     """Return the version of every loaded top-level module that has a `__version__`."""
-    versions = {name: names.get("__version__") for name, names in loaded_namespaces() if "." not in name}
+    versions = {name: names.get("__version__") for name, names in list_loaded_namespaces() if "." not in name}
     return {name: version for name, version in sorted(versions.items()) if isinstance(version, str)}
 
 
-def loaded_namespaces() -> list[tuple[str, dict[str, Any]]]:
+def list_loaded_namespaces() -> list[tuple[str, dict[str, Any]]]:
     """Return the name and the namespace of every loaded module, without triggering lazy imports."""
     loaded = [
         (name, module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.channel import Say
+from heareval.embeddings.inside.channel import Send
 from heareval.embeddings.inside.errors import SubmissionError
 from heareval.embeddings.inside.frameworks import Arrays
 from heareval.embeddings.inside.timestamps import find_timestamp_fault
@@ -80,13 +80,13 @@ class SplitArrays:
         split: name of the split.
         clips: names of its clips, in the order of the rows.
         array_format: shapes and type.
-        say: gets the name and the size of each array that is created.
+        send: gets the name and the size of each array that is created.
     """
 
     def __init__(
-        self, folder: Path, split: str, clips: list[str], array_format: ArrayFormat, say: Say
+        self, folder: Path, split: str, clips: list[str], array_format: ArrayFormat, send: Send
     ) -> None:
-        self.folder, self.split, self.clips, self.format, self.say = folder, split, clips, array_format, say
+        self.folder, self.split, self.clips, self.format, self.send = folder, split, clips, array_format, send
         self.embeddings: np.ndarray | None = None
         self.timestamps: np.ndarray | None = None
 
@@ -125,7 +125,7 @@ class SplitArrays:
         """Create an array with one row per clip of the split, and reserve all its space on the disk."""
         path, whole = self.folder / f"{self.split}{suffix}", (len(self.clips), *shape)
         array = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), whole)
-        self.say({"array": path.name, "size": path.stat().st_size})
+        self.send({"array": path.name, "size": path.stat().st_size})
         try:
             # A full disk would otherwise kill this process in the middle of a batch.
             with open(path, "r+b") as file:

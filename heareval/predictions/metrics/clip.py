@@ -1,11 +1,13 @@
-"""Metrics of clips: targets and predictions in, a score out.
+"""Metrics of scene tasks, computed from targets and predictions of clips.
 
-All take targets `(clips, labels)` of 0 and 1 and predictions `(clips, labels)`, larger where a label is
-more likely.
+All functions take targets `(clips, labels)` of 0 and 1 and predictions `(clips, labels)`, which are higher
+where a label is more likely, and raise HearevalError if the shapes differ or there are no clips.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from heareval.errors import HearevalError
+from heareval.predictions.metrics import resampled
+from heareval.predictions.metrics.metric import DetailedScore, Metric
+from heareval.predictions.metrics.resampled import Resampler
 
 Targets = NDArray[Any]
 Predictions = NDArray[np.floating[Any]]
@@ -20,81 +25,116 @@ SEMITONES = 12
 
 
 def top1_accuracy(targets: Targets, predictions: Predictions) -> float:
-    """Share of clips whose most likely label is the target.
+    """Return the share of clips whose most likely label is the target.
 
-    In a multilabel task a clip's target is its first label of the vocabulary (a clip without labels
-    has the vocabulary's first), as it was in 2021.
+    In a multilabel task the target of a clip is the first of its labels in the vocabulary, or the first label
+    of the vocabulary if the clip has none. The evaluation of 2021 did the same.
+
+    >>> top1_accuracy(np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.7, 0.3]]))
+    0.5
     """
     return float(np.mean(top1_hits(targets, predictions)))
 
 
 def top1_hits(targets: Targets, predictions: Predictions) -> NDArray[np.bool_]:
-    """Whether the most likely label of each clip is its target, `(clips,)`."""
+    """Return whether the most likely label of each clip is its target, `(clips,)`."""
     _check_shapes(targets, predictions)
     return np.asarray(targets.argmax(axis=1) == predictions.argmax(axis=1))
 
 
 def chroma_accuracy(targets: Targets, predictions: Predictions) -> float:
-    """Share of clips whose most likely label is the target or octaves away; labels are semitones in order."""
+    """Return the share of clips whose most likely label is the target or lies whole octaves away from it.
+
+    The labels of the vocabulary must be consecutive semitones in ascending order.
+
+    >>> chroma_accuracy(np.eye(24)[[0, 3]], np.eye(24)[[12, 4]])
+    0.5
+    """
     return float(np.mean(chroma_hits(targets, predictions)))
 
 
 def chroma_hits(targets: Targets, predictions: Predictions) -> NDArray[np.bool_]:
-    """Whether the most likely label of each clip is its target or octaves away from it, `(clips,)`."""
+    """Return whether each clip's most likely label is its target or octaves away from it, `(clips,)`."""
     _check_shapes(targets, predictions)
     distance = targets.argmax(axis=1) - predictions.argmax(axis=1)
     return np.asarray(distance % SEMITONES == 0)
 
 
 def mean_average_precision(targets: Targets, predictions: Predictions) -> float:
-    """Mean over labels of the average precision; a label without clips counts 0.
+    """Return the mean of the labels' average precisions; a label that no clip has counts 0.
 
-    Not interpolated, as in Su, Yuan, Zhu (A relationship between the average precision and the area
-    under the ROC curve, ICTIR 2015) and scikit-learn's `average_precision_score`.
+    The average precision isn't interpolated; scikit-learn's `average_precision_score` computes the same.
+
+    Su, Yuan, Zhu: A relationship between the average precision and the area under the ROC curve, ICTIR 2015.
+
+    >>> mean_average_precision(np.array([[1], [0], [1]]), np.array([[0.9], [0.8], [0.7]]))
+    0.8333333333333333
     """
     _check_shapes(targets, predictions)
     return float(np.mean(average_precisions(targets, predictions)))
 
 
 def mean_roc_auc(targets: Targets, predictions: Predictions) -> float:
-    """Mean over labels of the area under the ROC curve; NaN if a label has no positive or no negative clip.
+    """Return the mean of the labels' areas under the ROC curve.
+
+    The score is NaN if all clips or no clips have one of the labels.
 
     Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27(8), 2006.
+
+    >>> mean_roc_auc(np.array([[1], [0], [0]]), np.array([[0.5], [0.7], [0.2]]))
+    0.5
     """
     _check_shapes(targets, predictions)
     return float(np.mean(roc_aucs(targets, predictions)))
 
 
 def mean_d_prime(targets: Targets, predictions: Predictions) -> float:
-    """Mean over labels of sqrt(2) times the normal quantile of the area under the ROC curve.
+    """Return the mean of the labels' d': sqrt(2) times the normal quantile of the area under the ROC curve.
 
-    NaN where `mean_roc_auc` is; infinite if a label is told apart without error, NaN if another is always
-    mistaken. Hershey et al.: CNN architectures for large-scale audio classification, ICASSP 2017.
+    The score is NaN where `mean_roc_auc` is. It is infinite if a label is ranked without error, and NaN if
+    another one is ranked in reverse.
+
+    Hershey et al.: CNN architectures for large-scale audio classification, ICASSP 2017.
+
+    >>> mean_d_prime(np.array([[1], [0], [0]]), np.array([[0.5], [0.7], [0.2]]))
+    0.0
     """
     _check_shapes(targets, predictions)
-    # Infinity and minus infinity have no mean, which is told.
+    # The mean of infinity and minus infinity is NaN, and the problems of the score say so.
     with np.errstate(invalid="ignore"):
         return float(np.mean(np.sqrt(2.0) * norm.ppf(roc_aucs(targets, predictions))))
 
 
 def labels_without_positives(targets: Targets) -> NDArray[np.int64]:
-    """Indices of labels that no clip has."""
+    """Return the indices of labels that no clip has.
+
+    >>> labels_without_positives(np.array([[1, 0], [1, 0]])).tolist()
+    [1]
+    """
     return np.flatnonzero(~np.any(targets, axis=0))
 
 
 def labels_without_contrast(targets: Targets) -> NDArray[np.int64]:
-    """Indices of labels that no clip has, or every clip."""
+    """Return the indices of labels that no clip or every clip has.
+
+    >>> labels_without_contrast(np.array([[1, 0], [1, 0]])).tolist()
+    [0, 1]
+    """
     return np.flatnonzero(~np.any(targets, axis=0) | np.all(targets, axis=0))
 
 
-def labels_told_apart(targets: Targets, predictions: Predictions) -> NDArray[np.int64]:
-    """Indices of labels whose ROC curve has the area 1 (always right) or 0 (always wrong)."""
+def separable_labels(targets: Targets, predictions: Predictions) -> NDArray[np.int64]:
+    """Return the indices of labels with an area under the ROC curve of 1 (perfect) or 0 (reversed).
+
+    >>> separable_labels(np.array([[1], [0]]), np.array([[0.8], [0.2]])).tolist()
+    [0]
+    """
     return np.flatnonzero(np.isin(roc_aucs(targets, predictions), (0.0, 1.0)))
 
 
 def average_precisions(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
-    """Average precision of each label, `(labels,)`, 0 if no clip has it; all columns are sorted at once."""
-    hits, last_of_tie = _ranked(targets, predictions)
+    """Return the average precision of each label, `(labels,)`, 0 if no clip has it."""
+    hits, last_of_tie = _rank(targets, predictions)
     found = np.take_along_axis(hits.cumsum(axis=1), last_of_tie, axis=1)
     precision = found / (last_of_tie + 1)
     positives = hits.sum(axis=1)
@@ -102,14 +142,14 @@ def average_precisions(targets: Targets, predictions: Predictions) -> NDArray[np
 
 
 def roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
-    """Area under the ROC curve of each label, `(labels,)`; NaN where it is undefined.
+    """Return the area under the ROC curve of each label, `(labels,)`, NaN where it is undefined.
 
-    It is the share of (positive, negative) pairs in the right order, ties counting half.
+    The area is the share of (positive, negative) pairs of clips in the right order; ties count one half.
     """
-    hits, last_of_tie = _ranked(targets, predictions)
+    hits, last_of_tie = _rank(targets, predictions)
     positives = hits.sum(axis=1)
     negatives = hits.shape[1] - positives
-    # Negatives ranked at or above the end of a positive's tie, and those above its beginning.
+    # Count the negatives down to the end of each positive's tie, and those above the tie.
     misses = (~hits).cumsum(axis=1)
     to_end = np.take_along_axis(misses, last_of_tie, axis=1)
     first_of_tie = hits.shape[1] - 1 - _last_of_run(last_of_tie[:, ::-1])[:, ::-1]
@@ -120,8 +160,11 @@ def roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
     return np.where((positives > 0) & (negatives > 0), share, np.nan)
 
 
-def _ranked(targets: Targets, predictions: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Targets from the likeliest clip down, and where each clip's tie ends; both `(labels, clips)`."""
+def _rank(targets: Targets, predictions: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return the targets from the most likely clip down, and the last rank of each clip's tie.
+
+    Both arrays are `(labels, clips)`. All labels are sorted in one call.
+    """
     scores = np.ascontiguousarray(predictions.T)
     order = np.argsort(-scores, axis=1)
     ranked = np.take_along_axis(scores, order, axis=1)
@@ -129,7 +172,7 @@ def _ranked(targets: Targets, predictions: Predictions) -> tuple[NDArray[np.bool
 
 
 def _last_of_run(values: NDArray[Any]) -> NDArray[np.int64]:
-    """For each element of `(rows, n)` the index of the last element of its run of equal values.
+    """Return for each element of `(rows, n)` the index of the last element in its run of equal values.
 
     >>> _last_of_run(np.array([[5, 5, 3, 2, 2]])).tolist()
     [[1, 1, 2, 4, 4]]
@@ -147,3 +190,41 @@ def _check_shapes(targets: Targets, predictions: Predictions) -> None:
             got=f"{targets.shape} and {predictions.shape}",
             expected="the same (clips, labels) with at least one clip",
         )
+
+
+def _metric(
+    function: Callable[[Any, Any], float], resample: Callable[[Any, Any, int], Resampler], **rules: bool
+) -> Metric:
+    def report(targets: Any, predictions: Any) -> DetailedScore:
+        return DetailedScore(function(targets, predictions), {})
+
+    return Metric("scene", function, report, resample, **rules)
+
+
+def _accuracy(
+    function: Callable[[Any, Any], float], find_hits: Callable[[Any, Any], NDArray[np.bool_]]
+) -> Metric:
+    """Return a metric that is the share of clips that `find_hits` marks."""
+
+    def resample(targets: Any, predictions: Any, clips: int) -> Resampler:
+        return resampled.resample_share(find_hits(targets, predictions))
+
+    return _metric(function, resample)
+
+
+def _ranking(
+    function: Callable[[Any, Any], float], score_label: resampled.LabelScore, **rules: bool
+) -> Metric:
+    """Return a metric that is the mean over labels of a score of the label's ranked clips."""
+    resample = functools.partial(resampled.resample_rankings, score_label=score_label)
+    return _metric(function, resample, ranks_clips=True, **rules)
+
+
+METRICS: Mapping[str, Metric] = {
+    "top1_acc": _accuracy(top1_accuracy, top1_hits),
+    "pitch_acc": _accuracy(top1_accuracy, top1_hits),
+    "chroma_acc": _accuracy(chroma_accuracy, chroma_hits),
+    "mAP": _ranking(mean_average_precision, resampled.average_precision, scores_absent_labels_as_0=True),
+    "d_prime": _ranking(mean_d_prime, resampled.d_prime),
+    "aucroc": _ranking(mean_roc_auc, resampled.roc_auc),
+}

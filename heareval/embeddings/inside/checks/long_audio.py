@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heareval.embeddings.inside.checks.memory import free_bytes, peak_bytes, reset_peak
-from heareval.embeddings.inside.checks.subject import Outcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
 from heareval.embeddings.inside.checks.values import find_non_finite
 from heareval.embeddings.inside.errors import describe_exception
 from heareval.embeddings.inside.frameworks import GIB
@@ -109,16 +109,16 @@ def measure(subject: Subject, long: LongAudio, length: float) -> None:
     long.hop_ms = float(times[0, -1] - times[0, 0]) / max(1, times.shape[1] - 1)
 
 
-def check_long_audio(subject: Subject) -> Outcome:
+def check_long_audio(subject: Subject) -> CheckOutcome:
     """Check that audio of 20 minutes has finite embeddings."""
     long = measure_long_audio(subject)
     if long.fault:
-        return Outcome("failed", long.fault)
+        return CheckOutcome("failed", long.fault)
     measured = f"{long.longest_s:g} s in {long.seconds[long.longest_s]:.3g} s"
-    return Outcome("ok", f"{measured}; {long.note}" if long.note else measured)
+    return CheckOutcome("ok", f"{measured}; {long.note}" if long.note else measured)
 
 
-def check_memory(subject: Subject) -> Outcome:
+def check_memory(subject: Subject) -> CheckOutcome:
     """Check that audio of 20 minutes fits into 16 GB."""
     long, goal = measure_long_audio(subject), subject.job["long_s"]
     peak, allowed = extrapolate(long.peaks, goal), subject.job["memory_bytes"]
@@ -126,13 +126,13 @@ def check_memory(subject: Subject) -> Outcome:
     longest = long.longest_s
     how = "" if goal == longest else f", extrapolated from {long.peaks[longest] / GIB:.2g} at {longest:g} s"
     measured = f"{peak / GIB:.2g} GiB {where} at {goal:g} s{how}"
-    return Outcome("ok" if peak <= allowed else "failed", measured)
+    return CheckOutcome("ok" if peak <= allowed else "failed", measured)
 
 
-def check_speed(subject: Subject) -> Outcome:
+def check_speed(subject: Subject) -> CheckOutcome:
     """Check that both functions together are fast enough for the benchmark."""
     long = measure_long_audio(subject)
     speed = long.longest_s / long.seconds[long.longest_s]
     where = "cuda" if subject.framework.is_gpu else "cpu"
     is_fast = speed >= subject.job["speed"]
-    return Outcome("ok" if is_fast else "warning", f"{speed:.3g} s of audio per second on {where}")
+    return CheckOutcome("ok" if is_fast else "warning", f"{speed:.3g} s of audio per second on {where}")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.frameworks import Framework, framework_of
+from heareval.embeddings.inside.frameworks import Framework, find_framework
 from heareval.embeddings.inside.submission import API, LoadedSubmission, prepare_environment
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """The outcome of a check.
 
     Args:
@@ -26,10 +26,10 @@ class Outcome:
     measured: str
 
 
-def grade(value: float, limits: tuple[float, float], measured: str) -> Outcome:
+def grade(value: float, limits: tuple[float, float], measured: str) -> CheckOutcome:
     """Return `ok` up to the first limit, `warning` up to the second, and `failed` above."""
     good, fair = limits
-    return Outcome("ok" if value <= good else "warning" if value <= fair else "failed", measured)
+    return CheckOutcome("ok" if value <= good else "warning" if value <= fair else "failed", measured)
 
 
 class Subject:
@@ -57,7 +57,7 @@ class Subject:
     def load(self) -> LoadedSubmission:
         """Load a new model onto its device, in float32."""
         model = self.load_model(self.job["weights_path"])
-        framework = framework_of(model)(self.job["device"], "float32")
+        framework = find_framework(model)(self.job["device"], "float32")
         framework.prepare(model)
         return LoadedSubmission(self.module, model, framework)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from heareval.embeddings.inside.checks import api, long_audio, robustness, timestamps, values
-from heareval.embeddings.inside.checks.subject import Outcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Check:
         needs: checks without which its outcome would mean nothing.
     """
 
-    run: Callable[[Subject], Outcome]
+    run: Callable[[Subject], CheckOutcome]
     needs: tuple[str, ...] = ()
 
 

@@ -8,20 +8,21 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from heareval.predictions import training
 from heareval.predictions.data import Split
-from heareval.predictions.network import predict_logits
-from heareval.predictions.protocol import Settings
-from heareval.predictions.training import (
-    Judge,
+from heareval.predictions.learners import training
+from heareval.predictions.learners.learner import Criterion
+from heareval.predictions.learners.network import predict_logits
+from heareval.predictions.learners.training import (
+    Objective,
     Training,
-    Validation,
     batch_bounds,
     batches_by_epoch,
     fit_all,
     fit_stack,
-    stacks_of,
+    group_into_stacks,
 )
+from heareval.predictions.protocol import Settings
+from heareval.predictions.results import Validation
 
 SETTINGS = Settings(
     1, 1e-3, "xavier_normal", hidden_dim=16, max_epochs=30, check_val_every_n_epoch=3, patience=3
@@ -37,7 +38,7 @@ def _split(rows=50, seed=0):
 def _fit(
     scores=None, settings=SETTINGS, *, maximise=True, seed=1, order="fixed", progress=lambda done, total: None
 ):
-    """Train; the judge says the given scores one after another, or the accuracy."""
+    """Train; validations give the scores one after the other, or the accuracy."""
     train, valid = _split(), _split(20, seed=1)
     said = iter(scores or ())
 
@@ -46,9 +47,9 @@ def _fit(
             return Validation(next(said))
         return Validation((logits.argmax(dim=1) == valid.y).float().mean().item())
 
-    judge = Judge(functional.cross_entropy, validate, maximise)
+    objective = Objective(functional.cross_entropy, validate, Criterion("score", maximise))
     (fitted,) = fit_stack(
-        [Training((train,), valid.x, settings, judge, seed)], 2, order=order, progress=progress
+        [Training((train,), valid.x, settings, objective, seed)], 2, order=order, progress=progress
     )
     return fitted
 
@@ -59,7 +60,7 @@ def _logits(fitted):
 
 def test_it_learns():
     settings = dataclasses.replace(SETTINGS, lr=0.01, max_epochs=90)
-    assert _fit(settings=settings).validation.score >= 0.9
+    assert _fit(settings=settings).result.validation.score >= 0.9
 
 
 @pytest.mark.parametrize("order", ["fixed", "shuffled"])
@@ -68,7 +69,7 @@ def test_a_seed_decides_every_number(order):
     first, again, other = (_fit(settings=settings, order=order, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(_logits(first), _logits(again))
     assert not torch.equal(_logits(first), _logits(other))
-    assert first.validation == again.validation
+    assert first.result.validation == again.result.validation
 
 
 def test_torchs_random_state_is_left_alone():
@@ -90,25 +91,29 @@ def test_torchs_random_state_is_left_alone():
 )
 def test_stops_after_validations_without_a_strictly_better_score(scores, maximise, best, best_epoch, epochs):
     fitted = _fit(scores, maximise=maximise)
-    assert (fitted.validation.score, fitted.best_epoch, fitted.epochs) == (best, best_epoch, epochs)
+    assert (fitted.result.validation.score, fitted.result.best_epoch, fitted.result.epochs) == (
+        best,
+        best_epoch,
+        epochs,
+    )
 
 
 def test_nan_never_wins():
     fitted = _fit([math.nan] * 3)
-    assert math.isnan(fitted.validation.score)
-    assert (fitted.best_epoch, fitted.epochs) == (0, 9)
+    assert math.isnan(fitted.result.validation.score)
+    assert (fitted.result.best_epoch, fitted.result.epochs) == (0, 9)
 
 
 def test_weights_of_the_best_validation_are_kept():
     stopped = _fit([0.9, 0.1, 0.1, 0.1])
     short = _fit([0.9], dataclasses.replace(SETTINGS, max_epochs=3))
-    assert stopped.epochs == 12
+    assert stopped.result.epochs == 12
     assert torch.equal(_logits(stopped), _logits(short))
 
 
 def test_fewer_epochs_than_between_validations_are_validated_once():
     fitted = _fit([0.3], dataclasses.replace(SETTINGS, max_epochs=2))
-    assert (fitted.best_epoch, fitted.validation.score) == (2, 0.3)
+    assert (fitted.result.best_epoch, fitted.result.validation.score) == (2, 0.3)
 
 
 def test_progress_counts_epochs():
@@ -157,10 +162,10 @@ def in_float64():
 
 def _trainings(train_of, valid, *, layers=1, batch_size=32, patience=3):
     """Five trainings of one shape, which stop after different numbers of epochs."""
-    judge = Judge(
+    objective = Objective(
         functional.cross_entropy,
         lambda logits: Validation(-functional.cross_entropy(logits, valid.y).item()),
-        maximise=True,
+        Criterion("score", maximise=True),
     )
     return [
         Training(
@@ -175,7 +180,7 @@ def _trainings(train_of, valid, *, layers=1, batch_size=32, patience=3):
                 patience=patience,
                 max_epochs=30,
             ),
-            judge,
+            objective,
             seed=number,
         )
         for number, (lr, initialization) in enumerate(
@@ -202,34 +207,37 @@ def test_a_stack_gives_what_each_training_gives_alone(layers, order, data, in_fl
         layers=layers,
         patience=1,
     )
-    together = fit_stack(trainings, 2, order=order, progress=lambda *_: None)
+    together = fit_stack(trainings, 2, order=order)
     for one, stacked in zip(trainings, together, strict=True):
-        (alone,) = fit_stack([one], 2, order=order, progress=lambda *_: None)
-        assert (stacked.epochs, stacked.best_epoch) == (alone.epochs, alone.best_epoch)
-        assert [score for _, score in stacked.curve] == pytest.approx(
-            [score for _, score in alone.curve], abs=1e-4
+        (alone,) = fit_stack([one], 2, order=order)
+        assert (stacked.result.epochs, stacked.result.best_epoch) == (
+            alone.result.epochs,
+            alone.result.best_epoch,
+        )
+        assert [score for _, score in stacked.result.curve] == pytest.approx(
+            [score for _, score in alone.result.curve], abs=1e-4
         )
         torch.testing.assert_close(_logits(stacked), _logits(alone), rtol=1e-4, atol=1e-4)
     # Else nothing was seen of networks that go on when others have stopped.
-    assert len({fitted.epochs for fitted in together}) > 1 or layers == 0
+    assert len({fitted.result.epochs for fitted in together}) > 1 or layers == 0
 
 
 def test_stacks_are_of_one_shape_and_of_batches_of_one_size():
     small, large = _split(30), _split(40)
     first = _trainings(lambda number: large if number == 3 else small, _split(10))
     second = _trainings(lambda number: small, _split(10), layers=2)
-    assert stacks_of([*first, *second], 16) == [[0, 1, 2, 4], [3], [5, 6, 7, 8, 9]]
-    assert stacks_of([*first, *second], 2) == [[0, 1], [2, 4], [3], [5, 6], [7, 8], [9]]
-    assert stacks_of(first, 1) == [[0], [1], [2], [4], [3]]
+    assert group_into_stacks([*first, *second], 16) == [[0, 1, 2, 4], [3], [5, 6, 7, 8, 9]]
+    assert group_into_stacks([*first, *second], 2) == [[0, 1], [2, 4], [3], [5, 6], [7, 8], [9]]
+    assert group_into_stacks(first, 1) == [[0], [1], [2], [4], [3]]
 
 
 def test_stacks_of_large_networks_are_small(monkeypatch):
     trainings = _trainings(lambda number: _split(30), _split(10))
     # Six numbers for each of 6 x 16 weights, 30 rows of 6 numbers in and 6 x 16 on the way; four bytes each.
-    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 2 * 4 * (6 * 6 * 16 + 30 * (6 + 6 * 16)))
-    assert stacks_of(trainings, 16) == [[0, 1], [2, 3], [4]]
-    monkeypatch.setattr(training, "MOST_BYTES_ON_GPU", 1)
-    assert stacks_of(trainings, 16) == [[0], [1], [2], [3], [4]]
+    monkeypatch.setattr(training, "MAX_STACK_BYTES", 2 * 4 * (6 * 6 * 16 + 30 * (6 + 6 * 16)))
+    assert group_into_stacks(trainings, 16) == [[0, 1], [2, 3], [4]]
+    monkeypatch.setattr(training, "MAX_STACK_BYTES", 1)
+    assert group_into_stacks(trainings, 16) == [[0], [1], [2], [3], [4]]
 
 
 def test_all_trainings_are_done_and_told_of():
@@ -240,7 +248,7 @@ def test_all_trainings_are_done_and_told_of():
         fitted = dict(
             fit_all(trainings, 2, order="fixed", most=most, progress=lambda *facts: told.append(facts))
         )
-        assert [fitted[number].settings for number in range(5)] == [one.settings for one in trainings]
+        assert [fitted[number].result.settings for number in range(5)] == [one.settings for one in trainings]
         done = [done for done, _ in told]
         assert done == sorted(done)
         assert 0 < done[0] < 100

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from heareval.predictions.network import (
+from heareval.predictions.learners.network import (
     DroppedReLU,
     build_predictor,
     logits_in_training,
@@ -70,7 +70,7 @@ def test_dropout_of_any_share_and_shape(share):
 def test_networks_have_chance_of_their_own():
     settings = Settings(2, 1e-3, "xavier_normal", hidden_dim=8)
     one, again, other = (build_predictor(4, 2, settings, seed=seed) for seed in (1, 1, 2))
-    drawn = [[network[place].drawn(5, 8) for place in (2, 5)] for network in (one, again, other)]
+    drawn = [[network[place].draw(5, 8) for place in (2, 5)] for network in (one, again, other)]
     assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(drawn[0], drawn[2], strict=True))
     assert not torch.equal(*drawn[0])
@@ -82,7 +82,7 @@ def test_nearly_all_may_be_dropped():
 
 
 def test_each_element_has_bits_of_its_own():
-    drawn = DroppedReLU(0.3, torch.Generator().manual_seed(2)).drawn(37, 1001)
+    drawn = DroppedReLU(0.3, torch.Generator().manual_seed(2)).draw(37, 1001)
     dropped = (drawn < -(2**15) + round(0.3 * 2**16)).float().flatten()[: 37 * 1000 // 4 * 4]
     # Four neighbours share a draw of 64 bits.
     lanes = dropped.view(-1, 4)
@@ -125,5 +125,5 @@ def test_a_stack_says_and_learns_what_each_network_does_alone(hidden_layers, bat
 def test_prediction_in_chunks_is_prediction(monkeypatch):
     network, x = _build(2), torch.randn(50, 256, generator=torch.Generator().manual_seed(0))
     whole = predict_logits(network, x)
-    monkeypatch.setattr("heareval.predictions.network.CHUNK_ROWS", 7)
+    monkeypatch.setattr("heareval.predictions.learners.network.CHUNK_ROWS", 7)
     torch.testing.assert_close(predict_logits(network, x), whole)

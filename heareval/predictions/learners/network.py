@@ -1,4 +1,4 @@
-"""The predictor: a shallow fully-connected network on frozen embeddings, alone or in a stack of its like."""
+"""The network: shallow and fully connected, alone or in a stack of networks of one shape."""
 
 from __future__ import annotations
 
@@ -18,42 +18,46 @@ _INITIALIZERS: dict[str, Callable[..., Tensor]] = {
     "xavier_normal": nn.init.xavier_normal_,
 }
 
-# Of embeddings that go through the network at once where nothing is learnt.
+# Largest number and size of embeddings that are predicted at a time.
 CHUNK_ROWS, CHUNK_BYTES = 8192, 64 << 20
 
 
 class DroppedReLU(nn.Module):
-    """Dropout, then ReLU, in few passes over memory, which rival the matrix products on a CPU.
+    """Dropout, then ReLU, in few passes over memory, because on a CPU these passes rival the matrix products.
 
-    Dropout has chance of its own, so that a network learns the same alone and in a stack. 16 bits decide, to
-    which `p` is rounded: one core alone draws random numbers, so it draws few.
+    Each network has its own random generator, so that it learns the same alone and in a stack. Random
+    numbers have 16 bits, to which `p` is rounded, because they are drawn on a single core.
+
+    Args:
+        p: share of the elements that are set to 0.
+        generator: draws the random numbers.
     """
 
-    def __init__(self, p: float, chance: torch.Generator) -> None:
+    def __init__(self, p: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.p, self.chance = p, chance
+        self.p, self.generator = p, generator
 
-    def drawn(self, rows: int, width: int) -> Tensor:
-        """New random numbers `(rows, width)` int16."""
-        numbers = torch.empty((rows * width + 3) // 4, dtype=torch.int64, device=self.chance.device)
-        numbers.random_(-(2**63), None, generator=self.chance)
+    def draw(self, rows: int, width: int) -> Tensor:
+        """Draw random numbers `(rows, width)` int16."""
+        numbers = torch.empty((rows * width + 3) // 4, dtype=torch.int64, device=self.generator.device)
+        numbers.random_(-(2**63), None, generator=self.generator)
         return numbers.view(torch.int16)[: rows * width].view(rows, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(rows, width)` with a share `p` set to 0 and the rest scaled up, where they learn; all >= 0."""
-        return dropped_relu(x, self.drawn(*x.shape), self.p) if self.training else x.relu()
+        """Return ReLU of `(rows, width)`; in training a share `p` is set to 0 and the rest scaled up."""
+        return dropped_relu(x, self.draw(*x.shape), self.p) if self.training else x.relu()
 
 
-def dropped_relu(x: Tensor, drawn: Tensor, p: float) -> Tensor:
-    """ReLU of `x`, 0 where the int16 number drawn for an element is among the lowest share `p`."""
-    return _DroppedReLU.apply(x, drawn, p)  # type: ignore[no-any-return, no-untyped-call]
+def dropped_relu(x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
+    """Return ReLU of `x`, with 0 where an element's int16 random number is among the lowest share `p`."""
+    return _DroppedReLU.apply(x, random_numbers, p)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _DroppedReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, drawn: Tensor, p: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
         lowest = min(round(p * 2**16), 2**16 - 1)
-        y = torch.ge(drawn, -(2**15) + lowest, out=torch.empty_like(x))
+        y = torch.ge(random_numbers, -(2**15) + lowest, out=torch.empty_like(x))
         y.mul_(x).relu_().mul_(1.0 / (1.0 - p))
         ctx.save_for_backward(y)
         ctx.scale = 1.0 / (1.0 - p)
@@ -62,35 +66,37 @@ class _DroppedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (y,) = ctx.saved_tensors
-        # What was dropped, and what was negative, is 0 in the answer, and nothing else is.
+        # The output is 0 exactly where an element was dropped or negative.
         return torch.ops.aten.threshold_backward(gradient, y, 0).mul_(ctx.scale), None, None
 
 
 def build_predictor(
     dim: int, labels: int, settings: Settings, *, seed: int, device: torch.device | None = None
 ) -> nn.Sequential:
-    """A fresh predictor from `(rows, dim)` embeddings to `(rows, labels)` logits.
+    """Return an untrained network from `(rows, dim)` embeddings to `(rows, labels)` logits.
 
-    Biases keep PyTorch's default.
+    Weights are initialised as the settings say, biases by PyTorch's default. The global random state of torch
+    doesn't change.
 
     Args:
-        seed: of weights, which are the same on every device, and of dropout; torch's own random state is left
-            alone.
+        dim: size of the embeddings.
+        labels: size of the vocabulary.
+        seed: seed of the weights, which are the same on every device, and of dropout.
     """
     device = device or torch.device("cpu")
     rng = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(rng.getrandbits(63))
-        chance = torch.Generator(device).manual_seed(rng.getrandbits(63))
+        generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
         layers: list[nn.Module] = []
         width, gain = dim, 1.0
         for _ in range(settings.hidden_layers):
             layers += [
                 _linear(width, settings.hidden_dim, gain, settings.initialization),
                 nn.BatchNorm1d(settings.hidden_dim),
-                DroppedReLU(settings.dropout, chance),
+                DroppedReLU(settings.dropout, generator),
             ]
-            # From here on a layer's input went through a ReLU, which halves its variance.
+            # The input of the next layers went through a ReLU, which halves the variance.
             width, gain = settings.hidden_dim, nn.init.calculate_gain("relu")
         layers.append(_linear(width, labels, gain, settings.initialization))
     return nn.Sequential(*layers).to(device)
@@ -103,35 +109,39 @@ def _linear(inputs: int, outputs: int, gain: float, initialization: str) -> nn.L
 
 
 def logits_in_training(networks: Sequence[nn.Sequential], xs: Sequence[Tensor]) -> Tensor:
-    """Logits `(networks, rows, labels)` of a batch `(rows, dim)` for each network, as it learns from them.
+    """Return logits `(networks, rows, labels)` of networks in training, given a batch `(rows, dim)` for each.
 
-    Several networks of one shape go side by side: a layer of all is one batched product.
+    The networks must have one shape: one batched product computes a layer of all of them.
     """
     if len(networks) == 1:
         return torch.as_tensor(networks[0](xs[0])).unsqueeze(0)
     is_one_batch = all(x is xs[0] for x in xs)
-    # (networks, rows, width), in memory that is laid out row by row where a layer has left it so
+    # (networks, rows, width); after a layer the memory may be laid out row by row
     x = xs[0].expand(len(xs), -1, -1) if is_one_batch else torch.stack(list(xs))
     for layers in zip(*networks, strict=True):
         if isinstance(layers[0], nn.Linear):
-            x = _linears(layers, x)
+            x = _apply_linear(layers, x)
         else:
-            # (rows, networks * width), as one network's layer
+            # (rows, networks * width), like the layer of one network
             wide = x.transpose(0, 1).reshape(x.shape[1], -1)
-            wide = _norms(layers, wide) if isinstance(layers[0], nn.BatchNorm1d) else _dropped(layers, wide)
+            wide = (
+                _apply_norm(layers, wide)
+                if isinstance(layers[0], nn.BatchNorm1d)
+                else _apply_dropped_relu(layers, wide)
+            )
             x = wide.view(x.shape[1], len(networks), -1).transpose(0, 1)
     return x
 
 
-def _linears(layers: Sequence[Any], x: Tensor) -> Tensor:
+def _apply_linear(layers: Sequence[Any], x: Tensor) -> Tensor:
     weight = torch.stack([layer.weight for layer in layers])
     bias = torch.stack([layer.bias for layer in layers])
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def _norms(layers: Sequence[Any], x: Tensor) -> Tensor:
-    kept = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
-    means, variances = torch.cat(kept[::2]), torch.cat(kept[1::2])
+def _apply_norm(layers: Sequence[Any], x: Tensor) -> Tensor:
+    statistics = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    means, variances = torch.cat(statistics[::2]), torch.cat(statistics[1::2])
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers])
     first = layers[0]
@@ -139,17 +149,17 @@ def _norms(layers: Sequence[Any], x: Tensor) -> Tensor:
         x, means, variances, weight, bias, training=True, momentum=first.momentum, eps=first.eps
     )
     chunks = zip(means.chunk(len(layers)), variances.chunk(len(layers)), strict=True)
-    torch._foreach_copy_(kept, [statistic for pair in chunks for statistic in pair])
+    torch._foreach_copy_(statistics, [statistic for pair in chunks for statistic in pair])
     return y
 
 
-def _dropped(layers: Sequence[Any], x: Tensor) -> Tensor:
+def _apply_dropped_relu(layers: Sequence[Any], x: Tensor) -> Tensor:
     rows, width = len(x), x.shape[1] // len(layers)
-    return dropped_relu(x, torch.cat([layer.drawn(rows, width) for layer in layers], dim=1), layers[0].p)
+    return dropped_relu(x, torch.cat([layer.draw(rows, width) for layer in layers], dim=1), layers[0].p)
 
 
 def predict_logits(network: nn.Module, x: Rows) -> Tensor:
-    """Logits `(rows, labels)` of embeddings `(rows, dim)`; the network is left in evaluation mode."""
+    """Return logits `(rows, labels)` of embeddings `(rows, dim)`; the network stays in evaluation mode."""
     network.eval()
     rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * x.shape[1])))
     with torch.inference_mode():

@@ -13,15 +13,16 @@ from sklearn.preprocessing import StandardScaler
 from heareval import layout
 from heareval.commands import main
 from heareval.errors import HearevalError
-from heareval.predictions import probes
-from heareval.predictions.data import read_splits, read_task
-from heareval.predictions.knn import NEIGHBOURS, KnnSettings, fit_knn
-from heareval.predictions.linear import LinearSettings, fit_ridge
+from heareval.predictions.data import read_task
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.learners import knn
+from heareval.predictions.learners.knn import NEIGHBOURS, KnnSettings, fit_knn
+from heareval.predictions.learners.linear import LinearSettings, fit_ridge
 from heareval.predictions.metrics import METRICS
-from heareval.predictions.probes import evaluate_with_probe
 from heareval.predictions.protocol import PROBES, Protocol, settings_for_fingerprint
-from heareval.predictions.results import write_results
 from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
 
 FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
 OTHERS = [probe for probe in PROBES if probe != "mlp"]
@@ -29,7 +30,7 @@ OTHERS = [probe for probe in PROBES if probe != "mlp"]
 
 def _evaluated(folder, probe, **options):
     protocol = Protocol(probe=probe, device="cpu", **options)
-    return evaluate_with_probe(folder, protocol, lambda done, total: None)
+    return evaluate_folder(folder, protocol)
 
 
 def _rows(seed, rows=60, dim=7, labels=4):
@@ -42,7 +43,7 @@ def test_votes_are_scikit_learns(distance, metric):
     (x, y), (asked, _) = _rows(0), _rows(1, 25)
     settings = [KnnSettings("", k, len(x)) for k in NEIGHBOURS]
     fitted = fit_knn(torch.from_numpy(x), torch.from_numpy(np.eye(4)[y]), distance)
-    for one, said in zip(settings, fitted.votes(torch.from_numpy(asked), settings), strict=True):
+    for one, said in zip(settings, fitted.predict(torch.from_numpy(asked), settings), strict=True):
         judge = KNeighborsClassifier(one.neighbours, metric=metric, algorithm="brute").fit(x, y)
         assert said.numpy() == pytest.approx(judge.predict_proba(asked), abs=1e-6)
 
@@ -50,7 +51,7 @@ def test_votes_are_scikit_learns(distance, metric):
 def test_zeros_are_as_far_from_everything():
     x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
     fitted = fit_knn(x, torch.eye(3), "cosine")
-    (said,) = fitted.votes(torch.tensor([[2.0, 0.1], [-3.0, 0.0]]), [KnnSettings("", 2, 3)])
+    (said,) = fitted.predict(torch.tensor([[2.0, 0.1], [-3.0, 0.0]]), [KnnSettings("", 2, 3)])
     assert said.tolist() == [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]]
 
 
@@ -62,7 +63,7 @@ def test_ridge_is_scikit_learns(rows, dim):
     scaler = StandardScaler().fit(x.astype(np.float64))
     fitted = fit_ridge(torch.from_numpy(x), torch.from_numpy(targets))
     settings = [LinearSettings("", strength, rows) for strength in (10.0, 0.1, 1e-3)]
-    for one, said in zip(settings, fitted.estimates(torch.from_numpy(asked), settings), strict=True):
+    for one, said in zip(settings, fitted.predict(torch.from_numpy(asked), settings), strict=True):
         judge = Ridge(one.strength * rows).fit(scaler.transform(x.astype(np.float64)), targets)
         expected = judge.predict(scaler.transform(asked.astype(np.float64)))
         assert said.numpy() == pytest.approx(expected, abs=1e-5)
@@ -73,10 +74,10 @@ def test_ridge_is_scikit_learns(rows, dim):
 def test_scenes_are_told_better_than_by_chance(probe, kind, scene_folder):
     evaluation = ["top1_acc"] if kind == "multiclass" else ["mAP"]
     result = _evaluated(scene_folder(prediction_type=kind, evaluation=evaluation, **FOLDS), probe)
-    assert [fold.test for fold in result.runs[0].folds] == list(FOLDS["splits"])
+    assert [fold.roles.test for fold in result.runs[0].folds] == list(FOLDS["splits"])
     assert np.mean([fold.scores[0].value for fold in result.runs[0].folds]) > 0.6
-    best = max(one.validation_score for one in result.runs[0].grid)
-    first = next(one for one in result.runs[0].grid if one.validation_score == best)
+    best = max(one.validation.score for one in result.runs[0].grid)
+    first = next(one for one in result.runs[0].grid if one.validation.score == best)
     assert result.runs[0].folds[0].model.settings == first.settings
     for fold in result.runs[0].folds:
         assert dict(vars(fold.model.settings), training_rows=24) == vars(first.settings)
@@ -90,15 +91,18 @@ def test_events_are_found_and_their_results_read_back(probe, event_folder):
     assert result.runs[0].folds[0].scores[0].value > 0.5
     write_results(folder, result, "beef", "0123456789abcdef")
     stored = read_stored(folder, f"probe-{probe}")
-    assert stored.results["settings"]["probe"] == probe
-    assert stored.results["settings"]["training_rows"] == 400
-    assert stored.runs[0][0].postprocessing == result.runs[0].folds[0].model.postprocessing
+    assert stored.scores.runs[0].settings["probe"] == probe
+    assert stored.scores.runs[0].settings["training_rows"] == 400
+    assert (
+        stored.runs[0][0].predictions.postprocessing
+        == result.runs[0].folds[0].model.validation.postprocessing
+    )
 
 
 def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
     folder = scene_folder()
     result = _evaluated(folder, "knn-l1")
-    splits = read_splits(read_task(folder), torch.device("cpu"))
+    splits = read_splits(find_kind(read_task(folder)), torch.device("cpu"))
     train, test = splits["train"], splits["test"]
     k = result.runs[0].folds[0].model.settings.neighbours
     judge = KNeighborsClassifier(k, p=1, algorithm="brute").fit(train.x, train.y)
@@ -109,13 +113,13 @@ def test_what_is_tested_is_what_the_neighbours_say(scene_folder):
         judge = KNeighborsClassifier(one.settings.neighbours, p=1, algorithm="brute").fit(train.x, train.y)
         said = judge.predict_proba(splits["valid"].x)
         targets = np.eye(3)[splits["valid"].y]
-        assert one.validation_score == METRICS["top1_acc"].function(targets, said)
+        assert one.validation.score == METRICS["top1_acc"].function(targets, said)
 
 
 def test_many_frames_are_drawn_from(event_folder, monkeypatch):
     folder = event_folder()
-    monkeypatch.setattr(probes, "MOST_NEIGHBOUR_FRAMES", 150)
-    monkeypatch.setattr(probes, "DISTANCES_AT_ONCE", 150 * 7)
+    monkeypatch.setattr(knn, "MAX_FRAMES", 150)
+    monkeypatch.setattr(knn, "DISTANCES_AT_ONCE", 150 * 7)
     results = [_evaluated(folder, "knn-cosine", seed=seed) for seed in (0, 0, 1)]
     said = [result.runs[0].folds[0].predictions.probabilities for result in results]
     assert results[0].runs[0].grid[0].settings.training_rows == 150
@@ -134,7 +138,7 @@ def test_an_undefined_score_never_wins(scene_folder):
         clip: ["flute" if mine == [7] else mine[0]] for clip, mine in _read(folder / "valid.json").items()
     }
     (folder / "valid.json").write_text(json.dumps(labels))
-    with pytest.raises(HearevalError, match=r"no model of scene can be chosen on split valid.*label '7'"):
+    with pytest.raises(HearevalError, match=r"no model of scene can be selected on split valid.*label '7'"):
         _evaluated(folder, "linear")
 
 

@@ -1,4 +1,4 @@
-"""Which split plays which part, and which settings win."""
+"""The roles of splits, and the search for the best settings."""
 
 import dataclasses
 import json
@@ -8,32 +8,33 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions import selection
-from heareval.predictions.data import read_task
+from heareval.predictions.data import SplitRoles, read_task
+from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.events import Postprocessing
+from heareval.predictions.learners import mlp
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.selection import Round, evaluate_folder, plan_rounds
-from heareval.predictions.training import Validation
+from heareval.predictions.results import Validation
+from heareval.predictions.search import assign_roles
 
 FOLDS = ("fold02", "fold00", "fold03", "fold01")
 TINY = Protocol(grid_points=2, device="cpu")
 
 
 def _evaluate(folder, protocol=TINY):
-    return evaluate_folder(folder, protocol, lambda done, total: None)
+    return evaluate_folder(folder, protocol)
 
 
 def test_trainvaltest_has_one_round(scene_folder):
-    assert plan_rounds(read_task(scene_folder())) == (Round("test", "valid", ("train",)),)
+    assert assign_roles(read_task(scene_folder())) == (SplitRoles("test", "valid", ("train",)),)
 
 
 def test_rounds_of_folds(scene_folder):
-    rounds = plan_rounds(read_task(scene_folder(splits=FOLDS, split_mode="presplit_kfold")))
+    rounds = assign_roles(read_task(scene_folder(splits=FOLDS, split_mode="presplit_kfold")))
     assert rounds == (
-        Round("fold00", "fold01", ("fold02", "fold03")),
-        Round("fold01", "fold02", ("fold00", "fold03")),
-        Round("fold02", "fold03", ("fold00", "fold01")),
-        Round("fold03", "fold00", ("fold01", "fold02")),
+        SplitRoles("fold00", "fold01", ("fold02", "fold03")),
+        SplitRoles("fold01", "fold02", ("fold00", "fold03")),
+        SplitRoles("fold02", "fold03", ("fold00", "fold01")),
+        SplitRoles("fold03", "fold00", ("fold01", "fold02")),
     )
 
 
@@ -46,7 +47,7 @@ def test_rounds_of_folds(scene_folder):
 )
 def test_splits_that_do_not_do(scene_folder, changes, message):
     with pytest.raises(HearevalError, match=message):
-        plan_rounds(read_task(scene_folder(**changes)))
+        assign_roles(read_task(scene_folder(**changes)))
 
 
 def test_scene_task(scene_folder):
@@ -54,7 +55,7 @@ def test_scene_task(scene_folder):
     assert [score.metric for score in result.runs[0].folds[0].scores] == ["top1_acc", "mAP"]
     assert all(score.value > 0.5 for score in result.runs[0].folds[0].scores)
     assert len(result.runs[0].grid) == 2
-    assert result.runs[0].folds[0].model == max(result.runs[0].grid, key=lambda point: point.validation_score)
+    assert result.runs[0].folds[0].model == max(result.runs[0].grid, key=lambda point: point.validation.score)
     assert result.clips == {"train": 24, "valid": 24, "test": 24}
 
 
@@ -64,7 +65,7 @@ def test_event_task(event_folder):
     assert f_measure.value > 0.3
     assert set(f_measure.details) == {"precision", "recall"}
     assert 0 <= error_rate.value < 1
-    assert result.runs[0].folds[0].model.postprocessing in (
+    assert result.runs[0].folds[0].model.validation.postprocessing in (
         Postprocessing(250, 125),
         Postprocessing(250, 250),
     )
@@ -78,8 +79,8 @@ def test_grid_is_searched_in_the_first_round_only(scene_folder, monkeypatch):
         trained.extend(([split.name for split in one.train], one.settings) for one in trainings)
         return fit_all(trainings, *arguments, **options)
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", spy)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", spy)
     result = _evaluate(scene_folder(splits=FOLDS, split_mode="new_split_kfold"))
     assert [names for names, _ in trained] == [
         *[["fold02", "fold03"]] * 2,
@@ -102,32 +103,37 @@ def test_loss_decides_where_the_task_says_so(event_folder):
         )
     )
     assert result.decided_by == "loss"
-    assert result.runs[0].folds[0].model == min(result.runs[0].grid, key=lambda point: point.validation_score)
-    assert result.runs[0].folds[0].model.postprocessing == Postprocessing(150, 50)
+    assert result.runs[0].folds[0].model == min(result.runs[0].grid, key=lambda point: point.validation.score)
+    assert result.runs[0].folds[0].model.validation.postprocessing == Postprocessing(150, 50)
+
+
+def _with_score(trained, score):
+    result = dataclasses.replace(trained.result, validation=Validation(score))
+    return dataclasses.replace(trained, result=result)
 
 
 def test_undefined_scores_never_choose_a_model(scene_folder, monkeypatch):
-    said = iter([math.nan, 0.1, math.nan])
+    scores = iter([math.nan, 0.1, math.nan])
 
     def undefined_sometimes(*arguments, **options):
-        for number, fitted in fit_all(*arguments, **options):
-            yield number, dataclasses.replace(fitted, validation=Validation(next(said)))
+        for number, trained in fit_all(*arguments, **options):
+            yield number, _with_score(trained, next(scores))
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", undefined_sometimes)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", undefined_sometimes)
     result = _evaluate(scene_folder(), Protocol(grid_points=3))
-    assert result.runs[0].folds[0].model.validation_score == 0.1
+    assert result.runs[0].folds[0].model.validation.score == 0.1
 
 
 def test_of_equal_scores_the_first_drawn_wins_whatever_is_done_first(scene_folder, monkeypatch):
     def backwards(*arguments, **options):
-        for number, fitted in reversed(list(fit_all(*arguments, **options))):
-            yield number, dataclasses.replace(fitted, validation=Validation(0.0 if number == 0 else 0.5))
+        for number, trained in reversed(list(fit_all(*arguments, **options))):
+            yield number, _with_score(trained, 0.0 if number == 0 else 0.5)
 
-    fit_all = selection.fit_all
-    monkeypatch.setattr(selection, "fit_all", backwards)
+    fit_all = mlp.fit_all
+    monkeypatch.setattr(mlp, "fit_all", backwards)
     (run,) = _evaluate(scene_folder(), Protocol(grid_points=3)).runs
-    assert [point.validation_score for point in run.grid] == [0.0, 0.5, 0.5]
+    assert [point.validation.score for point in run.grid] == [0.0, 0.5, 0.5]
     assert run.folds[0].model.settings == run.grid[1].settings
 
 
@@ -143,7 +149,7 @@ def test_seeds_are_evaluations_one_after_another(kind, scene_folder, event_folde
         assert [point.settings for point in run.grid] == [point.settings for point in alone.grid]
         for fold, other in zip(run.folds, alone.folds, strict=True):
             assert np.array_equal(fold.predictions.probabilities, other.predictions.probabilities)
-            assert (fold.test, fold.scores) == (other.test, other.scores)
+            assert (fold.roles.test, fold.scores) == (other.roles.test, other.scores)
 
 
 @pytest.mark.parametrize("kind", ["scene", "folds", "event"])
@@ -159,7 +165,7 @@ def test_stacks_score_as_networks_alone(kind, scene_folder, event_folder):
     changes = {**folds, "evaluation_params": {"task_specific_param_grid": grid}}
     folder = (event_folder if kind == "event" else scene_folder)(**changes)
     protocol = Protocol(grid_points=4, seeds=2, device="cpu")
-    alone, stacked = (evaluate_folder(folder, protocol, lambda *_: None, most=most) for most in (1, 16))
+    alone, stacked = (evaluate_folder(folder, protocol, max_stacked=most) for most in (1, 16))
     for one, other in zip(alone.runs, stacked.runs, strict=True):
         assert [point.settings for point in one.grid] == [point.settings for point in other.grid]
         for fold, again in zip(one.folds, other.folds, strict=True):
@@ -183,7 +189,7 @@ def test_nothing_to_choose_from_in_a_later_round(scene_folder):
     folder = scene_folder(evaluation=["aucroc"], splits=FOLDS, split_mode="new_split_kfold")
     labels = {clip: ["drum"] for clip in json.loads((folder / "fold03.json").read_text())}
     (folder / "fold03.json").write_text(json.dumps(labels))
-    with pytest.raises(HearevalError, match="can be chosen on split fold03"):
+    with pytest.raises(HearevalError, match="can be selected on split fold03"):
         _evaluate(folder)
 
 

@@ -1,0 +1,188 @@
+"""The results that an evaluation leaves in an embeddings folder: scores as JSON, predictions as NPZ.
+
+`test.*predicted-scores.json` holds `Scores`. `test.*predictions.npz` has the members `fingerprint`, and
+`<split>/clips`, `<split>/targets` and so on for every tested split.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heareval import files, layout
+from heareval.errors import HearevalError, file_error
+from heareval.formats.fields import read_fields
+from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_json
+
+EVALUATE_AGAIN = "Evaluate the task again."
+
+
+def write_scores(folder: Path, scores: Scores) -> Path:
+    """Write a scores file whole or not at all, and return its path."""
+    path = folder / layout.scores(scores.protocol)
+    files.write_json(path, scores_to_json(scores))
+    return path
+
+
+def read_scores(path: Path) -> Scores:
+    """Return the content of a scores file.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, or doesn't hold scores.
+    """
+    return parse_scores(read_fields(path, remedy=EVALUATE_AGAIN))
+
+
+def find_scores_fingerprint(folder: Path, protocol: str) -> str:
+    """Return the fingerprint of a protocol's results; "" if they are missing, incomplete or damaged."""
+    if not (folder / layout.predictions(protocol)).exists():
+        return ""
+    try:
+        return read_fields(folder / layout.scores(protocol)).text("fingerprint", "")
+    except HearevalError:
+        return ""
+
+
+# --------------------------------------------------------------------------- predictions
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """The predictions for one tested split.
+
+    Args:
+        clips: file names of the clips, in the order of the rows.
+        targets: `(clips, labels)`, or `(clips, timestamps, labels)` in event tasks, of 0 and 1.
+        predictions: probabilities, `(seeds, *shape of targets)`.
+        timestamps_ms: `(clips, timestamps)` milliseconds; None in scene tasks.
+        postprocessing: by name what turned frames into events, `(seeds,)` each; {} in scene tasks.
+    """
+
+    clips: tuple[str, ...]
+    targets: NDArray[np.uint8]
+    predictions: NDArray[np.float32]
+    timestamps_ms: NDArray[np.float64] | None = None
+    postprocessing: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+# Members of a split in the NPZ file, beside the names of its postprocessing.
+CLIPS, TARGETS, PREDICTIONS, TIMESTAMPS = "clips", "targets", "predictions", "timestamps_ms"
+
+
+def write_predictions(
+    folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, SplitPredictions]
+) -> None:
+    """Write a predictions file whole or not at all.
+
+    Args:
+        fingerprint: fingerprint of the results, as in the scores file.
+        splits: the predictions by tested split.
+    """
+    members: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
+    for split, predictions in splits.items():
+        members |= {f"{split}/{name}": value for name, value in _members(predictions)}
+    with files.building_file(folder / layout.predictions(protocol)) as scratch, open(scratch, "wb") as stream:
+        np.savez_compressed(stream, **members)  # type: ignore[arg-type]
+
+
+def _members(predictions: SplitPredictions) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield CLIPS, np.array(predictions.clips, dtype=np.str_)
+    yield TARGETS, predictions.targets
+    yield PREDICTIONS, _without_single_seed(predictions.predictions)
+    if predictions.timestamps_ms is not None:
+        yield TIMESTAMPS, predictions.timestamps_ms
+    for name, values in predictions.postprocessing.items():
+        yield name, _without_single_seed(values)
+
+
+def _without_single_seed(values: NDArray[Any]) -> NDArray[Any]:
+    # Files of one seed have no axis for seeds, as in the first version of this format.
+    return np.asarray(values[0] if len(values) == 1 else values)
+
+
+def read_predictions(
+    folder: Path, scores: Scores, shapes: Mapping[str, tuple[int | None, ...]]
+) -> dict[str, SplitPredictions]:
+    """Return the predictions that belong to a scores file, by tested split.
+
+    Args:
+        shapes: shape of the targets of every tested split; None is an axis of any length.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, belongs to other scores or has other shapes.
+    """
+    path = folder / layout.predictions(scores.protocol)
+    try:
+        with np.load(path, allow_pickle=False) as members:
+            # Files of the first version have no fingerprint inside.
+            found = str(members.get("fingerprint", scores.fingerprint))
+            if found != scores.fingerprint:
+                raise HearevalError(
+                    f"{path}",
+                    got=f"predictions with fingerprint {found}",
+                    expected=f"{scores.fingerprint}, as in the scores",
+                    remedy=EVALUATE_AGAIN,
+                )
+            return {
+                fold.test: _read_split(path, members, fold, shapes[fold.test], len(scores.runs))
+                for fold in scores.runs[0].folds
+            }
+    except FileNotFoundError:
+        raise HearevalError(
+            f"{path}", got="no such file", expected="the predictions of the scores", remedy=EVALUATE_AGAIN
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError) as error:
+        raise HearevalError(f"{path} can't be read", got=str(error), remedy=EVALUATE_AGAIN) from None
+    except OSError as error:
+        raise file_error(error) from None
+
+
+def _read_split(
+    path: Path,
+    members: Mapping[str, NDArray[Any]],
+    fold: FoldEntry,
+    expected: tuple[int | None, ...],
+    seeds: int,
+) -> SplitPredictions:
+    def read(name: str, kinds: str, *shapes: tuple[int | None, ...]) -> NDArray[Any]:
+        # Every access unpacks the member again, so each is read once.
+        member = f"{fold.test}/{name}"
+        if member not in members:
+            raise _wrong_member(path, member, "nothing", f"an array {shapes[0]}")
+        array = members[member]
+        if array.dtype.kind not in kinds or not any(_matches(array.shape, shape) for shape in shapes):
+            raise _wrong_member(path, member, f"{array.dtype} {array.shape}", f"an array {shapes[0]}")
+        return array
+
+    targets = read(TARGETS, "iufb", expected)
+    shape = targets.shape
+    predictions = read(PREDICTIONS, "f", *_with_seeds(seeds, shape))
+    timestamps_ms = None
+    postprocessing: dict[str, NDArray[np.float64]] = {}
+    if fold.model.postprocessing is not None:
+        timestamps_ms = read(TIMESTAMPS, "f", shape[:2])
+        for name in fold.model.postprocessing:
+            postprocessing[name] = np.broadcast_to(read(name, "f", (seeds,), ()), (seeds,))
+    clips = tuple(map(str, read(CLIPS, "U", shape[:1])))
+    return SplitPredictions(clips, targets, predictions.reshape(seeds, *shape), timestamps_ms, postprocessing)
+
+
+def _with_seeds(seeds: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    return (shape, (seeds, *shape)) if seeds == 1 else ((seeds, *shape),)
+
+
+def _matches(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        wanted in (None, length) for length, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _wrong_member(path: Path, member: str, got: str, expected: str) -> HearevalError:
+    return HearevalError(f"{path}: {member}", got=got, expected=expected, remedy=EVALUATE_AGAIN)

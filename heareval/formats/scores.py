@@ -1,0 +1,301 @@
+"""The content of test.predicted-scores.json: its types, and their JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from heareval.formats.fields import Fields, shorten
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    """The score of one metric. Numbers are None where they are undefined or infinite.
+
+    Args:
+        score: mean over folds and seeds.
+        std: standard deviation over folds; None with one fold.
+        interval_95: ends of the 95 % confidence interval; an end is None where it is infinite.
+        resamples: number of bootstrap resamples with a score.
+        undefined_resamples: number of bootstrap resamples without one.
+        folds: score of each tested split, the mean over seeds.
+        details: further numbers of each tested split, such as precision and recall.
+        seed_std: standard deviation over seeds, if there are several.
+        seeds: score of each seed, if there are several.
+    """
+
+    score: float | None
+    std: float | None = None
+    interval_95: tuple[float | None, float | None] | None = None
+    resamples: int = 0
+    undefined_resamples: int = 0
+    folds: Mapping[str, float | None] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    seed_std: float | None = None
+    seeds: Mapping[str, float | None] | None = None
+
+    @property
+    def value(self) -> float:
+        """Return the score, NaN where it is undefined."""
+        return math.nan if self.score is None else self.score
+
+
+@dataclass(frozen=True)
+class GridEntry:
+    """One trained model.
+
+    Args:
+        settings: its settings by name.
+        validation_score: its best score on the validation split; None where it is undefined.
+        postprocessing: values by name of what turns its frames into events; None in scene tasks.
+        best_epoch: epochs after which the best validation took place; None where there are no epochs.
+        epochs: epochs trained; None where there are no epochs.
+        seconds: duration of the training.
+        curve: epoch and score of every validation.
+    """
+
+    settings: Mapping[str, Any]
+    validation_score: float | None
+    postprocessing: Mapping[str, float] | None
+    best_epoch: int | None
+    epochs: int | None
+    seconds: float
+    curve: tuple[tuple[int, float | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class FoldEntry:
+    """The model that was tested on one split.
+
+    Args:
+        test: the tested split.
+        valid: the split that validated the model.
+        train: the splits that the model was trained on.
+    """
+
+    test: str
+    valid: str
+    train: tuple[str, ...]
+    model: GridEntry
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """All models that one seed trained.
+
+    Args:
+        settings: the best settings.
+        folds: the tested models.
+        grid: every model of the search.
+    """
+
+    seed: int
+    settings: Mapping[str, Any]
+    folds: tuple[FoldEntry, ...]
+    grid: tuple[GridEntry, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The content of a scores file.
+
+    Args:
+        protocol: recorded name of the protocol, as in the file's name.
+        task: name of the task.
+        fingerprint: fingerprint of these results.
+        embeddings_fingerprint: fingerprint of the embeddings that were scored.
+        is_the_published_corpus: whether the task was made from the published archives; None if nobody knows.
+        scores: the scores by metric, the task's first metric first.
+        problems: sentences about scores that are undefined, infinite or unusual.
+        decided_by: what chose the models: the name of a metric, or "loss".
+        runs: the models, one run for each seed.
+        labels: size of the vocabulary.
+        clips: number of clips of each split.
+        versions: releases of the packages that computed the scores.
+    """
+
+    protocol: str
+    task: str
+    version: str
+    mode: str
+    fingerprint: str
+    embeddings_fingerprint: str
+    submission: Mapping[str, Any]
+    is_the_published_corpus: bool | None
+    made_from: Mapping[str, Any]
+    unusual_embedding: Mapping[str, Any]
+    scores: Mapping[str, ScoreEntry]
+    problems: tuple[str, ...]
+    decided_by: str
+    runs: tuple[RunEntry, ...]
+    labels: int
+    clips: Mapping[str, int]
+    device: str
+    deterministic: bool
+    seconds: float
+    versions: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics, the task's first metric first."""
+        return tuple(self.scores)
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number as JSON has it, which knows neither NaN nor infinity.
+
+    >>> finite_or_none(0.5), finite_or_none(math.inf)
+    (0.5, None)
+    """
+    return float(value) if math.isfinite(value) else None
+
+
+def scores_to_json(scores: Scores) -> dict[str, Any]:
+    """Return the content of a scores file as JSON values, in the order of the file.
+
+    The first seed's models stand at the top level, those of the other seeds under `more_seeds`.
+    """
+    first, *others = scores.runs
+    values: dict[str, Any] = {}
+    for key, value in vars(scores).items():
+        if key == "scores":
+            values[key] = {metric: score_to_json(score) for metric, score in value.items()}
+        elif key == "runs":
+            values |= run_to_json(first)
+            values |= {"seeds": len(scores.runs), "more_seeds": [run_to_json(run) for run in others]}
+        else:
+            values[key] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def score_to_json(score: ScoreEntry) -> dict[str, Any]:
+    """Return the score of one metric as JSON values."""
+    values = asdict(score)
+    if score.seeds is None:
+        del values["seed_std"], values["seeds"]
+    return values
+
+
+def run_to_json(run: RunEntry) -> dict[str, Any]:
+    """Return the models of one seed as JSON values."""
+    folds = [
+        {"test": fold.test, "valid": fold.valid, "train": list(fold.train), **asdict(fold.model)}
+        for fold in run.folds
+    ]
+    grid = [asdict(point) for point in run.grid]
+    return {"seed": run.seed, "settings": run.settings, "folds": folds, "grid": grid}
+
+
+def parse_scores(fields: Fields) -> Scores:
+    """Return the scores that the JSON object of a scores file describes.
+
+    Raises:
+        HearevalError: a value is missing or wrong.
+    """
+    metrics = fields.object("scores")
+    if not metrics.values:
+        raise fields.error("scores", "no metric", "at least one")
+    runs = (_parse_run(fields), *map(_parse_run, fields.objects("more_seeds", ())))
+    clips = fields.counts("clips")
+    for fold in runs[0].folds:
+        if fold.test not in clips:
+            raise fields.error("clips", f"no {fold.test}", "the number of clips of every tested split")
+    tested = [fold.test for fold in runs[0].folds]
+    return Scores(
+        protocol=fields.text("protocol"),
+        task=fields.text("task", ""),
+        version=fields.text("version", ""),
+        mode=fields.text("mode", ""),
+        fingerprint=fields.text("fingerprint"),
+        embeddings_fingerprint=fields.text("embeddings_fingerprint"),
+        submission=fields.mapping("submission", {}),
+        is_the_published_corpus=fields.flag("is_the_published_corpus", None),
+        made_from=fields.mapping("made_from", {}),
+        unusual_embedding=fields.mapping("unusual_embedding", {}),
+        scores={metric: _parse_score(metrics.object(metric), tested) for metric in metrics},
+        problems=fields.texts("problems", ()),
+        decided_by=fields.text("decided_by", ""),
+        runs=runs,
+        labels=fields.integer("labels", 0),
+        clips=clips,
+        device=fields.text("device", ""),
+        deterministic=fields.flag("deterministic", True),
+        seconds=fields.number("seconds", 0.0),
+        versions=fields.mapping("versions", {}),
+    )
+
+
+def _parse_score(fields: Fields, tested: Sequence[str]) -> ScoreEntry:
+    folds = _optional_numbers(fields.object("folds"))
+    if sorted(folds) != sorted(tested):
+        expected = f"the tested splits {', '.join(tested)}"
+        raise fields.error("folds", shorten(list(folds)), expected)
+    details = fields.object("details", {})
+    return ScoreEntry(
+        score=fields.number("score", None),
+        std=fields.number("std", None),
+        interval_95=_parse_interval(fields),
+        resamples=fields.integer("resamples", 0),
+        undefined_resamples=fields.integer("undefined_resamples", 0),
+        folds=folds,
+        details={split: _optional_numbers(details.object(split)) for split in details},
+        seed_std=fields.number("seed_std", None),
+        seeds=_optional_numbers(fields.object("seeds")) if "seeds" in fields else None,
+    )
+
+
+def _optional_numbers(fields: Fields) -> dict[str, float | None]:
+    return {key: fields.number(key, None) for key in fields}
+
+
+def _parse_interval(fields: Fields) -> tuple[float | None, float | None] | None:
+    ends = fields.values.get("interval_95")
+    if ends is None:
+        return None
+    if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_optional_number, ends))):
+        raise fields.error("interval_95", shorten(ends), "two numbers")
+    return ends[0], ends[1]
+
+
+def _is_optional_number(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _parse_run(fields: Fields) -> RunEntry:
+    folds = tuple(
+        FoldEntry(fold.text("test"), fold.text("valid"), fold.texts("train"), _parse_model(fold))
+        for fold in fields.objects("folds")
+    )
+    if not folds:
+        raise fields.error("folds", "none", "at least one")
+    grid = tuple(map(_parse_model, fields.objects("grid")))
+    return RunEntry(fields.integer("seed"), fields.mapping("settings"), folds, grid)
+
+
+def _parse_model(fields: Fields) -> GridEntry:
+    postprocessing = fields.object("postprocessing", {})
+    values = {name: postprocessing.number(name) for name in postprocessing}
+    return GridEntry(
+        settings=fields.mapping("settings"),
+        validation_score=fields.number("validation_score", None),
+        postprocessing=values or None,
+        best_epoch=fields.integer("best_epoch", None),
+        epochs=fields.integer("epochs", None),
+        seconds=fields.number("seconds", 0.0),
+        curve=_parse_curve(fields),
+    )
+
+
+def _parse_curve(fields: Fields) -> tuple[tuple[int, float | None], ...]:
+    points = fields.values.get("curve") or []
+    is_curve = isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(map(_is_optional_number, point))
+        for point in points
+    )
+    if not is_curve:
+        raise fields.error("curve", shorten(points), "a list of epochs and scores")
+    return tuple((epoch, score) for epoch, score in points)

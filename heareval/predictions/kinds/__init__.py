@@ -1,0 +1,42 @@
+"""The kinds of tasks: the only place that asks which kind a task is.
+
+A further kind is one more file with a subclass of `Kind`, and a line in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from heareval.predictions.data import Split, Task, read_embeddings
+from heareval.predictions.kinds.event import EventKind
+from heareval.predictions.kinds.kind import Kind
+from heareval.predictions.kinds.scene import SceneKind
+
+__all__ = ["KINDS", "AnyKind", "Kind", "find_kind", "read_splits"]
+
+# Only a kind's own methods look into its splits and predictions, so everybody else may mix them.
+AnyKind = Kind[Any, Any]
+KINDS: Mapping[str, type[AnyKind]] = {kind.name: kind for kind in (SceneKind, EventKind)}
+
+
+def find_kind(task: Task) -> AnyKind:
+    """Return the kind of a task."""
+    return KINDS[task.metadata.embedding_type](task)
+
+
+def read_splits(kind: AnyKind, device: torch.device, *, in_memory: bool | None = None) -> dict[str, Split]:
+    """Return all splits of a task with embeddings and targets.
+
+    Args:
+        device: where the splits are used.
+        in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
+            needed; None means if there is room.
+
+    Raises:
+        HearevalError: an array is missing or wrong.
+    """
+    embeddings = read_embeddings(kind.task, device, in_memory=in_memory)
+    return {order.name: kind.make_split(order, embeddings[order.name]) for order in kind.task.orders}

@@ -1,0 +1,234 @@
+"""The interface of the kinds of tasks, and the types that kinds share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from heareval.errors import HearevalError
+from heareval.formats.results_folder import SplitPredictions
+from heareval.predictions.bootstrap import ScoredSplit
+from heareval.predictions.data import Split, SplitOrder, Task
+from heareval.predictions.events import Postprocessing
+from heareval.predictions.metrics import METRICS, find_metric
+from heareval.predictions.results import Predictions, Score, Validation
+from heareval.predictions.rows import Rows
+
+Probabilities = NDArray[np.floating[Any]]
+SplitT = TypeVar("SplitT", bound=Split)
+PredictionsT = TypeVar("PredictionsT", bound=Predictions)
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """The performance on one label.
+
+    Args:
+        support: number of tested clips, or events, with the label.
+        predicted: number of clips, or events, for which the label was predicted.
+        scores: by name; NaN where undefined.
+    """
+
+    label: str
+    support: int
+    predicted: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ClipMeasure:
+    """A number by which clips are ranked in reports.
+
+    Args:
+        name: name of the number.
+        high_is_bad: whether the worst clips have the highest number.
+        of_clips: computes the number of each clip, `(clips,)`; NaN leaves a clip out.
+    """
+
+    name: str
+    high_is_bad: bool
+    of_clips: Callable[[ScoredSplit], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class ClipLabels:
+    """The labels of one clip.
+
+    Args:
+        reference: the true labels.
+        predicted: predicted labels with a number each: the probability, or how many events there are.
+    """
+
+    reference: tuple[str, ...]
+    predicted: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class TimelineEvent:
+    """An event on a timeline."""
+
+    label: str
+    start_ms: float
+    end_ms: float
+
+
+@dataclass(frozen=True)
+class ClipEvents:
+    """The reference events and the predicted events of one clip."""
+
+    reference: tuple[TimelineEvent, ...]
+    predicted: tuple[TimelineEvent, ...]
+
+
+@dataclass(frozen=True)
+class Kind(ABC, Generic[SplitT, PredictionsT]):
+    """What the evaluation needs to know about one kind of tasks; each kind is a subclass in a file of this
+    folder.
+
+    Splits and predictions pass through the evaluation without being looked into. Each kind may add fields to
+    them, which only its own methods read.
+    """
+
+    task: Task
+
+    # Name of the kind, as in `embedding_type` of task_metadata.json and in `Metric.kind`.
+    name: ClassVar[str]
+    # What the numbers of `ClipLabels.predicted` are.
+    predicted_unit: ClassVar[str] = "probability"
+    # Whether the rows of a split are the frames of its clips, which hold events, instead of whole clips.
+    has_frames: ClassVar[bool] = False
+
+    # ----------------------------------------------------------------------- targets
+
+    @abstractmethod
+    def make_split(self, order: SplitOrder, x: Rows) -> SplitT:
+        """Return a split with its embeddings and targets.
+
+        Args:
+            x: the embeddings, `(rows, dim)`.
+        """
+
+    @abstractmethod
+    def targets(self, split: SplitT) -> NDArray[np.uint8]:
+        """Return the targets of a split as 0 and 1, in the shape of its probabilities."""
+
+    # ----------------------------------------------------------------------- predictions and scores
+
+    @abstractmethod
+    def shape_rows(self, split: SplitT, rows: Tensor) -> NDArray[np.float32]:
+        """Return probabilities `(rows, labels)` with an axis for clips."""
+
+    @abstractmethod
+    def make_validator(self, valid: SplitT) -> Callable[[Probabilities], Validation]:
+        """Return a function that scores probabilities of a validation split by the task's first metric."""
+
+    @abstractmethod
+    def predict(
+        self, split: SplitT, probabilities: NDArray[np.float32], postprocessing: Postprocessing | None
+    ) -> PredictionsT:
+        """Return the predictions that follow from probabilities of a split.
+
+        Args:
+            postprocessing: the postprocessing that was chosen on the validation split.
+        """
+
+    @abstractmethod
+    def prepare_scoring(self, predictions: PredictionsT) -> ScoredSplit:
+        """Return what metrics need to score predictions."""
+
+    @abstractmethod
+    def score(self, split_name: str, predictions: PredictionsT) -> tuple[Score, ...]:
+        """Return the scores of all metrics of the task, as published."""
+
+    @abstractmethod
+    def describe_missing(self, valid: SplitT, metric: str) -> str:
+        """Return what a validation split lacks to make a metric defined, "" if it lacks nothing."""
+
+    @property
+    def postprocessings(self) -> tuple[Postprocessing, ...]:
+        """Return the postprocessings among which validation chooses; none by default."""
+        return ()
+
+    # ----------------------------------------------------------------------- stored predictions
+
+    @abstractmethod
+    def to_stored(self, predictions: Sequence[PredictionsT]) -> SplitPredictions:
+        """Return the predictions of all seeds for one split as they are written."""
+
+    @abstractmethod
+    def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> PredictionsT:
+        """Return the predictions of one seed as they were before they were written.
+
+        Args:
+            seed: number of the seed, from 0.
+        """
+
+    @abstractmethod
+    def stored_shape(self, order: SplitOrder) -> tuple[int | None, ...]:
+        """Return the shape of a split's targets; None is an axis of any length."""
+
+    # ----------------------------------------------------------------------- diagnostics
+
+    @abstractmethod
+    def score_labels(self, folds: Sequence[ScoredSplit]) -> tuple[LabelScores, ...]:
+        """Return the scores of each label of the vocabulary over all tested clips."""
+
+    @property
+    @abstractmethod
+    def plotted_score(self) -> str:
+        """Return the name of the label score that reports plot."""
+
+    @property
+    @abstractmethod
+    def clip_measure(self) -> ClipMeasure:
+        """Return the number by which reports rank clips."""
+
+    @abstractmethod
+    def describe_clip(self, fold: ScoredSplit, row: int) -> ClipLabels:
+        """Return the reference labels and the predicted labels of one clip."""
+
+    def count_confusions(self, folds: Sequence[ScoredSplit]) -> NDArray[np.int64] | None:
+        """Return how often each label (row) was predicted as each other (column); None by default."""
+        return None
+
+    def list_events(self, fold: ScoredSplit, row: int) -> ClipEvents:
+        """Return the events of one clip; none by default."""
+        return ClipEvents((), ())
+
+    # ----------------------------------------------------------------------- shared by all kinds
+
+    def check_metrics(self) -> None:
+        """Raise HearevalError if a metric of the task is unknown or scores another kind of tasks."""
+        for name in self.task.metrics:
+            if find_metric(name).kind != self.name:
+                fitting = ", ".join(each for each, metric in METRICS.items() if metric.kind == self.name)
+                raise HearevalError(f"metric {name} of task {self.task.name}", expected=f"one of {fitting}")
+
+
+def check_finite(split: Split, probabilities: Probabilities) -> None:
+    """Raise HearevalError if predictions hold NaN or infinity, because most metrics would still score them.
+
+    Args:
+        probabilities: `(clips, ...)`.
+    """
+    bad = ~np.isfinite(probabilities).reshape(len(split.clips), -1).all(axis=1)
+    if bad.any():
+        raise HearevalError(
+            f"predictions for {split.name}/{split.clips[int(bad.argmax())]}",
+            got="NaN or infinity",
+            expected="finite numbers",
+            remedy="Look for embeddings far larger than others: `heareval validate` reports some.",
+        )
+
+
+def divide_where_positive(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+    """Return numerator / denominator, NaN where the denominator is not positive."""
+    shares = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=shares, where=denominator > 0)
+    return shares

@@ -1,0 +1,44 @@
+"""The types that every metric is described by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from heareval.predictions.metrics.resampled import Resampler
+
+
+@dataclass(frozen=True)
+class DetailedScore:
+    """A score with the numbers it is made of, such as precision and recall."""
+
+    value: float
+    details: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A rule that turns references and predictions into a score.
+
+    Its functions take targets and predictions `(clips, labels)` if `kind` is "scene", and tables of reference
+    and estimated events if it is "event".
+
+    Args:
+        kind: the kind of tasks that the metric scores.
+        function: computes the score quickly, for model selection.
+        report: computes the score with its details, for publication; event metrics use sed_eval.
+        resample: prepares scores of bootstrap resamples from references, predictions and the number of clips.
+        maximise: whether a higher score is better.
+        ranks_clips: whether the metric ranks all clips in one list. A clip that a resample holds twice then
+            stands next to its copy, which biases the resampled scores; see `bootstrap.recenter`.
+        scores_absent_labels_as_0: whether a label that no clip has counts 0 instead of being undefined.
+    """
+
+    kind: Literal["scene", "event"]
+    function: Callable[[Any, Any], float]
+    report: Callable[[Any, Any], DetailedScore]
+    resample: Callable[[Any, Any, int], Resampler]
+    maximise: bool = True
+    ranks_clips: bool = False
+    scores_absent_labels_as_0: bool = False
