@@ -36,7 +36,7 @@ SINE_STEPS = 1 << 14
 
 
 @dataclass(frozen=True, order=True)
-class Member:
+class DemoFile:
     """A file in an archive."""
 
     name: str
@@ -149,34 +149,34 @@ def background_clip(kind: str, seconds: float, name: str) -> bytes:
     return wav_bytes(noise(rng, BACKGROUNDS[kind], frames, SPEECH_RATE) * levels, SPEECH_RATE)
 
 
-def utterances(part: str, words: Sequence[str]) -> Iterator[Member]:
+def utterances(part: str, words: Sequence[str]) -> Iterator[DemoFile]:
     """Yield every word once by every speaker of a part; file names differ even without their folders."""
     for number, word in product(range(SPEAKERS[part]), words):
         speaker = f"{zlib.crc32(f'{part} {number}'.encode()):08x}"
         name = f"./{word}/{speaker}_nohash_{words.index(word)}.wav"
-        yield Member(name, word_clip(word, speaker, name))
+        yield DemoFile(name, word_clip(word, speaker, name))
 
 
-def speech_train() -> Iterator[Member]:
+def speech_train() -> Iterator[DemoFile]:
     """Yield words, the lists of those for validation and testing, and background noises."""
     yield from utterances("train", WORDS + UNKNOWN_WORDS)
     for part in ("validation", "testing"):
         members = list(utterances(part, WORDS + UNKNOWN_WORDS))
         lines = "".join(member.name.removeprefix("./") + "\n" for member in members)
-        yield from (*members, Member(f"./{part}_list.txt", lines.encode()))
+        yield from (*members, DemoFile(f"./{part}_list.txt", lines.encode()))
     for kind in BACKGROUNDS:
         name = f"./_background_noise_/{kind}.wav"
-        yield Member(name, background_clip(kind, 7.3, name))
+        yield DemoFile(name, background_clip(kind, 7.3, name))
 
 
-def speech_test() -> Iterator[Member]:
+def speech_test() -> Iterator[DemoFile]:
     """Yield the ten words, other words in one folder, and silence."""
     yield from utterances("test", WORDS)
     for member in islice(utterances("test", UNKNOWN_WORDS), 0, None, 3):
-        yield Member(f"./_unknown_/{Path(member.name).name}", member.content)
+        yield DemoFile(f"./_unknown_/{Path(member.name).name}", member.content)
     for number, kind in product(range(4), BACKGROUNDS):
         name = f"./_silence_/{kind}_{number}.wav"
-        yield Member(name, background_clip(kind, 1, name))
+        yield DemoFile(name, background_clip(kind, 1, name))
 
 
 # nsynth: a note is a harmonic series with the spectrum of its instrument.
@@ -230,7 +230,7 @@ def note_entry(instrument: int, pitch: int, velocity: int) -> dict[str, Any]:
     }
 
 
-def notes(split: str) -> Iterator[Member]:
+def notes(split: str) -> Iterator[DemoFile]:
     """Yield every pitch of every instrument of a set once, and some pitches that the task excludes."""
     examples = {}
     for instrument in INSTRUMENTS[split]:
@@ -240,8 +240,8 @@ def notes(split: str) -> Iterator[Member]:
             entry = note_entry(instrument, pitch, velocity)
             examples[entry["note_str"]] = entry
             content = note_clip(entry["instrument_str"], pitch, velocity)
-            yield Member(f"nsynth-{split}/audio/{entry['note_str']}.wav", content)
-    yield Member(f"nsynth-{split}/examples.json", json.dumps(examples, indent=1).encode())
+            yield DemoFile(f"nsynth-{split}/audio/{entry['note_str']}.wav", content)
+    yield DemoFile(f"nsynth-{split}/examples.json", json.dumps(examples, indent=1).encode())
 
 
 # dcase2016_task2: an event is a tone with a band of noise, repeated in strokes.
@@ -295,18 +295,18 @@ def add_events(clip: Wave, count: int, kind: str, level: float, rng: RandomState
     return lines
 
 
-def scenes(part: str, folder: str) -> Iterator[Member]:
+def scenes(part: str, folder: str) -> Iterator[DemoFile]:
     """Yield every kind of scene at every ratio."""
     for decibel, (count, kind, seconds) in product(RATIOS, SCENES):
         stem = f"{part}_1_ebr_{decibel}_nec_{count}_{kind}_0"
         rng = random_for(stem)
         clip = 0.05 * noise(rng, 2000, int(seconds * SCENE_RATE), SCENE_RATE)
         lines = add_events(clip, count, kind, 0.15 * RATIOS[decibel], rng)
-        yield Member(f"{folder}/sound/{stem}.wav", wav_bytes(clip, SCENE_RATE))
-        yield Member(f"{folder}/annotation/{stem}.txt", "".join(lines).encode())
+        yield DemoFile(f"{folder}/sound/{stem}.wav", wav_bytes(clip, SCENE_RATE))
+        yield DemoFile(f"{folder}/annotation/{stem}.txt", "".join(lines).encode())
 
 
-ARCHIVES: dict[str, Callable[[], Iterator[Member]]] = {
+ARCHIVES: dict[str, Callable[[], Iterator[DemoFile]]] = {
     "speech_commands_v0.02.tar.gz": speech_train,
     "speech_commands_test_set_v0.02.tar.gz": speech_test,
     "nsynth-train.jsonwav.tar.gz": partial(notes, "train"),
@@ -317,7 +317,7 @@ ARCHIVES: dict[str, Callable[[], Iterator[Member]]] = {
 }
 
 
-def write_tar_gz(path: Path, members: Iterable[Member]) -> None:
+def write_tar_gz(path: Path, members: Iterable[DemoFile]) -> None:
     """Write a gzipped tar whose bytes depend only on the members."""
     with (
         open(path, "wb") as raw,
@@ -330,7 +330,7 @@ def write_tar_gz(path: Path, members: Iterable[Member]) -> None:
             target.addfile(info, io.BytesIO(member.content))
 
 
-def write_zip(path: Path, members: Iterable[Member]) -> None:
+def write_zip(path: Path, members: Iterable[DemoFile]) -> None:
     """Write a zip whose bytes depend only on the members."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
         for member in sorted(members):

@@ -39,7 +39,7 @@ class Resampler:
 class ResamplerPool:
     """Lends resamplers and keeps them for the next clip.
 
-    To design the filter of a new resampler takes as long as to resample one second of audio.
+    Designing the filter of a new resampler takes as long as resampling one second of audio.
     """
 
     def __init__(self) -> None:

@@ -81,7 +81,7 @@ def select_everything(member: str) -> Portion:
 
 
 @dataclass(frozen=True)
-class Archive:
+class UnpackJob:
     """An archive to unpack.
 
     Args:
@@ -126,10 +126,10 @@ def extract(
         kinds = ".zip as the last of several volumes" if volumes else ", ".join(UNPACKERS)
         raise HearevalError(f"archive {archive}", got="an unknown kind", expected=kinds)
     folder.mkdir(parents=True, exist_ok=True)
-    source = Archive(archive, tuple(volumes), portion_of)
-    gate = Gate(archive, folder, source.size_bytes)
+    job = UnpackJob(archive, tuple(volumes), portion_of)
+    gate = Gate(archive, folder, job.size_bytes)
     try:
-        UNPACKERS[suffix](source, gate, progress)
+        UNPACKERS[suffix](job, gate, progress)
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -163,8 +163,8 @@ def _write_head(path: Path, source: IO[bytes], size: int) -> None:
 # ------------------------------------------------------------------------------------------------------- zip
 
 
-def _unpack_zip(archive: Archive, gate: Gate, progress: Progress) -> None:
-    with _open_zip(archive) as stream, zipfile.ZipFile(stream) as source:
+def _unpack_zip(job: UnpackJob, gate: Gate, progress: Progress) -> None:
+    with _open_zip(job) as stream, zipfile.ZipFile(stream) as source:
         # The gate checks all members before the first byte is written.
         for info in source.infolist():
             gate.admit(_zip_member(info, gate))
@@ -173,7 +173,7 @@ def _unpack_zip(archive: Archive, gate: Gate, progress: Progress) -> None:
             if _is_zip_folder(info):
                 path.mkdir(parents=True, exist_ok=True)
             else:
-                _unpack_zip_member(source, info, path, archive.portion_of(gate.name_of(path)))
+                _unpack_zip_member(source, info, path, job.portion_of(gate.name_of(path)))
             progress(done, len(source.infolist()))
 
 
@@ -188,15 +188,15 @@ def _unpack_zip_member(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Pat
 
 
 @contextlib.contextmanager
-def _open_zip(archive: Archive) -> Iterator[BinaryIO]:
-    paths = [*archive.volumes, archive.path]
-    if archive.volumes:
+def _open_zip(job: UnpackJob) -> Iterator[BinaryIO]:
+    paths = [*job.volumes, job.path]
+    if job.volumes:
         with zip_volumes.open_volumes(paths) as stream:
             yield stream
         return
-    if earlier := zip_volumes.count_earlier_volumes(archive.path):
+    if earlier := zip_volumes.count_earlier_volumes(job.path):
         raise zip_volumes.wrong_volume_count(paths, earlier + 1)
-    with open(archive.path, "rb") as stream:
+    with open(job.path, "rb") as stream:
         yield stream
 
 
@@ -239,23 +239,23 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def _unpack_tar(archive: Archive, gate: Gate, progress: Progress) -> None:
+def _unpack_tar(job: UnpackJob, gate: Gate, progress: Progress) -> None:
     # Opened for seeking, so that members which are not written need not be read.
-    with open(archive.path, "rb") as raw, tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as source:
-        _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
+    with open(job.path, "rb") as raw, tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as source:
+        _unpack_tar_members(source, job, gate, lambda: progress(raw.tell(), job.size_bytes))
 
 
-def _unpack_tar_gz(archive: Archive, gate: Gate, progress: Progress) -> None:
-    with open(archive.path, "rb") as raw, igzip.open(raw) as stream:
+def _unpack_tar_gz(job: UnpackJob, gate: Gate, progress: Progress) -> None:
+    with open(job.path, "rb") as raw, igzip.open(raw) as stream:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=BLOCK_BYTES) as source:
-            _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
+            _unpack_tar_members(source, job, gate, lambda: progress(raw.tell(), job.size_bytes))
         # tarfile stops before the end of the gzip stream, which holds the checksum; reading on verifies it.
         while stream.read(BLOCK_BYTES):
             pass
 
 
 def _unpack_tar_members(
-    source: tarfile.TarFile, archive: Archive, gate: Gate, report: Callable[[], None]
+    source: tarfile.TarFile, job: UnpackJob, gate: Gate, report: Callable[[], None]
 ) -> None:
     while info := source.next():
         # tarfile would keep all headers, a kilobyte each; nothing here needs them.
@@ -265,7 +265,7 @@ def _unpack_tar_members(
         if member.kind == FOLDER:
             path.mkdir(parents=True, exist_ok=True)
         else:
-            _unpack_tar_member(source, info, path, gate, archive.portion_of)
+            _unpack_tar_member(source, info, path, gate, job.portion_of)
         report()
 
 
@@ -300,8 +300,8 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
 # ------------------------------------------------------------------------------------------------------- rar
 
 
-def _unpack_rar(archive: Archive, gate: Gate, progress: Progress) -> None:
-    for rar_member in rar.read_members(archive.path):
+def _unpack_rar(job: UnpackJob, gate: Gate, progress: Progress) -> None:
+    for rar_member in rar.read_members(job.path):
         member, path = rar_member.member, gate.admit(rar_member.member)
         if member.kind == FOLDER:
             path.mkdir(parents=True, exist_ok=True)
@@ -310,21 +310,21 @@ def _unpack_rar(archive: Archive, gate: Gate, progress: Progress) -> None:
             for block in rar_member.blocks:
                 gate.grow(member.name, len(block))
                 target.write(block)
-        progress(rar_member.offset_bytes, archive.size_bytes)
+        progress(rar_member.offset_bytes, job.size_bytes)
 
 
 # ------------------------------------------------------------------------------------------------------ plain
 
 
-def _copy_file(archive: Archive, gate: Gate, progress: Progress) -> None:
-    path = gate.admit(Member(archive.path.name, FILE, archive.size_bytes))
+def _copy_file(job: UnpackJob, gate: Gate, progress: Progress) -> None:
+    path = gate.admit(Member(job.path.name, FILE, job.size_bytes))
     clear(path)
     # Resolved, because a hard link to a relative symbolic link would be broken here.
-    files.link_or_copy(archive.path.resolve(), path)
+    files.link_or_copy(job.path.resolve(), path)
     progress(1, 1)
 
 
-UNPACKERS: dict[str, Callable[[Archive, Gate, Progress], None]] = {
+UNPACKERS: dict[str, Callable[[UnpackJob, Gate, Progress], None]] = {
     ".zip": _unpack_zip,
     ".tar.gz": _unpack_tar_gz,
     ".tgz": _unpack_tar_gz,

@@ -110,7 +110,7 @@ def _are_names(value: object) -> bool:
 
 
 # Key -> the function that accepts a value, and the words for what it accepts.
-KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
+OWN_TASK_KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "name": (_matches("[A-Za-z0-9_]+"), "letters, digits and _"),
     "version": (_matches("[A-Za-z0-9_][A-Za-z0-9_.]*"), "letters, digits, _ and dots"),
     "folder": (_matches(".+"), "the path of a folder"),
@@ -142,13 +142,13 @@ def check_settings(values: Mapping[str, Any], file: Path) -> OwnTaskSettings:
         HearevalError: a key is unknown or missing, or a value is wrong; `file` is named in the message.
     """
     for key, value in values.items():
-        if key not in KEY_RULES:
-            raise unknown_name(f"key in {file}", key, KEY_RULES)
-        accepts, expected = KEY_RULES[key]
+        if key not in OWN_TASK_KEYS:
+            raise unknown_name(f"key in {file}", key, OWN_TASK_KEYS)
+        accepts, expected = OWN_TASK_KEYS[key]
         if not accepts(value):
             raise HearevalError(f"{file}: {key}", got=repr(value), expected=expected)
     if "name" not in values:
-        raise HearevalError(f"{file}: name", got="nothing", expected=KEY_RULES["name"][1])
+        raise HearevalError(f"{file}: name", got="nothing", expected=OWN_TASK_KEYS["name"][1])
     if ("folder" in values) == ("table" in values):
         got = "both" if "folder" in values else "neither"
         raise HearevalError(f"{file}: folder and table", got=got, expected="exactly one")
