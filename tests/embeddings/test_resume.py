@@ -52,7 +52,8 @@ def arrays(folder: Path) -> dict[str, bytes]:
 
 
 def calls(folder: Path) -> list[str]:
-    return (folder / "calls").read_text().splitlines()
+    # The model may be killed before its first call.
+    return (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
 
 
 @pytest.fixture(scope="module")
