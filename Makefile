@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own, made on first use.
+# Everything runs in a virtual environment, which is created on first use.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/heareval demo
 
-# A process per core; the tests of a file stay together and share what they prepare.
+# One process per core. The tests of a file run in the same process, because they share fixtures.
 TOGETHER := -n auto --dist loadfile
 
 test: $(READY)
@@ -31,7 +31,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else "heareval: got Python %d.%d, expected 3.10 to 3.13. Say which with `make PYTHON=python3.12 ...`." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else "heareval: got Python %d.%d, expected 3.10 to 3.13. Choose one with `make PYTHON=python3.12 ...`." % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt --editable '.[dev]'
 	@touch $@

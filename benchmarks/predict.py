@@ -1,12 +1,13 @@
-"""Training predictors, against the bare matrix products, and a plain loop over a DataLoader.
+"""Compare training predictors with the bare matrix products, and with a plain loop over a DataLoader.
 
 python -m benchmarks.predict --case esc50 --epochs 5
 
-All train the same networks for the same epochs on the same rows, in turn, each in processes of its own, on
-the GPU if there is one; nothing is validated. Ours has the environment variables that the pipeline gives it,
-and trains side by side what it would there. The bare way has them, too; it multiplies the matrices of the
-forward and the backward pass and does nothing else. The plain loop is the one most people write: a DataLoader
-over a TensorDataset, batches put together row by row, the loss of each step logged.
+All ways train the same networks for the same number of epochs on the same rows. They alternate, each in a
+separate process, on the GPU if there is one, without validation. heareval runs with the environment
+variables that the pipeline sets and stacks the same networks as the pipeline. The bare way has the same
+variables; it only multiplies the matrices of the forward and backward passes. The plain loop is the one that
+most people write: a DataLoader over a TensorDataset, which collates batches row by row, with the loss of
+each step logged.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from heareval.predictions.learners.training import (
 from heareval.predictions.protocol import Settings
 from heareval.predictions.results import Validation
 from heareval.predictions.worker import ENVIRONMENT
-from heareval.worker_process import PATIENCE
+from heareval.worker_process import THREAD_VARIABLES
 
 LEARNING_RATES = (3.2e-3, 1e-3, 3.2e-4, 1e-4)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,7 +46,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """Data of the size of a task, one training of it."""
+    """The size of the training data of one predictor."""
 
     rows: int
     dim: int
@@ -63,36 +64,38 @@ CASES = {
 
 
 def make_split(case: Case) -> Split:
-    """Noise, with labels that it could be."""
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(case.rows, case.dim, generator=draw)
-    y = torch.randint(case.labels, (case.rows,), generator=draw)
+    """Return a split of noise with random labels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(case.rows, case.dim, generator=generator)
+    y = torch.randint(case.labels, (case.rows,), generator=generator)
     if case.is_multilabel:
         y = functional.one_hot(y, case.labels).float()
     return Split("train", tuple(map(str, range(case.rows))), x.to(DEVICE), y.to(DEVICE))
 
 
-def loss_of(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of the protocol."""
+def choose_loss(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss that the protocol uses for a case."""
     return functional.binary_cross_entropy_with_logits if case.is_multilabel else functional.cross_entropy
 
 
-def heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
-    """Grid points as the pipeline trains them, validated at the end on a single row."""
-    objective = Objective(loss_of(case), lambda logits: Validation(0.0), Criterion("score", maximise=True))
+def train_with_heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """Train grid points as the pipeline does, with one validation on a single row at the end."""
+    objective = Objective(
+        choose_loss(case), lambda logits: Validation(0.0), Criterion("score", maximise=True)
+    )
     trainings = [Training((split,), split.x[:1], point, objective, seed) for seed, point in enumerate(points)]
     most = max_stacked(DEVICE)
     for _ in fit_all(trainings, case.labels, order="fixed", most=most):
         pass
 
 
-def bare(case: Case, split: Split, points: Sequence[Settings]) -> None:
-    """The matrix products of every step of every grid point."""
+def multiply_matrices(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """Compute the matrix products of every training step of every grid point."""
     for settings in points:
-        _bare(case, split, settings)
+        _multiply_matrices(case, split, settings)
 
 
-def _bare(case: Case, split: Split, settings: Settings) -> None:
+def _multiply_matrices(case: Case, split: Split, settings: Settings) -> None:
     widths = [case.dim, *[settings.hidden_dim] * settings.hidden_layers, case.labels]
     weights = [torch.randn(a, b, device=DEVICE) for a, b in itertools.pairwise(widths)]
     bounds = batch_bounds(case.rows, settings.batch_size)
@@ -105,17 +108,17 @@ def _bare(case: Case, split: Split, settings: Settings) -> None:
                 gradient = inputs.pop()
                 for i in reversed(range(len(weights))):
                     inputs[i].T @ gradient
-                    # The embeddings need no gradient.
+                    # No gradient is needed for the embeddings.
                     gradient = gradient @ weights[i].T if i else gradient
 
 
-def plain(case: Case, split: Split, points: Sequence[Settings]) -> None:
-    """A DataLoader, nn.Sequential, Adam, and a log, grid point by grid point."""
+def train_with_loop(case: Case, split: Split, points: Sequence[Settings]) -> None:
+    """Train one grid point after another with a DataLoader, nn.Sequential, Adam and a log."""
     for settings in points:
-        _plain(case, split, settings)
+        _train_with_loop(case, split, settings)
 
 
-def _plain(case: Case, split: Split, settings: Settings) -> None:
+def _train_with_loop(case: Case, split: Split, settings: Settings) -> None:
     layers: list[nn.Module] = []
     width = case.dim
     for _ in range(settings.hidden_layers):
@@ -127,7 +130,7 @@ def _plain(case: Case, split: Split, settings: Settings) -> None:
         ]
         width = settings.hidden_dim
     network = nn.Sequential(*layers, nn.Linear(width, case.labels)).to(DEVICE)
-    optimizer, loss = torch.optim.Adam(network.parameters(), lr=settings.lr), loss_of(case)
+    optimizer, loss = torch.optim.Adam(network.parameters(), lr=settings.lr), choose_loss(case)
     data = torch.utils.data.TensorDataset(split.x.cpu(), split.y.cpu())
     loader = torch.utils.data.DataLoader(data, batch_size=settings.batch_size)
     log = []
@@ -142,30 +145,34 @@ def _plain(case: Case, split: Split, settings: Settings) -> None:
 
 
 Way = Callable[["Case", Split, Sequence[Settings]], None]
-WAYS: dict[str, Way] = {"heareval": heareval, "bare products": bare, "plain loop": plain}
+WAYS: dict[str, Way] = {
+    "heareval": train_with_heareval,
+    "bare products": multiply_matrices,
+    "plain loop": train_with_loop,
+}
 
 
-def seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
-    """How long a way takes when it is warm."""
+def measure_seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
+    """Return the seconds that a way takes after a warm-up of one epoch."""
     split = make_split(case)
-    for measured in ([replace(points[0], max_epochs=1, check_val_every_n_epoch=1)], points):
+    for settings in ([replace(points[0], max_epochs=1, check_val_every_n_epoch=1)], points):
         started = time.perf_counter()
-        WAYS[way](case, split, measured)
+        WAYS[way](case, split, settings)
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
-        took = time.perf_counter() - started
-    return took
+        seconds = time.perf_counter() - started
+    return seconds
 
 
-def seconds_apart(way: str, arguments: Sequence[str]) -> float:
-    """The same, in a process of its own."""
+def measure_in_process(way: str, arguments: Sequence[str]) -> float:
+    """Return the seconds that a way takes, measured in a separate process."""
     command = [sys.executable, "-m", "benchmarks.predict", "--way", way, *arguments]
-    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **PATIENCE, **ENVIRONMENT}
+    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **THREAD_VARIABLES, **ENVIRONMENT}
     return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
-    """Print medians of the times, and of the ratios in the same turn."""
+    """Print the median time of each way and the median ratio of times in the same turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--epochs", type=int, default=3)
@@ -185,17 +192,17 @@ def main() -> None:
         for number in range(given.networks)
     ]
     if given.way:
-        print(seconds(given.way, CASES[given.case[0]], points))  # noqa: T201
+        print(measure_seconds(given.way, CASES[given.case[0]], points))  # noqa: T201
         return
     for name in given.case:
         words = ["--case", name]
         for option in ("epochs", "hidden_layers", "networks"):
             words += [f"--{option.replace('_', '-')}", str(getattr(given, option))]
-        turns = [{way: seconds_apart(way, words) for way in WAYS} for _ in range(given.turns)]
+        turns = [{way: measure_in_process(way, words) for way in WAYS} for _ in range(given.turns)]
         for way in WAYS:
             median = statistics.median(turn[way] for turn in turns)
             ratio = statistics.median(turn[way] / turn["heareval"] for turn in turns)
-            print(f"{name:8} {way:14} {median:8.3f} s   {ratio:6.2f} x our time", flush=True)  # noqa: T201
+            print(f"{name:8} {way:14} {median:8.3f} s   {ratio:6.2f} x heareval's time", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

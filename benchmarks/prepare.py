@@ -1,11 +1,12 @@
-"""Preparing clips, whole processes side by side: ours, the kit of 2021, one ffmpeg per file, the bare loop.
+"""Compare ways of preparing clips: heareval, the 2021 kit, one ffmpeg process per file, and a bare loop.
 
 python -m benchmarks.prepare                  # short and long clips, every way
-python -m benchmarks.prepare --scaling        # ours on 500, 2,000 and 8,000 clips with 1 and 2 workers
+python -m benchmarks.prepare --scaling        # heareval on 500, 2,000 and 8,000 clips with 1 and 2 workers
 
-The ways (benchmarks/ways.py) take turns (A B C D A B C D ...), so that a machine whose speed drifts treats
-all alike; a ratio is that of one turn, and the median of all turns is printed. The slow ways get fewer files
-of the same kind, and their times are scaled to the number of files.
+Whole processes are measured. The ways (benchmarks/ways.py) alternate (A B C D A B C D ...), so that a drift
+in the machine's speed affects all of them equally. A ratio compares times of the same turn; the median over
+all turns is printed. The slow ways get fewer files of the same kind, and their times are scaled to the
+number of files.
 """
 
 from __future__ import annotations
@@ -27,54 +28,54 @@ import soundfile
 from benchmarks.ways import TASK
 
 SHORT_RATE, LONG_RATE, LONG_S = 44100, 48000, 30
-# So many files for the ways that take seconds for one of them.
+# Number of files for the ways that take seconds per file.
 FEW_SHORT, FEW_LONG = {"2021": 40, "ffmpeg": 200}, {"2021": 4, "ffmpeg": 20}
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of every turn, for all files of a kind, and the largest process of them."""
+    """Seconds of each turn for all files of a kind, and the peak memory of the largest process in MB."""
 
     seconds: list[float]
     peak_mb: list[float]
 
 
 def make_short(folder: Path, count: int) -> Path:
-    """One-second noises with a decay, 16 bit mono, in the two classes of a task."""
-    draw, decay = np.random.RandomState(0), np.exp(-np.arange(SHORT_RATE) / 9000)
+    """Write one-second clips of decaying noise, 16-bit mono, as a task with two classes."""
+    rng, decay = np.random.RandomState(0), np.exp(-np.arange(SHORT_RATE) / 9000)
     for i in range(count):
-        path = _place(folder, i, "wav")
-        soundfile.write(path, draw.uniform(-0.7, 0.7, SHORT_RATE) * decay, SHORT_RATE, subtype="PCM_16")
-    return _with_task(folder)
+        path = _sound_path(folder, i, "wav")
+        soundfile.write(path, rng.uniform(-0.7, 0.7, SHORT_RATE) * decay, SHORT_RATE, subtype="PCM_16")
+    return _add_task(folder)
 
 
 def make_long(folder: Path, count: int) -> Path:
-    """Stereo of thirty seconds, mp3 and flac in turn."""
-    draw, times = np.random.RandomState(0), np.arange(LONG_RATE * LONG_S) / LONG_RATE
+    """Write stereo clips of thirty seconds, mp3 and flac, as a task with two classes."""
+    rng, times = np.random.RandomState(0), np.arange(LONG_RATE * LONG_S) / LONG_RATE
     for i in range(count):
-        tone = np.sin(2 * np.pi * draw.uniform(100, 4000) * times)
-        wave = 0.3 * tone[:, None] + draw.uniform(-0.1, 0.1, (len(times), 2))
-        soundfile.write(_place(folder, i, "mp3" if i % 4 < 2 else "flac"), wave, LONG_RATE)
-    return _with_task(folder)
+        tone = np.sin(2 * np.pi * rng.uniform(100, 4000) * times)
+        wave = 0.3 * tone[:, None] + rng.uniform(-0.1, 0.1, (len(times), 2))
+        soundfile.write(_sound_path(folder, i, "mp3" if i % 4 < 2 else "flac"), wave, LONG_RATE)
+    return _add_task(folder)
 
 
-def _place(folder: Path, number: int, suffix: str) -> Path:
+def _sound_path(folder: Path, number: int, suffix: str) -> Path:
     path = folder / "sounds" / "ab"[number % 2] / f"{number:05d}.{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _with_task(folder: Path) -> Path:
-    words = [sys.executable, "-m", "heareval.cli", "tasks", "new", TASK, "--folder", "sounds"]
+def _add_task(folder: Path) -> Path:
+    words = [sys.executable, "-m", "heareval", "tasks", "new", TASK, "--folder", "sounds"]
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
     return folder
 
 
 def run_once(way: str, folder: Path, count: int, workers: int) -> tuple[float, float]:
-    """Seconds of a way as a whole process, and megabytes of its largest process.
+    """Run a way as a whole process; return its seconds and the peak memory of its largest process in MB.
 
-    What it writes stays until the end: for minutes ext4 passes over the inodes of deleted files, one by one,
-    which would slow down whoever comes next and makes many.
+    The output is kept until the end: for some minutes, ext4 skips the inodes of deleted files one by one, so
+    that the next process that creates many files would be slower.
     """
     out = tempfile.mkdtemp(dir=folder.parent)
     words = [sys.executable, "-m", "benchmarks.ways", way, str(folder), out, str(count), str(workers)]
@@ -89,7 +90,7 @@ def run_once(way: str, folder: Path, count: int, workers: int) -> tuple[float, f
 def measure(
     folder: Path, count: int, few: Mapping[str, int], ways: Sequence[str], given: argparse.Namespace
 ) -> dict[str, Times]:
-    """Every way in turn, as often as asked for after one warm-up of all but the slowest."""
+    """Measure all ways in turn, `--runs` times, after one warm-up of all but the slow ones."""
     times = {way: Times([], []) for way in ways}
     for turn in range(given.runs + 1):
         for way in ways:
@@ -103,20 +104,20 @@ def measure(
 
 
 def show(title: str, count: int, times: Mapping[str, Times]) -> None:
-    """A line for each way."""
+    """Print one line for each way."""
     print(title)  # noqa: T201
     for way, measured in times.items():
         ratios = [a / b for a, b in zip(measured.seconds, times["heareval"].seconds, strict=True)]
         seconds = statistics.median(measured.seconds)
         print(  # noqa: T201
-            f"  {way:10s} {seconds:8.2f} s, {seconds / count * 1000:8.2f} ms a file, "
+            f"  {way:10s} {seconds:8.2f} s, {seconds / count * 1000:8.2f} ms per file, "
             f"{statistics.median(ratios):7.2f} x heareval's time ({min(ratios):.2f} to {max(ratios):.2f}), "
             f"largest process {max(measured.peak_mb):.0f} MB"
         )
 
 
 def show_scaling(folder: Path, runs: int) -> None:
-    """Ours on more and more clips, with one worker and with two."""
+    """Print the times of heareval for increasing numbers of clips, with one worker and with two."""
     counts, workers = (500, 2000, 8000), (1, 2)
     folders = {count: make_short(folder / str(count), count) for count in counts}
     seconds: dict[tuple[int, int], list[float]] = {(c, w): [] for c in counts for w in workers}
@@ -126,14 +127,14 @@ def show_scaling(folder: Path, runs: int) -> None:
     for (count, several), measured in seconds.items():
         median = statistics.median(measured)
         per_clip = median / count * 1000
-        print(f"{count:6d} clips, {several} workers: {median:7.2f} s, {per_clip:6.2f} ms a clip")  # noqa: T201
+        print(f"{count:6d} clips, {several} workers: {median:7.2f} s, {per_clip:6.2f} ms per clip")  # noqa: T201
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the times of all ways."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", type=int, default=2000, help="one-second clips; 0 leaves them out")
-    parser.add_argument("--long", type=int, default=60, help="clips of thirty seconds; 0 leaves them out")
+    parser.add_argument("--short", type=int, default=2000, help="number of one-second clips; 0 skips them")
+    parser.add_argument("--long", type=int, default=60, help="number of 30 s clips; 0 skips them")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ways", default="heareval,bare,ffmpeg,2021")

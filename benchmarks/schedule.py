@@ -1,9 +1,9 @@
-"""What a run costs before, between and after its work: planning, labels of large tables, and nothing to do.
+"""Measure the overhead of a run: planning, reading large tables of labels, and a run with nothing to do.
 
 python -m benchmarks.schedule
 
-All tasks of the benchmark are planned with the numbers of clips that they really have; the table of labels is
-that of speech_commands in the mode `full`, with as many files as the real one, all of them empty.
+All tasks of the benchmark are planned with their real numbers of clips. The labels are those of
+speech_commands in mode `full`, with as many files as in the real corpus, all of them empty.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FILES = {"train": 105_829, "test": 4_890}
 NOISES, NOISE_S, RATE = ("running_tap", "white_noise", "pink_noise"), 60, 16000
 
 
-def command(mirror: Path) -> list[str]:
-    """Preparing everything from stand-ins."""
-    words = [sys.executable, "-m", "heareval.cli", "prepare", "all", "--force", "--num-workers", "2"]
+def prepare_command(mirror: Path) -> list[str]:
+    """Return the command that prepares all tasks from stand-in corpora."""
+    words = [sys.executable, "-m", "heareval", "prepare", "all", "--force", "--num-workers", "2"]
     return [*words, "--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS")]
 
 
-def until_first_step(mirror: Path) -> float:
-    """Seconds from the command to the end of the first step, which takes a fraction of one."""
+def measure_until_first_step(mirror: Path) -> float:
+    """Return the seconds from the command to the end of the first step, which itself takes under a second."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         process = subprocess.Popen(
-            command(mirror), cwd=out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            prepare_command(mirror), cwd=out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         with process:
             line = process.stderr.readline() if process.stderr else ""
@@ -49,15 +49,15 @@ def until_first_step(mirror: Path) -> float:
     return seconds
 
 
-def whole_run(mirror: Path, out: Path) -> float:
-    """Seconds of a run, the first or one with nothing to do."""
+def measure_whole_run(mirror: Path, out: Path) -> float:
+    """Return the seconds of a run: the first one, or one with nothing to do."""
     started = time.perf_counter()
-    subprocess.run(command(mirror), cwd=out, check=True, capture_output=True)
+    subprocess.run(prepare_command(mirror), cwd=out, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
-def make_words(folder: Path) -> dict[str, Path]:
-    """The files of speech_commands by name, and some noise."""
+def make_speech_commands(folder: Path) -> dict[str, Path]:
+    """Create empty files with the names of speech_commands, and some noise; return folders by split."""
     archives = {}
     for split, count in FILES.items():
         archives[split] = folder / split
@@ -77,29 +77,29 @@ def make_words(folder: Path) -> dict[str, Path]:
     return archives
 
 
-def draw(archives: dict[str, Path], out: Path) -> int:
-    """Labels read, splits drawn, descriptions written; returns the number of clips."""
+def write_splits(archives: dict[str, Path], out: Path) -> int:
+    """Read the labels, draw the splits and write the description; return the number of clips."""
     task = speech_commands.TASK
-    drawn = metadata.draw_clips(task, "full", task.read_recordings(archives, "full"))
+    drawn = metadata.select_clips(task, "full", task.read_recordings(archives, "full"))
     metadata.write_description(out, task, "full", drawn)
     metadata.write_clips(out / metadata.CLIPS, drawn, out)
     return len(drawn.clips)
 
 
 def show(what: str, seconds: Sequence[float]) -> None:
-    """The middle one and the worst."""
+    """Print the median and the maximum."""
     print(f"{what}: {sorted(seconds)[len(seconds) // 2]:.2f} s, at most {max(seconds):.2f} s")  # noqa: T201
 
 
-def timed(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+def measure_seconds(function: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the overheads."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for corpus in stand_ins.CORPORA.values():
@@ -108,16 +108,16 @@ def main() -> None:
         stand_ins.gunshot_recordings(folder / "mirror")
         stand_ins.md5sums(folder / "mirror")
         show(
-            "all tasks, until the first step is done",
-            [until_first_step(folder / "mirror") for _ in range(RUNS)],
+            "all tasks, until the end of the first step",
+            [measure_until_first_step(folder / "mirror") for _ in range(RUNS)],
         )
         (folder / "out").mkdir()
-        show("all tasks from stand-ins", [whole_run(folder / "mirror", folder / "out")])
-        again = [whole_run(folder / "mirror", folder / "out") for _ in range(RUNS)]
-        show("the same again, nothing to do", again)
-        archives = make_words(folder / "words")
-        clips = draw(archives, folder / "out")
-        seconds = [timed(lambda: draw(archives, folder / "out")) for _ in range(RUNS)]
+        show("all tasks from stand-in corpora", [measure_whole_run(folder / "mirror", folder / "out")])
+        again = [measure_whole_run(folder / "mirror", folder / "out") for _ in range(RUNS)]
+        show("the same run again, nothing to do", again)
+        archives = make_speech_commands(folder / "words")
+        clips = write_splits(archives, folder / "out")
+        seconds = [measure_seconds(lambda: write_splits(archives, folder / "out")) for _ in range(RUNS)]
         show(f"labels and splits of {clips} clips", seconds)
 
 

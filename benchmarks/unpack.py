@@ -1,9 +1,9 @@
-"""Archives of which few sounds are used: unpacked whole, and scanned with only those sounds unpacked.
+"""Compare unpacking a whole archive with scanning it and unpacking only the audio files that are used.
 
 python -m benchmarks.unpack [--sounds 30000] [--wanted 500] [--runs 3]
 
-Like nsynth, a tenth of it: notes of four seconds at 16 kHz in folders with a JSON file, of which a mode uses
-a sixtieth. The ways take turns.
+The archive resembles a tenth of nsynth: notes of four seconds at 16 kHz in folders with a JSON file, of
+which a mode uses one in sixty. The two ways alternate.
 """
 
 from __future__ import annotations
@@ -28,57 +28,57 @@ from heareval.archives.unpack import parts
 from heareval.archives.unpack.extract import extract
 
 NOTE_BYTES = 128_044
-NOTES = 500  # different ones
+NOTES = 500  # how many notes differ
 
 
-def members(count: int) -> Iterator[tuple[str, bytes]]:
-    """Notes with a decay, so that they can be packed to two thirds."""
-    draw, decay = np.random.RandomState(0), np.exp(-np.arange(NOTE_BYTES // 2) / 16000)
-    wave = draw.uniform(-20000, 20000, (NOTES, NOTE_BYTES // 2)) * decay
+def make_members(count: int) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each member; the notes decay, so that they compress to two thirds."""
+    rng, decay = np.random.RandomState(0), np.exp(-np.arange(NOTE_BYTES // 2) / 16000)
+    wave = rng.uniform(-20000, 20000, (NOTES, NOTE_BYTES // 2)) * decay
     notes = [note.astype("<i2").tobytes() for note in wave]
     yield "notes/examples.json", b"{}" * (count * 300)
     for i in range(count):
         yield f"notes/audio/{i:06d}.wav", notes[i % NOTES]
 
 
-def make(folder: Path, count: int) -> list[Path]:
-    """The same notes as .tar.gz and as .zip."""
+def make_archives(folder: Path, count: int) -> list[Path]:
+    """Write the same notes as .tar.gz and as .zip, and return the paths of both."""
     packed, zipped = folder / "notes.tar.gz", folder / "notes.zip"
     with igzip.open(packed, "wb", 1) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in members(count):
+        for name, content in make_members(count):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
-        for name, content in members(count):
+        for name, content in make_members(count):
             out.writestr(name, content)
     return [packed, zipped]
 
 
-def silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+def ignore_progress(done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 def whole(archive: Path, out: Path, wanted: set[str]) -> None:
-    """Everything."""
-    extract(archive, out, silent)
+    """Unpack everything."""
+    extract(archive, out, ignore_progress)
 
 
 def some(archive: Path, out: Path, wanted: set[str]) -> None:
-    """What is no sound, then the sounds that are wanted."""
-    parts.scan(archive, out / "scanned", silent, headers=False)
-    parts.extract_some(archive, out / "some", wanted, silent)
+    """Unpack everything except audio files, then the audio files that are wanted."""
+    parts.scan(archive, out / "scanned", ignore_progress, headers=False)
+    parts.extract_some(archive, out / "some", wanted, ignore_progress)
 
 
 def disk_bytes(folder: Path) -> int:
-    """What a folder takes of the disk."""
+    """Return the disk space that a folder takes."""
     return 1024 * int(
         subprocess.run(["du", "-sk", folder], capture_output=True, check=True).stdout.split()[0]
     )
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the median times, the disk space and the ratio of times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sounds", type=int, default=30_000)
     parser.add_argument("--wanted", type=int, default=500)
@@ -87,20 +87,20 @@ def main() -> None:
     step = given.sounds // given.wanted
     wanted = {f"notes/audio/{i:06d}.wav" for i in range(0, given.sounds, step)}
     with tempfile.TemporaryDirectory() as name:
-        for archive in make(Path(name), given.sounds):
+        for archive in make_archives(Path(name), given.sounds):
             seconds: dict[str, list[float]] = {"whole": [], "some": []}
-            taken = {}
+            size = {}
             for _ in range(given.runs):
                 for way in (whole, some):
                     out = Path(name) / "out"
                     started = time.perf_counter()
                     way(archive, out, wanted)
                     seconds[way.__name__].append(time.perf_counter() - started)
-                    taken[way.__name__] = disk_bytes(out)
+                    size[way.__name__] = disk_bytes(out)
                     shutil.rmtree(out)
             ratio = statistics.median(a / b for a, b in zip(seconds["whole"], seconds["some"], strict=True))
-            told = (f"{w} {statistics.median(seconds[w]):.1f} s, {taken[w] / 1e9:.2f} GB" for w in seconds)
-            sys.stdout.write(f"{archive.name}: {'; '.join(told)}; whole takes {ratio:.1f} x the time\n")
+            results = (f"{w} {statistics.median(seconds[w]):.1f} s, {size[w] / 1e9:.2f} GB" for w in seconds)
+            sys.stdout.write(f"{archive.name}: {'; '.join(results)}; whole takes {ratio:.1f} x the time\n")
 
 
 if __name__ == "__main__":

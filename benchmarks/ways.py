@@ -1,6 +1,7 @@
-"""The ways of preparing clips that are compared, each a command: `python -m benchmarks.ways WAY ...`.
+"""The ways of preparing clips that benchmarks.prepare compares: `python -m benchmarks.ways WAY ...`.
 
-All read the same sounds, write every rate and pack a tar.gz per rate, with as many processes at work.
+All of them read the same audio files, write every sample rate and pack one tar.gz per rate, with the same
+number of processes.
 """
 
 from __future__ import annotations
@@ -21,64 +22,62 @@ import soxr
 from isal import igzip
 
 from heareval.spec import DEFAULT_SAMPLE_RATES
-from heareval.tasks import audio
+from heareval.tasks.ffmpeg_command import find_ffmpeg
 
 TASK = "noises"
 SUFFIXES = (".wav", ".flac", ".mp3")
 
 
-def sounds_of(folder: Path, count: int) -> list[Path]:
-    """The first sounds of a folder."""
+def list_sounds(folder: Path, count: int) -> list[Path]:
+    """Return the first audio files of a folder."""
     return sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)[:count]
 
 
-def heareval(folder: Path, out: Path, count: int, workers: int) -> None:
-    """The pipeline as its users run it, on a task of one's own."""
+def run_heareval(folder: Path, out: Path, count: int, workers: int) -> None:
+    """Run `heareval prepare` on a task defined by a TOML file."""
     words = ["prepare", str(folder / f"{TASK}.toml"), "--num-workers", str(workers), "--force"]
-    subprocess.run([sys.executable, "-m", "heareval.cli", *words], cwd=out, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "heareval", *words], cwd=out, check=True, capture_output=True)
 
 
-def kit_of_2021(folder: Path, out: Path, count: int, workers: int) -> None:
-    """For every file and rate a probe, ffmpeg and a probe again; then the standard library's tar.gz."""
-    _convert_and_pack(_probe_convert_probe, sounds_of(folder, count), out, workers)
+def run_2021_kit(folder: Path, out: Path, count: int, workers: int) -> None:
+    """Run a probe, ffmpeg and a second probe for every file and rate; pack with the standard library."""
+    _convert_and_pack(_probe_convert_probe, list_sounds(folder, count), out, workers)
 
 
 def _probe_convert_probe(out: Path, sound: Path) -> None:
     for rate in DEFAULT_SAMPLE_RATES:
         target = out / str(rate) / f"{sound.stem}.wav"
-        subprocess.run(_probe(sound), check=False, capture_output=True)
-        _ffmpeg("-i", str(sound), *_output(rate, target))
-        subprocess.run(_probe(target), check=False, capture_output=True)
+        subprocess.run(_probe_words(sound), check=False, capture_output=True)
+        _run_ffmpeg("-i", str(sound), *_output_words(rate, target))
+        subprocess.run(_probe_words(target), check=False, capture_output=True)
 
 
-def _probe(path: Path) -> list[str]:
-    """ffprobe, or where there is none ffmpeg told to do nothing, which reads and tells the same."""
+def _probe_words(path: Path) -> list[str]:
+    """Return the command of ffprobe or, without one, of `ffmpeg -i`, which reads and prints the same."""
     program = shutil.which("ffprobe")
-    return [program or audio.ffmpeg_program(), "-hide_banner", "-i", str(path)]
+    return [program or find_ffmpeg(), "-hide_banner", "-i", str(path)]
 
 
-def ffmpeg_per_file(folder: Path, out: Path, count: int, workers: int) -> None:
-    """One ffmpeg process per file with all rates as outputs; then the standard library's tar.gz."""
-    _convert_and_pack(_convert_at_once, sounds_of(folder, count), out, workers)
+def run_ffmpeg_per_file(folder: Path, out: Path, count: int, workers: int) -> None:
+    """Run one ffmpeg process per file with all rates as outputs; pack with the standard library."""
+    _convert_and_pack(_convert_at_once, list_sounds(folder, count), out, workers)
 
 
 def _convert_at_once(out: Path, sound: Path) -> None:
     words = ["-i", str(sound)]
     for rate in DEFAULT_SAMPLE_RATES:
-        words += _output(rate, out / str(rate) / f"{sound.stem}.wav")
-    _ffmpeg(*words)
+        words += _output_words(rate, out / str(rate) / f"{sound.stem}.wav")
+    _run_ffmpeg(*words)
 
 
-def _output(rate: int, target: Path) -> list[str]:
+def _output_words(rate: int, target: Path) -> list[str]:
     options = {"-af": "aresample=resampler=soxr", "-ar": str(rate), "-ac": "1", "-acodec": "pcm_s16le"}
     return [*(word for option in options.items() for word in option), str(target)]
 
 
-def _ffmpeg(*words: str) -> None:
-    # A decoder of one thread: as many processes are at work as there are cores.
-    subprocess.run(
-        [audio.ffmpeg_program(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True
-    )
+def _run_ffmpeg(*words: str) -> None:
+    # One thread per decoder, because there are as many processes as cores.
+    subprocess.run([find_ffmpeg(), "-v", "error", "-y", "-nostdin", "-threads", "1", *words], check=True)
 
 
 def _convert_and_pack(
@@ -97,14 +96,14 @@ def _pack(out: Path, rate: int) -> None:
         tar.add(out / str(rate), arcname=str(rate))
 
 
-def bare_loop(folder: Path, out: Path, count: int, workers: int) -> None:
-    """Nothing but read, resample, write and compress: no graph, no checks, no names, no tar members."""
-    sounds = sounds_of(folder, count)
+def run_bare_loop(folder: Path, out: Path, count: int, workers: int) -> None:
+    """Only read, resample, write and compress: no graph, no checks, no clip names, no tar members."""
+    sounds = list_sounds(folder, count)
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(partial(_bare, out), (sounds[i::workers] for i in range(workers))))
+        list(pool.map(partial(_convert_bare, out), (sounds[i::workers] for i in range(workers))))
 
 
-def _bare(out: Path, sounds: Sequence[Path]) -> None:
+def _convert_bare(out: Path, sounds: Sequence[Path]) -> None:
     streams = {
         rate: igzip.open(out / f"{sounds[0].stem}-{rate}.gz", "wb", 1) for rate in DEFAULT_SAMPLE_RATES
     }
@@ -121,15 +120,15 @@ def _bare(out: Path, sounds: Sequence[Path]) -> None:
 
 
 WAYS: dict[str, Callable[[Path, Path, int, int], None]] = {
-    "heareval": heareval,
-    "2021": kit_of_2021,
-    "ffmpeg": ffmpeg_per_file,
-    "bare": bare_loop,
+    "heareval": run_heareval,
+    "2021": run_2021_kit,
+    "ffmpeg": run_ffmpeg_per_file,
+    "bare": run_bare_loop,
 }
 
 
 def main() -> None:
-    """Prepare the sounds of a folder in one way."""
+    """Prepare the audio files of a folder in one way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("way", choices=list(WAYS))
     parser.add_argument("folder", type=Path)

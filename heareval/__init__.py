@@ -1,3 +1,19 @@
 """HEAR, the Holistic Evaluation of Audio Representations, as one pipeline from corpora to scores."""
 
+from __future__ import annotations
+
 __version__ = "0.1.0"
+# Functions and types of heareval.api, imported when first used: importing heareval itself does nothing.
+_API = (
+    *("prepare", "evaluate", "embed", "predict", "validate", "compare", "report", "results", "plan"),
+    *("CorpusRequest", "EvaluationRequest", "RunSettings"),
+)
+
+
+def __getattr__(name: str) -> object:
+    """Return a name of heareval.api."""
+    if name in _API:
+        import importlib
+
+        return getattr(importlib.import_module("heareval.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

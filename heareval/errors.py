@@ -1,20 +1,24 @@
-"""The one error users meet: what happened, what was got, what was expected, what to do."""
+"""The error that users see, in one line: what is wrong, what was found, what was expected, what to do."""
 
 from __future__ import annotations
 
 import difflib
 import errno
 from collections.abc import Iterable
+from typing import Any
 
 
 class HearevalError(Exception):
-    """Something outside the program is wrong, told in one line.
+    """An error that the user can correct, such as a wrong file or option.
 
     Args:
         what: the thing that is wrong, with its name or path.
         got: what was found.
-        expected: what should have been there.
-        remedy: what the user can do about it.
+        expected: what was expected instead.
+        remedy: what the user can do about it, as a sentence.
+
+    >>> print(HearevalError("clip a.wav", got="3 channels", expected="1", remedy="Mix it down."))
+    clip a.wav: got 3 channels, expected 1. Mix it down.
     """
 
     def __init__(self, what: str, *, got: str = "", expected: str = "", remedy: str = "") -> None:
@@ -32,12 +36,33 @@ class HearevalError(Exception):
         return " ".join(f"{line}. {self.remedy}".split()) if self.remedy else " ".join(line.split())
 
 
+class RunError(HearevalError):
+    """A run ended before everything that was needed was there.
+
+    Args:
+        outcome: how the run ended, with its exit code, the steps that failed and the log's path.
+    """
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
+        super().__init__(failures or "the run is incomplete", remedy=f"Its log is {outcome.log}.")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.outcome,)
+
+
 def _rebuild(kind: type[HearevalError], what: str, got: str, expected: str, remedy: str) -> HearevalError:
     return kind(what, got=got, expected=expected, remedy=remedy)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
-    """The error for a name that is not in a table, with the nearest ones.
+    """Return the error for an unknown name, with the most similar known names.
+
+    Args:
+        kind: what is named, such as "task".
+        name: the unknown name.
+        known: all names there are.
 
     >>> print(unknown_name("task", "speech_comands", ["speech_commands", "esc50"]))
     unknown task: got 'speech_comands', expected one of esc50, speech_commands. Did you mean speech_commands?
@@ -52,35 +77,45 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> HearevalError:
     )
 
 
-def replaced(what: str, found: str, planned: str) -> HearevalError:
-    """The error for a published folder that is no longer the one that the run was planned with."""
+def replaced_error(what: str, found: str, planned: str) -> HearevalError:
+    """Return the error for a published folder that has been replaced since the run was planned.
+
+    Args:
+        what: the folder.
+        found: its fingerprint, or "".
+        planned: the fingerprint that the run was planned with.
+    """
     return HearevalError(
         what,
         got=f"fingerprint {found or 'unknown'}",
         expected=planned,
-        remedy="Another run has replaced it meanwhile: run again.",
+        remedy="Another run has replaced it in the meantime: run again.",
     )
 
 
-NO_ROOM = "room to write", "Free some, or name other folders."
-IN_THE_WAY = "no other thing in its place", "Move away what is there, or name another folder."
-DAMAGED = "what a run has written", "It is damaged: remove it, or its whole folder, and run again."
-# What the operating system refuses, what was expected instead, and what helps.
-REFUSALS = {
+# What was expected, and the remedy.
+NO_ACCESS = "to read or write it", "Check its permissions, or choose another."
+NO_ROOM = "room to write", "Free some space, or choose other folders."
+EXISTS = "nothing else of that name", "Move it away, or choose another folder."
+DAMAGED = "a file as a run writes it", "It is damaged: remove it, or its whole folder, and run again."
+FILE_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), IN_THE_WAY),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), EXISTS),
     errno.EBADMSG: DAMAGED,
 }
 
 
-def about_files(error: OSError, folder: str = "") -> HearevalError:
-    """The error for what the operating system refused, naming the file, or else the folder at work.
+def file_error(error: OSError, folder: str = "") -> HearevalError:
+    """Return the error for a problem with a file or folder.
 
-    >>> print(about_files(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
-    _workdir: got No space left on device, expected room to write. Free some, or name other folders.
+    Args:
+        error: the error of the operating system.
+        folder: named if `error` does not name a file.
+
+    >>> print(file_error(OSError(errno.ENOSPC, "No space left on device"), "_workdir"))
+    _workdir: got No space left on device, expected room to write. Free some space, or choose other folders.
     """
-    expected, remedy = "to read or write it", "Check its permissions, or name another."
-    expected, remedy = REFUSALS.get(error.errno or 0, (expected, remedy))
-    # Of two names the second is the one that was to be.
+    expected, remedy = FILE_ERRORS.get(error.errno or 0, NO_ACCESS)
+    # Of two names, as of a rename, the second is the target.
     name = str(error.filename2 or error.filename or folder or "a file")
     return HearevalError(name, got=error.strerror or str(error), expected=expected, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Things that appear on disk whole or not at all; checksums; JSON; fingerprints."""
+"""Files and folders that are written completely or not at all, checksums, JSON, fingerprints."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ import psutil
 MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
 FINGERPRINT_DIGITS = 16
-# Another machine's scratch cannot be asked whether its owner lives; after this long it is dead.
+# Processes on other machines can't be checked, so their scratch counts as abandoned after this time.
 FOREIGN_SCRATCH_S = 2 * 86400
-# A file server's clock may differ from ours by so much.
+# The clock of a file server may differ from ours by this much.
 CLOCK_SLACK_S = 60.0
-# Of Linux: relative to the working folder; let both names live on.
+# Constants of Linux's renameat2: paths are relative to the working folder; exchange the two paths.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def fingerprint(stage: str, version: int, **settings: Any) -> str:
-    """Sixteen hex digits that change with the stage, its code version or any setting.
+    """Return 16 hex digits that change with the stage, its code version or any setting.
+
+    Args:
+        stage: name of the stage.
+        version: version of the code that makes its output.
+        settings: all inputs that the output depends on, as JSON values.
 
     >>> fingerprint("prepare", 1, rate=16000) == fingerprint("prepare", 1, rate=16000)
     True
@@ -43,7 +48,11 @@ def fingerprint(stage: str, version: int, **settings: Any) -> str:
 
 
 def file_checksum(path: Path, algorithm: str) -> str:
-    """Hex digest of a file, read in blocks."""
+    """Return the hex digest of a file.
+
+    Args:
+        algorithm: a name that hashlib knows, such as `sha256`.
+    """
     digest = hashlib.new(algorithm)
     with open(path, "rb") as stream:
         while block := stream.read(CHUNK_BYTES):
@@ -52,7 +61,10 @@ def file_checksum(path: Path, algorithm: str) -> str:
 
 
 def algorithm_of(checksum: str) -> str:
-    """The hash function whose hex digests have this length.
+    """Return hashlib's name of the algorithm that made a checksum, by its number of hex digits.
+
+    Raises:
+        KeyError: the checksum is none of MD5, SHA-1 and SHA-256.
 
     >>> algorithm_of("6b74f3901214cb2c2934e98196829835")
     'md5'
@@ -61,7 +73,7 @@ def algorithm_of(checksum: str) -> str:
 
 
 def kind_of(checksum: str) -> str:
-    """The hash function of a checksum, as people write it.
+    """Return the algorithm that made a checksum, as people write it.
 
     >>> kind_of("6b74f3901214cb2c2934e98196829835")
     'MD5'
@@ -70,19 +82,23 @@ def kind_of(checksum: str) -> str:
 
 
 def dump_json(value: Any) -> str:
-    """JSON as HEAR publishes it: one space of indent, ASCII, no final newline."""
+    """Return JSON in the format of HEAR: indented by one space, ASCII, no final newline."""
     return json.dumps(value, indent=1)
 
 
 class DamagedError(OSError, ValueError):
-    """A file that holds something else than it should, told like all else that is wrong with files."""
+    """A file with invalid content. An OSError, so that it is reported like all other problems with files."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; after a power cut the file may be empty."""
+    """Return the value in a JSON file.
+
+    Raises:
+        DamagedError: the file isn't valid JSON, for example empty after a power failure.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -90,13 +106,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, durably."""
+    """Write a text file completely or not at all; it is on the disk when this returns."""
     with building_file(path) as scratch, open(scratch, "w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file completely or not at all; it is on the disk when this returns."""
     write_text(path, dump_json(value))
 
 
@@ -104,13 +120,13 @@ SCRATCH, UNFINISHED = ".heareval.partial", ".heareval.unfinished"
 
 
 def scratch_path(target: Path) -> Path:
-    """Where this process builds `target`: a hidden neighbour that tells whose it is."""
-    return target.with_name(f".{target.name[:150]}.{_here()}.{os.getpid()}{SCRATCH}")
+    """Return where this process builds `target`: a hidden path beside it with the host and the process id."""
+    return target.with_name(f".{target.name[:150]}.{_process_namespace()}.{os.getpid()}{SCRATCH}")
 
 
 @functools.cache
-def _here() -> str:
-    """Where process numbers mean what they do here: this host, and in it this container."""
+def _process_namespace() -> str:
+    """Return a name of the host and, in it, the container. Process ids are unique only within these."""
     try:
         return f"{socket.gethostname()}-{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
@@ -118,58 +134,58 @@ def _here() -> str:
 
 
 def remove_dead_scratch(target: Path) -> None:
-    """Remove what killed processes left of `target`; scratch of the living stays."""
-    _remove_dead(target.parent.glob(f".{glob_escape(target.name[:150])}.*{SCRATCH}"))
+    """Remove the scratch of `target` that killed processes left; that of running processes stays."""
+    _remove_abandoned(target.parent.glob(f".{glob_escape(target.name[:150])}.*{SCRATCH}"))
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder and its sub-folders, whatever it was to become.
+def remove_leftovers(folder: Path) -> None:
+    """Remove the scratch that killed processes left in a folder and its direct sub-folders.
 
-    What the next run goes on with stays.
+    Unfinished folders, which the next run resumes, stay.
     """
-    _remove_dead([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
+    _remove_abandoned([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
 
 
 def unfinished_path(target: Path, fingerprint: str) -> Path:
-    """Where `target` grows over several runs: a hidden neighbour that tells what it is made from."""
+    """Return where several runs build `target`: a hidden path beside it that contains the fingerprint."""
     return target.with_name(f".{target.name}.{fingerprint}{UNFINISHED}")
 
 
 def all_unfinished(target: Path) -> list[Path]:
-    """What was begun of `target`, whatever it is made from."""
-    # Another target's name may begin with this one and a dot.
+    """Return all unfinished paths of `target`, whatever their fingerprints."""
+    # A plain * would also match targets whose names begin with this name and a dot.
     fingerprint = "[0-9a-f]" * FINGERPRINT_DIGITS
     return list(target.parent.glob(f".{glob_escape(target.name)}.{fingerprint}{UNFINISHED}"))
 
 
-def _remove_dead(scratch: Iterable[Path]) -> None:
+def _remove_abandoned(scratch: Iterable[Path]) -> None:
     for path in scratch:
-        # Tidying up is a courtesy that must not stop a run.
+        # Failing to clean up must not stop a run.
         with contextlib.suppress(OSError):
-            if not _owner_lives(path):
+            if not _is_owner_running(path):
                 remove_tree(path)
 
 
 def glob_escape(text: str) -> str:
-    """Text that `glob` matches literally."""
+    """Return a pattern for `Path.glob` that matches exactly this text."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
-def _owner_lives(scratch: Path) -> bool:
+def _is_owner_running(scratch: Path) -> bool:
     owner, _, pid = scratch.name.removesuffix(SCRATCH).rpartition(".")
-    if not owner.endswith("." + _here()):
+    if not owner.endswith("." + _process_namespace()):
         changed = max(path.stat().st_mtime for path in [scratch, *scratch.rglob("*")])
         return changed > time.time() - FOREIGN_SCRATCH_S
     with contextlib.suppress(psutil.Error, ValueError):
         process = psutil.Process(int(pid))
-        # A killed child may stay as a zombie, and a number may have gone to a newer process.
+        # A killed child may remain as a zombie, and a newer process may have been given its id.
         is_owner: bool = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
         return is_owner and bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder with everything in it; do nothing if it does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -177,14 +193,18 @@ def remove_tree(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return when a file's content is on the disk."""
+    """Write a file's content from the operating system's cache to the disk."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
 def building_file(target: Path) -> Iterator[Path]:
-    """Build a file beside its place; at the end of the block it is on disk and has its name."""
+    """Build a file completely or not at all.
+
+    Yields a path beside `target` to write to. At the end of the block the file is flushed to disk and renamed
+    to `target`; after an exception it is removed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
     scratch = scratch_path(target)
@@ -201,15 +221,16 @@ def building_file(target: Path) -> Iterator[Path]:
 def building_folder(
     target: Path, *, replace: bool = False, is_current: Callable[[Path], bool] = lambda folder: False
 ) -> Iterator[Path]:
-    """Build a folder beside its place and rename it there at the end of the block.
+    """Build a folder completely or not at all.
 
-    An exception removes the scratch. When another process has published the same folder
-    meanwhile, that one stays and ours is removed: both were built from the same settings.
+    Yields an empty folder beside `target`. At the end of the block it is renamed to `target`; after an
+    exception it is removed. If another process has created `target` in the meantime, that folder stays and
+    this one is removed: the name contains the fingerprint, so both were made from the same settings.
 
     Args:
         target: the folder's final path.
-        replace: the name is stable, so an older folder gives way.
-        is_current: whether a folder in that place is what is being built, and may stay.
+        replace: replace an existing folder, because the name does not contain a fingerprint.
+        is_current: with `replace`, says whether an existing folder is the same and may stay.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
@@ -235,22 +256,22 @@ def _rename_unless_there(scratch: Path, target: Path) -> None:
 
 
 def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool]) -> None:
-    """Put the new folder in the old one's place; the old one becomes the scratch."""
+    """Replace `target` by the new folder; the old folder is then at the scratch path and gets removed."""
     with locked(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             scratch.rename(target)
         elif not target.is_dir():
-            # Whatever it is, it is not ours to replace.
+            # No run has made this, so don't replace it.
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
-        elif not is_current(target) and not _exchanged(scratch, target):
+        elif not is_current(target) and not _exchange(scratch, target):
             old = scratch_path(target.with_name(f"{target.name}.old"))
             target.rename(old)
             scratch.rename(target)
             remove_tree(old)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Let two paths change places at once, where Linux can; False where it can't."""
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two paths atomically; returns False if the operating or file system can't."""
     try:
         renameat2 = ctypes.CDLL(None).renameat2
     except (OSError, AttributeError):
@@ -260,19 +281,41 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the advisory lock of a file; another process waits its turn, a killed one lets go."""
+    """Hold the advisory lock of a file while the block lasts, as soon as no other process holds it.
+
+    The operating system releases the lock of a killed process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
+def nearest_existing(path: Path) -> Path:
+    """Return the path itself or, if it does not exist, its nearest parent that does."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def is_same_file_system(one: Path, other: Path) -> bool:
+    """Return whether two paths are on one file system, or will be when they are created."""
+    return file_system_of(one) == file_system_of(other)
+
+
+def file_system_of(path: Path) -> int:
+    """Return the device number of the file system that a path is on, or will be on."""
+    return nearest_existing(path).stat().st_dev
+
+
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or a copy where the file system can't."""
+    """Make `target` a hard link to `source`, or a copy if the file system has no hard links.
+
+    Raises:
+        FileExistsError: there is a target already.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
-        # A copy would go into the other file, and into all that is linked to it.
+        # Copying would overwrite the content of the existing file and of all its links.
         raise
     except OSError:
         shutil.copyfile(source, target)

@@ -1,6 +1,7 @@
-"""What the steps are doing, told to the person who waits: bars on a terminal, lines in a log.
+"""Progress of a run: bars on a terminal, lines in a log.
 
-Steps run in processes of their own; each line they write to one pipe becomes a bar's movement here.
+Steps run in processes of their own. They write messages, one JSON object per line, to a pipe; a thread of the
+runner reads them and updates the display.
 """
 
 from __future__ import annotations
@@ -11,32 +12,33 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-REPORT_S = 0.1
+from heareval.spec import Progress
+
+# Steps send at most one message in this time, and a log gets at most one line per step in that time.
+REPORT_EVERY_S = 0.1
 LINE_EVERY_S = 15.0
-# What Linux writes to a pipe in one piece; of longer lines the explanation is cut.
+# Linux writes up to this many bytes to a pipe in one piece. Longer messages are cut.
 PIPE_BYTES = 4096
-# JSON writes a letter in up to twelve bytes.
+# JSON writes a character in up to twelve bytes.
 MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
-
-Report = Callable[[int, int], None]
 
 _channel: int | None = None
 
 
 @dataclass
-class Account:
-    """What happened in a run.
+class StepOutcomes:
+    """What became of the steps of a run.
 
     Args:
-        finished: titles of the steps that were done, in order.
-        failures: (title of the step, one line of explanation).
+        finished: titles of the steps that finished, in order.
+        failures: (title of the step, explanation in one line).
     """
 
     finished: list[str] = field(default_factory=list)
@@ -48,22 +50,21 @@ def _send(message: dict[str, object]) -> None:
         return
     line = (json.dumps(message) + "\n").encode()
     if len(line) > PIPE_BYTES:
-        line = (
-            json.dumps({**message, "failed": str(message.get("failed", ""))[:MAX_ERROR_CHARS]}) + "\n"
-        ).encode()
+        cut = {**message, "failed": str(message.get("failed", ""))[:MAX_ERROR_CHARS]}
+        line = (json.dumps(cut) + "\n").encode()
     with contextlib.suppress(BrokenPipeError):
         os.write(_channel, line)
 
 
 @contextlib.contextmanager
-def step(title: str) -> Iterator[Report]:
-    """Announce a step; yields the function that tells (done, total)."""
+def report_step(title: str) -> Iterator[Progress]:
+    """Report the start and the end of a step; yields the function to call with (done, total) in between."""
     last = 0.0
 
     def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if done >= total or now - last > REPORT_S:
+        if done >= total or now - last > REPORT_EVERY_S:
             last = now
             _send({"step": title, "done": done, "total": total})
 
@@ -72,37 +73,37 @@ def step(title: str) -> Iterator[Report]:
     _send({"step": title, "finished": True})
 
 
-def failed(title: str, explanation: str) -> None:
-    """Tell that a step ended with an error."""
+def report_failure(title: str, explanation: str) -> None:
+    """Report that a step failed."""
     _send({"step": title, "failed": explanation})
 
 
 @contextlib.contextmanager
-def showing(steps: int, stream: TextIO | None = None) -> Iterator[Account]:
-    """Show the steps of a run while the block lasts; yields the account of it.
+def show_steps(count: int, stream: TextIO | None = None) -> Iterator[StepOutcomes]:
+    """Show the steps of a run while the block lasts; yields what became of them so far.
 
     Args:
-        steps: how many steps there are to do.
+        count: how many steps there are to do.
+        stream: where to show them; stderr by default.
     """
     global _channel
-    account = Account()
+    outcomes = StepOutcomes()
     reading, _channel = os.pipe()
-    shown = threading.Thread(
-        target=_follow, args=(reading, account, _display(steps, stream or sys.stderr)), daemon=True
-    )
-    shown.start()
+    display = _open_display(count, stream or sys.stderr)
+    reader = threading.Thread(target=_read_messages, args=(reading, outcomes, display), daemon=True)
+    reader.start()
     try:
-        yield account
+        yield outcomes
     finally:
         _send({"end": True})
-        shown.join(timeout=5)
+        reader.join(timeout=5)
         os.close(_channel)
         _channel = None
         os.close(reading)
 
 
-def _follow(reading: int, account: Account, display: _Display) -> None:
-    """Keep the account to the end, even when there is nothing left to show it on."""
+def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> None:
+    """Record and show messages until the last one, even if the display breaks."""
     with contextlib.suppress(OSError):
         display.open()
     with open(reading, encoding="utf-8", closefd=False) as lines:
@@ -112,24 +113,25 @@ def _follow(reading: int, account: Account, display: _Display) -> None:
                 break
             title = message["step"]
             if "failed" in message:
-                account.failures.append((title, message["failed"]))
+                outcomes.failures.append((title, message["failed"]))
             elif "finished" in message:
-                account.finished.append(title)
-            # A terminal that is gone or a full disk must not stop the steps, which wait for this thread.
+                outcomes.finished.append(title)
+            # A closed terminal or a full disk must not stop the steps, which wait for this thread.
             with contextlib.suppress(OSError, ValueError):
                 display.show(title, message)
     with contextlib.suppress(OSError):
         display.close()
 
 
-def _display(steps: int, stream: TextIO | None) -> _Display:
+def _open_display(steps: int, stream: TextIO | None) -> _Display:
+    # sys.stderr is None in a process without a console.
     if stream is None:
         return _Display()
     return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
 
 
 class _Display:
-    """Shows nothing; what the others have in common."""
+    """Shows nothing; the base of the others."""
 
     def open(self) -> None:
         """Begin to show."""
@@ -147,23 +149,28 @@ class _Display:
             self.move(title, message.get("done", 0), message.get("total"))
 
     def move(self, title: str, done: int, total: int | None) -> None:
-        """A step has come so far."""
+        """Show how far a step is."""
 
     def remove(self, title: str) -> None:
-        """A step has failed."""
+        """Show that a step failed."""
 
     def finish(self, title: str) -> None:
-        """A step is done."""
+        """Show that a step finished."""
 
 
 class _Bars(_Display):
-    """A bar for the whole run and one for each step at work."""
+    """A bar for the whole run and one for each running step."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=Console(file=stream), transient=True)
+        columns = (
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(),
+        )
+        self.progress = bars.Progress(*columns, console=Console(file=stream), transient=True)
         self.total = self.progress.add_task("steps", total=steps)
-        self.bars: dict[str, TaskID] = {}
+        self.bars: dict[str, bars.TaskID] = {}
 
     def open(self) -> None:
         self.progress.start()
@@ -186,28 +193,28 @@ class _Bars(_Display):
 
 
 class _Lines(_Display):
-    """A line when a step is finished, and now and then while it lasts."""
+    """A line when a step finishes, and every few seconds while a long one runs."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
         self.stream, self.steps, self.finished = stream, steps, 0
-        self.begun: dict[str, float] = {}
-        self.spoke: dict[str, float] = {}
+        self.started: dict[str, float] = {}
+        self.last_line: dict[str, float] = {}
 
     def move(self, title: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        self.begun.setdefault(title, now)
-        if total and now - self.spoke.setdefault(title, now) > LINE_EVERY_S:
-            self.spoke[title] = now
-            self._say(f"{title}: {done} of {total}")
+        self.started.setdefault(title, now)
+        if total and now - self.last_line.setdefault(title, now) > LINE_EVERY_S:
+            self.last_line[title] = now
+            self._write(f"{title}: {done} of {total}")
 
     def remove(self, title: str) -> None:
-        self.begun.pop(title, None)
+        self.started.pop(title, None)
 
     def finish(self, title: str) -> None:
         self.finished += 1
-        seconds = time.monotonic() - self.begun.pop(title, time.monotonic())
-        self._say(f"[{self.finished}/{self.steps}] {title}: {seconds:.1f} s")
+        seconds = time.monotonic() - self.started.pop(title, time.monotonic())
+        self._write(f"[{self.finished}/{self.steps}] {title}: {seconds:.1f} s")
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self.stream.write(text + "\n")
         self.stream.flush()

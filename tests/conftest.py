@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from heareval.spec import LISTED, Archives, TaskSpec
 from tests import stand_ins
 from tests.commands import prepare
+
+# A process per core runs the tests, so more threads would only wait for each other. torch reads it on import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ArchivesOf = Callable[[TaskSpec, str], Archives]
 # The corpora that the tests of whole commands work with.
@@ -24,8 +28,30 @@ UNUSUAL_CORPORA = ("beehive", "fsd50k", "crema_d", "gtzan")
 WITH_RAR = {"test_extract.py", "test_names.py", "test_volumes.py", "test_unusual_archives.py"}
 
 
+# Files that take long: they come first, so that no process is left alone with one in the end.
+LONG_FILES = (
+    *("test_submissions.py", "test_prepare.py", "test_memory.py", "test_resume.py", "test_evaluate.py"),
+    *(
+        "test_environment.py",
+        "test_unusual_archives.py",
+        "test_bad_audio.py",
+        "test_plan.py",
+        "test_adopt.py",
+    ),
+    *("test_some_sounds.py", "test_worker_process.py", "test_gpus.py", "test_validate.py", "test_places.py"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist take the files in their order; it would begin with those that have most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Pass over what needs the system's libarchive where that is not installed."""
+    """Put long files first; pass over what needs the system's libarchive where that is not installed."""
+    ranks = {name: rank for rank, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
     try:
         importlib.import_module("libarchive")
     except (ImportError, OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""File systems of few bytes, which fill up."""
+"""Small file systems, which fill up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A tmpfs of so many bytes at a new folder; skips the test where nothing can be mounted."""
+    """Mount a tmpfs of `size` bytes at a new folder; skip the test if mounting is not allowed."""
     folder.mkdir()
     mount = shutil.which("mount")
     words = [mount or "", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
@@ -26,5 +26,5 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 def enlarge(folder: Path, size: int) -> None:
-    """Give a small disk so many bytes."""
+    """Change the size of a small file system to `size` bytes."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)

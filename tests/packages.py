@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -83,7 +83,10 @@ def offline(folder: Path) -> dict[str, str]:
     The two wheels hold nothing but a path that leads to the packages of this interpreter.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ours = sysconfig.get_paths()["purelib"]
+    # Where torch is; a virtual environment may borrow it from another one.
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    ours = Path(str(spec.origin)).parents[1]
     for name in ("torch", "numpy"):
         write_wheel(folder, name, "9.9", {f"{name}_of_the_tests.pth": f"{ours}\n"})
     return {

@@ -26,7 +26,7 @@ def make_sounds(folder: Path, count: int, bad: tuple[str, ...] = BAD) -> Path:
         for i in range(count // 2):
             path = folder / "sounds" / label / f"{i:02d}.wav"
             soundfile.write(path, draw.uniform(-0.5, 0.5, RATE // 10), RATE)
-    done = command(folder, "heareval.cli", "tasks", "new", "birds", "--folder", "sounds")
+    done = command(folder, "heareval", "tasks", "new", "birds", "--folder", "sounds")
     assert done.returncode == 0, done.stderr
     for name in bad:
         (folder / "sounds" / name).write_bytes(b"this is no sound".ljust(44))
@@ -35,7 +35,7 @@ def make_sounds(folder: Path, count: int, bad: tuple[str, ...] = BAD) -> Path:
 
 def prepare_birds(folder: Path, *words: str):
     rates = ("--sample-rate", "16000", "--sample-rate", "22050", "--num-workers", "1")
-    return command(folder, "heareval.cli", "prepare", "birds.toml", *rates, *words)
+    return command(folder, "heareval", "prepare", "birds.toml", *rates, *words)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_fails_unless_told_otherwise(birds: Path) -> None:
     (birds / "sounds/owl/03.wav").write_bytes((birds / "sounds/owl/04.wav").read_bytes())
     line = only_line(prepare_birds(birds))
     assert "sounds/lark/07.wav: got " in line
-    assert line.endswith("Or go on without it: --on-bad-audio skip.")
+    assert line.endswith("Or skip such clips: --on-bad-audio skip.")
     assert not (birds / "tasks" / "birds-v1-full").exists()
     assert not list((birds / "tars").glob("*.gz"))
     assert not scratch_left(birds)
@@ -64,7 +64,7 @@ def test_skipped_clips_are_nowhere_and_are_told_of(birds: Path) -> None:
     assert json.loads((folder / "task_metadata.json").read_text())["skipped"] == names
     for each in manifest["skipped"]:
         assert f"skipped {each['split']}/{each['clip_id']}: audio file" in done.stdout
-    assert "NOT the published corpus" not in done.stdout  # which a task of one's own does not have
+    assert "NOT the published corpus" not in done.stdout  # a user's task has none
     listed = {split: json.loads((folder / f"{split}.json").read_text()) for split in manifest["clips"]}
     assert sum(map(len, listed.values())) == CLIPS - len(BAD)
     for split, clips in listed.items():
@@ -134,7 +134,7 @@ def test_tarballs_follow_when_a_gap_is_closed(mirror: Path, tmp_path: Path) -> N
     for gone in (*tmp_path.glob("_workdir/spoken*/shard*"), tmp_path / "tasks", tmp_path / "tars"):
         shutil.rmtree(gone)
     done = prepare(tmp_path, mirror, *words)
-    assert "NOT the published corpus: it lacks clips, 1 in all" in done.stdout
+    assert "NOT the published corpus: it lacks 1 of the clips" in done.stdout
     assert checksums(tmp_path) != whole
     for gone in ("_workdir", "tasks"):
         shutil.rmtree(tmp_path / gone)
@@ -161,7 +161,7 @@ def test_a_tarball_tells_of_its_gaps(mirror: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_evaluation_of_what_is_left(birds: Path) -> None:
     (birds / "my_model.py").write_text(MODEL)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    words = ("heareval", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
     done = command(birds, *words, "--on-bad-audio", "skip")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": skipped ") == len(BAD)

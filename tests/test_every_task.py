@@ -10,8 +10,7 @@ from heareval.errors import HearevalError
 from heareval.formats.task_description import KEY_ORDER
 from heareval.predictions.metrics import METRICS
 from heareval.spec import TaskSpec
-from heareval.tasks import corpora
-from heareval.tasks.metadata import draw_clips
+from heareval.tasks.metadata import select_clips
 from heareval.tasks.registry import all_tasks, select
 from heareval.tasks.splits import labels_of
 from tests.conftest import ArchivesOf
@@ -42,8 +41,7 @@ def test_checksums_are_pinned_or_the_exception_is_documented(task: TaskSpec) -> 
     archives = [f for mode in task.modes.values() for d in mode.downloads for f in d.files]
     for archive in archives:
         assert archive.file_name
-        if archive.file_name not in WITHOUT_CHECKSUM:
-            assert len(archive.checksum) in (32, 64)
+        assert len(archive.checksum) in ((0,) if archive.file_name in WITHOUT_CHECKSUM else (32, 64))
     tale = (ROOT / "docs" / "tasks.md").read_text().split("## Archives")[1]
     for name in WITHOUT_CHECKSUM & {archive.file_name for archive in archives}:
         assert name in tale
@@ -52,17 +50,17 @@ def test_checksums_are_pinned_or_the_exception_is_documented(task: TaskSpec) -> 
 def test_every_label_in_every_split(task: TaskSpec, archives_of: ArchivesOf) -> None:
     """Clips are drawn without complaint; only where notes sound at once may a split lack some."""
     mode = task.default_mode
-    drawn = draw_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
+    drawn = select_clips(task, mode, task.read_recordings(archives_of(task, mode), mode))
     assert not drawn.dropped
     splits = task.splits_of(mode).names
     labels = {split: set().union(*map(labels_of, drawn.of_split(split))) for split in splits}
     assert all(labels.values())
-    if task.name != "maestro":
-        assert not drawn.warnings
-        assert len({frozenset(each) for each in labels.values()}) == 1
+    has_all_labels = not drawn.warnings and len({frozenset(each) for each in labels.values()}) == 1
+    assert has_all_labels or task.name == "maestro"
     every_key = [{clip.split_key for clip in drawn.of_split(split)} for split in splits]
-    if task.splits.mode != "presplit_kfold" and task.name != "fsd50k":
-        assert sum(map(len, every_key)) == len(set().union(*every_key)), "a group is in two splits"
+    keeps_groups_apart = sum(map(len, every_key)) == len(set().union(*every_key))
+    # The publishers of these have drawn the splits.
+    assert keeps_groups_apart or task.splits.mode == "presplit_kfold" or task.name == "fsd50k"
 
 
 def test_metrics_are_known_and_fit(task: TaskSpec) -> None:
@@ -78,11 +76,6 @@ def test_has_a_row_in_the_documentation(task: TaskSpec) -> None:
     assert rows[0].count(" | ") == 6
     for mode in task.modes:
         assert mode in rows[0]
-
-
-def test_corpus_modules_are_short() -> None:
-    for path in Path(corpora.__path__[0]).glob("[!_]*.py"):
-        assert path.read_text().count("\n") <= 90, path
 
 
 def test_words_of_the_command_line() -> None:

@@ -1,4 +1,4 @@
-"""Whole or not at all: folders and files that appear under races, errors and kills."""
+"""Files and folders appear completely or not at all, despite races, errors and kills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heareval import files
 from heareval.errors import HearevalError
 
 
-def test_folder_appears_at_the_end(tmp_path: Path) -> None:
+def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
     target = tmp_path / "x" / "folder"
     with files.building_folder(target) as scratch:
         (scratch / "a").write_text("1")
@@ -22,14 +22,14 @@ def test_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_error_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(HearevalError, match="no"), files.building_folder(tmp_path / "folder") as scratch:  # noqa: PT012
         (scratch / "a").write_text("1")
         raise HearevalError("no")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_of_two_wins(tmp_path: Path) -> None:
+def test_the_first_of_two_processes_wins(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with files.building_folder(target) as scratch:
         (scratch / "a").write_text("mine")
@@ -39,7 +39,7 @@ def test_the_first_of_two_wins(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_stable_name_is_replaced(tmp_path: Path) -> None:
+def test_an_older_folder_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for content in ("old", "new"):
         with files.building_folder(target, replace=True) as scratch:
@@ -48,7 +48,7 @@ def test_a_stable_name_is_replaced(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == ["folder"]
 
 
-def test_scratch_of_the_dead_goes_and_of_the_living_stays(tmp_path: Path) -> None:
+def test_only_scratch_of_killed_processes_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "folder[1]"
     code = "import sys; from pathlib import Path; from heareval import files"
     code += "; s = files.scratch_path(Path(sys.argv[1])); s.mkdir(); print(s, flush=True); input()"
@@ -59,16 +59,16 @@ def test_scratch_of_the_dead_goes_and_of_the_living_stays(tmp_path: Path) -> Non
     files.remove_dead_scratch(target)
     assert scratch.exists()
     living.kill()
-    # Killed but not yet waited for, it is a zombie, which owns nothing any more.
+    # Killed but not yet waited for, the process is a zombie.
     os.waitid(os.P_PID, living.pid, os.WEXITED | os.WNOWAIT)
     files.remove_dead_scratch(target)
     assert not scratch.exists()
     living.communicate()
 
 
-def test_lock_is_let_go_by_the_killed(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     code = "import sys, time; from pathlib import Path; from heareval import files"
-    code += "\nwith files.locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    code += "\nwith files.locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(600)"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
     )

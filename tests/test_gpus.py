@@ -1,4 +1,4 @@
-"""Which GPU a model gets, and models side by side; needs no GPU."""
+"""Which GPU a model gets, and models that run in parallel. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.workflow.machine import Machine, claimed, gpus_of
+from heareval.workflow.machine import Machine, claim_gpu, parse_gpus
 from tests.commands import MODEL, SPOKEN, command
 
-# It notes when it embeds, and which GPU it was given.
+# A model that records when it computes embeddings.
 NOTING = (
     MODEL
     + """
@@ -37,13 +37,13 @@ def get_scene_embeddings(audio, model):
 
 
 @pytest.mark.parametrize("text", ["0,0", "00,0", "a", "1,-1", "1.5", "", ",", "\u0663,", "99999"])
-def test_words_that_are_no_gpus(text: str) -> None:
+def test_invalid_gpus_are_refused(text: str) -> None:
     with pytest.raises(HearevalError, match="--gpus"):
-        gpus_of(text)
+        parse_gpus(text)
 
 
-def test_who_names_gpus_wants_no_cpu_in_their_place() -> None:
-    assert [Machine(gpus_of(text)).device for text in (None, "0", "1", "0,1")] == [
+def test_the_cpu_is_no_fallback_for_named_gpus() -> None:
+    assert [Machine(parse_gpus(text)).device for text in (None, "0", "1", "0,1")] == [
         "auto",
         "cpu",
         "cuda",
@@ -52,13 +52,13 @@ def test_who_names_gpus_wants_no_cpu_in_their_place() -> None:
 
 
 def hold(gpus: tuple[str, ...], seconds: float, said: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    with claimed(gpus) as environment:
+    with claim_gpu(gpus) as environment:
         began = time.monotonic()
         time.sleep(seconds)
         said.put((environment["CUDA_VISIBLE_DEVICES"], began, time.monotonic()))
 
 
-def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_runs_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
@@ -67,7 +67,7 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     workers = [context.Process(target=hold, args=(("0", "1"), 0.3, said)) for _ in range(5)]
     for worker in workers:
         worker.start()
-    told = [said.get(timeout=30) for _ in workers]
+    told = [said.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
     assert {device for device, _, _ in told} == {"4", "7"}, "as this process counts them"
@@ -76,24 +76,24 @@ def test_each_gpu_has_one_model_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
         assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(times))
 
 
-def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_indices_into_the_visible_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,MIG-GPU-1/2/0")
-    with claimed(("1",)) as variables:
+    with claim_gpu(("1",)) as variables:
         assert variables == {"CUDA_VISIBLE_DEVICES": "MIG-GPU-1/2/0"}
-    with pytest.raises(HearevalError, match="numbers below 2"), claimed(("0", "2")):
+    with pytest.raises(HearevalError, match="numbers below 2"), claim_gpu(("0", "2")):
         pass
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(HearevalError, match="numbers below 0"), claimed(("0",)):
+    with pytest.raises(HearevalError, match="numbers below 0"), claim_gpu(("0",)):
         pass
 
 
-def test_none_named_is_none_claimed() -> None:
-    with claimed(()) as environment, claimed(("",)) as no_gpu:
+def test_without_gpus_none_is_claimed() -> None:
+    with claim_gpu(()) as environment, claim_gpu(("",)) as no_gpu:
         assert (environment, no_gpu) == ({}, {"CUDA_VISIBLE_DEVICES": ""})
 
 
-def test_gpus_that_are_not_there_are_told(prepared: Path, tmp_path: Path) -> None:
+def test_missing_gpus_are_reported(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "my_model.py").write_text(MODEL)
     words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
@@ -106,19 +106,19 @@ def test_gpus_that_are_not_there_are_told(prepared: Path, tmp_path: Path) -> Non
 def test_a_model_is_described_where_it_runs(
     prepared: Path, tmp_path: Path, gpus: str | None, given: str
 ) -> None:
-    """Being imported for the first time it must not take a GPU that the user has not named."""
+    """Already its first import must not use a GPU that the user has not named."""
     pytest.importorskip("torch")
     noting = "import os\nopen('given', 'a').write(os.environ.get('CUDA_VISIBLE_DEVICES', 'all') + '\\n')\n"
     (tmp_path / "my_model.py").write_text(noting + MODEL)
     words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
     words = (*words, *(("--gpus", gpus) if gpus else ()))
     done = command(tmp_path, *words, TMPDIR=str(tmp_path), CUDA_VISIBLE_DEVICES="4,7")
-    # A GPU that is not there is told after the import.
+    # A missing GPU is reported after the import.
     assert ("got no GPU" in done.stderr) == (given == "7"), done.stderr
     assert set((tmp_path / "given").read_text().splitlines()) == {given}
 
 
-def test_a_description_that_is_there_waits_for_no_gpu(prepared: Path, tmp_path: Path) -> None:
+def test_a_known_description_does_not_wait_for_a_gpu(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "my_model.py").write_text(MODEL)
     words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
@@ -130,8 +130,8 @@ def test_a_description_that_is_there_waits_for_no_gpu(prepared: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_models_side_by_side_on_two_gpus(prepared: Path, tmp_path: Path) -> None:
-    """Two tasks at once, where without --gpus one waits for the other."""
+def test_models_run_in_parallel_on_two_gpus(prepared: Path, tmp_path: Path) -> None:
+    """Two tasks run at once; without --gpus one waits for the other."""
     pytest.importorskip("torch")
     (tmp_path / "my_model.py").write_text(NOTING)
     for copy in ("one", "two"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE_FILES = sorted((ROOT / "heareval").rglob("*.py"))
 ALL_FILES = [*PACKAGE_FILES, *sorted((ROOT / "tests").rglob("*.py"))]
-# What runs in a submission's environment, and what Python imports on the way to it.
+# What runs in a submission's environment.
 OLD_PYTHONS = [
-    *(ROOT / "heareval" / name for name in ("__init__.py", "embeddings/__init__.py", "embeddings/worker.py")),
-    *sorted((ROOT / "heareval" / "embeddings" / "checks").glob("*.py")),
+    *sorted((ROOT / "heareval" / "embeddings" / "inside").rglob("*.py")),
 ]
-MAX_LINES = 400
-# What must be one file.
-LONGER = {"heareval/embeddings/worker.py": 1005}
-MAX_FUNCTION_LINES = 45
-MOSTLY_UNDER = 20
-
-
-def functions(path: Path) -> Iterator[ast.FunctionDef]:
-    """All functions of a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            yield node
-
-
-def body_lines(function: ast.FunctionDef) -> int:
-    """Lines of a function without its signature and docstring."""
-    body = function.body[1:] if ast.get_docstring(function) else function.body
-    return function.end_lineno - body[0].lineno + 1 if body else 0
 
 
 def name_of(path: Path) -> str:
@@ -42,9 +22,8 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
-def test_files_are_short_and_finished(path: Path) -> None:
+def test_files_are_finished_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= LONGER.get(name_of(path), MAX_LINES)
     if path != Path(__file__):
         assert not re.search(r"\b(TODO|FIXME|XXX|NotImplemented)\b", text)
     assert ast.get_docstring(ast.parse(text)) or path.name == "__init__.py"
@@ -62,18 +41,6 @@ def test_no_global_seeding_and_no_swallowed_options(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"\b(np|numpy)\.random\.seed|(?<!\.)\brandom\.seed\(", text)
     assert not re.search(r"except( Exception| BaseException)?:\s*\n\s*pass\b", text)
-
-
-def test_functions_are_mostly_short() -> None:
-    # The commands of the doors list their options once more as parameters, which is not counted here.
-    lengths = {
-        f"{name_of(path)}:{function.name}": body_lines(function)
-        for path in PACKAGE_FILES
-        for function in functions(path)
-    }
-    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
-    share = sum(length <= MOSTLY_UNDER for length in lengths.values()) / len(lengths)
-    assert share > 0.9
 
 
 @pytest.mark.parametrize("path", OLD_PYTHONS, ids=name_of)

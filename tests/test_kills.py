@@ -95,7 +95,7 @@ def kill(runner: subprocess.Popen[str], *, only_the_runner: bool) -> bool:
     else:
         os.killpg(runner.pid, signal.SIGKILL)
     was_alive = runner.wait() == -signal.SIGKILL
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < until:
             os.killpg(runner.pid, 0)

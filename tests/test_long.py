@@ -65,9 +65,7 @@ def test_killed_evaluation_ends_with_the_same_bytes(
 ) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     pattern, delay_s = MOMENTS[moment]
-    runner = start(
-        tmp_path, mirror, "heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE
-    )
+    runner = start(tmp_path, mirror, "heareval", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE)
     while not list(tmp_path.glob(pattern)) and runner.poll() is None:
         time.sleep(0.001)
     time.sleep(delay_s)
@@ -85,7 +83,7 @@ def test_evaluation_killed_at_random_moments(
 ) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     draw = random.Random(seed)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE)
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit", *SCORE)
     for _ in range(3):
         runner = start(tmp_path, mirror, *words)
         time.sleep(draw.uniform(0.5, 9))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from heareval import files
-from heareval.errors import about_files
+from heareval.errors import file_error
 from tests.commands import SPOKEN, checksums, command, only_line, prepare, scratch_left
 from tests.disks import enlarge, small_disk
 from tests.tasks.own.birds import write_sound
@@ -51,9 +51,9 @@ def is_part_of(folder: Path, usual: Path) -> bool:
 IN_THE_WAY: dict[str, tuple[str, str]] = {
     "file for a task folder": (f"mkdir tasks; echo mine > tasks/{SPOKEN}", f"tasks/{SPOKEN}: got Not a dir"),
     "dangling link for a task folder": (f"mkdir tasks; ln -s gone tasks/{SPOKEN}", f"tasks/{SPOKEN}: got "),
-    "dangling link for all tarballs": ("ln -s gone tars", "tars: got File exists, expected no other thing"),
-    "dangling link for the work": ("ln -s gone _workdir", "_workdir: got File exists, expected no other"),
-    "link to itself": ("ln -s tars tars", "got Too many levels of symbolic links, expected no other thing"),
+    "dangling link for all tarballs": ("ln -s gone tars", "tars: got File exists, expected nothing else"),
+    "dangling link for the work": ("ln -s gone _workdir", "_workdir: got File exists, expected nothing else"),
+    "link to itself": ("ln -s tars tars", "got Too many levels of symbolic links, expected nothing else"),
     "file for the logs": ("mkdir _workdir; echo mine > _workdir/logs", "_workdir/logs: got File exists"),
     "file for downloads": ("mkdir _workdir; echo mine > _workdir/downloads", "got Not a directory"),
     "folder for SHA256SUMS": ("mkdir -p tars/SHA256SUMS", "tars/SHA256SUMS: got Is a directory"),
@@ -61,7 +61,7 @@ IN_THE_WAY: dict[str, tuple[str, str]] = {
     "folder for a manifest": (f"mkdir -p {MANIFEST}", f"{MANIFEST}: got Is a directory"),
     "empty manifest": (
         f"mkdir -p tasks/{SPOKEN}; : > {MANIFEST}",
-        f"{MANIFEST}: got Expecting value: line 1 column 1 (char 0), expected what a run",
+        f"{MANIFEST}: got Expecting value: line 1 column 1 (char 0), expected a file as a run",
     ),
     "manifest without text": (f"mkdir -p tasks/{SPOKEN}; printf '\\377' > {MANIFEST}", f"{MANIFEST}: got "),
     "empty sidecar of another": (
@@ -96,8 +96,8 @@ def test_a_copy_never_goes_into_another_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError) as caught:
         files.link_or_copy(tmp_path / "Dog", tmp_path / "published")
     assert (tmp_path / "dog").read_text() == "dog"
-    assert str(about_files(caught.value)).startswith(
-        f"{tmp_path}/published: got File exists, expected no other"
+    assert str(file_error(caught.value)).startswith(
+        f"{tmp_path}/published: got File exists, expected nothing else"
     )
 
 
@@ -236,7 +236,7 @@ def test_names_of_sounds(tmp_path: Path) -> None:
     for name in NAMES:
         for label in CLASSES:
             write_sound(tmp_path / "sounds" / label / f"{name[: 236 - len(label)]}.wav", seconds=0.05)
-    made = command(tmp_path, "heareval.cli", "tasks", "new", "odd", "--folder", "sounds", "--folds", "3")
+    made = command(tmp_path, "heareval", "tasks", "new", "odd", "--folder", "sounds", "--folds", "3")
     assert made.returncode == 0, made.stderr
     done = command(tmp_path, "heareval.tasks.runner", "odd.toml", *WORDS[1:])
     assert done.returncode == 0, done.stderr
@@ -275,7 +275,7 @@ def test_names_are_utf_8_or_nothing_begins(mirror: Path, tmp_path: Path) -> None
     """In another encoding the names of clips would be read as others, and tarballs would differ."""
     variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = command(tmp_path, "heareval.tasks.runner", *WORDS, *sums(mirror), **variables)
-    assert only_line(done) == "error: names of files: got ascii, expected utf-8. Set PYTHONUTF8=1."
+    assert only_line(done) == "error: encoding of file names: got ascii, expected utf-8. Set PYTHONUTF8=1."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Modes that use few of the sounds in their archives, as whole runs."""
+"""Whole runs of modes that use few of the sounds in their archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = ("--sample-rate", "16000")
 
 @pytest.fixture(scope="module")
 def nsynth(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
-    """nsynth_pitch in the mode 5h, and beside it in one that unpacks everything."""
+    """nsynth_pitch in mode 5h, and in mode demo, which extracts everything."""
     folder = tmp_path_factory.mktemp("nsynth")
     for mode in ("5h", "demo"):
         done = prepare(folder, mirror, "nsynth_pitch", "--mode", mode, *RATE)
@@ -30,7 +30,7 @@ def nsynth(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
     return folder
 
 
-def test_the_same_bytes_as_from_whole_archives(nsynth: Path) -> None:
+def test_clips_are_the_same_as_from_whole_archives(nsynth: Path) -> None:
     tasks = nsynth / "tasks"
     clips = list((tasks / NSYNTH).glob("16000/*/*.wav"))
     assert len(clips) > 50
@@ -39,7 +39,7 @@ def test_the_same_bytes_as_from_whole_archives(nsynth: Path) -> None:
         assert path.read_bytes() == same.read_bytes()
 
 
-def test_only_sounds_of_drawn_clips_are_unpacked(nsynth: Path) -> None:
+def test_only_sounds_of_selected_clips_are_extracted(nsynth: Path) -> None:
     work = nsynth / "_workdir"
     drawn = {path.stem for path in (nsynth / "tasks" / NSYNTH).glob("16000/*/*.wav")}
     (sounds,) = (work / NSYNTH).glob("sounds-*")
@@ -49,7 +49,7 @@ def test_only_sounds_of_drawn_clips_are_unpacked(nsynth: Path) -> None:
     assert not [path for folder in scanned for path in folder.rglob("*.wav")]
 
 
-def test_killed_while_sounds_are_unpacked(nsynth: Path, mirror: Path, tmp_path: Path) -> None:
+def test_a_run_killed_while_extracting_sounds_is_resumed(nsynth: Path, mirror: Path, tmp_path: Path) -> None:
     words = ["heareval.tasks.runner", "nsynth_pitch", *RATE, "--mirror", str(mirror)]
     words += ["--accept-checksums", str(mirror / "MD5SUMS")]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -64,7 +64,7 @@ def test_killed_while_sounds_are_unpacked(nsynth: Path, mirror: Path, tmp_path: 
     assert not scratch_left(tmp_path)
 
 
-def test_a_listed_sound_that_the_archive_lacks(mirror: Path, tmp_path: Path) -> None:
+def test_a_listed_sound_that_is_not_in_the_archive(mirror: Path, tmp_path: Path) -> None:
     trees = stand_ins.CORPORA["nsynth_pitch"]()
     own = tmp_path / "mirror"
     shutil.copytree(mirror, own)
@@ -80,8 +80,8 @@ def test_a_listed_sound_that_the_archive_lacks(mirror: Path, tmp_path: Path) -> 
     assert "expected every labelled file in the archive" in line
 
 
-def test_the_archives_hold_more_than_is_used(mirror: Path, nsynth: Path) -> None:
-    """Otherwise the tests above would show nothing."""
+def test_the_archives_have_more_sounds_than_clips(mirror: Path, nsynth: Path) -> None:
+    """Else the tests above would prove nothing."""
     with tarfile.open(mirror / "nsynth-train.jsonwav.tar.gz") as archive:
         sounds = sum(name.endswith(".wav") for name in archive.getnames())
     assert sounds > len(list((nsynth / "tasks" / NSYNTH).glob("16000/train/*.wav")))

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sys
 
 import pytest
 
 from tests import stages
 
+current = functools.cache(stages.current)
 
-@pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11), reason="the digest of code is that of Python 3.11's parser"
-)
+
 @pytest.mark.parametrize("stage", stages.STAGES)
 def test_changed_code_has_been_considered(stage: str) -> None:
-    recorded, now = json.loads(stages.RECORD.read_text())[stage], stages.current()[stage]
+    recorded, now = json.loads(stages.RECORD.read_text())[stage], current()[stage]
+    before, after = recorded["modules"], now["modules"]
+    assert isinstance(after, dict)
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
     assert recorded == now, (
-        f"the code of stage {stage!r} changed: if its output may differ, raise its VERSION and name it in "
-        "CHANGELOG.md; then record it with `python -m tests.stages`"
+        f"the code of stage {stage!r} changed in {', '.join(changed) or 'its VERSION'}: if its output may "
+        "differ, raise its VERSION and name it in CHANGELOG.md; then record it with `python -m tests.stages`"
     )
+
+
+@pytest.mark.parametrize("module", [name for name in stages.MODULES if stages.is_within(name, stages.STAGED)])
+def test_every_module_is_part_of_a_stage_or_says_why_not(module: str) -> None:
+    staged = {name for stage in stages.STAGES for name in stages.stage_modules(stage)}
+    exempt = {*stages.WITHOUT_STAGE, *stages.WITHOUT_INFLUENCE} - {"heareval"}
+    assert (module in staged) != stages.is_within(module, exempt), (
+        f"{module} is {'part of a stage and exempt' if module in staged else 'part of no stage'}"
+    )
+
+
+@pytest.mark.parametrize("table", [stages.WITHOUT_STAGE, stages.WITHOUT_INFLUENCE])
+def test_exemptions_name_modules_that_exist(table: dict[str, str]) -> None:
+    assert [name for name in table if name not in stages.MODULES] == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        ("predict", "predictions.learners.knn"),
+        ("predict", "predictions.learners.linear"),
+        ("predict", "predictions.metrics.event"),
+        ("clips", "tasks.midi"),
+        ("audio", "tasks.decode"),
+        ("extract", "archives.unpack.rar"),
+        ("embed", "embeddings.journal"),
+    ],
+)
+def test_what_is_only_imported_is_part_of_a_stage(stage: str, module: str) -> None:
+    assert f"heareval.{module}" in stages.stage_modules(stage)

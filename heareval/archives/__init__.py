@@ -1,1 +1,1 @@
-"""Archives fetched, checked and unpacked: below the rooms, which share it."""
+"""Fetch, check and unpack archives; shared by all rooms."""

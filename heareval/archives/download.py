@@ -1,4 +1,4 @@
-"""One file from one address, gone on with where it was cut off."""
+"""Download one file from one URL, and resume where the download was cut off."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import urllib3
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress
 
-TIMEOUT_S = (10, 60)  # to connect, and between two pieces of the answer
+TIMEOUT_S = (10, 60)  # to connect, and between two parts of the response
 BLOCK_BYTES = 1 << 18
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
-# ValueError: of a redirect to what is no address.
+# ValueError is raised for a redirect to an invalid URL.
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
-# Instead of a mark: a part unpacked on the way, whose size tells no place in what the server sends.
-UNPACKED = "unpacked"
+# In place of a validator: the part was decompressed on the way, so its size is no offset for the server.
+DECOMPRESSED = "unpacked"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a download is tried.
+    """When to give up a download.
 
     Args:
-        tries: attempts in a row that may bring next to nothing before it is given up.
-        pause_s: pause after the first fruitless attempt; it doubles with each.
-        least_bytes_per_s: an attempt that brings less is fruitless.
-        window_s: how long an answer may take to begin, or be slower than that, before the attempt ends.
+        tries: give up after this many failed attempts in a row.
+        pause_s: pause after the first failed attempt; it doubles with each further one.
+        least_bytes_per_s: an attempt that is slower has failed.
+        window_s: end an attempt when this many seconds pass without a response, or at a lower speed.
     """
 
     tries: int
@@ -45,17 +45,21 @@ PATIENT = Patience(tries=5, pause_s=1.0)
 
 
 def ask(url: str, headers: Mapping[str, str], patience: Patience) -> requests.Response:
-    """The answer, once it has begun; a thread that waits for one without end is left behind."""
+    """Send a GET request; return the response once its headers are there.
+
+    Raises:
+        requests.Timeout: the headers took longer than `patience.window_s`.
+    """
     future: futures.Future[requests.Response] = futures.Future()
 
-    def ask() -> None:
+    def send() -> None:
         try:
             future.set_result(requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S))
         except Exception as error:
             future.set_exception(error)
 
-    # What requests calls a timeout is one between two bytes.
-    threading.Thread(target=ask, daemon=True).start()
+    # In a thread, which is left behind if it hangs, because requests only limits the time between bytes.
+    threading.Thread(target=send, daemon=True).start()
     try:
         return future.result(patience.window_s)
     except futures.TimeoutError:
@@ -63,24 +67,28 @@ def ask(url: str, headers: Mapping[str, str], patience: Patience) -> requests.Re
 
 
 def fetch_part(url: str, part: Path, download: Download, progress: Progress, patience: Patience) -> bool:
-    """Fetch until the file is complete; returns whether it may come from several answers."""
-    failures, furthest, began = 0, _size(part), time.monotonic()
+    """Fetch a file to `part`; return whether it may be put together from several responses.
+
+    Raises:
+        HearevalError: the server refuses the file, or `patience` has run out.
+    """
+    failures, furthest, started = 0, _size(part), time.monotonic()
     while True:
         resumed = _size(part) > 0
         try:
             if _fetch_rest(url, part, download, progress, patience):
                 return resumed
         except NO_ANSWER as error:
-            # Of a server that always starts over, only what goes beyond its best try is new.
+            # If the server always starts over, only bytes beyond those of its best attempt count.
             new, now = _size(part) - furthest, time.monotonic()
-            failures = 0 if new > patience.least_bytes_per_s * (now - began) else failures + 1
-            furthest, began = furthest + max(0, new), now
+            failures = 0 if new > patience.least_bytes_per_s * (now - started) else failures + 1
+            furthest, started = furthest + max(0, new), now
             if failures >= patience.tries:
                 raise HearevalError(
                     f"download of {url}",
                     got=f"{_reason(error)} ({failures} tries in a row)",
                     expected="the archive",
-                    remedy="Check the network, or put the file into a folder and name it with --mirror.",
+                    remedy="Check the network, or put the file into a folder, and give it with --mirror.",
                 ) from error
             time.sleep(patience.pause_s * 2 ** max(0, failures - 1))
 
@@ -91,31 +99,33 @@ def _reason(error: Exception) -> str:
 
 
 def _fetch_rest(url: str, part: Path, download: Download, progress: Progress, patience: Patience) -> bool:
-    """One request for what is missing of `part`, appended as it comes; False if `part` had to go."""
-    mark = _mark_file(part).read_text("utf-8") if _mark_file(part).exists() else ""
-    # Without a checksum only the mark tells whether the rest belongs to the same edition.
-    have = _size(part) if mark != UNPACKED and (mark or download.wanted) else 0
+    """Request what is missing of `part` and append it; return False if `part` had to be removed instead."""
+    stored = _validator_file(part).read_text("utf-8") if _validator_file(part).exists() else ""
+    # Without a checksum, only the validator tells whether the rest belongs to the same edition.
+    have = _size(part) if stored != DECOMPRESSED and (stored or download.wanted) else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
-        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": mark} if mark else {})
+        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": stored} if stored else {})
     with ask(url, headers, patience) as answer:
-        place = answer.headers.get("Content-Range", "")
-        # Some servers take the gzip that an archive is published with for theirs.
-        is_packed = "Content-Encoding" in answer.headers and not download.file_name.endswith((".gz", ".tgz"))
+        content_range = answer.headers.get("Content-Range", "")
+        # Some servers declare the compression of a published .gz archive as their own.
+        is_compressed = "Content-Encoding" in answer.headers and not download.file_name.endswith(
+            (".gz", ".tgz")
+        )
         if have and answer.status_code in (PARTIAL, UNSATISFIABLE):
-            is_same = mark in ("", _mark(answer) or mark)
-            if answer.status_code == UNSATISFIABLE and is_same and place in ("", f"bytes */{have}"):
-                return True  # nothing is missing; the checksum will tell
-            if is_packed or not is_same or not place.startswith(f"bytes {have}-"):
+            is_same = stored in ("", _read_validator(answer) or stored)
+            if answer.status_code == UNSATISFIABLE and is_same and content_range in ("", f"bytes */{have}"):
+                return True  # nothing is missing; the checksum will be verified
+            if is_compressed or not is_same or not content_range.startswith(f"bytes {have}-"):
                 part.unlink()
                 return False
         _raise_for_status(url, answer, (OK, PARTIAL) if have else (OK,))
         if answer.status_code == OK:
             have = 0
-            _begin(part, UNPACKED if is_packed else _mark(answer))
-        _append(part, have, answer, _blocks(answer, is_packed, patience), progress)
-        if answer.status_code == PARTIAL and not place.endswith(("/*", f"/{_size(part)}")):
-            raise requests.ConnectionError(f"an answer of {place} only")
+            _start_over(part, DECOMPRESSED if is_compressed else _read_validator(answer))
+        _append(part, have, answer, _read_blocks(answer, is_compressed, patience), progress)
+        if answer.status_code == PARTIAL and not content_range.endswith(("/*", f"/{_size(part)}")):
+            raise requests.ConnectionError(f"a response with {content_range} only")
     return True
 
 
@@ -131,37 +141,37 @@ def _append(
             progress(have, max(total, have))
 
 
-def _begin(part: Path, mark: str) -> None:
-    """Make a new start; the old bytes go first, so that a kill can't leave them beside the new mark."""
+def _start_over(part: Path, validator: str) -> None:
+    """Start a new part; remove the old one first, so that a kill cannot leave it with the new validator."""
     part.unlink(missing_ok=True)
-    _mark_file(part).write_text(mark, "utf-8")
+    _validator_file(part).write_text(validator, "utf-8")
 
 
-def _blocks(answer: requests.Response, is_packed: bool, patience: Patience) -> Iterator[bytes]:
-    """The body as it comes; an error if that is too slowly."""
-    came, since = 0, time.monotonic()
-    # read1 hands over what has come, so that a cut connection loses nothing of it.
-    while block := answer.raw.read1(BLOCK_BYTES, decode_content=is_packed):
+def _read_blocks(answer: requests.Response, is_compressed: bool, patience: Patience) -> Iterator[bytes]:
+    """Yield the body as it arrives; raise requests.Timeout if it is too slow."""
+    received, since = 0, time.monotonic()
+    # read1 returns the bytes that have arrived, so none of them is lost if the connection breaks.
+    while block := answer.raw.read1(BLOCK_BYTES, decode_content=is_compressed):
         yield block
-        came, waited = came + len(block), time.monotonic() - since
+        received, waited = received + len(block), time.monotonic() - since
         if waited > patience.window_s:
-            if came < patience.least_bytes_per_s * waited:
-                raise requests.Timeout(f"{came} bytes in {waited:.0f} s")
-            came, since = 0, time.monotonic()
+            if received < patience.least_bytes_per_s * waited:
+                raise requests.Timeout(f"{received} bytes in {waited:.0f} s")
+            received, since = 0, time.monotonic()
 
 
-def _mark(answer: requests.Response) -> str:
-    """A strong ETag or a date: it makes sure that the rest belongs to the same edition of the file."""
-    mark = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-    return "" if mark.startswith("W/") else mark
+def _read_validator(answer: requests.Response) -> str:
+    """Return the strong ETag or the date of a response, which identify the edition of the file; else ""."""
+    validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    return "" if validator.startswith("W/") else validator
 
 
-def forget_mark(part: Path) -> None:
-    """Remove what was noted beside a part, which is whole now or gone."""
-    _mark_file(part).unlink(missing_ok=True)
+def remove_validator(part: Path) -> None:
+    """Remove the file with the validator of a part, which is complete or was removed."""
+    _validator_file(part).unlink(missing_ok=True)
 
 
-def _mark_file(part: Path) -> Path:
+def _validator_file(part: Path) -> Path:
     return part.with_name(part.name + ".validator")
 
 
@@ -173,7 +183,7 @@ def _raise_for_status(url: str, answer: requests.Response, wanted: Collection[in
             f"download of {url}",
             got=f"HTTP {answer.status_code} {answer.reason}",
             expected="the archive",
-            remedy="It has moved: put the file into a folder and name it with --mirror.",
+            remedy="It has moved: put the file into a folder, and give it with --mirror.",
         )
 
 

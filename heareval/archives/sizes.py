@@ -1,4 +1,4 @@
-"""Bytes: as a disk counts them, as people say them, and as servers tell of files that are not fetched yet."""
+"""Sizes in bytes: add and format them, round them to disk blocks, and ask servers for those of files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from dataclasses import dataclass, replace
 
 import requests
 
-# What most file systems give out at a time.
+# The unit in which most file systems allocate space.
 BLOCK_BYTES = 4096
 UNITS = ("B", "kB", "MB", "GB", "TB")
-# For all answers together; a size that comes later is one that nobody knows.
+# The time for all answers together; sizes that arrive later count as unknown.
 PATIENCE_S = 4.0
 TIMEOUT_S = 3.0
-AT_ONCE = 32
+PARALLEL_REQUESTS = 32
 
 
 @dataclass(frozen=True)
 class Size:
-    """So many bytes.
+    """A number of bytes, exact or estimated.
 
     Args:
-        is_exact: whether it will be these very bytes.
-        is_whole: whether they are all; False when something of unknown size comes on top.
+        bytes: the number.
+        is_exact: False if the number is an estimate.
+        is_whole: False if something of unknown size has to be added.
     """
 
     bytes: int = 0
@@ -44,7 +45,7 @@ class Size:
         return mark + readable(self.bytes) + ("" if self.is_whole else " + ?")
 
     def scaled(self, factor: float) -> Size:
-        """An estimate from this size by a rule of thumb."""
+        """Return this size times a factor, as an estimate."""
         return replace(self, bytes=round(self.bytes * factor), is_exact=False)
 
 
@@ -52,7 +53,7 @@ UNKNOWN = Size(0, is_exact=False, is_whole=False)
 
 
 def total(sizes: Iterable[Size]) -> Size:
-    """The sum of sizes.
+    """Return the sum of sizes.
 
     >>> str(total([Size(2_000_000_000), UNKNOWN]))
     '~2.0 GB + ?'
@@ -61,7 +62,7 @@ def total(sizes: Iterable[Size]) -> Size:
 
 
 def readable(size: int) -> str:
-    """Bytes as people say them.
+    """Return a number of bytes in the unit that suits it.
 
     >>> readable(0), readable(999), readable(1449), readable(61_000_000_000)
     ('0', '999 B', '1.4 kB', '61.0 GB')
@@ -73,7 +74,7 @@ def readable(size: int) -> str:
 
 
 def blocks(size: int) -> int:
-    """Bytes that a file of this size takes on disk.
+    """Return the bytes that a file of this size occupies on disk.
 
     >>> blocks(0), blocks(1), blocks(4096), blocks(4097)
     (0, 4096, 4096, 8192)
@@ -81,36 +82,36 @@ def blocks(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-# --------------------------------------------------------------------------- on the web
+# --------------------------------------------------------------------------- files on servers
 
 
 def sizes_on_the_web(
     addresses: Mapping[str, Sequence[str]], patience_s: float = PATIENCE_S
 ) -> dict[str, int]:
-    """Bytes of each file by its key; those that no server tells in time are missing.
+    """Ask servers for the sizes of files; return bytes by key, without those that do not arrive in time.
 
     Args:
-        addresses: for each key the URLs of one file, asked in turn until one tells.
-        patience_s: when to go on with what has been told so far.
+        addresses: for each key, the URLs of one file, which are asked in turn until one answers.
+        patience_s: how long to wait for all answers together, in seconds.
     """
     if not addresses:
         return {}
-    question = json.dumps({key: list(urls) for key, urls in addresses.items()})
-    # A process can be ended at any moment; a thread that looks up a name in vain can't.
+    request = json.dumps({key: list(urls) for key, urls in addresses.items()})
+    # In a process, because a thread that hangs in a DNS lookup cannot be stopped.
     command = [sys.executable, "-m", "heareval.archives.sizes"]
     try:
         answer = subprocess.run(
-            command, input=question.encode(), capture_output=True, timeout=patience_s, check=False
+            command, input=request.encode(), capture_output=True, timeout=patience_s, check=False
         ).stdout
-    except subprocess.TimeoutExpired as late:
-        answer = late.stdout or b""
-    # The end that a killed process cut off tells nothing.
+    except subprocess.TimeoutExpired as error:
+        answer = error.stdout or b""
+    # The last line of a killed process may be incomplete.
     lines = answer.decode().split("\n")[:-1]
     return {key: size for key, size in map(json.loads, lines) if size is not None}
 
 
 def content_length(urls: Sequence[str]) -> int | None:
-    """Bytes of a file as the first of its servers tells that knows; None if none does."""
+    """Return the size of a file in bytes from the first server that sends it; None if none does."""
     for url in urls:
         try:
             headers = {"Accept-Encoding": "identity"}
@@ -124,12 +125,12 @@ def content_length(urls: Sequence[str]) -> int | None:
 
 
 def main() -> None:
-    """Answer the question on stdin: for each file a line `[key, bytes or null]`, as soon as it is known."""
+    """Read the addresses from stdin; write a line `[key, bytes or null]` for each as soon as it is known."""
     addresses: dict[str, list[str]] = json.load(sys.stdin)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         keys = {pool.submit(content_length, urls): key for key, urls in addresses.items()}
-        for told in as_completed(keys):
-            sys.stdout.write(json.dumps([keys[told], told.result()]) + "\n")
+        for answer in as_completed(keys):
+            sys.stdout.write(json.dumps([keys[answer], answer.result()]) + "\n")
             sys.stdout.flush()
 
 

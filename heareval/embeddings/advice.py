@@ -1,4 +1,4 @@
-"""What each check of `heareval validate` is good for: what its failure costs, and how to mend it."""
+"""Advice for each check of `heareval validate`: the effect of a failure, and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,129 +7,135 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Advice:
-    """Why a check matters, and what to do if it fails."""
+    """Advice for a check.
 
-    costs: str
-    mend: str
+    Args:
+        effect: what a failure does to a run or to its scores.
+        fix: how to fix the submission.
+    """
+
+    effect: str
+    fix: str
 
 
 _STOPS = "The run stops before the first embedding."
+_FIRST_BATCH = "The first batch is refused."
+_FIRST_BATCH_OF_KIND = "The first batch of this kind is refused."
+_PIECES = "Process long audio in pieces of limited length, in PyTorch under torch.no_grad()."
 ADVICE = {
     "functions": Advice(
         _STOPS,
-        "Install the module with `pip install PATH`, or run in its folder; define load_model, "
+        "Install the module with `pip install PATH`, or run in its folder. Define load_model, "
         "get_scene_embeddings and get_timestamp_embeddings (docs/protocol.md).",
     ),
     "weights": Advice(
-        "A model that goes on without its weights is scored with random ones.",
-        "Let load_model read model_file_path, and let what reads it raise: torch.load and load_state_dict "
+        "A model that continues without its weights is scored with random ones.",
+        "Read model_file_path in load_model, and let errors through: torch.load and load_state_dict "
         "(strict=True), in TensorFlow tf.train.Checkpoint.restore(...).assert_consumed().",
     ),
     "model": Advice(
         _STOPS,
-        "Let load_model return a torch.nn.Module, or in TensorFlow a tf.Module, a Keras model or what "
-        "tf.saved_model.load gives.",
+        "Return a torch.nn.Module from load_model, or in TensorFlow a tf.Module, a Keras model or the result "
+        "of tf.saved_model.load.",
     ),
     "attributes": Advice(
         _STOPS,
-        "Set sample_rate, scene_embedding_size and timestamp_embedding_size, positive ints, on the model.",
+        "Set sample_rate, scene_embedding_size and timestamp_embedding_size on the model, as positive ints.",
     ),
     "sample rate": Advice(
         "No task is prepared at this rate.",
-        "Take 16000, 22050, 32000, 44100 or 48000 Hz, and resample inside the model if it needs another.",
+        "Use 16000, 22050, 32000, 44100 or 48000 Hz, and resample inside the model if it needs another rate.",
     ),
     "types": Advice(
-        "The first batch is refused.",
-        "Return float32 tensors: embeddings, and (embeddings, timestamps) with float timestamps.",
+        _FIRST_BATCH,
+        "Return float32 tensors: embeddings, and (embeddings, timestamps) with floating-point timestamps.",
     ),
     "device": Advice(
-        "Copies between devices at each batch, or a crash on a GPU.",
-        "Create tensors where the audio is (in PyTorch with device=audio.device), and leave answers there.",
+        "Every batch is copied between devices, or the model crashes on a GPU.",
+        "Create tensors on the device of the audio (in PyTorch with device=audio.device), and return outputs "
+        "on that device.",
     ),
     "scene shape": Advice(
-        "The first batch of that kind is refused.",
-        "Return (n_sounds, scene_embedding_size) for any number of sounds; mind squeeze() with one.",
+        _FIRST_BATCH_OF_KIND,
+        "Return (n_sounds, scene_embedding_size) for any number of sounds; squeeze() breaks a batch of one.",
     ),
     "timestamp shape": Advice(
-        "The first batch of that kind is refused.",
-        "Return (n_sounds, n, timestamp_embedding_size) and timestamps (n_sounds, n), for each sound.",
+        _FIRST_BATCH_OF_KIND,
+        "Return (n_sounds, n, timestamp_embedding_size), and timestamps (n_sounds, n) for every sound.",
     ),
-    "finite": Advice(
-        "The first batch is refused.", "Guard logarithms, roots and divisions with a small floor."
-    ),
+    "finite": Advice(_FIRST_BATCH, "Add a small floor inside logarithms, roots and divisions."),
     "silence": Advice(
-        "A clip with a silent stretch stops the run.",
-        "Add a floor before the logarithm, and to what you divide by when you normalise.",
+        "A silent clip stops the run.",
+        "Add a floor before the logarithm, and to the divisor of a normalisation.",
     ),
     "clipping": Advice(
         "A clip at full scale stops the run.",
-        "Bound what grows at full scale; +1 and -1 are legal samples.",
+        "Limit what grows at full scale; +1 and -1 are valid samples.",
     ),
     "short audio": Advice(
         "The shortest clips of fsd50k and vocal_imitation stop the run.",
-        "Pad audio that is shorter than a window; mind the deviation of a single frame, which is NaN.",
+        "Pad audio that is shorter than a window; the unbiased standard deviation of a single frame is NaN.",
     ),
     "determinism": Advice(
-        "Scores that nobody can reproduce.",
-        "Dropout, noise, random crops and states that live on between calls have no place when embedding; "
-        "see that eval() reaches all parts, in TensorFlow training=False.",
+        "Nobody can reproduce the scores.",
+        "Remove dropout, noise, random crops and state that is kept between calls; make sure that eval() "
+        "reaches all parts, in TensorFlow training=False.",
     ),
     "dimensions": Advice(
-        "Space, time and points: what is constant or said twice tells the predictor nothing.",
-        "Look for dead units, a saturated nonlinearity, a wrong axis of mean() or weights not loaded.",
+        "Constant and duplicate dimensions waste space, time and points: they tell the predictor nothing.",
+        "Look for dead units, a saturated nonlinearity, the wrong axis of mean(), or weights not loaded.",
     ),
     "reload": Advice(
         "A resumed run mixes the embeddings of two models.",
-        "Seed what load_model draws with a generator of its own, or save it with the weights.",
+        "Use a generator with a fixed seed in load_model, or save random numbers with the weights.",
     ),
     "order": Advice(
-        "Embeddings go to the wrong clips.",
-        "Look for reshape() or view() where transpose() was meant, and for sorting by length.",
+        "Embeddings are assigned to the wrong clips.",
+        "Look for reshape() or view() instead of transpose(), and for sorting by length.",
     ),
     "batch": Advice(
-        "Scores depend on the batch size, so on the memory of the machine.",
-        "Normalise each sound by itself; BatchNorm in eval(), in TensorFlow training=False; no mean or "
-        "maximum over the batch.",
+        "Scores depend on the batch size, and thus on the memory of the machine.",
+        "Normalise each sound separately; use BatchNorm in eval(), in TensorFlow training=False; compute no "
+        "mean or maximum over the batch.",
     ),
-    "increasing": Advice("Event tasks are refused.", "Give each embedding the time of its centre, in order."),
+    "increasing": Advice(
+        "Event tasks are refused.", "Return the time of the centre of each window, in increasing order."
+    ),
     "milliseconds": Advice(
-        "Seconds for milliseconds: all events land in the first moments, and event scores are 0 or NaN.",
-        "Multiply the timestamps by 1000.",
+        "All events land in the first moments of a clip, and event scores are 0 or NaN.",
+        "Multiply the timestamps by 1000: they are seconds.",
     ),
     "regular": Advice(
-        "Events are cut at the wrong places.",
-        "Compute timestamp i as first + i * hop_ms in floats, the same for all sounds of a batch.",
+        "Events begin and end at the wrong places.",
+        "Compute timestamp i as first + i * hop_ms in floating point, the same for all sounds of a batch.",
     ),
     "inside": Advice(
-        "Onsets and offsets are late or early by as much.",
-        "Do not count padding; timestamps are those of the audio that was given.",
+        "Onsets and offsets are late or early by this much.",
+        "Do not count padding: timestamps refer to the audio that was passed.",
     ),
     "coverage": Advice(
-        "Events that no timestamp is near can not be found.",
-        "Do not cut the audio off; work through long audio piece by piece, and pad its end.",
+        "Events far from any timestamp cannot be found.",
+        "Do not truncate the audio: process long audio in pieces, and pad its end.",
     ),
     "hop": Advice(
-        "Onsets must be within 50 ms on the note task and 200 ms elsewhere.",
-        "Take a hop of at most 50 ms; 25 to 50 is usual, less costs disk and time.",
+        "Onsets must be within 50 ms in the note task and 200 ms elsewhere.",
+        "Use a hop of at most 50 ms. 25 to 50 ms is usual; less takes more disk space and time.",
     ),
     "centring": Advice(
-        "All onsets are off by this: beyond 50 ms no note counts.",
-        "Timestamps tell the middle of a window, not its beginning; count padding in front.",
+        "All onsets are off by this much; beyond 50 ms no note counts.",
+        "Return the centre of each window, not its beginning; account for padding at the front.",
     ),
-    "long audio": Advice(
-        "The ten-minute clips of the beehive task have no score.",
-        "Work through long audio in pieces of bounded length, in PyTorch under torch.no_grad().",
-    ),
+    "long audio": Advice("The ten-minute clips of the beehive task have no score.", _PIECES),
     "drift": Advice(
         "Events late in a long clip are misplaced.",
-        "Take the hop in whole samples and compute times from it: i * hop / sample_rate, without rounding.",
+        "Use a hop of whole samples, and compute times from it without rounding: i * hop / sample_rate.",
     ),
     "memory": Advice(
-        "Out of memory on a GPU of 16 GB, as 18 of 34 models of 2021 were on the beehive task.",
-        "Work through long audio in pieces of bounded length, in PyTorch under torch.no_grad().",
+        "A GPU with 16 GB runs out of memory, as it did for 18 of 34 models of 2021 on the beehive task.",
+        _PIECES,
     ),
     "speed": Advice(
-        "So long does every second of the benchmark take; its larger tasks have tens of hours.",
+        "The larger tasks of the benchmark have tens of hours of audio.",
         "Embed in batches on a GPU; look for loops over sounds or frames.",
     ),
 }

@@ -1,7 +1,7 @@
-"""A complete submission in one file: log-mel spectrum, random projection. Copy it to begin your own.
+"""A complete submission in one file: a random projection of the log-mel spectrum. Copy it to write your own.
 
 HEAR calls three functions of a submission: `load_model`, `get_scene_embeddings` and
-`get_timestamp_embeddings`. The model tells its `sample_rate` and the sizes of its embeddings.
+`get_timestamp_embeddings`. The model has attributes for its sample rate and the sizes of its embeddings.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 SAMPLE_RATE = 16000
-HOP = 400  # 25 ms: two timestamps within the 50 ms tolerance of the note task
-# 128 ms: long enough to tell semitones apart from 200 Hz on, short enough to place an onset.
+HOP = 400  # 25 ms: the tolerance of the note task is 50 ms
+# 128 ms: long enough to distinguish semitones above 200 Hz, short enough to locate an onset.
 WINDOW = 2048
 N_MELS = 128
 LOWEST_HZ, HIGHEST_HZ = 20.0, 8000.0
-# Added to the mel power: noise some 100 dB below full scale, so that silence has a logarithm.
+# Added to the mel power, about 100 dB below full scale, so that silence has a finite logarithm.
 FLOOR = 1e-6
-# Frames transformed at once, over all sounds of a batch: bounds the memory that long audio takes.
+# Frames transformed at once, over all sounds of a batch: limits the memory for long audio.
 BLOCK_FRAMES = 4096
 
 
 class Baseline(torch.nn.Module):
-    """Log-mel frames `(..., WINDOW)` -> embeddings `(..., timestamp_embedding_size)`."""
+    """Maps frames of audio `(..., WINDOW)` to embeddings `(..., timestamp_embedding_size)`."""
 
     window: Tensor
     filters: Tensor
@@ -35,7 +35,7 @@ class Baseline(torch.nn.Module):
         self.scene_embedding_size = 2 * embedding_size
         generator = torch.Generator().manual_seed(seed)
         projection = torch.randn(N_MELS, embedding_size, generator=generator) / N_MELS**0.5
-        # A model file holds what cannot be computed again: the projection.
+        # A model file contains only the projection: the rest is computed.
         self.register_buffer("projection", projection)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.register_buffer("filters", mel_filters(), persistent=False)
@@ -46,12 +46,13 @@ class Baseline(torch.nn.Module):
 
 
 def load_model(model_file_path: str = "", *, embedding_size: int = 512, seed: int = 0) -> Baseline:
-    """The model, on the CPU.
+    """Return the model, on the CPU.
 
     Args:
-        model_file_path: a saved `model.state_dict()`; "" means a projection drawn anew.
-        embedding_size: of timestamp embeddings, as in the model file; scene embeddings are twice as long.
-        seed: draws the projection.
+        model_file_path: a saved `model.state_dict()`; "" = a random projection.
+        embedding_size: size of timestamp embeddings, as in the model file; scene embeddings have twice
+            this size.
+        seed: seed of the random projection.
     """
     model = Baseline(embedding_size, seed)
     if model_file_path:
@@ -61,7 +62,7 @@ def load_model(model_file_path: str = "", *, embedding_size: int = 512, seed: in
 
 @torch.no_grad()
 def get_timestamp_embeddings(audio: Tensor, model: Baseline) -> tuple[Tensor, Tensor]:
-    """Embeddings at regular times, each of the sound around its timestamp.
+    """Return embeddings at regular times, each of the sound around its timestamp.
 
     Args:
         audio: `(n_sounds, n_samples)` float32 in [-1, 1] at the model's sample rate.
@@ -72,7 +73,7 @@ def get_timestamp_embeddings(audio: Tensor, model: Baseline) -> tuple[Tensor, Te
     """
     if audio.ndim != 2 or audio.shape[1] == 0:
         raise ValueError(f"audio: got shape {tuple(audio.shape)}, expected (n_sounds, n_samples)")
-    # Half a window of zeros in front puts the middle of frame i at sample i * HOP.
+    # Half a window of zeros in front centres frame i on sample i * HOP.
     padded = torch.nn.functional.pad(audio.to(model.projection.device), (WINDOW // 2, WINDOW // 2))
     frames = padded.unfold(1, WINDOW, HOP)
     blocks = torch.split(frames, max(1, BLOCK_FRAMES // max(1, len(audio))), dim=1)
@@ -83,7 +84,7 @@ def get_timestamp_embeddings(audio: Tensor, model: Baseline) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def get_scene_embeddings(audio: Tensor, model: Baseline) -> Tensor:
-    """Mean and spread over time of the timestamp embeddings: `(n_sounds, scene_embedding_size)` float32.
+    """Return mean and standard deviation over time: `(n_sounds, scene_embedding_size)` float32.
 
     Args:
         audio: `(n_sounds, n_samples)` float32 in [-1, 1] at the model's sample rate.
@@ -93,7 +94,7 @@ def get_scene_embeddings(audio: Tensor, model: Baseline) -> Tensor:
 
 
 def mel_filters() -> Tensor:
-    """Triangles evenly spaced in mel: `(WINDOW // 2 + 1, N_MELS)`, to be multiplied with power spectra."""
+    """Return triangular mel filters `(WINDOW // 2 + 1, N_MELS)`, to be multiplied with power spectra."""
     span_mel = 2595 * torch.log10(1 + torch.tensor([LOWEST_HZ, HIGHEST_HZ]) / 700)
     edges_mel = torch.linspace(span_mel[0].item(), span_mel[1].item(), N_MELS + 2)
     edges_hz = 700 * (10 ** (edges_mel / 2595) - 1)

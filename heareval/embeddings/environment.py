@@ -1,4 +1,4 @@
-"""Environments of submissions: made once, by uv or by venv and pip, and kept by what is in them."""
+"""Environments of submissions: created once, with uv or with venv and pip, and kept by fingerprint."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
-from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, uv_command
-from heareval.embeddings.source import Source, copy_tree, is_git, look_at, tree_digest, with_commit
+from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, find_uv
+from heareval.embeddings.source import Source, copy_tree, hash_tree, is_git, pin_commit, resolve_source
 from heareval.errors import NO_ROOM, HearevalError
 from heareval.worker_process import die_with_parent
 
 VERSION = 1
-# The worker needs it, whatever the submission does.
-ALWAYS = ("numpy",)
-# They install, and compute nothing; venv and uv leave others of them in an environment.
+# Our own code in `inside/` needs it.
+REQUIRED = ("numpy",)
+# They do not affect embeddings; venv and uv leave different ones in an environment.
 INSTALLERS = ("pip", "setuptools", "wheel", "uv")
+# Lines of output that are searched for the cause of an error.
 KEPT_LINES = 2000
-# What an environment with nothing in it takes.
-LITTLE_BYTES = 16_000_000
+# The size of an empty environment.
+EMPTY_BYTES = 16_000_000
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
-# What tells why, the best first: an exception of a build, the cause that uv names, an error of pip.
-TELLING = (r"^\W*(\w+\.)*\w*(Error|Exception)\b: \S", r"^\W*cause: ", r"(?i)^\W*error: ", r"\S")
+# Lines that name a cause, the best first: an exception of a build, uv's cause, an error of pip, any text.
+CAUSES = (r"^\W*(\w+\.)*\w*(Error|Exception)\b: \S", r"^\W*cause: ", r"(?i)^\W*error: ", r"\S")
 LIST_INSTALLED = """
 import json
 from importlib import metadata
-# What a broken installation has left may have no name.
+# The remains of a broken installation may have no name.
 found = [d for d in metadata.distributions() if d.metadata["Name"]]
 facts = [[d.metadata["Name"], str(d.version), d.read_text("direct_url.json") or "{}"] for d in found]
 print(json.dumps(sorted(facts)))
@@ -45,11 +46,11 @@ print(json.dumps(sorted(facts)))
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment that is there.
+    """An environment on this machine.
 
     Args:
-        python: its interpreter.
-        record: what is in it, a line each: its Python, the source, and all distributions.
+        python: path of its interpreter.
+        record: its contents, a line each: the version of Python, the source, and all distributions.
     """
 
     python: str
@@ -57,8 +58,8 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An environment to be made, as settings and what they mean on this machine now."""
+class EnvironmentPlan:
+    """An environment to create, with interpreter, source and requirements resolved."""
 
     interpreter: Interpreter
     source: Source | None
@@ -66,12 +67,12 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with whatever the environment is made of."""
+        """A fingerprint that changes with anything that the environment is made from."""
         python = self.interpreter
         return files.fingerprint(
             "environment",
             VERSION,
-            # A work folder may be shared by machines on which the same version lies elsewhere.
+            # Machines that share a work folder may have the same version in different places.
             python=[python.version, python.home, platform.machine(), sys.platform],
             source=self.source.identity if self.source else "",
             requirements=sorted(self.requirements),
@@ -84,73 +85,75 @@ def open_environment(
     source: str = "",
     python: str = "",
     requirements: Sequence[str] = (),
-    apart: Collection[Path] = (),
+    excluded: Collection[Path] = (),
     uv: Sequence[str] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Environment:
-    """The environment with these things in it, made if it is not there.
+    """Return the environment with these contents; create it if it does not exist.
 
     Args:
         folder: where environments are kept.
-        source: absolute path of a folder or file, or what pip takes; "" = nothing.
-        python: version of its interpreter; "" = that of this process.
-        requirements: what else pip installs.
-        apart: folders that are no part of a source which they lie in.
-        uv: how to call uv; empty to do without; None finds it.
-        tell: gets a line before work that takes a while.
+        source: absolute path of a folder or file, or a requirement for pip; "" = none.
+        python: version of its interpreter; "" = the version of this process.
+        requirements: further requirements for pip.
+        excluded: folders inside the source that do not belong to it.
+        uv: command that runs uv; () = use venv and pip; None = find uv.
+        announce: gets a line of text before an environment is created, which takes a while.
 
     Raises:
-        HearevalError: no such Python, or something does not install; nothing half-made stays.
+        HearevalError: there is no such Python, or an installation failed; nothing incomplete remains.
     """
-    uv = uv_command() if uv is None else uv
-    pinned = tuple(with_commit(text) if is_git(text) else text for text in requirements)
-    plan = Plan(find_interpreter(python, uv), look_at(source, apart) if source else None, pinned)
+    uv = find_uv() if uv is None else uv
+    pinned = tuple(pin_commit(text) if is_git(text) else text for text in requirements)
+    resolved = resolve_source(source, excluded) if source else None
+    plan = EnvironmentPlan(find_interpreter(python, uv), resolved, pinned)
     place = folder.absolute() / plan.fingerprint
-    if not _is_whole(place):
+    if not _is_complete(place):
         with files.locked(folder / f".{place.name}.lock"):
-            # Another run may have made it while this one waited.
-            if not _is_whole(place):
+            # Another run may have created it while this one waited for the lock.
+            if not _is_complete(place):
                 log = place.with_name(f"{place.name}.log")
-                tell(f"making an environment of Python {plan.interpreter.version}; its log is {log}")
-                _make(plan, place, _Installer(place, log, tuple(uv)), apart)
+                announce(f"creating an environment with Python {plan.interpreter.version}; its log is {log}")
+                _create(plan, place, _Installer(place, log, tuple(uv)), excluded)
     manifest = files.read_json(place / files.MANIFEST)
-    return Environment(str(_python_of(place)), _record(plan, manifest))
+    return Environment(str(_python_path(place)), _list_contents(plan, manifest))
 
 
-def _python_of(place: Path) -> Path:
+def _python_path(place: Path) -> Path:
     return place / "bin" / "python"
 
 
-def _is_whole(place: Path) -> bool:
-    # The interpreter is a link to one that may have been removed.
-    return (place / files.MANIFEST).exists() and _python_of(place).exists()
+def _is_complete(place: Path) -> bool:
+    # The interpreter is a link, whose target may have been removed.
+    return (place / files.MANIFEST).exists() and _python_path(place).exists()
 
 
-def _record(plan: Plan, manifest: dict[str, Any]) -> tuple[str, ...]:
-    """What makes embeddings differ, which the place and the day of the installation don't."""
+def _list_contents(plan: EnvironmentPlan, manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Return what may change embeddings, without the place and the date of the installation."""
     minor = ".".join(plan.interpreter.version.split(".")[:2])
     lines = [f"Python {minor}", f"source {plan.source.identity}" if plan.source else ""]
     for each in manifest["distributions"]:
         if each["name"].lower() not in INSTALLERS:
             url = each["direct_url"]
-            mark = url.get("vcs_info", {}).get("commit_id") or url.get("archive_info", {}).get("hash", "")
-            lines.append(f"{each['name']}=={each['version']} {mark}".strip())
+            commit = url.get("vcs_info", {}).get("commit_id")
+            identity = commit or url.get("archive_info", {}).get("hash", "")
+            lines.append(f"{each['name']}=={each['version']} {identity}".strip())
     return tuple(filter(None, lines))
 
 
-# --------------------------------------------------------------------------- making one
+# --------------------------------------------------------------------------- creating an environment
 
 
 @dataclass(frozen=True)
 class _Installer:
-    """Runs uv or pip for one environment."""
+    """Runs uv, venv and pip for one environment."""
 
     place: Path
     log: Path
     uv: tuple[str, ...]
 
     def run(self, what: str, command: Sequence[str]) -> None:
-        """Run a command; raises HearevalError with its last words if it fails."""
+        """Run a command; raise HearevalError with the cause from its output if it fails."""
         lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         with (
             open(self.log, "ab", buffering=0) as log,
@@ -161,14 +164,14 @@ class _Installer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # What a killed run leaves must not write beside the next one.
+                # If this run is killed, its installer must not write beside that of the next run.
                 preexec_fn=die_with_parent,
             ) as process,
         ):
             try:
                 for line in process.stdout or ():
                     lines.append(line.decode("utf-8", "replace"))
-                    # A full disk is told by what runs there.
+                    # If the disk is full, the command itself reports it.
                     with contextlib.suppress(OSError):
                         log.write(line)
             except BaseException:
@@ -179,40 +182,40 @@ class _Installer:
 
     def _error(self, what: str, code: int, lines: Collection[str]) -> HearevalError:
         expected, remedy = "to install", f"Its log is {self.log}"
-        # venv does not pass on what the disk said.
-        if any(map(NO_SPACE.search, lines)) or shutil.disk_usage(self.place.parent).free < LITTLE_BYTES:
+        # venv hides the error of a full disk.
+        if any(map(NO_SPACE.search, lines)) or shutil.disk_usage(self.place.parent).free < EMPTY_BYTES:
             expected, remedy = NO_ROOM
-        got = last_words(lines) or f"exit code {code}"
+        got = find_cause(lines) or f"exit code {code}"
         return HearevalError(what, got=got, expected=expected, remedy=remedy)
 
 
-def last_words(lines: Collection[str]) -> str:
-    """The line that tells most of what a program said.
+def find_cause(lines: Collection[str]) -> str:
+    """Return the line of an output that best names the cause of an error.
 
-    >>> last_words(["  ValueError: no", "ERROR: Failed to build", "note: not pip's fault"])
+    >>> find_cause(["  ValueError: no", "ERROR: Failed to build", "note: not pip's fault"])
     'ValueError: no'
     """
-    for pattern in TELLING:
+    for pattern in CAUSES:
         for line in reversed(list(lines)):
             if re.search(pattern, line):
-                # uv and pip draw arrows and frames.
+                # Remove the arrows and frames that uv and pip draw.
                 return re.sub(r"^[^\w\[('\"]+(cause: )?", "", line).strip()
     return ""
 
 
-def _make(plan: Plan, place: Path, installer: _Installer, apart: Collection[Path]) -> None:
-    """Make it in its place, as it can't be moved; the manifest comes last and says that it is whole."""
+def _create(plan: EnvironmentPlan, place: Path, installer: _Installer, excluded: Collection[Path]) -> None:
+    """Create an environment in its place, as it cannot be moved; the manifest marks it complete."""
     began = time.monotonic()
     files.remove_tree(place)
     installer.log.unlink(missing_ok=True)
     try:
-        _make_empty(plan, place, installer)
-        _install(plan, place, installer, apart)
+        _create_empty(plan, place, installer)
+        _install(plan, place, installer, excluded)
         manifest = {
             "fingerprint": plan.fingerprint,
             "made_by": "uv" if installer.uv else "pip",
             **asdict(plan),
-            "distributions": _installed(place),
+            "distributions": _list_installed(place),
             "seconds": round(time.monotonic() - began, 3),
         }
         files.write_json(place / files.MANIFEST, manifest)
@@ -221,45 +224,52 @@ def _make(plan: Plan, place: Path, installer: _Installer, apart: Collection[Path
         raise
 
 
-def _make_empty(plan: Plan, place: Path, installer: _Installer) -> None:
+def _create_empty(plan: EnvironmentPlan, place: Path, installer: _Installer) -> None:
     python = plan.interpreter.path
     command = [python, "-I", "-m", "venv", str(place)]
     if installer.uv:
         command = [*installer.uv, "venv", "--no-project", "--python", python, str(place)]
-    installer.run(f"environment of Python {plan.interpreter.version}", command)
+    installer.run(f"environment with Python {plan.interpreter.version}", command)
 
 
-def _install(plan: Plan, place: Path, installer: _Installer, apart: Collection[Path]) -> None:
-    """Install all at once, so that versions are chosen that suit everything."""
-    wanted = [*ALWAYS, *plan.requirements]
+def _install(plan: EnvironmentPlan, place: Path, installer: _Installer, excluded: Collection[Path]) -> None:
+    """Install everything in one command, so that all versions fit together."""
+    wanted = [*REQUIRED, *plan.requirements]
     copy = place / "source"
     if plan.source:
         wanted.append("./source" if plan.source.is_folder else plan.source.text)
         if plan.source.is_folder:
-            _copy(plan.source, copy, apart)
-    python = str(_python_of(place))
+            _copy_source(plan.source, copy, excluded)
+    python = str(_python_path(place))
     command = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *wanted]
     if installer.uv:
         command = [*installer.uv, "pip", "install", "--python", python, *wanted]
     named = [plan.source.text] if plan.source else []
-    installer.run(f"installation of {', '.join([*named, *plan.requirements]) or ', '.join(ALWAYS)}", command)
+    installer.run(
+        f"installation of {', '.join([*named, *plan.requirements]) or ', '.join(REQUIRED)}", command
+    )
     files.remove_tree(copy)
 
 
-def _copy(source: Source, copy: Path, apart: Collection[Path]) -> None:
-    """Copy a source folder, as building leaves things in it; raises HearevalError if it changed meanwhile."""
-    copy_tree(Path(source.text), copy, apart)
-    if source.identity != f"tree {tree_digest(copy, ())}":
-        got, remedy = "files that change", "Run again when they don't."
-        raise HearevalError(f"source {source.text}", got=got, expected="what was planned with", remedy=remedy)
+def _copy_source(source: Source, copy: Path, excluded: Collection[Path]) -> None:
+    """Copy a source folder, because a build leaves files in it.
+
+    Raises:
+        HearevalError: the source has changed since its identity was computed.
+    """
+    copy_tree(Path(source.text), copy, excluded)
+    if source.identity != f"tree {hash_tree(copy, ())}":
+        got, expected = "files that changed during the run", "the same files as at its beginning"
+        remedy = "Run again when nothing changes them."
+        raise HearevalError(f"source {source.text}", got=got, expected=expected, remedy=remedy)
 
 
-def _installed(place: Path) -> list[dict[str, Any]]:
-    """Name, version and direct_url.json of every distribution."""
-    command = [str(_python_of(place)), "-I", "-c", LIST_INSTALLED]
+def _list_installed(place: Path) -> list[dict[str, Any]]:
+    """Return the name, the version and the direct_url.json of every distribution."""
+    command = [str(_python_path(place)), "-I", "-c", LIST_INSTALLED]
     done = subprocess.run(command, capture_output=True, env=clean_variables(), text=True, check=False)
     if done.returncode:
-        got = last_words(done.stderr.splitlines()) or f"exit code {done.returncode}"
-        raise HearevalError(f"environment {place}", got=got, expected="a list of what is installed")
+        got = find_cause(done.stderr.splitlines()) or f"exit code {done.returncode}"
+        raise HearevalError(f"environment {place}", got=got, expected="a list of its distributions")
     listed = json.loads(done.stdout)
     return [{"name": name, "version": number, "direct_url": json.loads(url)} for name, number, url in listed]

@@ -1,4 +1,4 @@
-"""Pythons on this machine: the one of a version, found or fetched by uv."""
+"""Find the Python interpreter of a version on this machine, or let uv install it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from heareval.errors import HearevalError
 
-# Of our own process or shell, and nothing to an interpreter of another environment.
-NOT_PASSED_ON = (
+# They belong to our own environment, and must not affect the interpreter of another one.
+OWN_VARIABLES = (
     "PYTHONPATH",
     "PYTHONHOME",
     "PYTHONUSERBASE",
@@ -25,20 +25,20 @@ NOT_PASSED_ON = (
     "VIRTUAL_ENV",
     "CONDA_PREFIX",
 )
-# They would let pip install elsewhere.
-NOT_FOR_PIP = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
-PROBE_S = 60.0
+# They would make pip install elsewhere.
+PIP_VARIABLES = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
+PROBE_TIMEOUT_S = 60.0
 PROBE = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.base_prefix]))"
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python.
+    """A Python interpreter.
 
     Args:
-        path: its program.
-        version: all of it, as `3.10.13`.
-        home: where it is installed.
+        path: the executable.
+        version: full version, such as `3.10.13`.
+        home: folder that it is installed in.
     """
 
     path: str
@@ -47,57 +47,66 @@ class Interpreter:
 
 
 def clean_variables(python: Path | None = None) -> dict[str, str]:
-    """The environment variables for an interpreter that is not ours, or for pip.
+    """Return our environment variables without those that would affect another interpreter, or pip.
 
     Args:
-        python: interpreter of an environment, whose other programs are found first.
+        python: interpreter of an environment; its folder is put in front of PATH.
     """
-    dropped = (*NOT_PASSED_ON, *NOT_FOR_PIP)
+    dropped = (*OWN_VARIABLES, *PIP_VARIABLES)
     variables = {name: value for name, value in os.environ.items() if name not in dropped}
     if python:
         variables["PATH"] = os.pathsep.join([str(python.parent), variables.get("PATH", os.defpath)])
     return variables
 
 
-def uv_command() -> list[str]:
-    """How to call uv, from the PATH or our own environment; empty without one."""
+def find_uv() -> list[str]:
+    """Return the command that runs uv, from PATH or our own environment; [] if there is none."""
     if found := shutil.which("uv"):
         return [found]
     return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
 
 
 def find_interpreter(version: str, uv: Sequence[str]) -> Interpreter:
-    """The Python of a version, `3.10` or `3.10.13`; "" is that of this process.
+    """Return the Python interpreter of a version.
 
     Args:
-        uv: how to call uv, which may fetch one; empty without it.
+        version: such as `3.10` or `3.10.13`; "" = the version of this process.
+        uv: command that runs uv, which may download an interpreter; () = without uv.
+
+    Raises:
+        HearevalError: there is none.
     """
     ours = Interpreter(sys.executable, platform.python_version(), sys.base_prefix)
-    if not version or _fits(ours, version):
+    if not version or _has_version(ours, version):
         return ours
-    found = (interpreter for path in _candidates(version) if (interpreter := probe(path)))
-    for interpreter in found:
-        if _fits(interpreter, version):
+    for path in _list_candidates(version):
+        interpreter = probe_interpreter(path)
+        if interpreter and _has_version(interpreter, version):
             return interpreter
-    why = ""
+    reason = ""
     if uv:
-        managed, why = _from_uv(version, uv)
+        managed, reason = _find_with_uv(version, uv)
         if managed:
             return managed
-    raise _missing(version, uv, why)
+    raise _make_missing_error(version, uv, reason)
 
 
-def _fits(interpreter: Interpreter, version: str) -> bool:
+def _has_version(interpreter: Interpreter, version: str) -> bool:
     return f"{interpreter.version}.".startswith(f"{version}.")
 
 
 @functools.cache
-def probe(path: str) -> Interpreter | None:
-    """The Python that a program is; None if it doesn't work, as a shim of pyenv may not."""
+def probe_interpreter(path: str) -> Interpreter | None:
+    """Return the interpreter at a path; None if it does not run, as a shim of pyenv may not."""
     command = [path, "-I", "-c", PROBE]
     try:
         done = subprocess.run(
-            command, capture_output=True, env=clean_variables(), text=True, timeout=PROBE_S, check=True
+            command,
+            capture_output=True,
+            env=clean_variables(),
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=True,
         )
         version, home = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
@@ -105,21 +114,21 @@ def probe(path: str) -> Interpreter | None:
     return Interpreter(path, version, home)
 
 
-def _candidates(version: str) -> Iterator[str]:
-    """Programs that are called like a version, or lie where pyenv installs it."""
+def _list_candidates(version: str) -> Iterator[str]:
+    """Yield the executables on PATH, and of pyenv, that are named after a version."""
     minor = ".".join(version.split(".")[:2])
     for folder in os.get_exec_path():
         yield from map(str, Path(folder).glob(f"python{minor}"))
-    yield from sorted(map(str, _pyenv().glob(f"{minor}.*/bin/python{minor}")))
+    yield from sorted(map(str, _pyenv_versions().glob(f"{minor}.*/bin/python{minor}")))
 
 
-def _pyenv() -> Path:
+def _pyenv_versions() -> Path:
     return Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
 
-def _from_uv(version: str, uv: Sequence[str]) -> tuple[Interpreter | None, str]:
-    """The Python that uv keeps or, if its settings allow that, fetches; else why there is none."""
-    why = ""
+def _find_with_uv(version: str, uv: Sequence[str]) -> tuple[Interpreter | None, str]:
+    """Return the interpreter that uv manages or, if its settings allow it, downloads; else the reason."""
+    reason = ""
     for words in (["find", "--managed-python"], ["install"], ["find", "--managed-python"]):
         done = subprocess.run(
             [*uv, "python", *words, version],
@@ -130,23 +139,24 @@ def _from_uv(version: str, uv: Sequence[str]) -> tuple[Interpreter | None, str]:
             check=False,
         )
         if words[0] == "install":
-            why = " ".join(done.stderr.split()) if done.returncode else ""
-        elif not done.returncode and (interpreter := probe(done.stdout.strip())):
+            reason = " ".join(done.stderr.split()) if done.returncode else ""
+        elif not done.returncode and (interpreter := probe_interpreter(done.stdout.strip())):
             return interpreter, ""
-    return None, why
+    return None, reason
 
 
-def _missing(version: str, uv: Sequence[str], why: str) -> HearevalError:
+def _make_missing_error(version: str, uv: Sequence[str], reason: str) -> HearevalError:
+    """Return the error for a missing interpreter, which lists the versions that are there."""
     named = {path for folder in os.get_exec_path() for path in map(str, Path(folder).glob("python3.[0-9]*"))}
-    named |= set(map(str, _pyenv().glob("*/bin/python3.[0-9]*")))
+    named |= set(map(str, _pyenv_versions().glob("*/bin/python3.[0-9]*")))
     programs = [path for path in named if Path(path).name.removeprefix("python").replace(".", "").isdigit()]
-    found = {each.version for each in map(probe, programs) if each} | {platform.python_version()}
+    found = {each.version for each in map(probe_interpreter, programs) if each} | {platform.python_version()}
     versions = sorted(
         found, key=lambda text: [int("".join(filter(str.isdigit, n)) or 0) for n in text.split(".")]
     )
     return HearevalError(
         f"Python {version}",
-        got=", ".join(versions) + (f"; uv: {why}" if why else ""),
+        got=", ".join(versions) + (f"; uv: {reason}" if reason else ""),
         expected=f"python{version} on the PATH",
-        remedy="Install it." if uv else "Install it, or uv (`pip install uv`), which fetches it.",
+        remedy="Install it." if uv else "Install it, or uv (`pip install uv`), which downloads it.",
     )

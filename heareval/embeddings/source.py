@@ -1,4 +1,4 @@
-"""What a submission is installed from: a folder, a file, a commit of a repository, or words for pip."""
+"""Sources of submissions: a folder, a file, a commit of a git repository, or a requirement for pip."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from heareval import files
 from heareval.errors import HearevalError
 
 COMMIT = re.compile("[0-9a-f]{40}")
-# What pip takes: perhaps a name with extras and an @, then a place; else no more than the place.
-NAMED = re.compile(r"(?s)(?:\s*([\w.-]+\s*(?:\[[^]]*\])?)\s*@)?\s*(.*)")
-# What pip looks for on the disk without being told that it lies there.
+# A requirement for pip: an optional name with extras and an @, then a location.
+REQUIREMENT = re.compile(r"(?s)(?:\s*([\w.-]+\s*(?:\[[^]]*\])?)\s*@)?\s*(.*)")
+# Suffixes that pip takes for a local file, even without a path.
 ARCHIVES = (
     *(".whl", ".zip", ".tar", ".gz", ".tgz"),
     *(".bz2", ".tbz", ".xz", ".txz", ".lzma", ".lz", ".tlz"),
 )
-# What a folder holds that is no source; at its top only, as a package may be called `build`.
-MADE_HERE = (
+# Generated files and folders; only at the top of a source, since a package may be called `build`.
+GENERATED = (
     "build",
     "dist",
     ".venv",
@@ -36,19 +36,19 @@ MADE_HERE = (
     ".pytest_cache",
     ".ruff_cache",
 )
-VERSIONED = (".git", ".hg", ".svn")
+VERSION_CONTROL = (".git", ".hg", ".svn")
 BUILDABLE = ("pyproject.toml", "setup.py")
-ASK_S = 60.0
+GIT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something to install, as it is now.
+    """A source in its present state.
 
     Args:
-        text: what pip takes; for a folder its path.
-        identity: what tells it from any other: a digest, else the text with the full commit.
-        is_folder: whether a copy of it is installed.
+        text: what is passed to pip; the path of a folder.
+        identity: changes with the content: a SHA-256, or the requirement with a full commit.
+        is_folder: whether it is a folder, of which a copy is installed.
     """
 
     text: str
@@ -56,15 +56,18 @@ class Source:
     is_folder: bool = False
 
 
-def look_at(text: str, apart: Collection[Path]) -> Source:
-    """The source that a path, or the words for pip, mean now.
+def resolve_source(text: str, excluded: Collection[Path]) -> Source:
+    """Return the source that a path or a requirement refers to now.
 
     Args:
-        text: absolute path of a folder or file, or what pip takes.
-        apart: folders that are no part of a source which they lie in: those that a run writes.
+        text: absolute path of a folder or file, or a requirement for pip.
+        excluded: folders inside the source that do not belong to it, because runs write there.
+
+    Raises:
+        HearevalError: there is no such folder or revision, or pip cannot install the folder.
     """
     if is_git(text):
-        text = with_commit(text)
+        text = pin_commit(text)
     path = Path(text)
     if not path.is_absolute():
         return Source(text, text)
@@ -73,66 +76,69 @@ def look_at(text: str, apart: Collection[Path]) -> Source:
     if not any((path / name).is_file() for name in BUILDABLE):
         got = f"no {' or '.join(BUILDABLE)} there" if path.is_dir() else "no such folder"
         raise HearevalError(f"source {path}", got=got, expected="a folder that `pip install` takes")
-    return Source(text, f"tree {tree_digest(path, apart)}", is_folder=True)
+    return Source(text, f"tree {hash_tree(path, excluded)}", is_folder=True)
 
 
 # --------------------------------------------------------------------------- folders
 
 
-def tree_digest(folder: Path, apart: Collection[Path]) -> str:
-    """Digest of the names and contents of all files of a source folder."""
+def hash_tree(folder: Path, excluded: Collection[Path]) -> str:
+    """Return the SHA-256 of the names and contents of all files of a source folder."""
     digest = hashlib.sha256()
-    for inside, path in source_files(folder, apart):
-        if inside.parts[0] not in VERSIONED:
+    for inside, path in list_source_files(folder, excluded):
+        if inside.parts[0] not in VERSION_CONTROL:
             digest.update(os.fsencode(inside) + b"\0" + files.file_checksum(path, "sha256").encode() + b"\n")
     return digest.hexdigest()
 
 
-def copy_tree(folder: Path, target: Path, apart: Collection[Path]) -> None:
-    """Copy a source folder without what was made in it, but with its history: versions may come from it."""
-    for inside, path in source_files(folder, apart):
+def copy_tree(folder: Path, target: Path, excluded: Collection[Path]) -> None:
+    """Copy a source folder without generated files, but with .git: versions may be derived from it."""
+    for inside, path in list_source_files(folder, excluded):
         copy = target / inside
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, copy)
 
 
-def source_files(folder: Path, apart: Collection[Path]) -> Iterator[tuple[Path, Path]]:
-    """(path inside, path) of each file in the order of their names; links are what they lead to."""
-    yield from _below(folder, Path(), {folder.resolve()}, {path.resolve() for path in apart})
+def list_source_files(folder: Path, excluded: Collection[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield (path inside, path) of each file in the order of their names; links are followed."""
+    excluded = {path.resolve() for path in excluded}
+    yield from _walk(folder, Path(), {folder.resolve()}, excluded)
 
 
-def _below(folder: Path, inside: Path, above: set[Path], apart: set[Path]) -> Iterator[tuple[Path, Path]]:
+def _walk(folder: Path, inside: Path, parents: set[Path], excluded: set[Path]) -> Iterator[tuple[Path, Path]]:
     for path in sorted(folder.iterdir()):
         name, real = inside / path.name, path.resolve()
-        if real in apart or _is_made(path, at_top=not inside.parts):
+        if real in excluded or _is_generated(path, at_top=not inside.parts):
             continue
         if path.is_file():
             yield name, path
-        # A link to a folder that it lies in has no end.
-        elif path.is_dir() and real not in above:
-            yield from _below(path, name, above | {real}, apart)
+        # A link to one of its parents would never end.
+        elif path.is_dir() and real not in parents:
+            yield from _walk(path, name, parents | {real}, excluded)
 
 
-def _is_made(path: Path, *, at_top: bool) -> bool:
+def _is_generated(path: Path, *, at_top: bool) -> bool:
     name = path.name
     return (
         name == "__pycache__"
         or name.endswith((".pyc", ".egg-info"))
-        or (at_top and name in MADE_HERE)
+        or (at_top and name in GENERATED)
         or (path / "pyvenv.cfg").is_file()
     )
 
 
-# --------------------------------------------------------------------------- words for pip
+# --------------------------------------------------------------------------- requirements for pip
 
 
 def is_on_disk(text: str) -> bool:
-    """Whether pip would read from a disk what it takes this for; repositories of git have commits.
+    """Return whether pip would read this requirement from a local file or folder.
+
+    A local git repository does not count: its commits have identities.
 
     >>> is_on_disk("wheels/m.whl"), is_on_disk("m @ file:m.whl"), is_on_disk("m @ git+file://host/m@v1")
     (True, True, False)
     """
-    name, place = NAMED.fullmatch(text).groups()  # type: ignore[union-attr]
+    name, place = REQUIREMENT.fullmatch(text).groups()  # type: ignore[union-attr]
     if is_git(text):
         return False
     if re.match(r"[a-z][a-z0-9.-]*(\+[a-z]+)?:", place, re.IGNORECASE):
@@ -143,15 +149,15 @@ def is_on_disk(text: str) -> bool:
 
 
 def is_git(text: str) -> bool:
-    """Whether a text for pip names a repository of git: `git+https://...`, also after `NAME @ `."""
-    place = NAMED.fullmatch(text).group(2)  # type: ignore[union-attr]
+    """Return whether a requirement refers to a git repository: `git+https://...`, also after `NAME @ `."""
+    place = REQUIREMENT.fullmatch(text).group(2)  # type: ignore[union-attr]
     return bool(re.match(r"git\+[a-z]+://", place))
 
 
-def git_revision(text: str) -> str:
-    """The revision that a text for pip names, or "", also if it has no URL.
+def find_revision(text: str) -> str:
+    """Return the revision in a requirement; "" if there is none, or no valid URL.
 
-    >>> git_revision("git+ssh://git@host/repo.git@v1.2#subdirectory=python")
+    >>> find_revision("git+ssh://git@host/repo.git@v1.2#subdirectory=python")
     'v1.2'
     """
     try:
@@ -161,7 +167,7 @@ def git_revision(text: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str, str, str]:
-    """What stands before the URL, the URL, the revision, and what follows."""
+    """Return what precedes the URL, the URL, the revision, and what follows."""
     before, _, url = text.partition("git+")
     parts = urlsplit(url)
     path, at, revision = parts.path.rpartition("@")
@@ -171,18 +177,18 @@ def _split(text: str) -> tuple[str, str, str, str]:
     return f"{before}git+", bare, revision, f"#{parts.fragment}" if parts.fragment else ""
 
 
-def with_commit(text: str) -> str:
-    """The same with the full commit in place of a tag or branch, which may be another one tomorrow."""
+def pin_commit(text: str) -> str:
+    """Return a requirement with the full commit in place of a tag or branch, which may move."""
     before, url, revision, after = _split(text)
-    return f"{before}{url}@{_commit_of(url, revision)}{after}"
+    return f"{before}{url}@{_find_commit(url, revision)}{after}"
 
 
-def _commit_of(url: str, revision: str) -> str:
+def _find_commit(url: str, revision: str) -> str:
     if COMMIT.fullmatch(revision):
         return revision
-    # Of an annotated tag the commit that it is on comes under its name and ^{}.
+    # git lists the commit of an annotated tag under the name of the tag and ^{}.
     names = [f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}", revision]
-    answers = (line.partition("\t") for line in _ask_git(url, names))
+    answers = (line.partition("\t") for line in _list_remote_refs(url, names))
     found = {name: commit for commit, _, name in answers}
     commit = next((found[name] for name in names if name in found), "")
     if not commit:
@@ -194,9 +200,9 @@ def _commit_of(url: str, revision: str) -> str:
     return commit
 
 
-def _ask_git(url: str, names: list[str]) -> list[str]:
-    """What `git ls-remote` says: lines of a commit, a tab and a name."""
-    remedy = "Name the full commit, for which nobody is asked, or try again."
+def _list_remote_refs(url: str, names: list[str]) -> list[str]:
+    """Return the output of `git ls-remote`: lines of a commit, a tab and a name."""
+    remedy = "Give the full commit, which needs no look-up, or try again."
     try:
         done = subprocess.run(
             ["git", "ls-remote", "--", url, *names],
@@ -204,14 +210,14 @@ def _ask_git(url: str, names: list[str]) -> list[str]:
             capture_output=True,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
             text=True,
-            timeout=ASK_S,
+            timeout=GIT_TIMEOUT_S,
             check=False,
         )
     except FileNotFoundError:
-        raise HearevalError("git", got="no such program", expected="one that fetches " + url) from None
+        raise HearevalError("git", got="no such program", expected="one to fetch " + url) from None
     except subprocess.TimeoutExpired:
         raise HearevalError(
-            url, got=f"no answer in {ASK_S:g} s", expected="its tags", remedy=remedy
+            url, got=f"no answer in {GIT_TIMEOUT_S:g} s", expected="its tags", remedy=remedy
         ) from None
     if done.returncode:
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

@@ -1,4 +1,4 @@
-"""A submission checked before it costs a day: the checks run in its interpreter, results are told here."""
+"""Check a submission before a run: run the checks in its interpreter, and format what they find."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.advice import ADVICE
-from heareval.embeddings.submission import Model, short_name
+from heareval.embeddings.naming import shorten_name
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
-CHECKS = Path(__file__).with_name("checks")
+RESULTS = ("ok", "warning", "failed", "not run")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked of a submission.
+    """The requirements on a submission.
 
     Args:
         long_s: the longest audio that is tried, in seconds.
-        long_budget_s: longer audio is not tried if it would take more than this.
-        check_s: a check that takes longer has failed.
-        memory_bytes: of the GPU, or else of the process.
-        speed: seconds of audio a second, below which a warning is due.
+        long_budget_s: longer audio is not tried if it is expected to take more than this.
+        check_s: a check that takes longer than this has failed.
+        memory_bytes: allowed peak memory, of the GPU or else of the process.
+        speed: seconds of audio per second, below which there is a warning.
     """
 
     long_s: float = 1200.0
@@ -36,7 +37,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: its result is `ok`, `warning`, `failed` or `not run`."""
+    """What a check found.
+
+    Args:
+        check: name of the check.
+        result: one of RESULTS.
+        measured: what was measured, in words.
+        seconds: how long the check took.
+    """
 
     check: str
     result: str
@@ -44,32 +52,38 @@ class Finding:
     seconds: float = 0.0
 
 
-def validated(
+def ignore_finding(finding: Finding) -> None:
+    """Do nothing with a finding."""
+
+
+def run_checks(
     model: Model,
     folder: Path,
     *,
     limits: Limits | None = None,
-    tell: Callable[[Finding], None] = lambda finding: None,
+    on_finding: Callable[[Finding], None] = ignore_finding,
 ) -> tuple[list[Finding], dict[str, str]]:
-    """What every check found, and what it ran on: versions, framework and device.
+    """Run all checks, and return what they found and what they ran on: versions, framework and device.
 
     Args:
-        folder: for job files and logs.
-        tell: gets each finding as soon as it is known.
+        model: the model to check.
+        folder: where job files and logs go.
+        limits: the requirements; None = the default ones.
+        on_finding: gets each finding as soon as it is known.
     """
-    job = asdict(limits or Limits())
+    job = {"do": "check", **asdict(limits or Limits())}
     findings: dict[str, Finding] = {}
     ran_on: dict[str, str] = {}
 
     def add(finding: Finding) -> None:
         findings[finding.check] = finding
-        tell(finding)
+        on_finding(finding)
 
     while len(findings) < len(ADVICE):
         begun: list[str] = []
-        # A check that ends the process loses only itself: the others go on in a new one.
+        # A check that ends its process loses only itself: another process runs the remaining ones.
         try:
-            ran_on = _run(model, job, folder / f"{short_name(model.module)}.log", findings, begun, add)
+            ran_on = _run(model, job, folder / f"{shorten_name(model.module)}.log", findings, begun, add)
             break
         except HearevalError as error:
             lost = begun[-1] if begun else "functions"
@@ -87,56 +101,53 @@ def _run(
     begun: list[str],
     add: Callable[[Finding], None],
 ) -> dict[str, str]:
-    """Run the checks that are not known yet in one process; returns the versions it ran on."""
+    """Run the checks that have no finding yet in one process; return what they ran on."""
 
-    def heard(message: dict[str, Any]) -> None:
+    def handle(message: dict[str, Any]) -> None:
         if "begin" in message:
             begun.append(message["begin"])
         else:
             add(Finding(**message["finding"]))
 
-    known = {name: finding.result for name, finding in findings.items()}
-    job, seconds = {**job, "known": known}, job["check_s"]
-    return model.run(CHECKS, job, log, lambda done, total: None, tell=heard, silence_s=seconds)
+    job = {**job, "known": {name: finding.result for name, finding in findings.items()}}
+    return model.run(job, log, on_message=handle, silence_s=job["check_s"])
 
 
-def passed(findings: Sequence[Finding]) -> bool:
-    """Whether all checks were done or had no reason to be, and none failed."""
+def has_passed(findings: Sequence[Finding]) -> bool:
+    """Return whether there is a finding for every check, and none has failed."""
     return len(findings) == len(ADVICE) and all(finding.result != "failed" for finding in findings)
 
 
-def head() -> str:
-    """The first line of the table."""
-    return _columns("check", "result", "measured")
+def format_header() -> str:
+    """Return the header of the table of findings."""
+    return _format_columns("check", "result", "measured")
 
 
-def row(finding: Finding) -> str:
-    """A line of the table."""
-    return _columns(finding.check, finding.result, finding.measured)
+def format_row(finding: Finding) -> str:
+    """Return a finding as a row of the table."""
+    return _format_columns(finding.check, finding.result, finding.measured)
 
 
-def _columns(check: str, result: str, measured: str) -> str:
+def _format_columns(check: str, result: str, measured: str) -> str:
     width = max(map(len, ADVICE))
     return f"{check:<{width}}  {result:<7}  {measured}"
 
 
-def explanations(findings: Sequence[Finding]) -> list[str]:
-    """What the findings cost and how to mend them, then how many there are of each kind."""
+def format_advice(findings: Sequence[Finding]) -> list[str]:
+    """Return lines with the advice for every warning and failure, then the number of each result."""
     lines = [""]
     for finding in findings:
         if finding.result in ("failed", "warning"):
             advice = ADVICE[finding.check]
             lines += [f"{finding.check} ({finding.result}): {finding.measured}"]
-            lines += [f"  costs: {advice.costs}", f"  mend:  {advice.mend}", ""]
-    counts = {
-        kind: sum(f.result == kind for f in findings) for kind in ("ok", "warning", "failed", "not run")
-    }
-    return [*lines, ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)]
+            lines += [f"  effect: {advice.effect}", f"  fix:    {advice.fix}", ""]
+    counts = {result: sum(finding.result == result for finding in findings) for result in RESULTS}
+    total = ", ".join(f"{count} {result}" for result, count in counts.items() if count)
+    return [*lines, f"{len(findings)} checks: {total}"]
 
 
-def as_json_text(module: str, findings: Sequence[Finding], ran_on: dict[str, str]) -> str:
-    """All of it as JSON."""
+def format_json(module: str, findings: Sequence[Finding], ran_on: dict[str, str]) -> str:
+    """Return findings, advice and what the checks ran on as JSON."""
     checks = [{**asdict(finding), **asdict(ADVICE[finding.check])} for finding in findings]
-    return files.dump_json(
-        {"module": module, "passed": passed(findings), "ran_on": ran_on, "checks": checks}
-    ).rstrip("\n")
+    report = {"module": module, "passed": has_passed(findings), "ran_on": ran_on, "checks": checks}
+    return files.dump_json(report).rstrip("\n")

@@ -1,4 +1,4 @@
-"""An embeddings folder: arrays, MANIFEST.json, and copies of the task's descriptions."""
+"""Read, check and write embeddings folders: arrays, MANIFEST.json, and copies of the task's files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ EMBEDDING_DTYPES = ("float32", "float16")
 class EmbeddingsManifest:
     """What embeddings were made from, and how.
 
-    Its attributes have the names of the keys on disk, which results repeat: those of JSON objects stay as
-    they are.
+    The attributes have the names of the keys on disk. The JSON objects among them stay as they are, because
+    results repeat them.
 
     Args:
         fingerprint: changes with the task's clips, the submission and the format of the embeddings.
@@ -81,6 +81,10 @@ def read_embeddings_manifest(folder: Path) -> EmbeddingsManifest:
 
     Raises:
         HearevalError: the file is missing, can't be read, or is not a manifest of embeddings.
+
+    >>> manifest = read_embeddings_manifest(Path("embeddings/my_model/esc50-v2.0.0-full"))  # doctest: +SKIP
+    >>> manifest.submission["name"], manifest.arrays[0]  # doctest: +SKIP
+    ('my_model', 'fold00.npy')
     """
     manifest = find_embeddings_manifest(folder)
     if manifest is None:
@@ -167,7 +171,12 @@ def read_embedded_task(folder: Path) -> TaskFolder:
 
     Raises:
         HearevalError: a file is missing or wrong.
+
+    >>> read_embedded_task(Path("embeddings/my_model/esc50-v2.0.0-full")).metadata.name  # doctest: +SKIP
+    'esc50'
     """
+    if not (folder / layout.TASK_METADATA).is_file():
+        raise _no_embeddings(folder, f"no {layout.TASK_METADATA}" if folder.is_dir() else "no such folder")
     return read_task_folder(folder, remedy=EMBED_AGAIN)
 
 

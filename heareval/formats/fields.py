@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
-from heareval.errors import HearevalError, about_files, unknown_name
+from heareval.errors import HearevalError, file_error, unknown_name
 
 SHOWN_LENGTH = 100
 
@@ -160,7 +160,7 @@ def read_fields(path: Path, *, remedy: str = "", where: str = "") -> Fields:
     except (ValueError, RecursionError) as error:
         raise HearevalError(where, got=str(error), expected="JSON", remedy=remedy) from None
     except OSError as error:
-        raise about_files(error) from None
+        raise file_error(error) from None
     if not isinstance(value, dict):
         raise HearevalError(where, got=shorten(value), expected="a JSON object", remedy=remedy)
     return Fields(where, value, remedy)

@@ -1,4 +1,4 @@
-"""The labels of a task: `<split>.json` for each split, and labelvocabulary.csv."""
+"""Read, check and write the labels of a task: `<split>.json` for each split, and labelvocabulary.csv."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files, layout
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.formats.fields import Fields, read_fields, shorten
 from heareval.formats.names import check_clip
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata
@@ -68,6 +68,10 @@ def read_labels(
     Raises:
         HearevalError: the file is missing or wrong, a label is not in the vocabulary, a clip of a multiclass
             task has not exactly one label, or an event's times make no sense.
+
+    >>> vocabulary = read_vocabulary(folder)  # doctest: +SKIP
+    >>> read_labels(folder, "fold00", read_task_metadata(folder), vocabulary)[0]  # doctest: +SKIP
+    LabeledClip(name='1-100032-A-0.wav', labels=('dog',), events=())
     """
     fields = _read_split(folder, split, remedy)
     known = frozenset(vocabulary)
@@ -193,7 +197,7 @@ def read_vocabulary(
     except (ValueError, IndexError, csv.Error):
         raise _wrong_columns(where, remedy) from None
     except OSError as error:
-        raise about_files(error) from None
+        raise file_error(error) from None
     if is_exact and (tuple(header) != HEADER or any(len(row) != len(HEADER) for row in table)):
         raise _wrong_columns(where, remedy)
     rows = rows if is_exact else sorted(rows)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval import files, layout
-from heareval.errors import HearevalError, about_files
+from heareval.errors import HearevalError, file_error
 from heareval.formats.fields import read_fields
 from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_json
 
@@ -141,7 +141,7 @@ def read_predictions(
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError) as error:
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=EVALUATE_AGAIN) from None
     except OSError as error:
-        raise about_files(error) from None
+        raise file_error(error) from None
 
 
 def _read_split(

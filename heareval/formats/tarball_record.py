@@ -1,4 +1,4 @@
-"""The sidecar of a published tarball: what it was packed from, and its SHA-256."""
+"""Read and write the sidecars of published tarballs: what they were packed from, and their SHA-256."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REMEDY = "Remove it and its tarball, and prepare the task again."
 class TarballRecord:
     """What a tarball was packed from, and its SHA-256.
 
-    Its attributes have the names of the keys on disk.
+    The attributes have the names of the keys on disk.
 
     Args:
         sha256: hex digest of the tarball.
@@ -36,7 +36,7 @@ def find_tarball_record(tarball: Path) -> TarballRecord | None:
     """Return the record of a tarball; None if it has none.
 
     Raises:
-        HearevalError: the record can't be read, or is none.
+        HearevalError: the record can't be read, or is not one of a tarball.
     """
     sidecar = layout.tar_manifest(tarball)
     return read_tarball_record(sidecar) if sidecar.exists() else None

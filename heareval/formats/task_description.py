@@ -36,7 +36,11 @@ KEY_ORDER = (
 
 
 def describe_task(task: TaskSpec, mode_name: str) -> dict[str, Any]:
-    """Return the JSON object of a task's task_metadata.json, with the keys in the published order."""
+    """Return the JSON object of a task's task_metadata.json, with the keys in the published order.
+
+    Args:
+        mode_name: `full`, `5h` ...
+    """
     general: dict[str, Any] = {
         "task_name": task.name,
         "version": task.version,

@@ -1,4 +1,4 @@
-"""A task folder: found, opened, checked, and told from an older one by its fingerprint."""
+"""Find, open, check and fingerprint task folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heareval import files, layout
-from heareval.errors import HearevalError, replaced, unknown_name
+from heareval.errors import HearevalError, replaced_error, unknown_name
 from heareval.formats.labels import LabeledClip, read_clip_names, read_labels, read_vocabulary
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata, read_task_metadata
@@ -41,6 +41,10 @@ def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder
 
     Raises:
         HearevalError: a file is missing or wrong; the error names the file, and the clip if it is about one.
+
+    >>> task = read_task_folder(Path("tasks/esc50-v2.0.0-full"))  # doctest: +SKIP
+    >>> task.metadata.metrics, task.clips["fold00"][0].labels  # doctest: +SKIP
+    (('top1_acc', 'mAP', 'd_prime', 'aucroc'), ('dog',))
     """
     if not (folder / layout.TASK_METADATA).is_file():
         raise HearevalError(
@@ -63,7 +67,8 @@ def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder
 def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
     """Return the task folders that a name stands for, sorted.
 
-    Hidden folders are never tasks: they are scratch of a run, or backups of another program.
+    Hidden folders are never tasks: they are scratch of a run, or copies made by an editor. A damaged folder
+    that was not asked for does not matter.
 
     Args:
         tasks: the folder of task folders.
@@ -71,6 +76,9 @@ def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
 
     Raises:
         HearevalError: there is none, or the only ones with this name are damaged.
+
+    >>> find_task_folders(Path("tasks"), "nsynth_pitch")  # doctest: +SKIP
+    [PosixPath('tasks/nsynth_pitch-v2.2.3-50h'), PosixPath('tasks/nsynth_pitch-v2.2.3-5h')]
     """
     found = sorted(path.parent for path in tasks.glob(f"*/{layout.TASK_METADATA}"))
     found = [folder for folder in found if not folder.name.startswith(".")]
@@ -113,6 +121,9 @@ def fingerprint_task_folder(folder: Path, sample_rate: int) -> str:
 
     Raises:
         HearevalError: a description is wrong, or a listed clip or the rate is missing.
+
+    >>> fingerprint_task_folder(Path("tasks/esc50-v2.0.0-full"), 16000)  # doctest: +SKIP
+    '2e1f0f1c54a1c5a9'
     """
     manifest = find_task_manifest(folder)
     if manifest:
@@ -133,7 +144,7 @@ def find_clips(folder: Path, sample_rate: int) -> list[Path]:
     """
     sounds = folder / str(sample_rate)
     if not sounds.is_dir():
-        rates = sorted((path.name for path in folder.iterdir() if path.name.isdigit()), key=int)
+        rates = sorted((path.name for path in folder.iterdir() if path.name.isdecimal()), key=int)
         raise HearevalError(
             f"task folder {folder}",
             got=f"sample rates {', '.join(rates) or 'none'}",
@@ -160,4 +171,4 @@ def check_task_fingerprint(folder: Path, sample_rate: int, expected: str) -> Non
     """Raise HearevalError if a task folder is no longer the one that a run was planned with."""
     found = fingerprint_task_folder(folder, sample_rate)
     if found != expected:
-        raise replaced(f"task folder {folder}", found, expected)
+        raise replaced_error(f"task folder {folder}", found, expected)

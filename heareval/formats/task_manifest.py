@@ -1,4 +1,4 @@
-"""MANIFEST.json of a published task folder: what the clips were made from, and how."""
+"""Read, check and write MANIFEST.json of published task folders: what the clips were made from, and how."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SkippedClip:
 class TaskManifest:
     """What a published task folder was made from, and how.
 
-    Its attributes have the names of the keys on disk.
+    The attributes have the names of the keys on disk.
 
     Args:
         fingerprint: changes with whatever decides the clips and their samples.
@@ -94,6 +94,9 @@ def read_task_manifest(folder: Path) -> TaskManifest:
 
     Raises:
         HearevalError: the file is missing, can't be read, or is not a task's manifest.
+
+    >>> read_task_manifest(Path("tasks/esc50-v2.0.0-full")).clips  # doctest: +SKIP
+    {'fold00': 400, 'fold01': 400, 'fold02': 400, 'fold03': 400, 'fold04': 400}
     """
     manifest = read_fields(folder / files.MANIFEST, remedy=REMEDY)
     return TaskManifest(

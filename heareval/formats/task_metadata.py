@@ -1,4 +1,4 @@
-"""task_metadata.json: what a task is and how it is scored."""
+"""Read and check task_metadata.json: what a task is and how it is scored."""
 
 from __future__ import annotations
 
@@ -141,11 +141,7 @@ def _non_empty(fields: Fields, key: str) -> str:
 def _grid(changes: Fields, key: str, *, of_numbers: bool = False) -> Mapping[str, Sequence[Any]]:
     """Return the values to try, by the name of the setting."""
     grid = changes.object(key, {})
-    return {name: grid.numbers(name) if of_numbers else _values(grid, name) for name in grid}
-
-
-def _values(grid: Fields, name: str) -> Sequence[Any]:
-    values = grid.values[name]
-    if not isinstance(values, list) or not values:
-        raise grid.error(name, shorten(values), "a list of values")
-    return tuple(values)
+    for name, values in grid.values.items():
+        if not isinstance(values, list) or not values:
+            raise grid.error(name, shorten(values), "a list of values")
+    return {name: grid.numbers(name) if of_numbers else tuple(grid.values[name]) for name in grid}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import heareval
 from heareval import layout
-from heareval.errors import replaced
+from heareval.errors import replaced_error
 from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.results_folder import write_predictions, write_scores
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, finite_or_none
@@ -36,7 +36,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     manifest = find_embeddings_manifest(folder)
     for found in (result.task.embeddings_fingerprint, manifest.fingerprint if manifest else ""):
         if found != embeddings_fingerprint:
-            raise replaced(f"embeddings folder {folder}", found, embeddings_fingerprint)
+            raise replaced_error(f"embeddings folder {folder}", found, embeddings_fingerprint)
     protocol = result.protocol.recorded_name
     # Remove the old scores first, so that no run takes the new predictions for theirs.
     (folder / layout.scores(protocol)).unlink(missing_ok=True)

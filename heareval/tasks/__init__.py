@@ -1,1 +1,1 @@
-"""Room 1: corpora become task folders and tarballs."""
+"""Room 1: corpora to task folders and tarballs."""

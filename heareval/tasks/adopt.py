@@ -1,4 +1,4 @@
-"""A task taken over from its finished 48 kHz tarball: found by its name, and its inside checked."""
+"""Adopt a task from its finished 48 kHz tarball: find the tarball, and check its content."""
 
 from __future__ import annotations
 
@@ -17,59 +17,66 @@ from heareval.formats.fields import Fields, read_fields
 from heareval.formats.labels import parse_events, parse_labels, read_vocabulary
 from heareval.formats.task_description import adopt_task_metadata, write_task_metadata
 from heareval.formats.task_metadata import parse_task_metadata
-from heareval.spec import Download, Progress, Recording, TaskSpec
-from heareval.tasks.metadata import Drawn
+from heareval.spec import Download, Progress, Recording, TaskSpec, ignore_progress
+from heareval.tasks.metadata import SelectedClips
 from heareval.tasks.registry import all_tasks
 
 VERSION = 1
-# The highest rate that was published; the others are made from it.
+# The highest rate that was published; clips of the other rates are resampled from it.
 SAMPLE_RATE = 48000
-# What the names of tarballs begin with: where the benchmark put them, and our own.
+# The prefixes of tarball names: those that the benchmark published, and ours.
 EDITIONS = ("hear2021", layout.TAR_EDITION, layout.TAR_LATEST)
-# A clip whose length is no whole number of frames at the corpus's rate, of 8 kHz or more, was rounded there.
+# Clip lengths were rounded to whole frames at the rate of the corpus, which is 8 kHz or more.
 SLACK_FRAMES = 3
-REMEDY = "It is damaged, or no finished task: fetch it again, or prepare the task from its corpus."
+REMEDY = "It is damaged, or not a finished task: fetch it again, or prepare the task from its corpus."
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What a tarball holds.
+class TarballContent:
+    """The checked content of a finished tarball.
 
     Args:
         folder: the extracted task folder.
-        settings: its task_metadata.json, with the names that follow from the tarball's.
-        is_renamed: whether the file has other names.
-        is_published: False if it was made from other archives than the published ones, None if that is not
-            known.
-        drawn: the clips, and notes on what a reader should know.
+        settings: its task_metadata.json, with task, version and mode as the tarball's name gives them.
+        is_corrected: whether task_metadata.json in the tarball differs from `settings`.
+        is_published: False if it was made from other archives than the published ones; None if that is
+            unknown.
+        selected: the clips, and warnings for readers of the scores.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    is_renamed: bool
+    is_corrected: bool
     is_published: bool | None
-    drawn: Drawn
+    selected: SelectedClips
 
 
 # --------------------------------------------------------------------------- the tarball
 
 
 def is_url(address: str) -> bool:
-    """Whether an address is of the web, not of this machine."""
+    """Return whether an address is a URL, not a path.
+
+    >>> is_url("https://host.org/a.tar.gz"), is_url("folder/a.tar.gz")
+    (True, False)
+    """
     return "://" in address
 
 
-def name_of(address: str) -> str:
-    """The file name in a path or URL.
+def file_name_of(address: str) -> str:
+    """Return the file name in a path or URL.
 
-    >>> name_of("https://host.org/files/hear2021-esc50-v2.0.0-full-48000.tar.gz?download=1")
+    >>> file_name_of("https://host.org/files/hear2021-esc50-v2.0.0-full-48000.tar.gz?download=1")
     'hear2021-esc50-v2.0.0-full-48000.tar.gz'
     """
     return Download(address, "").file_name if is_url(address) else Path(address).name
 
 
-def mark_of(address: str) -> str:
-    """What tells whether a tarball is still the same one, without reading gigabytes: size and time."""
+def read_mark(address: str) -> str:
+    """Return a mark that changes with a tarball: its size and modification time, or the URL itself.
+
+    To hash it would take minutes, because tarballs have gigabytes.
+    """
     if is_url(address):
         return address
     facts = Path(address).stat()
@@ -77,45 +84,45 @@ def mark_of(address: str) -> str:
 
 
 def check_mark(address: str, mark: str) -> None:
-    """Raise HearevalError if a tarball is no longer the one that the run was planned with."""
-    if not is_url(address) and (found := mark_of(address)) != mark:
+    """Raise HearevalError if a tarball has changed since its mark was read."""
+    if not is_url(address) and (found := read_mark(address)) != mark:
         raise HearevalError(
             f"tarball {address}",
             got=found,
             expected=mark,
-            remedy="It was changed while it was read: run again.",
+            remedy="The file changed during the run: run again.",
         )
 
 
 def find_tarball(source: str, task_folder: str) -> str:
-    """The absolute path or the URL of a task's 48 kHz tarball.
+    """Return the absolute path or the URL of a task's 48 kHz tarball.
 
     Args:
-        source: the tarball itself, a folder that has it, also some levels deep, or the URL of either.
+        source: the tarball itself, a folder that has it (also in sub-folders), or the URL of either.
         task_folder: `<task>-<version>-<mode>`.
 
     Raises:
-        HearevalError: there is none, or the file is of another task, mode or rate.
+        HearevalError: there is no tarball, or the file belongs to another task, mode or rate.
     """
     names = [f"{edition}-{task_folder}-{SAMPLE_RATE}.tar.gz" for edition in EDITIONS]
     address = source if is_url(source) else str(Path(source).absolute())
-    if is_url(source) and not name_of(source).endswith(".gz"):
+    if is_url(source) and not file_name_of(source).endswith(".gz"):
         return f"{source.rstrip('/')}/{names[0]}"
     if Path(address).is_dir():
-        return _in_folder(address, names)
+        return _search_folder(address, names)
     if not is_url(source) and not Path(address).exists():
         raise HearevalError(f"--from-published {source}", got="no such file or folder", expected=names[0])
-    if not name_of(address).endswith(f"-{task_folder}-{SAMPLE_RATE}.tar.gz"):
+    if not file_name_of(address).endswith(f"-{task_folder}-{SAMPLE_RATE}.tar.gz"):
         raise HearevalError(
             f"tarball {source}",
-            got=name_of(address),
+            got=file_name_of(address),
             expected=names[0],
-            remedy="It is of another task, version, --mode or rate.",
+            remedy="The tarball belongs to another task, version, --mode or rate.",
         )
     return address
 
 
-def _in_folder(folder: str, names: list[str]) -> str:
+def _search_folder(folder: str, names: list[str]) -> str:
     found = fetch.open_mirrors([folder])[0].found or {}
     for name in names:
         if paths := found.get(name):
@@ -125,48 +132,52 @@ def _in_folder(folder: str, names: list[str]) -> str:
     )
 
 
-# --------------------------------------------------------------------------- its inside
+# --------------------------------------------------------------------------- its content
 
 
-def read_inside(extracted: Path, task: TaskSpec, mode: str, progress: Progress) -> Inside:
-    """Check what was in a tarball of a task and mode, and list its clips.
+def read_content(
+    extracted: Path, task: TaskSpec, mode: str, progress: Progress = ignore_progress
+) -> TarballContent:
+    """Check the content of a task's tarball; return its settings and clips.
 
     Args:
         extracted: the folder that the tarball was unpacked into.
-        progress: told how many clips are checked, of how many.
+        task: the task that the tarball's name gives.
+        mode: the mode that the tarball's name gives.
+        progress: called with the number of clips checked, and of all clips.
 
     Raises:
-        HearevalError: something is missing, too much, or not as the task has it.
+        HearevalError: something is missing, superfluous or different from the task.
     """
-    folder, splits = _task_folder(extracted), task.splits_of(mode).names
+    folder, splits = _find_task_folder(extracted), task.splits_of(mode).names
     found = _read_fields(folder / layout.TASK_METADATA)
-    # One published tarball of mridangam_tonic has mridangam_stroke inside, and scores go by these names.
-    _check_relation(found.text("task_name"), task)
-    settings, notes = adopt_task_metadata(found, task, mode)
+    # A published tarball of mridangam_tonic names mridangam_stroke inside. The tarball's own name is right.
+    _check_task_name(found.text("task_name"), task)
+    settings, warnings = adopt_task_metadata(found, task, mode)
     metadata = parse_task_metadata(replace(found, values=settings))
     _check_splits(folder, splits)
     listed = {split: _read_fields(folder / layout.split_json(split)).values for split in splits}
     if folder.name != task.folder(mode):
-        notes.insert(0, f"the tarball of {task.folder(mode)} holds a folder {folder.name}")
+        warnings.insert(0, f"the tarball of {task.folder(mode)} holds a folder {folder.name}")
     clips = _check_clips(folder, listed, task, task.duration_s(mode), progress)
-    is_renamed = settings != found.values
-    return Inside(folder, settings, is_renamed, metadata.is_published, Drawn(tuple(clips), (), tuple(notes)))
+    selected = SelectedClips(tuple(clips), warnings=tuple(warnings))
+    return TarballContent(folder, settings, settings != found.values, metadata.is_published, selected)
 
 
-def copy_description(inside: Inside, target: Path) -> None:
-    """Put the descriptions into a folder as they are, save wrong names in task_metadata.json."""
-    for path in (*inside.folder.glob("*.json"), inside.folder / layout.VOCABULARY):
+def copy_description(content: TarballContent, target: Path) -> None:
+    """Copy a task's description into a folder; only wrong names in task_metadata.json are corrected."""
+    for path in (*content.folder.glob("*.json"), content.folder / layout.VOCABULARY):
         shutil.copyfile(path, target / path.name)
-    if inside.is_renamed:
-        write_task_metadata(target, inside.settings)
+    if content.is_corrected:
+        write_task_metadata(target, content.settings)
 
 
 def _wrong(where: str, got: str, expected: str) -> HearevalError:
     return HearevalError(f"in the tarball, {where}", got=got, expected=expected, remedy=REMEDY)
 
 
-def _task_folder(extracted: Path) -> Path:
-    """The one folder of a task, `<edition>/tasks/<task>/`."""
+def _find_task_folder(extracted: Path) -> Path:
+    """Return the task's folder, `<edition>/tasks/<task>/`; raise HearevalError if there is anything else."""
     folder = extracted
     for name in ("", "tasks", ""):
         found = sorted(folder.iterdir())
@@ -178,8 +189,8 @@ def _task_folder(extracted: Path) -> Path:
     return folder
 
 
-def _check_relation(found: str, task: TaskSpec) -> None:
-    """Another task's name may stand in the tarball only if the labels can tell the two tasks apart."""
+def _check_task_name(found: str, task: TaskSpec) -> None:
+    """Raise HearevalError for another task's name, unless its labels are different ones."""
     other = all_tasks().get(found)
     if found != task.name and not (other and task.labels and not {*task.labels} & {*other.labels}):
         raise _wrong(f"task_name of {layout.TASK_METADATA}", found, task.name)
@@ -189,8 +200,8 @@ def _check_splits(folder: Path, splits: Sequence[str]) -> None:
     described = {path.stem for path in folder.glob("*.json") if path.name != layout.TASK_METADATA}
     if described != set(splits):
         raise _wrong("splits", ", ".join(sorted(described)) or "none", ", ".join(splits))
-    sounds = folder / str(SAMPLE_RATE)
-    found = {path.name for path in sounds.iterdir()} if sounds.is_dir() else set()
+    rate_folder = folder / str(SAMPLE_RATE)
+    found = {path.name for path in rate_folder.iterdir()} if rate_folder.is_dir() else set()
     if not found or not found <= set(splits):
         raise _wrong(f"folders of {SAMPLE_RATE}/", ", ".join(sorted(found)) or "none", ", ".join(splits))
 
@@ -209,45 +220,47 @@ def _check_clips(
     duration_s: float | None,
     progress: Progress,
 ) -> list[Recording]:
-    """The clips of all splits, sorted by split and file name, each with its labels and sound checked."""
+    """Return the clips of all splits, sorted by split and file name, after checking labels and audio."""
     name = f"in the tarball, {layout.VOCABULARY}"
     vocabulary, clips = set(read_vocabulary(folder, remedy=REMEDY, where=name, is_exact=True)), []
     if unknown := vocabulary - set(map(str, task.labels or vocabulary)):
         raise _wrong(layout.VOCABULARY, f"label {min(unknown)}", ", ".join(map(str, task.labels)))
-    _check_apart(listed)
+    _check_splits_are_disjoint(listed)
     total = sum(len(labels) for labels in listed.values())
     for split, labels in sorted(listed.items()):
-        sounds = folder / str(SAMPLE_RATE) / split
-        _check_names(split, set(labels), {path.name for path in sounds.glob("*.wav")})
+        clip_folder = folder / str(SAMPLE_RATE) / split
+        _check_listed(split, set(labels), {path.name for path in clip_folder.glob("*.wav")})
         for name in sorted(labels):
             where = f"{SAMPLE_RATE}/{split}/{name}"
-            frames = _check_sound(where, sounds / name, duration_s)
+            frames = _check_audio(where, clip_folder / name, duration_s)
             _check_labels(where, labels[name], task, vocabulary, frames)
-            clips.append(Recording(sounds / name, name.removesuffix(".wav"), split=split))
+            clips.append(Recording(clip_folder / name, name.removesuffix(".wav"), split=split))
             progress(len(clips), total)
     return clips
 
 
-def _check_apart(listed: Mapping[str, Mapping[str, Any]]) -> None:
-    """No clip is in two splits."""
+def _check_splits_are_disjoint(listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise HearevalError if a clip is in two splits."""
     split_of: dict[str, str] = {}
     for split, labels in sorted(listed.items()):
         for name in labels:
             if name in split_of:
-                raise _wrong(f"{split}.json", f"{name}, which is in {split_of[name]} too", "it in one split")
+                raise _wrong(f"{split}.json", f"{name}, which is also in {split_of[name]}", "it in one split")
             split_of[name] = split
 
 
-def _check_names(split: str, listed: set[str], found: set[str]) -> None:
-    lost, more = sorted(listed - found), sorted(found - listed)
-    if lost:
-        raise _wrong(f"{SAMPLE_RATE}/{split}", f"no {lost[0]} ({len(lost)} missing)", f"all of {split}.json")
-    if more:
-        raise _wrong(f"{split}.json", f"no {more[0]} ({len(more)} missing)", f"all of {SAMPLE_RATE}/{split}")
+def _check_listed(split: str, listed: set[str], found: set[str]) -> None:
+    missing, unlisted = sorted(listed - found), sorted(found - listed)
+    if missing:
+        got = f"no {missing[0]} ({len(missing)} missing)"
+        raise _wrong(f"{SAMPLE_RATE}/{split}", got, f"all of {split}.json")
+    if unlisted:
+        got = f"no {unlisted[0]} ({len(unlisted)} missing)"
+        raise _wrong(f"{split}.json", got, f"all of {SAMPLE_RATE}/{split}")
 
 
-def _check_sound(where: str, path: Path, duration_s: float | None) -> int:
-    """The length of a clip in frames."""
+def _check_audio(where: str, path: Path, duration_s: float | None) -> int:
+    """Return the length of a clip in frames; raise HearevalError if it is not audio of the task."""
     try:
         facts = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:
@@ -264,7 +277,7 @@ def _check_sound(where: str, path: Path, duration_s: float | None) -> int:
 
 
 def _check_labels(where: str, value: Any, task: TaskSpec, vocabulary: set[str], frames: int) -> None:
-    """The labels of a clip are of the task's kind and in its vocabulary, and events lie in the clip."""
+    """Raise HearevalError unless the labels fit the task and its vocabulary, and events lie in the clip."""
     is_event = task.embedding_type == "event"
     is_one = not is_event and task.prediction_type == "multiclass"
     if not isinstance(value, list) or not value or (is_one and len(value) != 1):

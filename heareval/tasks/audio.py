@@ -1,8 +1,7 @@
-"""From a stretch of a source file to 16-bit mono samples of one length at every rate."""
+"""Turn stretches of source files into clips: 16-bit mono wav files of one length, at every sample rate."""
 
 from __future__ import annotations
 
-import atexit
 import errno
 import functools
 import os
@@ -20,24 +19,29 @@ from typing import IO, cast
 
 import ffmpeg
 import numpy as np
-import numpy.typing as npt
-import soxr
 
 from heareval.errors import HearevalError
 from heareval.formats.task_manifest import SkippedClip
-from heareval.spec import SAMPLE_RATES, Progress, Recording
+from heareval.spec import SAMPLE_RATES, Progress, Recording, ignore_progress
 from heareval.tasks import decode
-from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, Samples, ffmpeg_program
+from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, FramesAt, Samples
+from heareval.tasks.ffmpeg_command import (
+    build_ffmpeg_command,
+    describe_interruption,
+    find_ffmpeg,
+    format_file_name,
+    read_errors,
+)
+from heareval.tasks.resampling import ResamplerPool
 
 VERSION = 2
 ENGINES = ("soxr", "ffmpeg")
-QUALITY = "HQ"
-# The sizes in a wav file are numbers of 32 bits, and its header counts too.
+# Wav files store their sizes as 32-bit numbers, which include the header.
 MAX_BYTES = (1 << 32) - 256
 HEADER_BYTES = 44
 
-# What takes a clip's samples, block by block, and hears with the last one that it is the last.
-Put = Callable[[Samples, bool], None]
+# Takes the next block of a clip's samples, and whether it is the last one.
+WriteBlock = Callable[[Samples, bool], None]
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class AudioSettings:
 
     Args:
         sample_rates: the rates to write, in Hz.
-        duration_s: length of every clip; None keeps each clip's own.
+        duration_s: the length of every clip in seconds; None keeps each clip's own length.
         engine: `soxr` resamples in this process, `ffmpeg` in one process per clip.
-        skip_bad: go on without a clip whose source can't be used.
+        skip_bad: skip clips whose source has no usable audio, instead of raising BadAudio.
     """
 
     sample_rates: tuple[int, ...]
@@ -58,74 +62,102 @@ class AudioSettings:
 
 
 def prepare_clips(
-    clips: Sequence[Recording], folder: Path, settings: AudioSettings, progress: Progress
+    clips: Sequence[Recording],
+    folder: Path,
+    settings: AudioSettings,
+    progress: Progress = ignore_progress,
 ) -> list[SkippedClip]:
-    """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate; returns what was skipped.
+    """Write `<rate>/<split>/<clip id>.wav` below `folder` for every clip and rate; return the skipped clips.
+
+    Example: `prepare_clips([Recording(Path("a.mp3"), "a")], Path("out"), AudioSettings((16000,), 4.0))`
+    writes `out/16000/train/a.wav` with 64,000 frames.
 
     Raises:
-        BadAudio: a source file is bad, and `settings` don't tell to skip such.
+        BadAudio: a source has no usable audio, and `settings.skip_bad` is false.
+        OSError: a file cannot be read or written.
     """
     for rate in settings.sample_rates:
         for split in {clip.split for clip in clips}:
             (folder / str(rate) / split).mkdir(parents=True, exist_ok=True)
+    resamplers = ResamplerPool()
     skipped: list[SkippedClip] = []
-    for done, clip in enumerate(clips):
+    for done, clip in enumerate(clips, start=1):
         try:
-            prepare_clip(clip, folder, settings)
+            prepare_clip(clip, folder, settings, resamplers)
         except BadAudio as error:
             if not settings.skip_bad:
-                error.remedy = f"{error.remedy} Or go on without it: --on-bad-audio skip."
+                error.remedy = f"{error.remedy} Or skip such clips: --on-bad-audio skip."
                 raise
             skipped.append(SkippedClip(clip.split, clip.clip_id, str(error)))
-        progress(done + 1, len(clips))
+        progress(done, len(clips))
     return skipped
 
 
-def prepare_clip(clip: Recording, folder: Path, settings: AudioSettings) -> None:
-    """Decode once, trim or pad, write every rate; of a clip that fails nothing stays behind."""
+def prepare_clip(
+    clip: Recording, folder: Path, settings: AudioSettings, resamplers: ResamplerPool | None = None
+) -> None:
+    """Decode a clip once, trim or pad it, and write it at every rate; if that fails, remove what was written.
+
+    Args:
+        clip: the stretch of the source file.
+        folder: has the folders `<rate>/<split>` already.
+        settings: rates, length and engine.
+        resamplers: reused from clip to clip; None makes new ones.
+    """
     targets = {r: folder / str(r) / clip.split / f"{clip.clip_id}.wav" for r in settings.sample_rates}
     try:
-        sound = decode.read_blocks(
-            clip.path, clip.start_frame, _frames_to_read(clip, settings), floor=clip.floor
-        )
-        with closing(sound):
-            first = next(sound)
-            samples: Iterator[Samples] = (block.samples for block in chain([first], sound))
+        frames_at = _limit_frames(clip, settings)
+        with closing(decode.read_blocks(clip.path, clip.start_frame, frames_at, floor=clip.floor)) as blocks:
+            first = next(blocks)
+            samples: Iterator[Samples] = (block.samples for block in chain([first], blocks))
             if settings.duration_s is not None:
-                samples = fitted(samples, round(settings.duration_s * first.rate))
-            bounded = _bounded(samples, first.rate, clip.path)
-            _write_rates(bounded, first.rate, targets, settings.engine)
+                samples = trim_pad_blocks(samples, round(settings.duration_s * first.rate))
+            samples = _check_size(samples, first.rate, clip.path)
+            _write_rates(samples, first.rate, targets, settings.engine, resamplers or ResamplerPool())
     except BaseException:
         for path in targets.values():
             path.unlink(missing_ok=True)
         raise
 
 
-def _frames_to_read(clip: Recording, settings: AudioSettings) -> Callable[[int], int]:
-    """How many frames of a source at a given rate can matter; -1 for all."""
+def _limit_frames(clip: Recording, settings: AudioSettings) -> FramesAt:
+    """Return the function that maps a source's rate to the number of frames to read; -1 for all."""
 
-    def frames(rate: int) -> int:
-        known = [clip.frames] if clip.frames is not None else []
+    def frames_at(rate: int) -> int:
+        limits = [clip.frames] if clip.frames is not None else []
         if settings.duration_s is not None:
-            known.append(round(settings.duration_s * rate))
-        return min(known, default=-1)
+            limits.append(round(settings.duration_s * rate))
+        return min(limits, default=-1)
 
-    return frames
+    return frames_at
 
 
-def read_mono(
-    path: Path, start: int, frames_at: Callable[[int], int], *, floor: bool = False
-) -> tuple[Samples, int]:
-    """16-bit mono samples of a stretch of a file, all at once, and the file's rate."""
-    blocks = list(decode.read_blocks(path, start, frames_at, floor=floor))
-    return np.concatenate([block.samples for block in blocks]), blocks[0].rate
+def read_mono(path: Path, start: int, frames_at: FramesAt, *, floor: bool = False) -> tuple[Samples, int]:
+    """Return the 16-bit mono samples of a stretch of a file, shape (frames,), and the file's rate in Hz.
+
+    Example: `read_mono(Path("a.flac"), 0, lambda rate: 2 * rate)` reads the first two seconds.
+
+    Args:
+        path: an audio file of any format that ffmpeg reads.
+        start: the first frame to read, at the file's rate.
+        frames_at: maps the file's rate to the number of frames to read, -1 for all.
+        floor: average the channels and floor to 16 bit, whatever the file's format.
+
+    Raises:
+        BadAudio: the file has no usable audio.
+    """
+    with closing(decode.read_blocks(path, start, frames_at, floor=floor)) as blocks:
+        found = list(blocks)
+    return np.concatenate([block.samples for block in found]), found[0].rate
 
 
 def trim_pad(samples: Samples, frames: int) -> Samples:
-    """The samples cut at the end, or with zeros appended.
+    """Return exactly `frames` samples: cut at the end, or padded there with zeros.
 
     >>> trim_pad(np.array([1, 2, 3], np.int16), 5).tolist()
     [1, 2, 3, 0, 0]
+    >>> trim_pad(np.array([1, 2, 3], np.int16), 2).tolist()
+    [1, 2]
     """
     padding = max(0, frames - len(samples))
     if not padding:
@@ -133,9 +165,13 @@ def trim_pad(samples: Samples, frames: int) -> Samples:
     return np.concatenate([samples[:frames], np.zeros(padding, np.int16)])
 
 
-def fitted(blocks: Iterable[Samples], frames: int) -> Iterator[Samples]:
-    """`trim_pad` for samples that come in blocks; what fits into one block is one block."""
-    for block, is_last in _with_last(blocks):
+def trim_pad_blocks(blocks: Iterable[Samples], frames: int) -> Iterator[Samples]:
+    """Yield exactly `frames` samples: `trim_pad` for audio in blocks. What fits one block comes as one block.
+
+    >>> [block.tolist() for block in trim_pad_blocks([np.array([1, 2], np.int16)], 3)]
+    [[1, 2, 0]]
+    """
+    for block, is_last in _mark_last(blocks):
         part = trim_pad(block, min(frames, BLOCK_FRAMES)) if is_last else block[:frames]
         yield part
         frames -= len(part)
@@ -147,18 +183,18 @@ def fitted(blocks: Iterable[Samples], frames: int) -> Iterator[Samples]:
         frames -= len(part)
 
 
-def _with_last(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, bool]]:
-    """Every block, and whether it is the last."""
-    rest = iter(blocks)
-    block = next(rest)
-    for following in rest:
+def _mark_last(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, bool]]:
+    """Yield every block, and whether it is the last one."""
+    remaining = iter(blocks)
+    block = next(remaining)
+    for following in remaining:
         yield block, False
         block = following
     yield block, True
 
 
-def _bounded(blocks: Iterable[Samples], rate: int, source: Path) -> Iterator[Samples]:
-    """The blocks, unless they are more than a wav file can hold at the highest rate that may be asked for."""
+def _check_size(blocks: Iterable[Samples], rate: int, source: Path) -> Iterator[Samples]:
+    """Pass the blocks on; raise BadAudio if a wav file cannot hold them at the highest rate of the tasks."""
     frames, highest_rate = 0, max(rate, *SAMPLE_RATES)
     for block in blocks:
         frames += len(block)
@@ -166,7 +202,7 @@ def _bounded(blocks: Iterable[Samples], rate: int, source: Path) -> Iterator[Sam
             hours = MAX_BYTES / 2 / highest_rate / 3600
             raise BadAudio(
                 f"audio file {source}",
-                got="more sound than a wav file can hold",
+                got="more audio than a wav file can hold",
                 expected=f"up to {hours:.1f} hours, for {highest_rate} Hz",
             )
         yield block
@@ -175,157 +211,148 @@ def _bounded(blocks: Iterable[Samples], rate: int, source: Path) -> Iterator[Sam
 # --------------------------------------------------------------------------- writing
 
 
-def _write_rates(blocks: Iterable[Samples], rate: int, targets: dict[int, Path], engine: str) -> None:
-    """Write the samples at every rate, as they come: a long clip would fill the memory."""
-    theirs = {r: path for r, path in targets.items() if r != rate and engine == "ffmpeg"}
+def _write_rates(
+    blocks: Iterable[Samples], rate: int, targets: dict[int, Path], engine: str, resamplers: ResamplerPool
+) -> None:
+    """Write the samples at every rate, block by block, because a long clip would fill the memory."""
+    by_ffmpeg = {r: path for r, path in targets.items() if r != rate and engine == "ffmpeg"}
     with ExitStack() as stack:
-        sinks = [stack.enter_context(_sink(path, rate, r)) for r, path in targets.items() if r not in theirs]
-        if theirs:
-            sinks.append(stack.enter_context(_ffmpeg_sink(rate, theirs)))
-        for block, is_last in _with_last(blocks):
-            for put in sinks:
-                put(block, is_last)
+        writers = []
+        for target_rate, path in targets.items():
+            if target_rate == rate:
+                writers.append(stack.enter_context(_open_wav(path, rate)))
+            elif target_rate not in by_ffmpeg:
+                resampler = stack.enter_context(resamplers.borrow(rate, target_rate))
+                writers.append(stack.enter_context(_open_wav(path, target_rate, resampler.convert)))
+        if by_ffmpeg:
+            writers.append(stack.enter_context(_open_ffmpeg(rate, by_ffmpeg)))
+        for block, is_last in _mark_last(blocks):
+            for write_block in writers:
+                write_block(block, is_last)
+
+
+def _pass_on(block: Samples, is_last: bool) -> Samples:
+    return block
 
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
-    """Write 16-bit mono samples with the plain 44-byte header."""
+    """Write 16-bit mono samples, shape (frames,), as a wav file with the plain 44-byte header.
+
+    Example: `write_wav(Path("a.wav"), np.zeros(16000, np.int16), 16000)` writes one second of silence.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        samples: the audio.
+        rate: its sample rate in Hz.
+    """
     path.unlink(missing_ok=True)
-    with _sink(path, rate, rate) as put:
-        put(samples, True)
+    with _open_wav(path, rate) as write_block:
+        write_block(samples, True)
 
 
 @contextmanager
-def _sink(path: Path, rate: int, target_rate: int) -> Iterator[Put]:
-    """What writes samples to a wav file of another rate."""
-    convert, size, is_whole = _resampler(rate, target_rate), 0, False
-    # "x": on a disk that takes `Dog.wav` for `dog.wav`, one clip must not become the other.
+def _open_wav(
+    path: Path, rate: int, convert: Callable[[Samples, bool], Samples] = _pass_on
+) -> Iterator[WriteBlock]:
+    """Open a new wav file; yield the function that converts blocks to the file's rate and writes them."""
+    size, is_complete = 0, False
+    # "x": where `Dog.wav` and `dog.wav` name the same file, one clip must not overwrite the other.
     with open(path, "xb", buffering=0) as stream:
 
-        def put(block: Samples, is_last: bool) -> None:
-            nonlocal size, is_whole
-            data = _bytes_of(convert(block, is_last))
-            # The header of a clip that is one block is right at once.
-            is_whole = is_last and not size
+        def write_block(block: Samples, is_last: bool) -> None:
+            nonlocal size, is_complete
+            data = _to_bytes(convert(block, is_last))
+            # The header of a clip of one block is right at once.
+            is_complete = is_last and not size
             if not size:
-                data = memoryview(_wav_header(len(data), target_rate) + data)
+                data = memoryview(_pack_wav_header(len(data), rate) + data)
             _write_all(stream, data)
             size += len(data)
 
-        yield put
-        if not is_whole:
+        yield write_block
+        if not is_complete:
             stream.seek(0)
-            _write_all(stream, _wav_header(size - HEADER_BYTES, target_rate))
+            _write_all(stream, _pack_wav_header(size - HEADER_BYTES, rate))
 
 
-def resample(samples: Samples, rate: int, target_rate: int) -> Samples:
-    """Samples at another rate: libsoxr "HQ", rounded without dither, so the same input gives the same bytes.
-
-    The result has floor(n * target_rate / rate + 0.5) frames.
-    """
-    return _resampler(rate, target_rate)(samples, True)
-
-
-def _resampler(rate: int, target_rate: int) -> Callable[[Samples, bool], Samples]:
-    """What turns the blocks of a sound, of which the last one is told, into those at another rate.
-
-    One sound at a time: the next resampler of the same two rates ends this one.
-    """
-    if rate == target_rate:
-        return lambda block, is_last: block
-    stream = _stream(rate, target_rate)
-    stream.clear()
-
-    def converted(block: Samples, is_last: bool) -> Samples:
-        return _rounded(stream.resample_chunk(block.astype(np.float32), last=is_last))
-
-    return converted
-
-
-@functools.lru_cache(maxsize=16)
-def _stream(rate: int, target_rate: int) -> soxr.ResampleStream:
-    """libsoxr for one ratio; to design its filter takes as long as to resample a second of sound."""
-    # Left to the end of Python, its binding would complain of leaks.
-    atexit.register(_stream.cache_clear)
-    return soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality=QUALITY)
-
-
-def _rounded(wave: npt.NDArray[np.float32]) -> Samples:
-    return np.clip(np.rint(wave, out=wave), -32768, 32767, out=wave).astype(np.int16)
-
-
-def _wav_header(size: int, rate: int) -> bytes:
+def _pack_wav_header(size: int, rate: int) -> bytes:
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         *(b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size),
     )
 
 
-def _bytes_of(samples: Samples) -> memoryview:
+def _to_bytes(samples: Samples) -> memoryview:
     return np.ascontiguousarray(samples, dtype="<i2").view(np.uint8).data
 
 
 def _write_all(stream: FileIO, data: bytes | memoryview) -> None:
-    """Write to the end: on a disk that fills up, a single write takes a part and says nothing."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
+    """Write all the data; on a disk that fills up, a single write writes a part and raises nothing."""
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[stream.write(remaining) :]
 
 
 @contextmanager
-def _ffmpeg_sink(rate: int, targets: dict[int, Path]) -> Iterator[Put]:
-    """What gives samples to ffmpeg's soxr, which writes them at other rates, all in one process."""
-    command = decode.ffmpeg_command(_all_rates(rate, targets))
+def _open_ffmpeg(rate: int, targets: dict[int, Path]) -> Iterator[WriteBlock]:
+    """Run one ffmpeg that resamples with libsoxr to all targets; yield the function that feeds it."""
+    command = build_ffmpeg_command(_resample_to_files(rate, targets))
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
             command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log
         ) as process,
     ):
-        stream, is_whole = cast(FileIO, process.stdin), False
+        stream, is_complete = cast(FileIO, process.stdin), False
 
-        def put(block: Samples, is_last: bool) -> None:
-            nonlocal is_whole
-            _write_all(stream, _bytes_of(block))
-            is_whole = is_last
+        def write_block(block: Samples, is_last: bool) -> None:
+            nonlocal is_complete
+            _write_all(stream, _to_bytes(block))
+            is_complete = is_last
 
         try:
-            yield put
+            yield write_block
         except BrokenPipeError:
-            # An ffmpeg that ends too early tells why when it is asked how it ended.
+            # ffmpeg ended too early; its exit code and log, which are read below, say why.
             pass
         except BaseException:
             process.kill()
             raise
         stream.close()
-        if process.wait() or not is_whole:
-            raise _unwritten(next(iter(targets.values())), log, process.returncode)
+        if process.wait() or not is_complete:
+            raise _describe_failure(next(iter(targets.values())), log, process.returncode)
 
 
-def _all_rates(rate: int, targets: dict[int, Path]) -> object:
+def _resample_to_files(rate: int, targets: dict[int, Path]) -> object:
     copies = ffmpeg.input("pipe:", format="s16le", ar=rate, ac=1).filter_multi_output("asplit", len(targets))
+    options = {"acodec": "pcm_s16le", "fflags": "+bitexact", "map_metadata": -1}
     outputs = [
         copies[i]
         .filter("aresample", resampler="soxr")
-        .output(decode.named(path), ar=target_rate, acodec="pcm_s16le", fflags="+bitexact", map_metadata=-1)
+        .output(format_file_name(path), ar=target_rate, **options)
         for i, (target_rate, path) in enumerate(targets.items())
     ]
     return ffmpeg.merge_outputs(*outputs)
 
 
-def _unwritten(path: Path, log: IO[bytes], code: int) -> Exception:
-    """Why ffmpeg could not write clips, of which this is one: never the fault of their source."""
-    told = decode.complaints(log)
+def _describe_failure(path: Path, log: IO[bytes], code: int) -> Exception:
+    """Return the error for an ffmpeg that could not write clips; their source is never to blame.
+
+    Args:
+        path: one of the clips.
+    """
+    errors = read_errors(log)
     for full in (errno.ENOSPC, errno.EDQUOT):
-        if os.strerror(full) in told:
+        if os.strerror(full) in errors:
             return OSError(full, os.strerror(full), str(path))
-    got = decode.how_it_was_stopped(log, code) or told or f"exit code {code}"
+    got = describe_interruption(log, code) or errors or f"exit code {code}"
     return HearevalError(f"ffmpeg on {path}", got=got, expected="clips at other rates", remedy="Run again.")
 
 
 @functools.cache
 def engine_version(engine: str) -> str:
-    """The release of what resamples; another one may give other samples."""
+    """Return the version of the library or program that resamples; another one may give other samples."""
     if engine == "soxr":
         return version_of("soxr")
-    shown = subprocess.run([ffmpeg_program(), "-version"], capture_output=True, text=True, check=True)
+    shown = subprocess.run([find_ffmpeg(), "-version"], capture_output=True, text=True, check=True)
     return shown.stdout.split()[2]

@@ -1,49 +1,58 @@
-"""From a file that should be sound to blocks of 16-bit mono samples, or to a line that says what is wrong."""
+"""Decode audio files to blocks of 16-bit mono samples, or raise an error that says what is wrong with them.
+
+The samples are those that ffmpeg made for the published benchmark. libsndfile reads the lossless formats for
+which this was measured, because that is much faster; ffmpeg decodes every other file.
+"""
 
 from __future__ import annotations
 
-import errno
-import functools
 import os
 import re
-import shutil
 import stat
 import struct
 import subprocess
 import tempfile
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from heareval.errors import HearevalError
+from heareval.tasks.ffmpeg_command import (
+    build_ffmpeg_command,
+    describe_interruption,
+    format_file_name,
+    read_errors,
+)
 
 BLOCK_FRAMES = 1 << 18
-# Whales are recorded at 2 kHz, bats at 384 kHz, and converters end at 768 kHz. What is beyond is a damaged
-# header: a second at 4 GHz would fill the disk.
+# Whales are recorded at 2 kHz, bats at 384 kHz, and converters go up to 768 kHz. Any other rate comes from a
+# damaged header, and one second at 4 GHz would fill the disk.
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 768_000
 
 Samples = npt.NDArray[np.int16]
-Convert = Callable[[npt.NDArray[Any]], Samples]
-# The number of frames to read at a file's rate, -1 for all.
+# Maps the sample rate of a file in Hz to the number of frames to read, or to -1 for all of them.
 FramesAt = Callable[[int], int]
 
 
 class BadAudio(HearevalError):  # noqa: N818
-    """A source file's own fault: it holds no sound, or none that can be used."""
+    """The error for a source file that holds no usable audio."""
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some 16-bit mono samples of a file, never none, and the file's rate in Hz."""
+class AudioBlock:
+    """Consecutive samples of a file.
+
+    Args:
+        samples: 16-bit mono, shape (frames,); never empty.
+        rate: the file's sample rate in Hz.
+    """
 
     samples: Samples
     rate: int
@@ -51,27 +60,39 @@ class Block:
 
 def read_blocks(
     path: Path, start: int, frames_at: FramesAt, *, floor: bool = False
-) -> Generator[Block, None, None]:
-    """16-bit mono samples of a file, at least one.
-
-    Lossless files whose conversion to 16 bit has been measured are read here; what else there is
-    goes through ffmpeg, as everything did in 2021.
+) -> Generator[AudioBlock, None, None]:
+    """Yield the 16-bit mono samples of a file in blocks of at most BLOCK_FRAMES frames; at least one block.
 
     Args:
-        start: first frame.
-        frames_at: the number of frames to read at the file's rate, -1 for all.
-        floor: the mean of the channels is cut to 16 bit, whatever the file holds.
+        path: an audio file of any format that ffmpeg reads.
+        start: the first frame to read, at the file's rate.
+        frames_at: maps the file's rate to the number of frames to read, -1 for all.
+        floor: average the channels and floor to 16 bit, whatever the file's format; lossless files only.
 
-    Raises BadAudio for what is the file's own fault, OSError for a file that can't be read at all.
+    Raises:
+        BadAudio: the file holds no usable audio.
+        OSError: the file cannot be read at all.
     """
-    _check_is_file(path)
-    missing_from = yield from _lossless_blocks(path, start, frames_at, floor)
-    if missing_from is None:
-        return
+    _check_is_regular_file(path)
+    frames_read = 0
+    with _open_lossless(path, floor=floor) as source:
+        if source is not None:
+            expected = source.count_frames(start, frames_at)
+            for block in source.read_blocks(start, expected):
+                frames_read += len(block.samples)
+                yield block
+            # Programs that write to a pipe leave a length of 0 in the header; ffmpeg reads on.
+            if 0 < frames_read == expected:
+                return
     if floor:
-        raise BadAudio(f"audio file {path}", got="none that libsndfile can read", expected="a lossless one")
-    there = yield from _ffmpeg_blocks(path, start, frames_at, missing_from)
-    if not there and not missing_from:
+        raise BadAudio(
+            f"audio file {path}", got="a file that libsndfile cannot read", expected="a lossless file"
+        )
+    with closing(_decode_with_ffmpeg(path, start, frames_at, skip=frames_read)) as blocks:
+        for block in blocks:
+            frames_read += len(block.samples)
+            yield block
+    if not frames_read:
         raise BadAudio(
             f"audio file {path}",
             got="no samples",
@@ -80,12 +101,12 @@ def read_blocks(
         )
 
 
-def _check_is_file(path: Path) -> None:
-    """A pipe or a device might never end."""
+def _check_is_regular_file(path: Path) -> None:
+    # Reading a pipe or a device might never end.
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         got = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise BadAudio(f"audio file {path}", got=got, expected="a file with sound")
+        raise BadAudio(f"audio file {path}", got=got, expected="a regular file")
 
 
 def _check_rate(rate: int, path: Path) -> None:
@@ -94,74 +115,124 @@ def _check_rate(rate: int, path: Path) -> None:
         raise BadAudio(f"audio file {path}", got=f"{rate} Hz", expected=expected)
 
 
-def _finite(block: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
-    if not np.isfinite(block).all():
+def _check_finite(samples: npt.NDArray[Any], path: Path) -> None:
+    if not np.isfinite(samples).all():
         raise BadAudio(f"audio file {path}", got="NaN or infinity", expected="finite samples")
-    return block
 
 
 # --------------------------------------------------------------------------- libsndfile
 
 
-def _lossless_blocks(
-    path: Path, start: int, frames_at: FramesAt, floor: bool
-) -> Generator[Block, None, int | None]:
-    """What libsndfile reads of a file; at the end the number of these frames if ffmpeg must go on, else None.
+@dataclass(frozen=True)
+class Conversion:
+    """How samples that libsndfile reads become 16-bit mono.
 
-    Files are opened by number: libsndfile takes the name `-` for the standard input.
+    Args:
+        dtype: the type in which libsndfile is asked for samples.
+        to_mono: converts samples of that type, shape (frames,) or (frames, channels), to 16-bit mono.
     """
-    done = 0
-    try:
-        with open(path, "rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as source:
-            rule = _rule(source, file, floor)
-            if rule is None:
-                return 0
-            dtype, to_mono = rule
-            _check_rate(source.samplerate, path)
-            frames = max(0, source.frames - start)
-            if (wanted := frames_at(source.samplerate)) >= 0:
-                frames = min(frames, wanted)
-            source.seek(min(start, source.frames))
-            while done < frames:
-                raw = source.read(min(BLOCK_FRAMES // source.channels, frames - done), dtype=dtype)
+
+    dtype: str
+    to_mono: Callable[[npt.NDArray[Any]], Samples]
+
+
+@dataclass(frozen=True)
+class LosslessFile:
+    """An open file that libsndfile decodes to the same samples as ffmpeg.
+
+    Args:
+        path: the file's name, for error messages.
+        source: the open file.
+        conversion: how its samples become 16-bit mono.
+    """
+
+    path: Path
+    source: soundfile.SoundFile
+    conversion: Conversion
+
+    def count_frames(self, start: int, frames_at: FramesAt) -> int:
+        """Return how many frames there are to read from `start` on, according to the header."""
+        available = max(0, int(self.source.frames) - start)
+        wanted = frames_at(self.source.samplerate)
+        return available if wanted < 0 else min(available, wanted)
+
+    def read_blocks(self, start: int, frames: int) -> Iterator[AudioBlock]:
+        """Yield up to `frames` frames from `start` on; end early where libsndfile cannot read on."""
+        block_frames = BLOCK_FRAMES // self.source.channels
+        try:
+            self.source.seek(min(start, self.source.frames))
+            while frames:
+                raw = self.source.read(min(block_frames, frames), dtype=self.conversion.dtype)
                 if not len(raw):
-                    # libsndfile takes a disk that can't be read for the end of the file.
-                    _read_to_the_end(path)
-                    return done
-                yield Block(to_mono(_finite(raw, path)), source.samplerate)
-                done += len(raw)
-    except soundfile.LibsndfileError:
-        return done
-    # Programs that write to a pipe leave a length of 0 in the header; ffmpeg reads on.
-    return None if done else 0
+                    # libsndfile reports an unreadable disk as the end of the file.
+                    _check_disk(self.path)
+                    return
+                _check_finite(raw, self.path)
+                yield AudioBlock(self.conversion.to_mono(raw), self.source.samplerate)
+                frames -= len(raw)
+        except soundfile.LibsndfileError:
+            return
+
+
+@contextmanager
+def _open_lossless(path: Path, *, floor: bool) -> Iterator[LosslessFile | None]:
+    """Open a file with libsndfile; yield None if ffmpeg has to decode it."""
+    # Opened by descriptor, because libsndfile takes the name `-` for the standard input.
+    with open(path, "rb") as file:
+        try:
+            source = soundfile.SoundFile(file.fileno(), closefd=False)
+        except soundfile.LibsndfileError:
+            yield None
+            return
+        with source:
+            conversion = _choose_conversion(source, file, floor=floor)
+            if conversion is None:
+                yield None
+                return
+            _check_rate(source.samplerate, path)
+            yield LosslessFile(path, source, conversion)
 
 
 LOSSLESS = {"WAV", "WAVEX", "FLAC", "AIFF"}
-# An extensible header may place few bits in many, and two channels anywhere around the head.
+# Plain: all bits are valid, and the channel mask is empty, left, right, left and right, or center. Other
+# extensible headers store fewer bits than they reserve, or place the channels elsewhere around the head.
 PLAIN_EXTENSIBLE = re.compile(r"Bit Width +: (\d+)\n.*\n +Valid Bits +: \1\n +Channel Mask +: 0x[0-4] ")
 CHANNEL_MASK = b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK"
-COMMENTS_BYTES = 1 << 16
+FLAC_COMMENTS_BYTES = 1 << 16
 
 
-def _rule(source: Any, file: IO[bytes], floor: bool) -> tuple[str, Convert] | None:
-    """What to read of a file, and how it becomes 16-bit mono; None where only ffmpeg knows."""
+def _choose_conversion(source: Any, file: IO[bytes], *, floor: bool) -> Conversion | None:
+    """Return how a file's samples become 16-bit mono, or None if only ffmpeg knows."""
     if source.format not in LOSSLESS:
         return None
     if floor:
-        return "float32", _floor_to_16_bit
+        return Conversion("float32", _floor_to_16_bit)
     if source.format == "WAVEX" and not PLAIN_EXTENSIBLE.search(source.extra_info):
         return None
-    # The compressed kind contradicts itself at times; the chunk CHAN places the channels.
+    # Headers of AIFC, the compressed kind, can contradict themselves; the chunk CHAN places the channels.
     if source.format == "AIFF" and re.search("AIFC|CHAN ", source.extra_info):
         return None
-    if source.format == "FLAC" and source.channels == 2 and CHANNEL_MASK in _beginning(file):
+    if source.format == "FLAC" and source.channels == 2 and CHANNEL_MASK in _read_beginning(file):
         return None
     return TO_16_BIT_MONO.get((source.subtype, source.channels))
 
 
-def _beginning(file: IO[bytes]) -> bytes:
-    """A file's first bytes; its position, which libsndfile shares, stays where it is."""
-    return os.pread(file.fileno(), COMMENTS_BYTES, 0)
+def _read_beginning(file: IO[bytes]) -> bytes:
+    # pread leaves the file position, which libsndfile shares, where it is.
+    return os.pread(file.fileno(), FLAC_COMMENTS_BYTES, 0)
+
+
+def _average_16_bit_stereo(wave: npt.NDArray[np.int16]) -> Samples:
+    return ((wave[:, 0].astype(np.int32) + wave[:, 1] + 1) >> 1).astype(np.int16)
+
+
+def _truncate_24_bit(wave: npt.NDArray[np.int32]) -> Samples:
+    # The three bytes of a sample fill the upper part of the 32-bit integer.
+    return (wave >> 16).astype(np.int16)
+
+
+def _average_24_bit_stereo(wave: npt.NDArray[np.float64]) -> Samples:
+    return _round_to_16_bit(wave.mean(axis=1))
 
 
 def _round_to_16_bit(wave: npt.NDArray[np.float64]) -> Samples:
@@ -173,196 +244,145 @@ def _floor_to_16_bit(wave: npt.NDArray[np.float32]) -> Samples:
     return np.clip(np.floor(mono * 32768), -32768, 32767).astype(np.int16)
 
 
-# (subtype, channels) -> what to read and how it becomes 16-bit mono; all measured on ffmpeg.
-TO_16_BIT_MONO: dict[tuple[str, int], tuple[str, Convert]] = {
-    ("PCM_16", 1): ("int16", lambda x: x),
-    ("PCM_16", 2): ("int16", lambda x: ((x[:, 0].astype(np.int32) + x[:, 1] + 1) >> 1).astype(np.int16)),
-    ("PCM_U8", 1): ("int16", lambda x: x),
-    # Truncated, not rounded: the file's three bytes fill the upper part of the integer.
-    ("PCM_24", 1): ("int32", lambda x: (x >> 16).astype(np.int16)),
-    ("PCM_24", 2): ("float64", lambda x: _round_to_16_bit(x.mean(axis=1))),
-    ("FLOAT", 1): ("float64", _round_to_16_bit),
+def _keep(wave: Samples) -> Samples:
+    return wave
+
+
+# (subtype, channels) -> the conversion that ffmpeg applies; each was measured.
+TO_16_BIT_MONO: dict[tuple[str, int], Conversion] = {
+    ("PCM_16", 1): Conversion("int16", _keep),
+    ("PCM_16", 2): Conversion("int16", _average_16_bit_stereo),
+    ("PCM_U8", 1): Conversion("int16", _keep),
+    ("PCM_24", 1): Conversion("int32", _truncate_24_bit),
+    ("PCM_24", 2): Conversion("float64", _average_24_bit_stereo),
+    ("FLOAT", 1): Conversion("float64", _round_to_16_bit),
 }
 
 # --------------------------------------------------------------------------- ffmpeg
 
-# Containers that hold their sound themselves. A playlist names other files, and module music need not end.
+# Containers that hold their own audio. Playlists, which name other files, and module music, which may never
+# end, are left out.
 CONTAINERS = (
     "3gp,aa,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,ircam,loas,"
     "m4a,matroska,mlp,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,oga,ogg,oma,paf,pvf,rm,sds,shn,"
     "sln,sox,spdif,svx,tak,truehd,tta,voc,w64,wav,webm,wsd,wv"
 )
-# Decoders of numbers that need not be finite, as the lossy ones are.
+# Decoders whose output may contain NaN or infinity; that of the lossy decoders never does.
 MAY_BE_INFINITE = re.compile(rb"Audio: (pcm_f\w+|wavpack|mp4als)")
-ERROR = re.compile(rb"\[(error|fatal|panic)\] ")
-ADDRESS = re.compile(rb" @ 0x[0-9a-f]+")
-# What ffmpeg says where the machine gives it no more: a signal, or no thread or memory for its own parts.
-STOPPED = (b"received signal", os.strerror(errno.EAGAIN).encode(), b"Could not open encoder")
-# These only say again which file it was.
-REPEATED = b"Error opening input file"
-# What a shell and a loader answer in place of a program.
-NOT_STARTED = (126, 127)
 
 
-def _ffmpeg_blocks(path: Path, start: int, frames_at: FramesAt, done: int) -> Generator[Block, None, bool]:
-    """What ffmpeg decodes from a frame on, without the first `done`; at the end whether there was any."""
-    is_any, is_doubtful = False, False
-    with _decoder(path, "pcm_s16be") as (sound, log):
-        if rate := _rate_of_au(sound):
-            _check_rate(rate, path)
-            wanted = frames_at(rate)
-            frames = wanted if wanted < 0 else max(0, wanted - done)
-            for data in _stretch(sound, 2, start + done, frames):
-                is_any = True
-                yield Block(np.frombuffer(data, ">i2").astype(np.int16), rate)
-            is_doubtful = is_any and _may_be_infinite(log)
-    if is_doubtful:
-        _check_finite(path, start + done, frames)
-    return is_any
+def _decode_with_ffmpeg(
+    path: Path, start: int, frames_at: FramesAt, *, skip: int
+) -> Generator[AudioBlock, None, None]:
+    """Yield the blocks that ffmpeg decodes of a stretch, without its first `skip` frames."""
+    needs_check = False
+    with _run_decoder(path, "pcm_s16be") as (audio, log):
+        rate = _read_au_header(audio)
+        if not rate:
+            return
+        _check_rate(rate, path)
+        wanted = frames_at(rate)
+        frames = wanted if wanted < 0 else max(0, wanted - skip)
+        for data in _read_frames(audio, 2, start + skip, frames):
+            needs_check = True
+            yield AudioBlock(np.frombuffer(data, ">i2").astype(np.int16), rate)
+        needs_check = needs_check and _may_be_infinite(log)
+    if needs_check:
+        _check_finite_source(path, start + skip, frames)
 
 
-def _check_finite(path: Path, start: int, frames: int) -> None:
-    """Decode once more, to the numbers from which the 16 bits were made: these hide what was infinite."""
-    with _decoder(path, "pcm_f64be") as (sound, _):
-        _rate_of_au(sound)
-        for data in _stretch(sound, 8, start, frames):
-            _finite(np.frombuffer(data, ">f8"), path)
+def _check_finite_source(path: Path, start: int, frames: int) -> None:
+    """Raise BadAudio if a stretch holds NaN or infinity, which its conversion to 16 bit hides."""
+    with _run_decoder(path, "pcm_f64be") as (audio, _):
+        _read_au_header(audio)
+        for data in _read_frames(audio, 8, start, frames):
+            _check_finite(np.frombuffer(data, ">f8"), path)
 
 
-def _rate_of_au(sound: IO[bytes]) -> int:
-    """The rate in the header of an AU stream, which is read to its end; 0 if there is none.
+def _read_au_header(audio: IO[bytes]) -> int:
+    """Read the header of an AU stream; return its sample rate, or 0 if there is no header.
 
-    AU has a header of plain numbers at the front, which a pipe can carry, unlike wav's sizes.
+    Unlike that of wav, the header of AU needs no sizes that are known only at the end, so it suits a pipe.
     """
-    header = sound.read(24)
+    header = audio.read(24)
     if len(header) < 24:
         return 0
     offset, _, _, rate, _ = struct.unpack(">5I", header[4:])
-    sound.read(offset - 24)
+    audio.read(offset - 24)
     return int(rate)
 
 
-def _stretch(sound: IO[bytes], width: int, start: int, frames: int) -> Iterator[bytes]:
-    """The bytes of some frames from `start` on, -1 for all, in pieces of whole frames."""
+def _read_frames(audio: IO[bytes], frame_bytes: int, start: int, frames: int) -> Iterator[bytes]:
+    """Skip `start` frames of a stream, then yield `frames` frames (-1 for all) in pieces of whole frames."""
     while start:
-        passed = len(sound.read(width * min(start, BLOCK_FRAMES))) // width
-        if not passed:
+        skipped = len(audio.read(frame_bytes * min(start, BLOCK_FRAMES))) // frame_bytes
+        if not skipped:
             return
-        start -= passed
+        start -= skipped
     while frames:
-        data = sound.read(width * (BLOCK_FRAMES if frames < 0 else min(frames, BLOCK_FRAMES)))
-        # An ffmpeg that is killed may leave half a frame.
-        there = len(data) // width
-        if not there:
+        data = audio.read(frame_bytes * (BLOCK_FRAMES if frames < 0 else min(frames, BLOCK_FRAMES)))
+        # A killed ffmpeg may leave half a frame.
+        received = len(data) // frame_bytes
+        if not received:
             return
-        yield data[: there * width]
+        yield data[: received * frame_bytes]
         if frames > 0:
-            frames -= there
+            frames -= received
 
 
 @contextmanager
-def _decoder(path: Path, codec: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """An ffmpeg at work: the mono sound that it makes of a file, as AU, and what it says about it.
+def _run_decoder(path: Path, codec: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Run ffmpeg on a file; yield its mono output, an AU stream, and its log.
 
-    Whoever leaves before the end of the sound has enough of it; else it counts how ffmpeg ended.
+    If the caller reads the output to the end, errors of ffmpeg are raised. If it stops earlier, ffmpeg is
+    killed.
     """
-    source = ffmpeg.input(named(path), format_whitelist=CONTAINERS)
+    source = ffmpeg.input(format_file_name(path), format_whitelist=CONTAINERS)
     stream = source.output("pipe:", map="0:a:0", format="au", acodec=codec, ac=1)
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            ffmpeg_command(stream), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            build_ffmpeg_command(stream), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
         ) as process,
     ):
-        sound, is_over = cast("IO[bytes]", process.stdout), False
+        audio, is_at_end = cast("IO[bytes]", process.stdout), False
         try:
-            yield sound, log
-            is_over = not sound.read(1)
+            yield audio, log
+            is_at_end = not audio.read(1)
         finally:
-            if not is_over:
+            if not is_at_end:
                 process.kill()
-        if is_over and (process.wait() or complaints(log)):
-            # Where a disk can't be read ffmpeg ends early, with a complaint and exit code 0.
-            _read_to_the_end(path)
-        if is_over and process.returncode:
-            raise _failure(path, log, process.returncode)
+        if is_at_end and (process.wait() or read_errors(log)):
+            # If the disk cannot be read, ffmpeg logs an error and ends early with exit code 0.
+            _check_disk(path)
+        if is_at_end and process.returncode:
+            raise _describe_failure(path, log, process.returncode)
 
 
 def _may_be_infinite(log: IO[bytes]) -> bool:
-    """Whether ffmpeg names a decoder whose numbers need not be finite, or none at all."""
+    """Return whether the log names a decoder that can produce NaN or infinity, or no decoder at all."""
     log.seek(0)
     decoders = [line for line in log if b"Audio: " in line]
     return not decoders or any(MAY_BE_INFINITE.search(line) for line in decoders)
 
 
-def _failure(path: Path, log: IO[bytes], code: int) -> HearevalError:
-    """Why ffmpeg could not decode a file: whatever is not the file's own fault is no `BadAudio`."""
-    if why := how_it_was_stopped(log, code):
-        return HearevalError(f"ffmpeg on {path}", got=why, expected="to end by itself", remedy="Run again.")
+def _describe_failure(path: Path, log: IO[bytes], code: int) -> HearevalError:
+    """Return the error for a failed ffmpeg: BadAudio only if the file is to blame."""
+    if reason := describe_interruption(log, code):
+        return HearevalError(f"ffmpeg on {path}", got=reason, expected="a complete run", remedy="Run again.")
     return BadAudio(
         f"audio file {path}",
-        got=f"ffmpeg: {complaints(log) or f'exit code {code}'}",
-        expected="sound that ffmpeg can decode",
+        got=f"ffmpeg: {read_errors(log) or f'exit code {code}'}",
+        expected="audio that ffmpeg can decode",
         remedy="The file is damaged or not audio: replace it, or fetch its archive again.",
     )
 
 
-def how_it_was_stopped(log: IO[bytes], code: int) -> str:
-    """What kept ffmpeg from its work, or from starting; "" if it came to its own end."""
-    log.seek(0)
-    last = deque((line for line in log if code in NOT_STARTED or any(s in line for s in STOPPED)), maxlen=1)
-    if last:
-        return last[0].decode(errors="replace").strip()
-    if code < 0:
-        return f"killed by signal {-code}"
-    return f"exit code {code}" if code in NOT_STARTED else ""
-
-
-def _read_to_the_end(path: Path) -> None:
-    """Raise OSError if the disk is to blame, not the file."""
+def _check_disk(path: Path) -> None:
+    """Raise OSError if the disk cannot read a file to its end, so that the file is not blamed."""
     with open(path, "rb") as file:
         try:
             while file.read(BLOCK_FRAMES):
                 pass
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def complaints(log: IO[bytes]) -> str:
-    """The last errors that ffmpeg told; all of them may be many, and some say where in memory it was."""
-    log.seek(0)
-    last = deque((line for line in log if ERROR.search(line) and REPEATED not in line), maxlen=3)
-    told = (ERROR.sub(b"", ADDRESS.sub(b"", line)).decode(errors="replace").strip() for line in last)
-    return " / ".join(dict.fromkeys(told))
-
-
-def named(path: Path) -> str:
-    """A file's name for ffmpeg, to which `-x`, `pipe:0` or `concat:a|b` would mean something else."""
-    # A name may be bytes that are no text, and ffmpeg-python takes text.
-    return "file:" + os.fsencode(path.absolute()).decode("latin-1")
-
-
-def ffmpeg_command(stream: object) -> list[str | bytes]:
-    """The words of a command that tells on its standard error what it finds, each line with its level."""
-    program = ffmpeg_program()
-    words: list[str] = ffmpeg.compile(stream, cmd=program, overwrite_output=True)[1:]
-    manners = ("-v", "level+info", "-hide_banner", "-nostats")
-    return [program, *manners, *(word.encode("latin-1") for word in words)]
-
-
-@functools.cache
-def ffmpeg_program() -> str:
-    """The ffmpeg on PATH if it can resample with libsoxr, else the one that imageio-ffmpeg brings."""
-    candidates: list[str | None] = [shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()]
-    for program in filter(None, candidates):
-        shown = subprocess.run(
-            [program, "-hide_banner", "-buildconf"], capture_output=True, text=True, check=False
-        )
-        if "--enable-libsoxr" in shown.stdout:
-            return program
-    raise HearevalError(
-        "ffmpeg",
-        got="none with libsoxr on PATH or in imageio-ffmpeg",
-        expected="one built with --enable-libsoxr",
-        remedy="Install imageio-ffmpeg again, or put such an ffmpeg on PATH.",
-    )

@@ -1,7 +1,7 @@
-"""Synthetic stand-ins for three corpora: small, learnable but not easy, the same bytes on every run.
+"""Build synthetic stand-ins for three corpora: small, learnable but not easy, with the same bytes everywhere.
 
-Sines come from a rounded table and the rest is + - * /, because the last bits of sin, exp and pow
-differ from machine to machine.
+Sines come from a rounded table and everything else uses + - * /, because the last bits of sin, exp and pow
+differ between machines.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from heareval.errors import HearevalError
 from heareval.files import building_folder, file_checksum, write_text
-from heareval.spec import Progress
+from heareval.spec import Progress, ignore_progress
 
-Samples = NDArray[np.float64]
+Wave = NDArray[np.float64]
 
 MD5SUMS = "MD5SUMS"
-EPOCH_S = 1609459200  # 2021-01-01, the date of every archive member
+EPOCH_S = 1609459200  # 2021-01-01 00:00 UTC, the time of every archive member
 SINE_STEPS = 1 << 14
 
 
@@ -44,42 +44,42 @@ class Member:
 
 
 def random_for(name: str) -> RandomState:
-    """Chance that depends on nothing but the name."""
+    """Return a random generator that depends only on the name."""
     return RandomState(zlib.crc32(name.encode()))
 
 
 @cache
-def sine_table() -> Samples:
-    """One period of a sine, rounded to 20 bits."""
+def sine_table() -> Wave:
+    """Return one period of a sine, rounded to 20 bits, as SINE_STEPS samples."""
     phase = 2 * np.pi * np.arange(SINE_STEPS) / SINE_STEPS
     return np.asarray(np.rint(np.sin(phase) * (1 << 20)) / (1 << 20))
 
 
-def sine(cycles: Samples) -> Samples:
-    """The sine of a phase that counts whole turns."""
+def sine(cycles: Wave) -> Wave:
+    """Return the sine of a phase given in cycles."""
     steps = (cycles * SINE_STEPS).astype(np.int64) & (SINE_STEPS - 1)
     return np.asarray(sine_table()[steps])
 
 
-def tone(hz: Samples | float, frames: int, rate: int) -> Samples:
-    """A sine; its frequency may change from frame to frame."""
+def tone(hz: Wave | float, frames: int, rate: int) -> Wave:
+    """Return a sine whose frequency may change from frame to frame."""
     return sine(np.cumsum(np.broadcast_to(hz, frames)) / rate)
 
 
-def noise(rng: RandomState, width_hz: float, frames: int, rate: int) -> Samples:
-    """Noise from 0 Hz to about `width_hz`, as strong as a sine of level 1."""
+def noise(rng: RandomState, width_hz: float, frames: int, rate: int) -> Wave:
+    """Return noise from 0 Hz to about `width_hz` with the power of a sine of amplitude 1."""
     span = max(1, int(rate / width_hz))
     total = np.cumsum(rng.uniform(-1, 1, frames + span))
     return np.asarray((total[span:] - total[:-span]) * np.sqrt(1.5 / span))
 
 
-def curve(shares: Samples | tuple[float, ...], levels: Samples | tuple[float, ...], frames: int) -> Samples:
-    """Straight lines from level to level; each is reached at its share of the length."""
+def curve(shares: Wave | tuple[float, ...], levels: Wave | tuple[float, ...], frames: int) -> Wave:
+    """Return an envelope of straight lines; each level is reached at its share of the length."""
     return np.asarray(np.interp(np.arange(frames) / frames, shares, levels))
 
 
-def wav_bytes(samples: Samples, rate: int) -> bytes:
-    """A mono 16-bit WAV file of samples in [-1, 1]."""
+def wav_bytes(samples: Wave, rate: int) -> bytes:
+    """Return a mono 16-bit WAV file of samples in [-1, 1]."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as target:
         target.setnchannels(1)
@@ -89,10 +89,10 @@ def wav_bytes(samples: Samples, rate: int) -> bytes:
     return stream.getvalue()
 
 
-# speech_commands: a word glides through the sounds of its letters.
+# speech_commands: a word glides through the formants of its letters.
 
 SPEECH_RATE = 16000
-# Of each letter: two formants of the voice in Hz, level of the voice; Hz and level of the hiss.
+# For each letter: two formants of the voice in Hz, level of the voice, frequency in Hz and level of the hiss.
 LETTERS = {
     "d": (300, 1700, 0.2, 3000, 0.2),
     "e": (550, 1850, 1.0, 4000, 0.0),
@@ -118,8 +118,8 @@ BACKGROUNDS = {"doing_the_dishes": 5000, "exercise_bike": 300, "pink_noise": 150
 SPEAKERS = {"train": 14, "validation": 4, "testing": 2, "test": 12}
 
 
-def spoken(word: str, speaker: str, rng: RandomState) -> Samples:
-    """A word by a speaker with a pace, a voice and formants of their own."""
+def spoken(word: str, speaker: str, rng: RandomState) -> Wave:
+    """Return a word by a speaker, who has an individual pace, pitch and vocal tract."""
     person, at = random_for(speaker), (np.arange(len(word)) + 0.5) / len(word)
     frames = int(SPEECH_RATE * person.uniform(0.4, 0.6) * rng.uniform(0.85, 1.15))
     targets = np.array([LETTERS[letter] for letter in word])
@@ -132,7 +132,7 @@ def spoken(word: str, speaker: str, rng: RandomState) -> Samples:
 
 
 def word_clip(word: str, speaker: str, name: str) -> bytes:
-    """A word somewhere in a noisy clip of about a second."""
+    """Return a wav file of about a second with a word somewhere in noise."""
     rng = random_for(name)
     frames = int(SPEECH_RATE * rng.choice([1, 1, 1, 1, 0.8, 1.15]))
     clip = rng.uniform(0.01, 0.12) * noise(rng, 2000, frames, SPEECH_RATE)
@@ -143,14 +143,14 @@ def word_clip(word: str, speaker: str, name: str) -> bytes:
 
 
 def background_clip(kind: str, seconds: float, name: str) -> bytes:
-    """A noise that swells and fades."""
+    """Return a wav file with noise that swells and fades."""
     rng, frames = random_for(name), int(seconds * SPEECH_RATE)
     levels = curve(np.linspace(0, 1, 8), rng.uniform(0.01, 0.2, 8), frames)
     return wav_bytes(noise(rng, BACKGROUNDS[kind], frames, SPEECH_RATE) * levels, SPEECH_RATE)
 
 
 def utterances(part: str, words: Sequence[str]) -> Iterator[Member]:
-    """Every speaker of the part says every word once; the file names differ even without their folders."""
+    """Yield every word once by every speaker of a part; file names differ even without their folders."""
     for number, word in product(range(SPEAKERS[part]), words):
         speaker = f"{zlib.crc32(f'{part} {number}'.encode()):08x}"
         name = f"./{word}/{speaker}_nohash_{words.index(word)}.wav"
@@ -158,7 +158,7 @@ def utterances(part: str, words: Sequence[str]) -> Iterator[Member]:
 
 
 def speech_train() -> Iterator[Member]:
-    """Words, the lists of those for validation and testing, and background noises."""
+    """Yield words, the lists of those for validation and testing, and background noises."""
     yield from utterances("train", WORDS + UNKNOWN_WORDS)
     for part in ("validation", "testing"):
         members = list(utterances(part, WORDS + UNKNOWN_WORDS))
@@ -170,7 +170,7 @@ def speech_train() -> Iterator[Member]:
 
 
 def speech_test() -> Iterator[Member]:
-    """The ten words, other words in one folder, and silence."""
+    """Yield the ten words, other words in one folder, and silence."""
     yield from utterances("test", WORDS)
     for member in islice(utterances("test", UNKNOWN_WORDS), 0, None, 3):
         yield Member(f"./_unknown_/{Path(member.name).name}", member.content)
@@ -183,7 +183,7 @@ def speech_test() -> Iterator[Member]:
 
 NOTE_RATE = 16000
 PITCHES = tuple(range(48, 60))
-OUTSIDE_PITCHES = (15, 112)  # the original too holds notes that the task leaves out
+OUTSIDE_PITCHES = (15, 112)  # like the original, the stand-in has notes that the task excludes
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "vocal")
 SOURCES = ("acoustic", "electronic", "synthetic")
 INSTRUMENTS = {"train": range(0, 8), "valid": range(8, 11), "test": range(11, 14)}
@@ -192,7 +192,7 @@ HARMONICS = np.arange(1, 13)
 
 
 def note_clip(instrument: str, pitch: int, velocity: int) -> bytes:
-    """A note that lasts four seconds, or a little less, and fades in the last quarter."""
+    """Return a wav file with a note of four seconds or slightly less, which fades in the last quarter."""
     timbre, rng = random_for(instrument), random_for(f"{instrument} {pitch}")
     frames = int(NOTE_RATE * rng.choice([4, 4, 4, 4, 3.5]))
     weights = timbre.uniform(0.2, 1, len(HARMONICS)) / HARMONICS ** timbre.uniform(0.5, 2.5)
@@ -210,7 +210,7 @@ def note_clip(instrument: str, pitch: int, velocity: int) -> bytes:
 
 
 def note_entry(instrument: int, pitch: int, velocity: int) -> dict[str, Any]:
-    """What examples.json tells of a note, with the original's keys."""
+    """Return the entry of a note in examples.json, with the keys of the original."""
     family, source = instrument % len(FAMILIES), instrument % len(SOURCES)
     name = f"{FAMILIES[family]}_{SOURCES[source]}_{instrument:03d}"
     return {
@@ -231,7 +231,7 @@ def note_entry(instrument: int, pitch: int, velocity: int) -> dict[str, Any]:
 
 
 def notes(split: str) -> Iterator[Member]:
-    """Every instrument of the set plays every pitch once, and some that the task leaves out."""
+    """Yield every pitch of every instrument of a set once, and some pitches that the task excludes."""
     examples = {}
     for instrument in INSTRUMENTS[split]:
         outside = OUTSIDE_PITCHES if instrument == INSTRUMENTS[split][0] else ()
@@ -244,10 +244,11 @@ def notes(split: str) -> Iterator[Member]:
     yield Member(f"nsynth-{split}/examples.json", json.dumps(examples, indent=1).encode())
 
 
-# dcase2016_task2: an event is a tone and a band of noise, struck several times.
+# dcase2016_task2: an event is a tone with a band of noise, repeated in strokes.
 
 SCENE_RATE = 44100
-# Of each event: Hz of the tone, share of the tone, Hz of the noise, strokes per second, seconds.
+# For each event: frequency of the tone in Hz, share of the tone, frequency of the noise in Hz, strokes per
+# second, length in seconds.
 EVENTS = {
     "clearthroat": (160, 0.5, 900, 3, 0.7),
     "cough": (300, 0.3, 1300, 4, 0.5),
@@ -261,14 +262,14 @@ EVENTS = {
     "phone": (1400, 0.9, 3000, 15, 1.2),
     "speech": (190, 0.7, 1700, 3, 1.1),
 }
-# Event-to-background ratio in dB, as the file names tell it, and the factor that it means.
+# Event-to-background ratio in dB, as in the file names -> the amplitude factor.
 RATIOS = {-6: 0.5, 0: 1.0, 6: 2.0}
-# Events of each label, whether they overlap, seconds.
+# (events per label, whether they overlap, length in seconds)
 SCENES = ((1, "mono", 20.0), (1, "poly", 19.4), (2, "poly", 20.7))
 
 
-def event_sound(label: str, rng: RandomState) -> Samples:
-    """An event; pitch, pace, length and level differ from take to take."""
+def event_sound(label: str, rng: RandomState) -> Wave:
+    """Return an event with random pitch, pace, length and level."""
     tone_hz, tonal, noise_hz, strokes_hz, seconds = EVENTS[label] * rng.uniform(
         (0.8, 1, 0.75, 0.8, 0.7), (1.25, 1, 1.3, 1.25, 1.3)
     )
@@ -279,10 +280,10 @@ def event_sound(label: str, rng: RandomState) -> Samples:
     return sound * decay * curve((0, 0.03, 0.6, 1), (0, 1, 0.8, 0), frames) * rng.uniform(0.5, 1)
 
 
-def add_events(clip: Samples, count: int, kind: str, level: float, rng: RandomState) -> list[str]:
-    """Mix `count` events of each label into the clip; their annotation lines."""
+def add_events(clip: Wave, count: int, kind: str, level: float, rng: RandomState) -> list[str]:
+    """Mix `count` events of each label into the clip; return their annotation lines."""
     labels = rng.permutation([*EVENTS] * count)
-    # In mono scenes each event has a stretch of its own.
+    # In monophonic scenes, events do not overlap: each has a separate stretch of the clip.
     stretches = len(labels) if kind == "mono" else 1
     length = len(clip) // stretches
     lines = []
@@ -295,7 +296,7 @@ def add_events(clip: Samples, count: int, kind: str, level: float, rng: RandomSt
 
 
 def scenes(part: str, folder: str) -> Iterator[Member]:
-    """Every kind of scene at every ratio."""
+    """Yield every kind of scene at every ratio."""
     for decibel, (count, kind, seconds) in product(RATIOS, SCENES):
         stem = f"{part}_1_ebr_{decibel}_nec_{count}_{kind}_0"
         rng = random_for(stem)
@@ -317,7 +318,7 @@ ARCHIVES: dict[str, Callable[[], Iterator[Member]]] = {
 
 
 def write_tar_gz(path: Path, members: Iterable[Member]) -> None:
-    """A gzipped tar whose bytes follow from the members."""
+    """Write a gzipped tar whose bytes depend only on the members."""
     with (
         open(path, "wb") as raw,
         gzip.GzipFile("", "wb", 1, raw, EPOCH_S) as stream,
@@ -330,7 +331,7 @@ def write_tar_gz(path: Path, members: Iterable[Member]) -> None:
 
 
 def write_zip(path: Path, members: Iterable[Member]) -> None:
-    """A zip whose bytes follow from the members."""
+    """Write a zip whose bytes depend only on the members."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
         for member in sorted(members):
             info = zipfile.ZipInfo(member.name, (2021, 1, 1, 0, 0, 0))
@@ -339,23 +340,26 @@ def write_zip(path: Path, members: Iterable[Member]) -> None:
 
 
 def write_archive(folder: Path, name: str) -> None:
-    """Write one of ARCHIVES."""
+    """Write an archive of ARCHIVES into a folder."""
     write = write_zip if name.endswith(".zip") else write_tar_gz
     write(folder / name, ARCHIVES[name]())
 
 
-def build_demo_corpora(folder: Path, progress: Progress = lambda done, total: None) -> None:
-    """Write the archives of the demo corpora and their MD5SUMS, flat in one folder.
+def build_demo_corpora(folder: Path, progress: Progress = ignore_progress) -> None:
+    """Write the archives of the demo corpora and their MD5SUMS into one folder.
 
     Args:
-        folder: a new or empty folder; one that has its MD5SUMS is complete and stays as it is.
-        progress: told how many archives are done, of how many.
+        folder: a new or empty folder; one with MD5SUMS is complete and is left as it is.
+        progress: called with the number of finished archives, and of all archives.
+
+    Raises:
+        HearevalError: the folder holds other files.
     """
     if (folder / MD5SUMS).exists():
         return
     if folder.exists() and any(folder.iterdir()):
         raise HearevalError(
-            f"{folder} holds other files", expected="a new folder", remedy="Name another one."
+            f"folder {folder}", got="other files in it", expected="a new folder", remedy="Name another one."
         )
     with building_folder(folder) as scratch:
         for done, name in enumerate(ARCHIVES):

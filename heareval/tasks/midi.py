@@ -1,6 +1,6 @@
-"""Notes of a MIDI file, as written and as they sound with the sustain pedal applied.
+"""Read the notes of a MIDI file, as written and as the sustain pedal prolongs them.
 
-A library reads the raw messages; what they mean is decided here by the rules of the published benchmark.
+The library mido parses the messages; this module interprets them by the rules of the published benchmark.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import mido
 
 from heareval.errors import HearevalError
 
-DEFAULT_TEMPO_US = 500_000  # microseconds a quarter note, 120 beats a minute
+DEFAULT_TEMPO_US = 500_000  # microseconds per quarter note: 120 beats per minute
 DRUM_CHANNEL = 9
 SUSTAIN_CONTROLLER = 64
 PEDAL_DOWN_FROM = 64
 
-# What happens first when several things happen at one time.
+# The order of simultaneous events.
 _PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
-# All that the reader may raise over bytes that are no MIDI file: it checks as it goes.
+# Everything that mido raises for bytes that are not a MIDI file.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError)
 
 
 @dataclass(frozen=True)
 class Note:
-    """A note of the performance; times in seconds from its beginning, pitch and velocity as MIDI numbers."""
+    """A note; times in seconds from the beginning of the file, pitch and velocity as MIDI numbers."""
 
     onset_s: float
     offset_s: float
@@ -40,7 +40,7 @@ class Note:
 
 @dataclass(frozen=True)
 class PedalMove:
-    """The sustain pedal, found down or up at a time in seconds."""
+    """A pedal message: from this time in seconds on, the sustain pedal is down or up."""
 
     time_s: float
     is_down: bool
@@ -48,11 +48,11 @@ class PedalMove:
 
 @dataclass(frozen=True)
 class Performance:
-    """What a MIDI file holds.
+    """The notes of a MIDI file.
 
     Args:
-        notes: as written, instrument by instrument, in the order in which they close.
-        sustained: the same with the pedal applied; some notes may have vanished.
+        notes: as written, instrument by instrument, in the order in which they end.
+        sustained: the same notes with the sustain pedal applied; some may have disappeared.
     """
 
     notes: tuple[Note, ...]
@@ -61,7 +61,7 @@ class Performance:
 
 @dataclass(frozen=True)
 class _Press:
-    """A key that is down."""
+    """A pressed key."""
 
     tick: int
     velocity: int
@@ -69,7 +69,7 @@ class _Press:
 
 @dataclass(frozen=True)
 class _Instrument:
-    """One program on one channel of one track."""
+    """The notes and pedal moves of one program on one channel of one track."""
 
     is_drum: bool
     pedal: list[PedalMove]
@@ -78,38 +78,38 @@ class _Instrument:
 
 @dataclass(frozen=True)
 class _TempoSegment:
-    """A stretch of one tempo."""
+    """A stretch of constant tempo."""
 
     start_tick: int
     start_s: float
     tick_s: float
 
     def seconds(self, tick: int) -> float:
-        """Seconds from the beginning of the file at a tick of this stretch."""
+        """Convert a tick of this stretch to seconds from the beginning of the file."""
         return self.start_s + self.tick_s * (tick - self.start_tick)
 
 
 @dataclass(frozen=True)
 class _Clock:
-    """The stretches of a file in their order, with the ticks at which they start."""
+    """The tempo segments of a file in their order, with the ticks at which they start."""
 
     segments: list[_TempoSegment]
     start_ticks: list[int]
 
     def seconds(self, tick: int) -> float:
-        """Seconds from the beginning of the file at any tick."""
+        """Convert any tick to seconds from the beginning of the file."""
         return self.segments[bisect_right(self.start_ticks, tick) - 1].seconds(tick)
 
 
 def read_notes(path: Path) -> Performance:
-    """The notes of a MIDI file, of all instruments and pitches.
+    """Return the notes of a MIDI file, of all instruments and pitches.
 
     Raises:
-        HearevalError: it is damaged, or counts its time in SMPTE frames.
+        HearevalError: the file is damaged, or counts time in SMPTE frames.
     """
     file = _read(path)
-    clock = _clock(file.tracks[0], file.ticks_per_beat)
-    instruments = [each for track in file.tracks for each in _instruments(track, clock)]
+    clock = _read_clock(file.tracks[0], file.ticks_per_beat)
+    instruments = [each for track in file.tracks for each in _split_instruments(track, clock)]
     notes = (note for each in instruments for note in each.notes)
     sustained = (
         note
@@ -120,21 +120,25 @@ def read_notes(path: Path) -> Performance:
 
 
 def apply_pedal(notes: Sequence[Note], pedal: Iterable[PedalMove]) -> list[Note]:
-    """The notes of one instrument as they sound with its sustain pedal.
+    """Return the notes of one instrument with their ends as the sustain pedal prolongs them.
+
+    >>> pedal = [PedalMove(0.5, True), PedalMove(2.0, False)]
+    >>> [note.offset_s for note in apply_pedal([Note(0.0, 1.0, 60, 80)], pedal)]
+    [2.0]
 
     Args:
-        notes: each longer than nothing.
-        pedal: in any order; at one time, down comes before up.
+        notes: in any order; each must be longer than 0 s.
+        pedal: in any order; of simultaneous moves, down comes before up.
     """
     offsets = [note.offset_s for note in notes]
     sounding: defaultdict[int, list[int]] = defaultdict(list)
     is_down = False
     now = 0.0
-    for now, kind, index in sorted(_timeline(notes, pedal)):
+    for now, kind, index in sorted(_list_moves(notes, pedal)):
         if kind == _PEDAL_DOWN:
             is_down = True
         elif kind == _PEDAL_UP:
-            # Where the pedal was up already, no note sounds beyond its own end.
+            # If the pedal was up already, it sustains no note.
             if is_down:
                 _release(notes, sounding, offsets, now)
             is_down = False
@@ -148,11 +152,11 @@ def apply_pedal(notes: Sequence[Note], pedal: Iterable[PedalMove]) -> list[Note]
             sounding[notes[index].pitch].remove(index)
     for held in sounding.values():
         _end(held, offsets, now)
-    return list(_with_offsets(notes, offsets))
+    return list(_replace_offsets(notes, offsets))
 
 
-def _timeline(notes: Sequence[Note], pedal: Iterable[PedalMove]) -> Iterator[tuple[float, int, int]]:
-    """Time, kind and, for notes, the note's index."""
+def _list_moves(notes: Sequence[Note], pedal: Iterable[PedalMove]) -> Iterator[tuple[float, int, int]]:
+    """Yield the time, the kind and, for notes, the index of everything that happens."""
     for move in pedal:
         yield move.time_s, _PEDAL_DOWN if move.is_down else _PEDAL_UP, 0
     for index, note in enumerate(notes):
@@ -166,31 +170,31 @@ def _end(held: Iterable[int], offsets: list[float], now: float) -> None:
 
 
 def _release(notes: Sequence[Note], sounding: dict[int, list[int]], offsets: list[float], now: float) -> None:
-    """End what only the pedal held; keys that are still pressed sound on."""
+    """End the notes that only the pedal sustains; notes whose keys are still pressed go on."""
     for held in sounding.values():
-        # Most of the pitches seen so far are silent.
+        # Most pitches are silent, so skip them for speed.
         if held:
             _end((index for index in held if notes[index].offset_s < now), offsets, now)
             held[:] = [index for index in held if notes[index].offset_s >= now]
 
 
-def _with_offsets(notes: Sequence[Note], offsets: Sequence[float]) -> Iterator[Note]:
+def _replace_offsets(notes: Sequence[Note], offsets: Sequence[float]) -> Iterator[Note]:
     for note, offset_s in zip(notes, offsets, strict=True):
         if offset_s == note.offset_s:
             yield note
-        # A note that was struck again at its very onset is no note.
+        # A note that is struck again at its own onset has no length and is dropped.
         elif offset_s > note.onset_s:
             yield Note(note.onset_s, offset_s, note.pitch, note.velocity)
 
 
-def _instruments(track: Iterable[Any], clock: _Clock) -> Iterable[_Instrument]:
-    """The instruments of a track in the order in which their first notes close."""
+def _split_instruments(track: Iterable[Any], clock: _Clock) -> Iterable[_Instrument]:
+    """Return the instruments of a track in the order in which their first notes end."""
     instruments: dict[tuple[int, int], _Instrument] = {}
     early_pedal: defaultdict[int, list[PedalMove]] = defaultdict(list)
     for program, channel, each in _notes_and_pedal(track, clock):
         instrument = instruments.get((program, channel))
         if isinstance(each, PedalMove):
-            # An instrument exists from its first note on; what its channel did before counts for it too.
+            # An instrument begins with its first note; earlier pedal moves on its channel apply to it too.
             (instrument.pedal if instrument else early_pedal[channel]).append(each)
             continue
         if not instrument:
@@ -201,7 +205,7 @@ def _instruments(track: Iterable[Any], clock: _Clock) -> Iterable[_Instrument]:
 
 
 def _notes_and_pedal(track: Iterable[Any], clock: _Clock) -> Iterator[tuple[int, int, Note | PedalMove]]:
-    """Notes where they close and moves of the pedal, each with its program and channel."""
+    """Yield notes when they end, and pedal moves, each with its program and channel."""
     programs = [0] * 16
     pressed: dict[tuple[int, int], list[_Press]] = {}
     tick = 0
@@ -224,9 +228,10 @@ def _notes_and_pedal(track: Iterable[Any], clock: _Clock) -> Iterator[tuple[int,
 
 
 def _close(pressed: dict[tuple[int, int], list[_Press]], key: tuple[int, int], tick: int) -> list[_Press]:
-    """Take out the presses that end at this tick.
+    """Remove and return the presses of a key that end at this tick.
 
-    Those that began at it stay if another ends, as then the end is not theirs; alone they are forgotten.
+    Presses that began at this very tick stay if another one ends here, because the end then belongs to that
+    one. Otherwise they are dropped.
     """
     presses = pressed.pop(key, [])
     closed = [press for press in presses if press.tick != tick]
@@ -235,8 +240,8 @@ def _close(pressed: dict[tuple[int, int], list[_Press]], key: tuple[int, int], t
     return closed
 
 
-def _clock(track: Iterable[Any], ticks_per_quarter: int) -> _Clock:
-    """The clock of a file, by the tempo of its first track."""
+def _read_clock(track: Iterable[Any], ticks_per_quarter: int) -> _Clock:
+    """Return the clock of a file, from the tempo messages of its first track."""
     segments = [_TempoSegment(0, 0.0, _tick_s(DEFAULT_TEMPO_US, ticks_per_quarter))]
     tick = 0
     for message in track:
@@ -244,14 +249,14 @@ def _clock(track: Iterable[Any], ticks_per_quarter: int) -> _Clock:
         if message.type != "set_tempo":
             continue
         tick_s = _tick_s(message.tempo, ticks_per_quarter)
-        # A segment that starts where the last one does hides it, also the default one at tick 0.
+        # A segment that starts at the same tick as the previous one replaces it, also the default at tick 0.
         if tick_s != segments[-1].tick_s:
             segments.append(_TempoSegment(tick, segments[-1].seconds(tick), tick_s))
     return _Clock(segments, [segment.start_tick for segment in segments])
 
 
 def _tick_s(tempo_us: int, ticks_per_quarter: int) -> float:
-    """Seconds a tick; in the order of the benchmark's own arithmetic, to the last bit."""
+    """Return the seconds per tick, computed in the order of the benchmark, so that every bit agrees."""
     return 60.0 / ((6e7 / tempo_us) * ticks_per_quarter)
 
 
@@ -260,13 +265,13 @@ def _read(path: Path) -> Any:
     try:
         file = mido.MidiFile(file=io.BytesIO(raw))
     except _DAMAGE as error:
-        raise _refused(path, f"{type(error).__name__}: {str(error) or 'an early end'}") from error
+        raise _refused(path, f"{type(error).__name__}: {str(error) or 'unexpected end'}") from error
     if not file.tracks:
         raise _refused(path, "no tracks")
     if file.ticks_per_beat < 1:
-        raise _refused(path, f"time division {file.ticks_per_beat} (SMPTE frames are negative)")
+        raise _refused(path, f"time division {file.ticks_per_beat} (negative for SMPTE frames)")
     if any(message.type == "set_tempo" and not message.tempo for message in file.tracks[0]):
-        raise _refused(path, "a tempo of 0 microseconds a quarter note")
+        raise _refused(path, "a tempo of 0 microseconds per quarter note")
     return file
 
 
@@ -274,6 +279,6 @@ def _refused(path: Path, got: str) -> HearevalError:
     return HearevalError(
         f"MIDI file {path}",
         got=got,
-        expected="readable tracks timed in ticks a quarter note",
-        remedy="The file is damaged or of another kind: fetch the archive again.",
+        expected="readable tracks timed in ticks per quarter note",
+        remedy="The file is damaged, or not a MIDI file: fetch the archive again.",
     )

@@ -1,4 +1,4 @@
-"""The published folder of a task, put together from its steps by links."""
+"""Publish a task: link the output of its steps into one folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from heareval import files
-from heareval.errors import HearevalError, replaced
+from heareval.errors import HearevalError, replaced_error
 from heareval.formats.task_manifest import (
     TaskManifest,
     find_task_manifest,
@@ -25,11 +25,21 @@ def publish_task(
     sample_rates: Sequence[int],
     manifest: TaskManifest,
 ) -> None:
-    """Link the descriptions and every shard's clips into the task's folder, which then replaces an older one.
+    """Link the description and the clips of all shards into the task's folder, replacing an older one.
 
-    Rates that an earlier run published stay if the manifest tells that they were made from the same clips.
+    Sample rates that an earlier run published stay if its manifest says that they have the same clips.
+
+    Args:
+        target: the published folder.
+        description: the folder with the task's JSON files and vocabulary.
+        shards: the folders of prepared clips, `<rate>/<split>/`.
+        sample_rates: the rates to link from the shards, in Hz.
+        manifest: the content of the new MANIFEST.json, except for the rates.
+
+    Raises:
+        HearevalError: skipped clips leave a split empty.
     """
-    # One publisher at a time: each must see the rates that the one before it added.
+    # One publisher at a time: each must see the rates that the previous one added.
     with (
         files.locked(target.with_name(f".{target.name}.publishing.lock")),
         files.building_folder(target, replace=True) as scratch,
@@ -38,22 +48,22 @@ def publish_task(
             if path.name != files.MANIFEST:
                 files.link_or_copy(path, scratch / path.name)
         if manifest.skipped:
-            manifest = _without_skipped(scratch, manifest)
+            manifest = _remove_skipped(scratch, manifest)
         for shard in shards:
             for rate in sample_rates:
                 _link_tree(shard / str(rate), scratch / str(rate))
         older = find_task_manifest(target)
-        kept = sorted(set(_rates_to_keep(older, manifest)) - set(sample_rates))
+        kept = sorted(set(_find_rates_to_keep(older, manifest)) - set(sample_rates))
         for rate in kept:
             _link_tree(target / str(rate), scratch / str(rate))
         rates = sorted({*sample_rates, *kept})
-        gone = sorted(set(older.sample_rates if older else ()) - set(rates))
-        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(gone))
+        removed = sorted(set(older.sample_rates if older else ()) - set(rates))
+        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(removed))
         write_task_manifest(scratch, manifest)
 
 
-def _without_skipped(scratch: Path, manifest: TaskManifest) -> TaskManifest:
-    """Take the skipped clips out of the descriptions; returns the manifest as it is then."""
+def _remove_skipped(scratch: Path, manifest: TaskManifest) -> TaskManifest:
+    """Remove the skipped clips from the description; return the manifest without them."""
     skipped: dict[str, set[str]] = {split: set() for split in manifest.clips}
     for clip in manifest.skipped:
         skipped[clip.split].add(clip.clip_id)
@@ -67,30 +77,30 @@ def _without_skipped(scratch: Path, manifest: TaskManifest) -> TaskManifest:
     )
 
 
-def _rates_to_keep(older: TaskManifest | None, manifest: TaskManifest) -> tuple[int, ...]:
-    """The rates made of the same clips, that is, with equal settings from equal archives."""
+def _find_rates_to_keep(older: TaskManifest | None, manifest: TaskManifest) -> tuple[int, ...]:
+    """Return the published rates whose clips were made with equal settings from equal archives."""
     is_same = older and (older.fingerprint, older.archives) == (manifest.fingerprint, manifest.archives)
     return older.sample_rates if older and is_same else ()
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Link the clips of `source/<split>/` into `target/<split>/`; a shard may be empty."""
+    """Link the clips of `source/<split>/` into `target/<split>/`; `source` may be missing."""
     if not source.exists():
         return
     for split in sorted(source.iterdir()):
         (target / split.name).mkdir(parents=True, exist_ok=True)
         for path in split.iterdir():
-            # The published clip and the step's are one file, which nobody should edit.
+            # The published clip is the same file as that in the work folder, so nobody should edit it.
             with contextlib.suppress(OSError):
                 path.chmod(0o444)
             files.link_or_copy(path, target / split.name / path.name)
 
 
 def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
-    """Raise HearevalError unless a published folder holds the clips of this fingerprint, all of them."""
+    """Raise HearevalError unless a published folder has this fingerprint and holds all its clips."""
     manifest = read_task_manifest(folder)
     if manifest.fingerprint != fingerprint:
-        raise replaced(f"task folder {folder}", manifest.fingerprint, fingerprint)
+        raise replaced_error(f"task folder {folder}", manifest.fingerprint, fingerprint)
     for split, count in manifest.clips.items():
         found = sum(1 for _ in (folder / str(sample_rate) / split).glob("*.wav"))
         if found != count:
@@ -98,5 +108,5 @@ def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
                 f"task folder {folder}",
                 got=f"{found} clips in {sample_rate}/{split}",
                 expected=str(count),
-                remedy=f"Something has changed it: remove {folder} and run again.",
+                remedy=f"The folder was changed: remove {folder} and run again.",
             )

@@ -1,111 +1,126 @@
-"""The tasks that there are: every module of `corpora` declares one TASK or several TASKS, and one's own."""
+"""Find tasks by name: every module of `corpora` declares a TASK or TASKS, and users bring TOML files."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from heareval.errors import HearevalError, unknown_name
 from heareval.spec import Mode, TaskSpec
 from heareval.tasks import corpora
-from heareval.tasks.own import task as own
+from heareval.tasks.own.task import get_sounds, load_task
 
-OWN = ".toml"
+OWN_TASK_SUFFIX = ".toml"
 
 
 @functools.cache
 def all_tasks() -> Mapping[str, TaskSpec]:
-    """Every task by its name, sorted."""
-    found: list[TaskSpec] = []
+    """Return every task of the benchmark by its name, sorted."""
+    tasks: list[TaskSpec] = []
     for module_info in pkgutil.iter_modules(corpora.__path__):
         module = importlib.import_module(f"{corpora.__name__}.{module_info.name}")
-        found += getattr(module, "TASKS", None) or [module.TASK]
-    return {task.name: task for task in sorted(found, key=lambda task: task.name)}
+        tasks += getattr(module, "TASKS", None) or [module.TASK]
+    return {task.name: task for task in sorted(tasks, key=lambda task: task.name)}
 
 
 def find_task(name: str) -> TaskSpec:
-    """The task of this name, or of one's own TOML file; raises HearevalError with the nearest names."""
-    if name.endswith(OWN):
-        return _own_task(Path(name).absolute())
+    """Return the task of a name or TOML file.
+
+    >>> find_task("esc50").folder("full")
+    'esc50-v2.0.0-full'
+
+    Raises:
+        HearevalError: no task has that name; the error suggests the nearest ones.
+    """
+    if name.endswith(OWN_TASK_SUFFIX):
+        return _load_own_task(Path(name).absolute())
     if name not in all_tasks():
-        own_here = [name + OWN] * Path(name + OWN).exists()
-        raise unknown_name("task", name, [*all_tasks(), "open", "all", *own_here])
+        own_file = name + OWN_TASK_SUFFIX
+        known = [*all_tasks(), "open", "all", *([own_file] if Path(own_file).exists() else [])]
+        raise unknown_name("task", name, known)
     return all_tasks()[name]
 
 
 def address(task: TaskSpec) -> str:
-    """What `find_task` finds a task by, in any process and any folder: its name or its TOML file's path."""
-    sounds = own.sounds_of(task)
+    """Return what `find_task` finds a task by in every process and folder: its name or its TOML file."""
+    sounds = get_sounds(task)
     return str(sounds.file) if sounds else task.name
 
 
-# A run asks for a task many times over, and should plan and work with one and the same.
+# A run asks for a task many times, and must plan and work with the same one throughout.
 @functools.cache
-def _own_task(file: Path) -> TaskSpec:
-    task = own.load_task(file)
-    check_is_free(task.name)
+def _load_own_task(file: Path) -> TaskSpec:
+    task = load_task(file)
+    check_name_is_free(task.name)
     return task
 
 
-def check_is_free(name: str) -> None:
-    """Raise HearevalError if a task of the benchmark has the name that one's own task is given."""
+def check_name_is_free(name: str) -> None:
+    """Raise HearevalError if a task of the benchmark already has the name of a user's task."""
     if name in all_tasks():
-        expected = "one that no task of the benchmark has"
-        raise HearevalError("name of a task of one's own", got=name, expected=expected)
+        raise HearevalError("task name", got=name, expected="a name that no task of the benchmark has")
 
 
 def find_mode(task: TaskSpec, name: str) -> Mode:
-    """The task's mode of this name; raises HearevalError with the task's modes."""
+    """Return a mode of a task by its name; raise HearevalError if the task has no such mode."""
     if name not in task.modes:
         raise unknown_name(f"mode of {task.name}", name, [*task.modes, "all"])
     return task.modes[name]
 
 
 def select(names: tuple[str, ...], mode: str | None) -> list[tuple[TaskSpec, str]]:
-    """Tasks and modes that the words of a command line mean, without repetition.
+    """Return the tasks and mode names that a command line selects, without repetitions.
+
+    >>> [(task.name, mode) for task, mode in select(("open",), None)][:2]
+    [('dcase2016_task2', 'full'), ('nsynth_pitch', '5h')]
 
     Args:
-        names: task names and TOML files, or `open` and `all`: those of their tasks that have the mode.
-        mode: a mode, `all` for every published mode, None for each task's default.
+        names: task names, TOML files, or the groups `open` and `all`: their tasks that have the mode.
+        mode: a mode's name, `all` for every published mode, None for each task's default.
+
+    Raises:
+        HearevalError: a name is unknown, two tasks share a name, or nothing is selected.
     """
     tasks: dict[str, TaskSpec] = {}
     for name in names:
-        meant = _group(name, mode) if name in ("all", "open") else _one(find_task(name))
-        _check_apart(tasks, meant)
-        tasks |= meant
+        selected = _select_group(name, mode) if name in ("all", "open") else _by_name([find_task(name)])
+        _check_names_differ(tasks, selected)
+        tasks |= selected
     if not tasks:
-        raise HearevalError("tasks", got="none", expected=f"some of {', '.join(all_tasks())}, open, all")
-    return [(task, chosen) for task in tasks.values() for chosen in _modes(task, mode)]
+        raise HearevalError(
+            "tasks", got="none", expected=f"at least one of {', '.join(all_tasks())}, open, all"
+        )
+    return [(task, chosen) for task in tasks.values() for chosen in _select_modes(task, mode)]
 
 
-def _one(task: TaskSpec) -> dict[str, TaskSpec]:
-    return {task.name: task}
+def _by_name(tasks: Iterable[TaskSpec]) -> dict[str, TaskSpec]:
+    return {task.name: task for task in tasks}
 
 
-def _check_apart(tasks: Mapping[str, TaskSpec], others: Mapping[str, TaskSpec]) -> None:
-    """Two tasks of one name would share their folders."""
+def _check_names_differ(tasks: Mapping[str, TaskSpec], others: Mapping[str, TaskSpec]) -> None:
+    # Two tasks of one name would share their folders.
     for name in tasks.keys() & others.keys():
         one, other = address(tasks[name]), address(others[name])
         if one != other:
-            raise HearevalError(f"tasks named {name}", got=f"{one} and {other}", expected="a name for each")
+            raise HearevalError(f"tasks named {name}", got=f"{one} and {other}", expected="different names")
 
 
-def _group(name: str, mode: str | None) -> dict[str, TaskSpec]:
-    group = {t.name: t for t in all_tasks().values() if name == "all" or t.is_open}
-    chosen = {n: task for n, task in group.items() if mode in (None, "all") or mode in task.modes}
-    if not chosen:
-        raise unknown_name("mode", str(mode), {m for task in group.values() for m in task.modes})
-    return chosen
+def _select_group(name: str, mode: str | None) -> dict[str, TaskSpec]:
+    group = [task for task in all_tasks().values() if name == "all" or task.is_open]
+    selected = [task for task in group if mode in (None, "all") or mode in task.modes]
+    if not selected:
+        raise unknown_name("mode", str(mode), {m for task in group for m in task.modes})
+    return _by_name(selected)
 
 
-def _modes(task: TaskSpec, mode: str | None) -> list[str]:
-    if own.sounds_of(task):
-        return [task.default_mode]  # it has no other, whatever the tasks beside it are made in
+def _select_modes(task: TaskSpec, mode: str | None) -> list[str]:
+    if get_sounds(task):
+        return [task.default_mode]  # a user's task has only this mode
     if mode == "all":
         return [name for name, m in task.modes.items() if m.published]
-    name = mode or task.default_mode
-    find_mode(task, name)
-    return [name]
+    selected = mode or task.default_mode
+    find_mode(task, selected)
+    return [selected]

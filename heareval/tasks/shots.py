@@ -1,4 +1,4 @@
-"""Where shots begin in a recording."""
+"""Find the onsets of gunshots in a recording."""
 
 from __future__ import annotations
 
@@ -11,15 +11,26 @@ import soundfile
 from heareval.errors import HearevalError
 
 SAMPLE_RATE_HZ = 48000
-THRESHOLD = 0.8  # of full scale
-APART = 25002  # samples: a shot ends more than 25000 after its onset, and the sample that ends it begins none
+THRESHOLD = 0.8  # relative to full scale
+# A shot ends more than 25000 samples after its onset, and the next cannot begin at the sample that ends it.
+MIN_DISTANCE = 25002  # samples
 BLOCK_FRAMES = 1 << 20
 
 
 def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
-    """Onsets of the shots in a recording, in samples after `start_frame`; at most `limit` of them.
+    """Return the onsets of the first `limit` shots, in samples after `start_frame`.
 
-    Source: the rule of HEAR 2021 for its gunshot task.
+    A shot begins where the mean of the channels reaches THRESHOLD, at least MIN_DISTANCE after the previous.
+
+    Source: the 2021 kit, task gunshot_triangulation.
+
+    Args:
+        path: a recording at SAMPLE_RATE_HZ.
+        start_frame: where to begin.
+        limit: how many shots to find; fewer are returned if there are fewer.
+
+    Raises:
+        HearevalError: the recording has another sample rate.
     """
     check_rate(path)
     with soundfile.SoundFile(path) as recording:
@@ -28,28 +39,33 @@ def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
         blocks = recording.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)
         for number, block in enumerate(blocks):
             mono = block.mean(axis=1)
-            _add_onsets(onsets, number * BLOCK_FRAMES + loud_samples(mono), limit)
+            _add_onsets(onsets, number * BLOCK_FRAMES + find_loud_samples(mono), limit)
             if len(onsets) == limit:
                 break
     return onsets
 
 
 def check_rate(path: Path) -> None:
-    """Raise HearevalError for a recording whose samples are not those that the shots are counted in."""
+    """Raise HearevalError unless a recording has the sample rate in which onsets are counted."""
     if (found := soundfile.info(str(path)).samplerate) != SAMPLE_RATE_HZ:
         raise HearevalError(f"recording {path}", got=f"{found} Hz", expected=f"{SAMPLE_RATE_HZ} Hz")
 
 
-def loud_samples(wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Places of the samples at or above the threshold."""
+def find_loud_samples(wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the indices of the samples whose absolute value reaches the threshold.
+
+    >>> find_loud_samples(np.array([0.1, -0.9, 0.85], np.float32)).tolist()
+    [1, 2]
+    """
     return np.flatnonzero(np.abs(wave) >= THRESHOLD)
 
 
 def _add_onsets(onsets: list[int], loud: npt.NDArray[np.int64], limit: int) -> None:
-    place = 0
+    """Append the next onsets, given the ascending indices of loud samples, until there are `limit`."""
+    next_loud = 0
     while len(onsets) < limit:
         if onsets:
-            place = int(np.searchsorted(loud, onsets[-1] + APART))
-        if place >= len(loud):
+            next_loud = int(np.searchsorted(loud, onsets[-1] + MIN_DISTANCE))
+        if next_loud >= len(loud):
             return
-        onsets.append(int(loud[place]))
+        onsets.append(int(loud[next_loud]))

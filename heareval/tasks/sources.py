@@ -1,4 +1,4 @@
-"""Where corpora come from and how their tables are read: what several corpus modules share."""
+"""Download addresses, tables and file names: helpers that several corpus modules share."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from heareval.spec import Download
 
 OPEN_DOWNSAMPLED = "https://github.com/hearbenchmark/hear2021-open-tasks-downsampled/raw/main/"
 OTHER_DOWNSAMPLED = "https://github.com/kmarufraj/s-task/raw/main/"
-# What most scene tasks are scored by; the first decides model selection.
+# The metrics of most scene tasks; the first one selects the model.
 SCENE_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")
 
 
 def zenodo(record: int, file_name: str, md5: str, split: str = "train", **more: Any) -> Download:
-    """A file of a Zenodo record."""
+    """Return the download of a file of a Zenodo record.
+
+    >>> zenodo(1285212, "a.zip", "51dc70d02a06b9d96befadf320a6996f").url
+    'https://zenodo.org/record/1285212/files/a.zip?download=1'
+    """
     url = f"https://zenodo.org/record/{record}/files/{file_name}?download=1"
     return Download(url, md5, split, **more)
 
 
 def open_downsampled(file_name: str, md5: str, split: str = "train", **more: Any) -> Download:
-    """An archive of the benchmark's downsampled open tasks, for mode `small`."""
+    """Return the download of a downsampled archive of an open task, for mode `small`."""
     return Download(OPEN_DOWNSAMPLED + file_name, md5, split, **more)
 
 
 def downsampled(file_name: str, md5: str, split: str = "train", **more: Any) -> Download:
-    """An archive of the benchmark's other downsampled tasks, for mode `small`."""
+    """Return the download of a downsampled archive of another task, for mode `small`."""
     return Download(OTHER_DOWNSAMPLED + file_name, md5, split, **more)
 
 
 def read_table(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
-    """The rows of a table with a header, by column name."""
+    """Yield the rows of a table as dictionaries whose keys are the column names of its header."""
     with open(path, encoding="utf-8-sig", newline="") as stream:
         yield from csv.DictReader(stream, delimiter=delimiter)
 
 
 def sounds_below(folder: Path, pattern: str = "**/*.wav") -> list[Path]:
-    """The sounds of a folder in the order of their paths, without what macOS leaves in archives."""
+    """Return the audio files below a folder, sorted by path, without the extra files of macOS."""
     return sorted(
         path
         for path in folder.glob(pattern)
@@ -50,7 +54,7 @@ def sounds_below(folder: Path, pattern: str = "**/*.wav") -> list[Path]:
 
 
 def name_parts(path: Path) -> list[str]:
-    """The description in a Freesound-like file name, in its parts.
+    """Return the parts of the description in a file name of Freesound.
 
     >>> name_parts(Path("224030__akshaylaya__bheem-b-001.wav"))
     ['bheem', 'b', '001']
@@ -59,14 +63,18 @@ def name_parts(path: Path) -> list[str]:
 
 
 def sound_duration_s(path: Path) -> float:
-    """Length of a sound file by its header, in seconds."""
+    """Return the length of an audio file in seconds, according to its header.
+
+    Raises:
+        HearevalError: libsndfile cannot read the file.
+    """
     try:
         facts = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:
         raise HearevalError(
             f"sound {path}",
             got=str(error),
-            expected="a readable file",
+            expected="a readable audio file",
             remedy="The archive is incomplete or damaged: fetch it again.",
         ) from error
     return float(facts.frames / facts.samplerate)

@@ -1,8 +1,8 @@
-"""Names that TensorFlow Datasets (TFDS) gives its examples, computed without TensorFlow.
+"""Compute the names that TensorFlow Datasets (TFDS) gives its examples, without TensorFlow.
 
-TFDS sorts the examples of a split by the MD5 of their key and cuts them into as many shards as
-their serialised size asks for. HEAR's clips are named after shard and place, and its folds are
-drawn over these names, so they must be exact. Found equal for TFDS 4.4.0 and 4.8.3.
+TFDS sorts the examples of a split by the MD5 of their key and divides them into shards, whose number depends
+on their serialised size. HEAR names its clips after the shard and the place in it, and draws folds over these
+names, so they must be exact. They were compared with TFDS 4.4.0 and 4.8.3 and found equal.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from heareval.tasks.sources import read_table
 
 SHARD_COUNTS = tuple(2**power for power in range(9, 0, -1))
 MIN_SHARD_BYTES, MAX_SHARD_BYTES = 1 << 26, 1 << 30
-RECORD_OVERHEAD_BYTES = 16  # a TFRecord's length and checksums
+RECORD_OVERHEAD_BYTES = 16  # the length and checksums of a TFRecord
 
 
 def settings(dataset: str, version: str, splits: Sequence[str] = ("train",)) -> dict[str, Any]:
-    """What task_metadata.json tells of a corpus that TFDS fetched in 2021."""
+    """Return the keys of task_metadata.json for a corpus that TFDS fetched in 2021."""
     return {"tfds_task_name": dataset, "tfds_task_version": version, "extract_splits": list(splits)}
 
 
 def small_recordings(folder: Path, split: str) -> Iterator[Recording]:
-    """The clips of a downsampled archive, which has them under their TFDS ids with a table of labels."""
+    """Yield the clips of a downsampled archive, whose files have TFDS ids, with labels from its table."""
     for row in read_table(folder / f"{split}_labels.csv"):
         path = folder / "audio" / row["filename"]
         label = row["label"]
@@ -41,15 +41,18 @@ def small_recordings(folder: Path, split: str) -> Iterator[Recording]:
 def clip_ids(
     dataset: str, split: str, files: Mapping[str, Path], rate_hz: int, texts: Mapping[str, int] | None = None
 ) -> dict[Path, str]:
-    """The clip id of every file of a TFDS split.
+    """Return the clip id of every file of a TFDS split.
 
     Args:
         dataset: TFDS name, `spoken_digit`.
         split: TFDS name of the split: train, validation or test.
-        files: 16-bit mono wav files by their TFDS key.
-        rate_hz: the rate that they must have.
-        texts: the texts that an example holds beside sound and label, by name, and their lengths in bytes;
+        files: 16-bit mono wav files by their TFDS keys.
+        rate_hz: the sample rate that they must have.
+        texts: names and lengths in bytes of the texts that an example holds besides audio and label;
             None means the file's name.
+
+    Raises:
+        HearevalError: a file has another format.
     """
     keys = sorted(files, key=lambda key: hashlib.md5((split + key).encode()).digest())
     total = sum(RECORD_OVERHEAD_BYTES + _audio_example_bytes(files[key], rate_hz, texts) for key in keys)
@@ -64,14 +67,14 @@ def clip_ids(
 
 
 def shard_count(total_bytes: int, examples: int) -> int:
-    """How many shards TFDS writes for a split of this size.
+    """Return how many shards TFDS writes for a split of this size.
 
     >>> shard_count(4_000_000_000, 1000), shard_count(52_000_000, 2500)
     (32, 1)
     """
     low, high = total_bytes // MAX_SHARD_BYTES, total_bytes // MIN_SHARD_BYTES
-    fitting = (n for n in SHARD_COUNTS if low <= n <= high and n <= examples)
-    return next(fitting, 1)
+    possible = (n for n in SHARD_COUNTS if low <= n <= high and n <= examples)
+    return next(possible, 1)
 
 
 def _audio_example_bytes(path: Path, rate_hz: int, texts: Mapping[str, int] | None) -> int:
@@ -87,22 +90,25 @@ def _audio_example_bytes(path: Path, rate_hz: int, texts: Mapping[str, int] | No
 
 
 def published_checksums(path: Path) -> dict[str, tuple[str, str]]:
-    """Address and SHA-256 by file name, from a list of checksums as TFDS has them."""
+    """Return URL and SHA-256 by file name, from a checksum list of TFDS."""
     lines = path.read_text(encoding="utf-8").splitlines()
     rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     return {row[0].rsplit("/", 1)[-1]: (row[0], row[-1]) for row in rows}
 
 
 def example_bytes(features: Mapping[str, int]) -> int:
-    """Serialised size of a `tf.train.Example` from the sizes of its `tf.train.Feature`s."""
+    """Return the serialised size in bytes of a `tf.train.Example`, given those of its `tf.train.Feature`s."""
     entries = (_field_bytes(len(name.encode())) + _field_bytes(size) for name, size in features.items())
     return _field_bytes(sum(_field_bytes(entry) for entry in entries))
 
 
 def int64_list_bytes(values: np.ndarray) -> int:
-    """Serialised size of a Feature that holds these integers as one packed list of varints.
+    """Return the serialised size in bytes of a Feature with these integers, a packed list of varints.
 
-    A varint spends 7 bits a byte; negative numbers count as 64 bits and always take ten bytes.
+    A varint holds 7 bits per byte. Negative numbers count as 64 bits, so they take ten bytes.
+
+    >>> int64_list_bytes(np.array([1, -1], np.int16))
+    15
     """
     wide = values.astype(np.int64)
     sizes = 1 + (wide >= 1 << 7).astype(np.int64) + (wide >= 1 << 14)
@@ -111,18 +117,18 @@ def int64_list_bytes(values: np.ndarray) -> int:
 
 
 def _field_bytes(size: int) -> int:
-    """A length-delimited protobuf field: one byte of tag, the length as a varint, the content."""
+    """Return the size of a length-delimited protobuf field: tag byte, length as a varint, content."""
     return 1 + max(1, (size.bit_length() + 6) // 7) + size
 
 
 def draw_sets(speakers: Iterable[str]) -> dict[str, Sequence[str]]:
-    """Which speakers the TFDS set crema_d draws for its splits.
+    """Return the speakers that TFDS draws for the splits of crema_d.
 
     >>> [len(members) for members in draw_sets(map(str, range(1001, 1092))).values()]
     [63, 9, 19]
     """
     names = sorted(speakers)
     np.random.RandomState(0).shuffle(names)
-    # In floating point 0.7 + 0.1 is a little less than 0.8.
+    # As in TFDS: in floating point, 0.7 + 0.1 is slightly less than 0.8.
     first, second = int(0.7 * len(names)), int((0.7 + 0.1) * len(names))
     return {"train": names[:first], "validation": names[first:second], "test": names[second:]}

@@ -1,5 +1,5 @@
-"""The corridor: what depends on what. Thin Luigi steps that call the rooms' plain functions.
+"""The corridor: Luigi steps that say what depends on what and call the plain functions of the rooms.
 
-A step's output is a folder whose name carries its fingerprint, or a published folder or file beside a
-manifest that tells the fingerprint; `complete()` looks at nothing else.
+The output of a step is a folder whose name contains its fingerprint, or a published folder or file whose
+manifest contains it. `complete()` looks at nothing else.
 """

@@ -1,10 +1,8 @@
-"""The steps that bring a corpus: archives fetched and extracted, once for all tasks that use them."""
+"""Steps that fetch and extract the archives of a corpus, once for all tasks that use them."""
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import inspect
 import time
 from dataclasses import dataclass, replace
@@ -13,24 +11,35 @@ from typing import Any
 
 import luigi
 
-from heareval import files, layout, progress
+from heareval import files, layout
 from heareval.archives import fetch
+from heareval.archives.estimate import EXPANSION, ArchiveSizes, RemoteFile
+from heareval.archives.sizes import UNKNOWN, Size, blocks
 from heareval.archives.unpack import extract, parts
-from heareval.spec import LISTED, Archives, Download, Mode, TaskSpec
+from heareval.spec import LISTED, Archives, Download, Mode, Progress, TaskSpec
 from heareval.tasks import adopt
+from heareval.tasks.own import task as own
 from heareval.tasks.registry import find_mode, find_task
-from heareval.workflow.step import DataclassParameter, Step, read_manifest, write_manifest
+from heareval.workflow.code_digest import digest_code, legacy_digest_code
+from heareval.workflow.step import DataclassParameter, DiskNeed, Step, read_manifest, write_manifest
+
+WAV_HEADER_BYTES = 44
+# crema_d, the only corpus that is published as single files, has this rate.
+LISTED_RATE_HZ = 16000
 
 
 @dataclass(frozen=True)
 class TaskJob:
-    """A task to prepare, as far as it decides what comes out.
+    """A task to prepare, with all settings that decide the result.
 
     Args:
-        accepted: (archive name, checksum) of archives admitted in place of the published ones.
-        published: path or URL of the finished tarball that stands in for the corpus; "" without one.
-        published_mark: tells that tarball from every other one; of one on the web its SHA-256.
-        on_bad_audio: `fail`, or `skip`: go on without a clip whose source can't be used.
+        task: name of the task.
+        mode: name of its mode.
+        engine: what resamples, one of tasks.audio.ENGINES.
+        accepted: (archive name, checksum) of archives that the user accepts in place of the published ones.
+        published: path or URL of a finished tarball to use instead of the corpus; "" without one.
+        published_mark: identifies that tarball; the SHA-256 of one that was downloaded.
+        on_bad_audio: `fail`, or `skip` to leave out clips whose source can't be decoded.
     """
 
     task: str
@@ -51,7 +60,7 @@ class TaskJob:
         """The task with the accepted checksums filled in."""
         task = find_task(self.task)
         mode = find_mode(task, self.mode)
-        downloads = tuple(d.accepting(dict(self.accepted)) for d in mode.downloads)
+        downloads = tuple(d.with_accepted(dict(self.accepted)) for d in mode.downloads)
         return replace(task, modes={self.mode: replace(mode, downloads=downloads)})
 
     @property
@@ -61,14 +70,28 @@ class TaskJob:
 
     @property
     def is_published_corpus(self) -> bool:
-        """Whether nothing is known against the archives being the published ones."""
+        """Whether every archive has the published checksum or none was ever published."""
         return all(each.is_published for download in self.mode_spec.downloads for each in download.files)
+
+    @functools.cached_property
+    def expected_clips(self) -> int:
+        """About how many clips there will be; 0 if unknown, as with other archives than the published."""
+        task, mode = self.spec, self.mode_spec
+        if not self.is_published_corpus:
+            return 0
+        seconds = task.duration_s(self.mode)
+        limits = [mode.limit_s(split) for split in task.splits_of(self.mode).names]
+        if seconds is None or None in limits:
+            return mode.clips
+        most = sum(int(limit / seconds) for limit in limits if limit is not None)
+        return min(most, mode.clips or most)
 
 
 class FetchArchive(Step):
-    """An archive in the work folder, shared by every task that names its checksum.
+    """Fetch an archive into the work folder, for all tasks that name its checksum.
 
-    One without a checksum goes where its SHA-256 says, and that is noted; `workflow.pins` then has it wanted.
+    An archive without a published checksum is stored under its SHA-256, which is written to a small file.
+    From there `workflow.pins` takes it, so that later steps require exactly this archive.
     """
 
     download = DataclassParameter(Download)
@@ -85,30 +108,38 @@ class FetchArchive(Step):
 
     @property
     def found_checksum(self) -> Path:
-        """Where the SHA-256 of an archive is noted that no checksum was published of."""
+        """The file with the SHA-256 of an archive that has no published checksum."""
         return layout.found_checksum(self.path)
+
+    @property
+    def remote_file(self) -> RemoteFile:
+        """What this step fetches."""
+        return RemoteFile(self.download, self.path, self.mirrors)
 
     def complete(self) -> bool:
         return self.path.exists() if self.download.wanted else self.found_checksum.exists()
 
-    def work(self, report: progress.Report) -> None:
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        return DiskNeed("download", sizes.missing_size(self.remote_file))
+
+    def work(self, progress: Progress) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fetch.fetch(self.download, self.path, fetch.open_mirrors(self.mirrors), report)
+        fetch.fetch(self.download, self.path, fetch.open_mirrors(self.mirrors), progress)
         if not self.download.wanted:
             checksum = files.file_checksum(self.path, "sha256")
-            known = self.places.archive(checksum, self.download.file_name)
-            known.parent.mkdir(parents=True, exist_ok=True)
-            self.path.replace(known)
+            final = self.places.archive(checksum, self.download.file_name)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            self.path.replace(final)
             files.write_text(self.found_checksum, checksum)
 
     def facts(self) -> dict[str, Any]:
-        """What a task's manifest tells of the file."""
+        """Return the archive's entry in a task's manifest."""
         published = self.download.is_published if self.download.checksum else None
         return {"name": self.download.file_name, "checksum": self.download.wanted, "published": published}
 
 
 class ExtractArchive(Step):
-    """What is in an archive."""
+    """Extract an archive."""
 
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
@@ -134,34 +165,49 @@ class ExtractArchive(Step):
 
     @property
     def archive(self) -> Path:
-        """The archive; of a zip in volumes the last one."""
+        """The archive; the last volume if it is a zip in volumes."""
         return self.requires()[-1].path
 
     @property
     def volumes(self) -> list[Path]:
-        """The earlier volumes of a zip."""
+        """The other volumes of a zip in volumes, in order."""
         return [step.path for step in self.requires()[:-1]]
 
-    def unpack(self, folder: Path, report: progress.Report) -> int:
-        """Unpack the archive into `files/`; returns how many files it has."""
-        return extract.extract(self.archive, folder / "files", report, volumes=self.volumes)
+    def unpack(self, folder: Path, progress: Progress) -> int:
+        """Unpack the archive into `files/` and return the number of its files."""
+        return extract.extract(self.archive, folder / "files", progress, volumes=self.volumes)
 
-    def work(self, report: progress.Report) -> None:
+    def remote_files(self) -> list[RemoteFile]:
+        """Return the files that make up the archive."""
+        return [step.remote_file for step in self.requires()]
+
+    def extracted_size(self, sizes: ArchiveSizes) -> Size:
+        """Return the bytes on disk of this step's folder, estimated unless it is complete."""
+        return sizes.folder_size(self.folder) if self.complete() else self.expected_size(sizes)
+
+    def expected_size(self, sizes: ArchiveSizes) -> Size:
+        """Return the bytes on disk that this step will write."""
+        return sizes.extracted_size(self.remote_files())
+
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        return DiskNeed("work", self.extracted_size(sizes))
+
+    def work(self, progress: Progress) -> None:
         started = time.monotonic()
         with files.building_folder(self.folder) as scratch:
-            count = self.unpack(scratch, report)
+            count = self.unpack(scratch, progress)
             facts = [step.facts() for step in self.requires()]
             write_manifest(scratch, self.fingerprint, started, archives=facts, files=count)
 
     def facts(self) -> list[dict[str, Any]]:
-        """What a task's manifest tells of the archive and its volumes."""
+        """Return the entries of the archive and its volumes in a task's manifest."""
         facts: list[dict[str, Any]] = read_manifest(self.folder)["archives"]
-        # Another task may have brought the same bytes under another name.
+        # Another task may have fetched the same bytes under another name.
         return [{**f, "name": d.file_name} for f, d in zip(facts, self.download.files, strict=True)]
 
 
 class ScanArchive(ExtractArchive):
-    """What is in an archive besides sounds, and the names of these."""
+    """Extract everything in an archive except the sounds, and list the names of those."""
 
     headers = luigi.BoolParameter()
 
@@ -174,13 +220,16 @@ class ScanArchive(ExtractArchive):
         checksums = [each.identity for each in self.download.files]
         return files.fingerprint("scan", extract.VERSION, checksums=checksums, headers=self.headers)
 
-    def unpack(self, folder: Path, report: progress.Report) -> int:
-        """Unpack what is no sound; returns how many files the archive has."""
-        return parts.scan(self.archive, folder, report, headers=self.headers, volumes=self.volumes)
+    def unpack(self, folder: Path, progress: Progress) -> int:
+        """Unpack all but the sounds and return the number of the archive's files."""
+        return parts.scan(self.archive, folder, progress, headers=self.headers, volumes=self.volumes)
+
+    def expected_size(self, sizes: ArchiveSizes) -> Size:
+        return sizes.scanned_size(self.remote_files(), headers=self.headers)
 
 
 class CorpusStep(Step):
-    """A step of one task and mode, which stands on the task's extracted archives."""
+    """A step of one task and mode that needs the extracted archives of the task."""
 
     job = DataclassParameter(TaskJob)
     mirrors = luigi.TupleParameter(default=(), significant=False)
@@ -192,7 +241,7 @@ class CorpusStep(Step):
 
     @functools.cached_property
     def extractions(self) -> list[ExtractArchive]:
-        """The archives of this task and mode, extracted, or scanned where only some sounds are needed."""
+        """The steps that extract the archives, or scan them if only some of the sounds are needed."""
         mode = self.job.mode_spec
         if mode.sounds:
             scan = functools.partial(ScanArchive, self.places, headers=mode.headers, mirrors=self.mirrors)
@@ -200,12 +249,12 @@ class CorpusStep(Step):
         return [ExtractArchive(self.places, download=d, mirrors=self.mirrors) for d in mode.downloads]
 
     def archives(self) -> Archives:
-        """The extracted archives as the corpus module finds them."""
+        """Return the folders of the extracted archives by the keys that the corpus module uses."""
         return {step.download.folder: step.folder / "files" for step in self.extractions}
 
 
 class FetchListed(CorpusStep):
-    """The single files that a corpus names in its archives; a killed run keeps those that it has."""
+    """Fetch the single files that a corpus lists in its archives. A killed run keeps the files it has."""
 
     resources = {"download": 1}  # noqa: RUF012
 
@@ -215,15 +264,23 @@ class FetchListed(CorpusStep):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        settings = {
-            "archives": [step.fingerprint for step in self.extractions],
-            "reader": reader_digest(self.job.spec),
-        }
-        return files.fingerprint("listed", fetch.LISTED_VERSION, **settings)
+        legacy = self.fingerprint_with(legacy_reader_digest(self.job.spec))
+        current = self.fingerprint_with(reader_digest(self.job.spec))
+        # Files that heareval 0.1.0 fetched are not fetched again, see TaskStep.clips_fingerprint.
+        is_legacy = self._folder(legacy).exists() and not self._folder(current).exists()
+        return legacy if is_legacy else current
+
+    def fingerprint_with(self, reader: str) -> str:
+        """Return the fingerprint for a digest of the corpus module, which names the files to fetch."""
+        archives = [step.fingerprint for step in self.extractions]
+        return files.fingerprint("listed", fetch.LISTED_VERSION, archives=archives, reader=reader)
 
     @property
     def folder(self) -> Path:
-        return self.places.extracted(LISTED, self.fingerprint)
+        return self._folder(self.fingerprint)
+
+    def _folder(self, fingerprint: str) -> Path:
+        return self.places.extracted(LISTED, fingerprint)
 
     def requires(self) -> list[ExtractArchive]:
         return self.extractions
@@ -231,28 +288,37 @@ class FetchListed(CorpusStep):
     def complete(self) -> bool:
         return (self.folder / files.MANIFEST).exists()
 
-    def work(self, report: progress.Report) -> None:
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        # Assumes that the files are as long as the clips made from them.
+        count, seconds = self.job.expected_clips, self.job.spec.duration_s(self.job.mode)
+        if not (count and seconds):
+            return DiskNeed("download", UNKNOWN)
+        there = sum(blocks(path.stat().st_size) for path in self.folder.glob("files/*"))
+        needed = count * wav_bytes_on_disk(seconds, LISTED_RATE_HZ) - there
+        return DiskNeed("download", Size(max(0, needed), is_exact=False))
+
+    def work(self, progress: Progress) -> None:
         started = time.monotonic()
         list_files = self.job.mode_spec.listed_files
         downloads = list(list_files(self.archives())) if list_files else []
         mirrors = fetch.open_mirrors(self.mirrors)
-        checksum = fetch.fetch_listed(downloads, self.folder / "files", mirrors, report)
+        checksum = fetch.fetch_listed(downloads, self.folder / "files", mirrors, progress)
         published = None if any(not d.checksum for d in downloads) else True
         facts = {"name": f"{len(downloads)} listed files", "checksum": checksum, "published": published}
         write_manifest(self.folder, self.fingerprint, started, archives=[facts])
 
     def facts(self) -> list[dict[str, Any]]:
-        """What a task's manifest tells of the files."""
+        """Return the entry of the files in a task's manifest."""
         facts: list[dict[str, Any]] = read_manifest(self.folder)["archives"]
         return facts
 
 
 class ExtractPublished(CorpusStep):
-    """What is in the finished tarball of a task; a file is read where it lies, a URL is fetched first."""
+    """Extract the finished tarball of a task. A local file is read in place, a URL is fetched first."""
 
     @property
     def title(self) -> str:
-        return f"extract {adopt.name_of(self.job.published)}"
+        return f"extract {adopt.file_name_of(self.job.published)}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -272,28 +338,58 @@ class ExtractPublished(CorpusStep):
     def complete(self) -> bool:
         return self.folder.exists()
 
-    def work(self, report: progress.Report) -> None:
+    def extracted_size(self, sizes: ArchiveSizes) -> Size:
+        """Return the bytes on disk of this step's folder, estimated unless it is complete."""
+        if self.complete():
+            return sizes.folder_size(self.folder)
+        if fetched := self.requires():
+            return sizes.extracted_size([step.remote_file for step in fetched])
+        return Size(Path(self.job.published).stat().st_size).scaled(EXPANSION[".gz"])
+
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        return DiskNeed("work", self.extracted_size(sizes))
+
+    def work(self, progress: Progress) -> None:
         started = time.monotonic()
         tarball = next((step.path for step in self.requires()), Path(self.job.published))
         with files.building_folder(self.folder) as scratch:
-            count = extract.extract(tarball, scratch / "files", report)
+            count = extract.extract(tarball, scratch / "files", progress)
             checksum = files.file_checksum(tarball, "sha256")
             adopt.check_mark(self.job.published, self.job.published_mark)
             fact = {"name": tarball.name, "checksum": checksum}
             write_manifest(scratch, self.fingerprint, started, archive=fact, files=count)
 
 
+def wav_bytes_on_disk(seconds: float, sample_rate: int) -> int:
+    """Return the bytes on disk of a 16-bit mono WAV file, in whole blocks.
+
+    >>> wav_bytes_on_disk(1.0, 16000)
+    32768
+    """
+    return blocks(WAV_HEADER_BYTES + 2 * int(seconds * sample_rate + 0.5))
+
+
 def reader_digest(task: TaskSpec) -> str:
-    """Digest of the corpus module's code: another way to read labels must never pass for the old one."""
+    """Return the digest of the code that reads the labels, which is an input like any archive."""
+    if own.get_sounds(task):
+        return own.READER_DIGEST
+    return digest_code(_reader_source(task))
+
+
+def legacy_reader_digest(task: TaskSpec) -> str:
+    """Return that digest as heareval 0.1.0 computed it under the running Python."""
+    if own.get_sounds(task):
+        return own.READER_DIGEST_OF_PYTHON_3_10
+    return legacy_digest_code(_reader_source(task))
+
+
+def _reader_source(task: TaskSpec) -> str:
+    """Return the source of the module that reads a task's labels."""
     reader = task.read_recordings
     function = reader.func if isinstance(reader, functools.partial) else reader
-    return _module_digest(inspect.getmodule(function) or function)
+    return _module_source(inspect.getmodule(function) or function)
 
 
 @functools.cache
-def _module_digest(module: object) -> str:
-    tree = ast.parse(inspect.getsource(module))  # type: ignore[arg-type]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+def _module_source(module: object) -> str:
+    return inspect.getsource(module)  # type: ignore[arg-type]

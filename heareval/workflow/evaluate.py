@@ -1,4 +1,4 @@
-"""Rooms 2 and 3 as steps: embeddings of a submission, and the scores of a predictor on them."""
+"""Steps of rooms 2 and 3: compute the embeddings of a submission, train predictors and score them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,37 @@ from pathlib import Path
 
 import luigi
 
-from heareval import files, layout, progress
-from heareval.embeddings import store
+from heareval import files, layout
+from heareval.archives.estimate import ArchiveSizes
+from heareval.embeddings.embed import (
+    DEFAULT_FORMAT,
+    EmbeddingFormat,
+    EmbedJob,
+    embed_task,
+)
+from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
 from heareval.formats.results_folder import find_scores_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
+from heareval.spec import Progress
 from heareval.worker_process import run_worker
-from heareval.workflow.machine import ANY_MACHINE, Machine, claimed
+from heareval.workflow.machine import ANY_MACHINE, Machine, claim_gpu
 from heareval.workflow.prepare import PublishTask
-from heareval.workflow.step import DataclassParameter, Step
+from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step
 
 
 class Embed(Step):
-    """The embeddings of one submission on one published task.
+    """Compute the embeddings of one submission on one published task.
 
-    Its upstream is the step that publishes the task; without one the task folder is there already.
+    Its upstream is the step that publishes the task. Without one, the task folder must exist.
     """
 
     task_folder = luigi.Parameter()
-    content = luigi.Parameter(description="fingerprint of the published task")
+    task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
-    form = DataclassParameter(store.Form, default=store.USUAL_FORM)
+    embedding_format = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
 
@@ -44,11 +52,11 @@ class Embed(Step):
     def fingerprint(self) -> str:
         return files.fingerprint(
             "embed",
-            store.VERSION,
-            content=self.content,
+            EMBED_VERSION,
+            content=self.task_fingerprint,
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
-            form=asdict(self.form),
+            form=asdict(self.embedding_format),
         )
 
     @property
@@ -61,31 +69,35 @@ class Embed(Step):
     def complete(self) -> bool:
         return has_embeddings(self.folder, self.fingerprint)
 
-    def work(self, report: progress.Report) -> None:
-        with claimed(self.machine.gpus) as variables:
-            job = store.EmbedJob(
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        # Only the submission knows the size of its embeddings; the plan says that it ignores them.
+        return NO_DISK_NEED
+
+    def work(self, progress: Progress) -> None:
+        with claim_gpu(self.machine.gpus) as variables:
+            job = EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
                 self.folder,
-                self.content,
+                self.task_fingerprint,
                 self.fingerprint,
-                self.form,
-                device=device_of(self.submission, self.machine),
-                silence_s=self.machine.silence_s,
+                self.embedding_format,
+                device=choose_device(self.submission, self.machine),
+                silence_s=self.machine.timeout_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
             )
-            store.embed_task(job, report)
+            embed_task(job, progress)
 
 
 class Predict(Step):
-    """The predictor and the scores of one folder of embeddings.
+    """Train predictors on one folder of embeddings and score them.
 
-    Its upstream is the step that embeds; without one the embeddings are there already.
+    Its upstream is the step that computes the embeddings. Without one, they must exist.
     """
 
     folder = luigi.Parameter()
-    embeddings = luigi.Parameter(description="fingerprint of the embeddings")
+    embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
@@ -97,38 +109,46 @@ class Predict(Step):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        settings = settings_for_fingerprint(self.protocol)
-        return files.fingerprint("predict", PREDICTOR_VERSION, protocol=settings, embeddings=self.embeddings)
+        return files.fingerprint(
+            "predict",
+            PREDICTOR_VERSION,
+            protocol=settings_for_fingerprint(self.protocol),
+            embeddings=self.embeddings_fingerprint,
+        )
 
     def requires(self) -> list[Step]:
         return self.upstream_step
 
     @property
     def scores(self) -> Path:
-        """The file of the scores."""
+        """The JSON file with the scores."""
         return Path(self.folder) / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
         return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
 
-    def work(self, report: progress.Report) -> None:
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        return NO_DISK_NEED
+
+    def work(self, progress: Progress) -> None:
         job = {
             "folder": self.folder,
-            "embeddings": self.embeddings,
+            "embeddings": self.embeddings_fingerprint,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
-        with claimed(self.machine.gpus) as variables:
-            run_worker(command, job, log, report, variables={**worker.ENVIRONMENT, **os.environ, **variables})
+        with claim_gpu(self.machine.gpus) as variables:
+            environment = {**worker.ENVIRONMENT, **os.environ, **variables}
+            run_worker(command, job, log, progress, variables=environment)
 
 
-def device_of(model: Model, machine: Machine) -> str:
-    """Where a model runs: the CPU if it or the user wants that, a GPU if one of them asks for it."""
-    asked = (model.device, machine.device)
-    return next((device for device in ("cpu", "cuda") if device in asked), "auto")
+def choose_device(model: Model, machine: Machine) -> str:
+    """Return `cpu` if the model or the user wants the CPU, else `cuda` if one wants a GPU, else `auto`."""
+    wishes = (model.device, machine.device)
+    return next((device for device in ("cpu", "cuda") if device in wishes), "auto")
 
 
 def score_task(
@@ -136,24 +156,24 @@ def score_task(
     submission: Submission,
     protocol: Protocol,
     *,
-    form: store.Form = store.USUAL_FORM,
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     machine: Machine = ANY_MACHINE,
 ) -> Predict:
-    """The step that scores a submission on a task, standing on those that embed and publish it."""
+    """Return the step that scores a submission on a task, downstream of those that embed and publish it."""
     places = published.places
     embedded = Embed(
         places,
         task_folder=published.job.folder,
-        content=published.content_fingerprint,
+        task_fingerprint=published.task_fingerprint,
         submission=submission,
-        form=form.of(published.job.spec.embedding_type),
+        embedding_format=embedding_format.for_task(published.job.spec.embedding_type),
         machine=machine,
         upstream=published.as_upstream(),
     )
     return Predict(
         places,
         folder=str(embedded.folder),
-        embeddings=embedded.fingerprint,
+        embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol,
         machine=machine,
         upstream=embedded.as_upstream(),

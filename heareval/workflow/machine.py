@@ -1,4 +1,4 @@
-"""What a run may use of a machine: its GPUs, a model on each at a time, and how long it waits for a model."""
+"""Limits on what a run uses of a machine: GPUs, with one model on each at a time, waiting time and memory."""
 
 from __future__ import annotations
 
@@ -14,39 +14,42 @@ from typing import Literal
 
 from heareval.errors import HearevalError
 
-# No batch of a reasonable model takes so long, not even the first one on a busy machine.
-SILENCE_S = 3600.0
-ASK_AGAIN_S = 0.5
+# No batch of a reasonable model takes this long, not even the first one on a busy machine.
+DEFAULT_TIMEOUT_S = 3600.0
+RETRY_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run may use.
+    """What a run may use of the machine.
 
     Args:
-        gpus: numbers of the GPUs to use side by side, a model on each; none of them = what there is, or for
-            `("",)` the CPU.
-        silence_s: a model that finishes nothing for so long is killed.
-        in_memory: whether embeddings are held in memory while predictors train; None = if there is room.
+        gpus: numbers of the GPUs to use in parallel, one model on each; () leaves the choice to the models,
+            `("",)` means the CPU.
+        timeout_s: a model is killed if it finishes no batch for this many seconds.
+        in_memory: whether to keep embeddings in memory while predictors train; None decides by what is free.
     """
 
     gpus: tuple[str, ...] = ()
-    silence_s: float = SILENCE_S
+    timeout_s: float = DEFAULT_TIMEOUT_S
     in_memory: bool | None = None
 
     @property
     def device(self) -> Literal["auto", "cpu", "cuda"]:
-        """What models are asked to run on: who names GPUs wants no CPU in their place."""
+        """The device for models: `auto`, or what the user named; the CPU is no fallback for a named GPU."""
         return "auto" if not self.gpus else "cpu" if self.gpus == ("",) else "cuda"
 
 
 ANY_MACHINE = Machine()
 
 
-def gpus_of(text: str | None) -> tuple[str, ...]:
-    """The GPUs that `--gpus` means: how many, or which.
+def parse_gpus(text: str | None) -> tuple[str, ...]:
+    """Return the GPUs that `--gpus` names: one number is a count, several or `3,` are numbers of GPUs.
 
-    >>> gpus_of("2"), gpus_of("0,3"), gpus_of("3,"), gpus_of("0"), gpus_of(None)
+    Raises:
+        HearevalError: the text is neither.
+
+    >>> parse_gpus("2"), parse_gpus("0,3"), parse_gpus("3,"), parse_gpus("0"), parse_gpus(None)
     (('0', '1'), ('0', '3'), ('3',), ('',), ())
     """
     if text is None:
@@ -59,7 +62,7 @@ def gpus_of(text: str | None) -> tuple[str, ...]:
         or not numbers
     ):
         raise HearevalError(
-            "--gpus", got=repr(text), expected="how many, such as 2, or which, such as 0,1; 0 is the CPU"
+            "--gpus", got=repr(text), expected="a count such as 2, numbers such as 0,1, or 0 for the CPU"
         )
     if len(words) == 1:
         numbers = list(range(numbers[0]))
@@ -67,8 +70,17 @@ def gpus_of(text: str | None) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def claimed(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Environment variables of a process that has one of these GPUs for itself, as soon as one is free."""
+def claim_gpu(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Wait for one of these GPUs and keep it while the block lasts; other runs of this user respect that.
+
+    Yields the environment variables for a process that may use this GPU only.
+
+    Args:
+        gpus: as in `Machine`.
+
+    Raises:
+        HearevalError: a number that CUDA_VISIBLE_DEVICES does not have.
+    """
     if not gpus:
         yield {}
         return
@@ -78,32 +90,32 @@ def claimed(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
     devices = list(gpus)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        # A number counts what a cluster's job was given.
+        # Numbers are indices into the GPUs that a cluster gave to this job.
         given = visible.split(",") if visible else []
         if max(map(int, gpus)) >= len(given):
             raise HearevalError(
                 f"--gpus {','.join(gpus)}",
                 got=f"CUDA_VISIBLE_DEVICES={visible}",
-                expected=f"numbers below {len(given)}, the count of what is visible",
+                expected=f"numbers below {len(given)}, the number of visible GPUs",
             )
         devices = [given[int(gpu)] for gpu in gpus]
     with contextlib.ExitStack() as stack:
         while True:
             for device in devices:
-                if _took(_lock_of(device), stack):
+                if _try_lock(_lock_path(device), stack):
                     yield {"CUDA_VISIBLE_DEVICES": device}
                     return
-            time.sleep(ASK_AGAIN_S)
+            time.sleep(RETRY_EVERY_S)
 
 
-def _lock_of(device: str) -> Path:
-    """A file of this machine and user; jobs of a cluster count their devices each for itself."""
+def _lock_path(device: str) -> Path:
+    """Return the lock file of a GPU for this machine, user and cluster job, which numbers its GPUs itself."""
     job = os.environ.get("SLURM_JOB_ID", "")
     return Path(tempfile.gettempdir()) / f"heareval-{os.getuid()}-{job}gpu-{device.replace('/', '-')}.lock"
 
 
-def _took(path: Path, stack: contextlib.ExitStack) -> bool:
-    """Take the lock of a file until the stack ends, if nobody has it."""
+def _try_lock(path: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a file until the stack is closed; returns False if another process has the lock."""
     stream = open(path, "a")  # noqa: SIM115
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

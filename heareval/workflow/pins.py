@@ -1,13 +1,13 @@
-"""Archives that no checksum was published of, pinned by what is found, before anything is made of them.
+"""Checksums for archives that were published without one.
 
-What is made names its inputs by checksum, so these must have one too. The first that is known counts: that of
-the published folder, whose further rates must come from the same archive, of the work folder, or of what is
-fetched.
+Fingerprints name the inputs of a step by checksum, so an archive needs one before anything is made from it.
+The first one known is used: that in the manifest of the published folder, whose further sample rates must
+come from the same archive, or else that of the archive which was fetched into the work folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from heareval import layout
@@ -18,30 +18,39 @@ from heareval.tasks import adopt
 from heareval.workflow.corpus import FetchArchive, TaskJob
 
 
-def pinned(
-    jobs: Sequence[TaskJob],
-    places: Places,
-    mirrors: tuple[str, ...],
-    run: Callable[[list[FetchArchive]], object] = lambda steps: None,
-) -> list[TaskJob]:
-    """The jobs with a checksum for every archive, as far as one is known when `run` has fetched the others.
+def resolve_checksums(jobs: Sequence[TaskJob], places: Places) -> list[TaskJob]:
+    """Return the jobs with all checksums that are known; the others stay empty.
 
-    Args:
-        run: does steps; what it does not do stays without a checksum.
+    Before the steps of `missing_archives` are done, the result is good enough to plan with. Afterwards every
+    archive has a checksum.
     """
-    steps = [
-        FetchArchive(places, download=download, mirrors=mirrors)
-        for job in jobs
-        for download in _unknown(job)
-        if not _known(job, download, places)
-    ]
-    if missing := [step for step in dict.fromkeys(steps) if not step.complete()]:
-        run(missing)
     return [_with_checksums(job, places) for job in jobs]
 
 
-def _unknown(job: TaskJob) -> Iterator[Download]:
-    """The archives of a job that have no checksum."""
+def missing_archives(jobs: Sequence[TaskJob], places: Places, mirrors: tuple[str, ...]) -> list[FetchArchive]:
+    """Return the steps that fetch the archives whose checksum is not known; each archive once."""
+    steps = [
+        FetchArchive(places, download=download, mirrors=mirrors)
+        for job in jobs
+        for download in _without_checksum(job)
+        if not _find_checksum(job, download, places)
+    ]
+    return [step for step in dict.fromkeys(steps) if not step.complete()]
+
+
+def _with_checksums(job: TaskJob, places: Places) -> TaskJob:
+    found = {
+        download.file_name: checksum
+        for download in _without_checksum(job)
+        if (checksum := _find_checksum(job, download, places))
+    }
+    if job.published:
+        return replace(job, published_mark=next(iter(found.values()), job.published_mark))
+    return replace(job, accepted=tuple(sorted({**dict(job.accepted), **found}.items())))
+
+
+def _without_checksum(job: TaskJob) -> Iterator[Download]:
+    """Yield the archives of a job that have no checksum, neither a published nor an accepted one."""
     if job.published:
         if adopt.is_url(job.published):
             yield Download(job.published, "")
@@ -50,20 +59,13 @@ def _unknown(job: TaskJob) -> Iterator[Download]:
         yield from (file for file in download.files if not file.wanted)
 
 
-def _known(job: TaskJob, download: Download, places: Places) -> str:
-    """The SHA-256 of an archive that was used before; "" if there is none."""
+def _find_checksum(job: TaskJob, download: Download, places: Places) -> str:
+    """Return the SHA-256 with which an archive was used or fetched before, or "" if there is none."""
     manifest = find_task_manifest(places.task(job.folder))
-    tarball = adopt.name_of(job.published) if job.published else None
-    if manifest and manifest.tarball == tarball:
+    source = adopt.file_name_of(job.published) if job.published else None
+    if manifest and manifest.tarball == source:
         for archive in manifest.archives:
             if archive.name == download.file_name and archive.published is not True:
                 return archive.checksum
-    noted = layout.found_checksum(places.archive(download.identity, download.file_name))
-    return noted.read_text() if noted.exists() else ""
-
-
-def _with_checksums(job: TaskJob, places: Places) -> TaskJob:
-    found = {d.file_name: checksum for d in _unknown(job) if (checksum := _known(job, d, places))}
-    if job.published:
-        return replace(job, published_mark=next(iter(found.values()), job.published_mark))
-    return replace(job, accepted=tuple(sorted({**dict(job.accepted), **found}.items())))
+    found = layout.found_checksum(places.archive(download.identity, download.file_name))
+    return found.read_text() if found.exists() else ""

@@ -1,4 +1,4 @@
-"""Room 1's last steps: clips at every rate, the published folder, its tarballs."""
+"""Room 1's last steps: write the clips at every rate, publish the task folder, pack its tarballs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from pathlib import Path
 
 import luigi
 
-from heareval import files, layout, progress
+from heareval import files, layout
+from heareval.archives.estimate import ArchiveSizes
+from heareval.archives.sizes import Size
 from heareval.formats.tarball_record import TarballRecord, find_tarball_record, write_tarball_record
 from heareval.formats.task_manifest import Archive, SkippedClip, TaskManifest, find_task_manifest
 from heareval.layout import Places
+from heareval.spec import Progress
 from heareval.tasks import adopt, audio, metadata, publish, tarball
+from heareval.workflow.clips import TaskStep
 from heareval.workflow.corpus import TaskJob
-from heareval.workflow.draw import TaskStep
-from heareval.workflow.step import Step, read_manifest, versions, write_manifest
+from heareval.workflow.step import DiskNeed, Step, read_manifest, versions, write_manifest
+
+# WAV files with dither noise compress to 0.87 of their size, and hardly any to more.
+COMPRESSED_SHARE = 0.9
 
 
 class PrepareClips(TaskStep):
-    """One shard of a task's clips at some rates."""
+    """Write one shard of a task's clips at some sample rates."""
 
     sample_rates = luigi.TupleParameter()
     shard = luigi.IntParameter()
@@ -34,41 +40,46 @@ class PrepareClips(TaskStep):
     def title(self) -> str:
         return f"{self.name}: clips {self.shard + 1}/{self.shards}"
 
-    def _folder_of(self, content: str) -> Path:
+    def _folder_of(self, samples_fingerprint: str) -> Path:
         settings = {"rates": self.sample_rates, "shard": self.shard, "shards": self.shards}
-        fingerprint = files.fingerprint("shard", audio.VERSION, content=content, **settings)
+        fingerprint = files.fingerprint("shard", audio.VERSION, content=samples_fingerprint, **settings)
         return self.places.stage(self.job.folder, f"shard{self.shard:03d}", fingerprint)
 
     @property
     def folder(self) -> Path:
         whole = self._folder_of(self.samples_fingerprint)
-        # One that was finished where bad sources are errors has no gaps, and serves where they are not, too.
+        # A shard that was finished where bad sources are errors has no gaps, so it also serves `skip`.
         if self.job.on_bad_audio == "fail" or whole.exists():
             return whole
         return self._folder_of(f"{self.samples_fingerprint} with gaps")
 
     def requires(self) -> list[TaskStep]:
-        return [self.draw, self.sounds] if self.sounds else [self.draw]
+        return [self.selection, self.sounds] if self.sounds else [self.selection]
 
     def complete(self) -> bool:
         return self.folder.exists()
 
-    def work(self, report: progress.Report) -> None:
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        size = self.clips_size(self.sample_rates, sizes, shard=self.shard, shards=self.shards)
+        return DiskNeed("work", size)
+
+    def work(self, progress: Progress) -> None:
         started = time.monotonic()
-        count = sum(read_manifest(self.draw.folder)["clips"].values())
+        count = sum(read_manifest(self.selection.folder)["clips"].values())
         start, end = (count * i // self.shards for i in (self.shard, self.shard + 1))
         root = self.sounds.folder if self.sounds else self.extracted_root
-        clips = metadata.read_clips(self.draw.folder / metadata.CLIPS, root, start, end)
+        sources = metadata.read_clips(self.selection.folder / metadata.CLIPS, start, end)
+        clips = [source.to_recording(root) for source in sources]
         skip_bad = self.job.on_bad_audio == "skip"
         settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine, skip_bad)
         with files.building_folder(self.folder) as scratch:
-            skipped = audio.prepare_clips(clips, scratch, settings, report)
+            skipped = audio.prepare_clips(clips, scratch, settings, progress)
             facts = {"clips": len(clips), "rates": self.sample_rates, "skipped": [asdict(s) for s in skipped]}
             write_manifest(scratch, self.samples_fingerprint, started, **facts)
 
 
 class PublishTask(TaskStep):
-    """The published folder of a task, at least at the rates asked for."""
+    """Publish the folder of a task with at least the sample rates asked for."""
 
     sample_rates = luigi.TupleParameter()
 
@@ -80,16 +91,17 @@ class PublishTask(TaskStep):
     def folder(self) -> Path:
         return self.places.task(self.job.folder)
 
-    def rates_there(self) -> set[int]:
-        """The rates that the folder has of these very clips."""
+    def published_rates(self) -> set[int]:
+        """Return the sample rates at which exactly these clips are published."""
         manifest = find_task_manifest(self.folder)
-        is_current = manifest and manifest.fingerprint == self.content_fingerprint
-        return set(manifest.sample_rates) if manifest and is_current else set()
+        if manifest and manifest.fingerprint == self.task_fingerprint:
+            return set(manifest.sample_rates)
+        return set()
 
     @functools.cached_property
     def missing_rates(self) -> tuple[int, ...]:
-        """The rates that were not there when the run was planned; only they are made."""
-        return tuple(rate for rate in self.sample_rates if rate not in self.rates_there())
+        """The rates that were not published when the run was planned; only these are made."""
+        return tuple(rate for rate in self.sample_rates if rate not in self.published_rates())
 
     @property
     def shards(self) -> list[PrepareClips]:
@@ -98,41 +110,47 @@ class PublishTask(TaskStep):
         return [PrepareClips(self.places, shard=i, **options) for i in shards]
 
     def requires(self) -> list[TaskStep]:
-        return [self.draw, *self.shards]
+        return [self.selection, *self.shards]
 
     def complete(self) -> bool:
-        return set(self.sample_rates) <= self.rates_there()
+        return set(self.sample_rates) <= self.published_rates()
 
-    def work(self, report: progress.Report) -> None:
-        drawn, shards = read_manifest(self.draw.folder), [shard.folder for shard in self.shards]
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        # Clips are hard links to those in the work folder, or copies on another file system.
+        if files.is_same_file_system(Path(self.places.work), Path(self.places.tasks)):
+            return DiskNeed("task folder", Size())
+        return DiskNeed("task folder", self.clips_size(self.missing_rates, sizes))
+
+    def work(self, progress: Progress) -> None:
+        selected, shards = read_manifest(self.selection.folder), [shard.folder for shard in self.shards]
         skipped = [SkippedClip(**each) for shard in shards for each in read_manifest(shard)["skipped"]]
-        archives = tuple(Archive(**each) for each in drawn["archives"])
+        archives = tuple(Archive(**each) for each in selected["archives"])
         manifest = TaskManifest(
             fingerprint=self.fingerprint_without(skipped),
             task=self.job.spec.name,
             mode=self.job.mode,
             engine=self.job.engine,
-            tarball=adopt.name_of(self.job.published) if self.job.published else None,
+            tarball=adopt.file_name_of(self.job.published) if self.job.published else None,
             is_the_published_corpus=_all_published([archive.published for archive in archives]),
             archives=archives,
-            clips=drawn["clips"],
-            dropped=tuple(drawn["dropped"]),
-            warnings=tuple(drawn["warnings"]),
+            clips=selected["clips"],
+            dropped=tuple(selected["dropped"]),
+            warnings=tuple(selected["warnings"]),
             skipped=tuple(skipped),
             versions=versions("heareval", "numpy", "soundfile", "soxr"),
         )
-        publish.publish_task(self.folder, self.draw.folder, shards, self.missing_rates, manifest)
+        publish.publish_task(self.folder, self.selection.folder, shards, self.missing_rates, manifest)
 
 
 def _all_published(published: list[bool | None]) -> bool | None:
-    """Whether all archives are the published ones; None where nobody can know it."""
+    """Return whether all archives are the published ones; None if one has no published checksum."""
     if False in published:
         return False
     return True if published and None not in published else None
 
 
 class PackTar(TaskStep):
-    """The tarball of one rate of a published task, under both of its names, and its line in SHA256SUMS."""
+    """Pack the tarball of one rate of a published task under both of its names, and add it to SHA256SUMS."""
 
     sample_rates = luigi.TupleParameter()
     sample_rate = luigi.IntParameter()
@@ -143,8 +161,8 @@ class PackTar(TaskStep):
 
     @property
     def fingerprint(self) -> str:
-        """Of the task's clips as they are published now, and the rate."""
-        settings = {"content": self.content_fingerprint, "sample_rate": self.sample_rate}
+        """Fingerprint of the published clips and the sample rate."""
+        settings = {"content": self.task_fingerprint, "sample_rate": self.sample_rate}
         return files.fingerprint("tar", tarball.VERSION, **settings)
 
     @property
@@ -160,31 +178,37 @@ class PackTar(TaskStep):
         return PublishTask(self.places, **options)
 
     def is_packed(self) -> bool:
-        """Whether the tarballs are there and their sidecar tells this fingerprint."""
+        """Return whether the tarballs exist and their sidecar has this fingerprint."""
         record = find_tarball_record(self.path)
         if not (self.path.exists() and self.latest.exists() and record):
             return False
         return record.fingerprint == self.fingerprint
 
     def complete(self) -> bool:
-        # Which clips there are if some may be skipped, only the published task tells.
+        # If clips may be skipped, only the published task says which ones were.
         is_known = self.job.on_bad_audio == "fail" or self.requires().complete()
         return is_known and self.is_packed() and tarball.is_listed(self.path)
 
-    def work(self, report: progress.Report) -> None:
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        if self.is_packed():
+            return DiskNeed("tarballs", Size())
+        return DiskNeed("tarballs", self.clips_size([self.sample_rate], sizes).scaled(COMPRESSED_SHARE))
+
+    def work(self, progress: Progress) -> None:
         sidecar = layout.tar_manifest(self.path)
         with files.locked(sidecar.with_suffix(".lock")):
             if not self.is_packed():
-                self._pack(report)
+                self._pack(progress)
         tarball.write_checksums(self.path.parent)
 
-    def _pack(self, report: progress.Report) -> None:
+    def _pack(self, progress: Progress) -> None:
         started = time.monotonic()
-        # Taken once: where clips may be skipped they follow the folder, which another run may replace.
-        folder, content, fingerprint = self.requires().folder, self.content_fingerprint, self.fingerprint
-        publish.check_published(folder, content, self.sample_rate)
-        sha256 = tarball.pack(folder, self.sample_rate, self.path, report)
-        publish.check_published(folder, content, self.sample_rate)
+        # Computed once: if clips may be skipped, both follow the folder, which another run may replace.
+        task_fingerprint, fingerprint = self.task_fingerprint, self.fingerprint
+        folder = self.requires().folder
+        publish.check_published(folder, task_fingerprint, self.sample_rate)
+        sha256 = tarball.pack(folder, self.sample_rate, self.path, progress)
+        publish.check_published(folder, task_fingerprint, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
         names, seconds = (self.path.name, self.latest.name), round(time.monotonic() - started, 3)
@@ -195,7 +219,14 @@ class PackTar(TaskStep):
 def publish_and_pack(
     places: Places, jobs: Sequence[TaskJob], sample_rates: tuple[int, ...], mirrors: tuple[str, ...]
 ) -> list[Step]:
-    """The steps whose completion means that task folders and tarballs are there."""
+    """Return the steps that publish the folders of some tasks and pack their tarballs.
+
+    Args:
+        places: the folders of the run.
+        jobs: the tasks.
+        sample_rates: in Hz.
+        mirrors: folders and URLs to look for archives first.
+    """
     steps: list[Step] = []
     for job in jobs:
         options = {"job": job, "sample_rates": sample_rates, "mirrors": mirrors}

@@ -1,4 +1,4 @@
-"""Running a graph of steps: scheduler, workers, log, and an exit code that means what it says."""
+"""Run a graph of steps: scheduler, workers, log and a reliable exit code."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from luigi.execution_summary import LuigiStatusCode
 from heareval import files, progress
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import sweep_finished
-from heareval.workflow.step import Step, steps_below
+from heareval.workflow.step import Step, incomplete_steps
 
+# An interrupt is raised again after this time, or after the shorter one if it came during a fork.
 INTERRUPT_AGAIN_S = 2.0
 FORK_S = 0.02
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-ASK_AGAIN_S = 2.0
-# What Luigi says of the steps that it leaves to others.
+RETRY_EVERY_S = 2.0
+# Part of Luigi's summary if it left steps to other runners.
 DONE_ELSEWHERE = "were being run by another worker"
 PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
-# What luigi.build reports, and the name in [retcode] of the exit code that goes with it.
+# Status of luigi.build -> name of its exit code in [retcode].
 RETURN_CODES = {
     LuigiStatusCode.FAILED: "task_failed",
     LuigiStatusCode.FAILED_AND_SCHEDULING_FAILED: "task_failed",
@@ -44,10 +45,11 @@ class Outcome:
     """How a run ended.
 
     Args:
-        exit_code: 0 exactly when every root step is complete on disk, else the meaning of luigi's [retcode].
-        steps: how many steps were done by this runner.
+        exit_code: 0 if and only if every root step is complete on disk; otherwise as in luigi's [retcode].
+        steps: number of steps that this runner finished.
         failures: (title of the step, explanation in one line).
-        log: Luigi's log; None when there was nothing to do.
+        log: Luigi's log; None if there was nothing to do.
+        seconds: duration of the run.
     """
 
     exit_code: int
@@ -58,7 +60,13 @@ class Outcome:
 
 
 def load_config() -> luigi.configuration.base_parser.BaseParser:
-    """Luigi's configuration: the packaged values, under the user's own luigi.cfg and LUIGI_CONFIG_PATH."""
+    """Return Luigi's configuration.
+
+    The user's luigi.cfg in the current folder overrides the packaged one, LUIGI_CONFIG_PATH overrides both.
+
+    Raises:
+        HearevalError: a file that is not in ini syntax.
+    """
     luigi.configuration.add_config_path(str(PACKAGED_CONFIG))
     for path in ("luigi.cfg", os.environ.get("LUIGI_CONFIG_PATH", "")):
         if path and Path(path).is_file():
@@ -72,67 +80,69 @@ def load_config() -> luigi.configuration.base_parser.BaseParser:
 def run(
     roots: Sequence[Step], *, workers: int, scheduler_url: str, log_folder: Path, gpus: int = 0
 ) -> Outcome:
-    """Do what is not done yet.
+    """Run the incomplete steps among these roots and everything they require.
 
     Args:
-        workers: processes that work side by side.
-        gpus: how many models may be at work side by side, without a luigid; 0 = as the configuration says.
+        roots: the last steps.
+        workers: number of parallel processes.
         scheduler_url: a luigid that several machines share; "" schedules in this process.
+        log_folder: where to write Luigi's log.
+        gpus: how many models may run in parallel, if there is no luigid; 0 takes it from the configuration.
     """
     started = time.monotonic()
     load_config()
-    # Also when there is nothing to do: another runner may have done the step that a killed one was at.
-    for folder in _folders_of(roots):
-        files.sweep(folder)
+    # Even if there is nothing to do: another runner may have finished the step of a killed one.
+    for folder in _output_folders(roots):
+        files.remove_leftovers(folder)
         sweep_finished(folder)
-    todo = list(steps_below(list(roots)))
+    todo = list(incomplete_steps(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
-    log = _log_to(log_folder)
-    # Otherwise Luigi would send its log to the terminal, between the bars.
+    log = _open_log(log_folder)
+    # Keep Luigi from writing its log to the terminal, between the progress bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     settings: dict[str, Any] = {"workers": workers, "local_scheduler": not scheduler_url}
     if scheduler_url:
         settings["scheduler_url"] = scheduler_url
     else:
-        _for_one_runner(gpus)
-    # Luigi reads some keys of [core] only where they are used, and then complains about them here.
+        _configure_local_scheduler(gpus)
+    # Luigi warns here about keys of [core] that it reads later.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
-    with _interruptible(), progress.showing(len(todo)) as account:
+    with _interruptible(), progress.show_steps(len(todo)) as outcomes:
         result = _build(roots, settings)
     complete = all(root.complete() for root in roots)
     exit_code = 0 if complete else _exit_code(result.status)
     seconds = time.monotonic() - started
-    return Outcome(exit_code, len(account.finished), tuple(account.failures), log, seconds)
+    return Outcome(exit_code, len(outcomes.finished), tuple(outcomes.failures), log, seconds)
 
 
 def _build(roots: Sequence[Step], settings: dict[str, Any]) -> luigi.execution_summary.LuigiRunResult:
-    """How Luigi ended once nobody is at a step of this run any more.
+    """Run Luigi until no other runner is working on a step of this run, and return its last result.
 
-    Luigi leaves when all that remains is being done by other runners. They may fail or be killed, so this
-    one asks again for what there is to do.
+    Luigi stops when all remaining steps are being run by others. These may fail or be killed, so start Luigi
+    again until everything is complete or nobody works on it.
     """
     while True:
         result = luigi.build(list(roots), detailed_summary=True, **settings)
         if DONE_ELSEWHERE not in result.summary_text or all(root.complete() for root in roots):
             return result
-        time.sleep(ASK_AGAIN_S)
+        time.sleep(RETRY_EVERY_S)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does, and neither is lost.
+    """Make SIGTERM end a run like Ctrl-C, and make sure that neither is lost.
 
-    Python drops an exception that a signal raises inside some of its own hooks, so it is raised once more
-    until the run has ended.
+    Python drops exceptions that a signal handler raises inside some of its own hooks, so KeyboardInterrupt is
+    raised again and again until the run has ended.
     """
-    runner, asked, forking = os.getpid(), [], _forks_under_way()
+    runner, received, forking = os.getpid(), [], _forks_under_way()
 
     def interrupt(number: int, _: object) -> None:
         if os.getpid() != runner:
-            # A child forked a moment ago, without handlers of its own yet; the runner tells the user.
+            # A child forked a moment ago that has not set its own handlers yet. The runner tells the user.
             os._exit(128 + number)
-        asked.append(number)
+        received.append(number)
         signal.setitimer(signal.ITIMER_REAL, FORK_S if forking else INTERRUPT_AGAIN_S)
         if not forking:
             raise KeyboardInterrupt
@@ -144,17 +154,18 @@ def _interruptible() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked:
-        # The steps were ended by the same signal, and Luigi came to an end before it was raised again.
+    if received:
+        # The same signal ended the steps, and Luigi returned before KeyboardInterrupt was raised again.
         raise KeyboardInterrupt
 
 
 @functools.cache
 def _forks_under_way() -> list[bool]:
-    """A list that is empty except while this process forks.
+    """Return a list that is empty except while this process forks.
 
-    Python's hooks at a fork take the locks of logging, and an exception between them would leave one taken.
-    Ours run before and after them, and hold no line of Python in which a signal could be noticed.
+    Python's hooks at a fork acquire the locks of logging; an exception between them would never release one.
+    Our hooks run before and after those. They are methods of a list, not Python functions, because Python
+    handles signals between the lines of a function.
     """
     forking: list[bool] = []
     os.register_at_fork(
@@ -165,15 +176,15 @@ def _forks_under_way() -> list[bool]:
     return forking
 
 
-def _folders_of(roots: Sequence[Step]) -> set[Path]:
-    """The folders that killed runs may have left scratch in."""
+def _output_folders(roots: Sequence[Step]) -> set[Path]:
+    """Return the folders in which killed runs may have left scratch."""
     named = {Path(folder) for root in roots for folder in asdict(root.places).values()}
-    # A door makes the folders absolute that it was given; the others are not ours to touch.
+    # The folders that the user named are absolute. The other ones are defaults that this run does not use.
     return {folder for folder in named if folder.is_absolute()}
 
 
-def _for_one_runner(gpus: int) -> None:
-    """Without a luigid nobody else can take over a step, so a failure is told at once, not retried."""
+def _configure_local_scheduler(gpus: int) -> None:
+    """Configure Luigi for a run without luigid: don't retry, as no other machine could do better."""
     config = luigi.configuration.get_config()
     config.set("scheduler", "retry_count", "1")
     config.set("worker", "keep_alive", "false")
@@ -187,14 +198,14 @@ def _exit_code(status: LuigiStatusCode) -> int:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cuts short without a word: the step that has no room either tells of it."""
+    """A log that ignores a full disk: the step that can't write reports the error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Pass over what can't be written."""
+        """Drop a record that can't be written."""
 
 
-def _log_to(folder: Path) -> Path:
-    """Send Luigi's log into a file of its own."""
+def _open_log(folder: Path) -> Path:
+    """Make Luigi log to a new file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     handler = _LogFile(log)

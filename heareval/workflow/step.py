@@ -1,4 +1,4 @@
-"""What every step of the corridor shares, and how settings travel as Luigi parameters."""
+"""What all steps share, and how settings travel as Luigi parameters."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ import sys
 import time
 import typing
 from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import luigi
 
 from heareval import files, progress
-from heareval.errors import HearevalError, about_files
+from heareval.archives.estimate import ArchiveSizes
+from heareval.archives.sizes import Size
+from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
+from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
-    """A frozen dataclass as a Luigi parameter, written as JSON."""
+    """A frozen dataclass as a Luigi parameter, serialized as JSON.
+
+    Args:
+        kind: the dataclass.
+        options: options of luigi.Parameter.
+    """
 
     def __init__(self, kind: type, **options: Any) -> None:
         super().__init__(**options)
@@ -39,7 +47,7 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
-    """A dataclass from JSON; its fields may be tuples, also of dataclasses."""
+    """Return a dataclass from JSON values; its fields may be tuples, also of dataclasses."""
     hints = typing.get_type_hints(kind)
     return kind(**{key: _value(hints[key], value) for key, value in values.items()})
 
@@ -54,7 +62,10 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 class DiesWithParent:
-    """Makes a step's process die with the runner, so that a killed run leaves nothing working."""
+    """Context in which a step's process dies with the runner, so that a killed run leaves no process behind.
+
+    luigi.cfg names it as `task_process_context`.
+    """
 
     def __init__(self, step: luigi.Task) -> None:
         self.step = step
@@ -65,8 +76,8 @@ class DiesWithParent:
             return  # the step runs in the runner itself, which may outlive its shell
         die_with_parent()
         if os.getppid() != runner.pid:
-            os._exit(1)  # the runner was killed before this process could ask to follow it
-        # Ctrl-C reaches every process of the terminal; the runner ends its children itself.
+            os._exit(1)  # the runner was killed before die_with_parent() took effect
+        # Ctrl-C reaches every process of the terminal, but the runner ends its children itself.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -74,8 +85,20 @@ class DiesWithParent:
         pass
 
 
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a step will write, and the column of the disk plan in which they count."""
+
+    column: Literal["download", "work", "task folder", "tarballs"]
+    size: Size
+
+
+# Of a step whose output is too small to count.
+NO_DISK_NEED = DiskNeed("work", Size())
+
+
 class Step(luigi.Task):  # type: ignore[misc]
-    """A step that shows itself and explains its failure in one line."""
+    """A Luigi task that reports its progress, its disk needs and, in one line, its failure."""
 
     places = DataclassParameter(Places)
     upstream = luigi.OptionalParameter(default=None, significant=False)
@@ -83,58 +106,76 @@ class Step(luigi.Task):  # type: ignore[misc]
     @property
     @abc.abstractmethod
     def title(self) -> str:
-        """What the person who waits reads."""
+        """Name of the step in progress bars and error messages."""
 
     @abc.abstractmethod
-    def work(self, report: progress.Report) -> None:
-        """Make the output."""
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        """Return what this step, which is not complete, will write.
+
+        Args:
+            sizes: sizes of the archives that the steps of the plan fetch.
+        """
+
+    @abc.abstractmethod
+    def work(self, progress: Progress) -> None:
+        """Make the output.
+
+        Args:
+            progress: called with (done, total) while the work goes on.
+        """
 
     def run(self) -> None:
         if self.complete():
             return
-        with progress.step(self.title) as report:
+        with progress.report_step(self.title) as report:
             self.work(report)
 
     @property
     def upstream_step(self) -> list[Step]:
-        """The step named by `upstream`, if any: its family and parameters as JSON."""
+        """The step that `upstream` describes, or nothing; see `as_upstream`."""
         if not self.upstream:
             return []
         family, parameters = json.loads(self.upstream)
         return [luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)]
 
     def as_upstream(self) -> str:
-        """This step as the `upstream` of another."""
+        """Return this step as the `upstream` of another one: its family and parameters as JSON."""
         return json.dumps([self.task_family, self.to_str_params()])
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, OSError):
-            exception = about_files(exception, self.places.work)
+            exception = file_error(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
         explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
-        progress.failed(self.title, explanation)
+        progress.report_failure(self.title, explanation)
         return str(super().on_failure(exception))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published folder, empty if there is none."""
+    """Return the manifest of a step's folder, or {} if there is none."""
     path = folder / files.MANIFEST
     return files.read_json(path) if path.exists() else {}
 
 
 def write_manifest(folder: Path, fingerprint: str, started: float, **facts: Any) -> None:
-    """Tell in a step's folder what it was made from and with; `started` is of time.monotonic()."""
+    """Write the manifest of a step's folder.
+
+    Args:
+        fingerprint: of the settings and inputs that the folder was made from.
+        started: time.monotonic() when the step began.
+        facts: further values.
+    """
     manifest = {"fingerprint": fingerprint, **facts, "versions": versions("heareval", "numpy")}
     files.write_json(folder / files.MANIFEST, {**manifest, "seconds": round(time.monotonic() - started, 3)})
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The releases of some packages, and of Python."""
+    """Return the installed versions of packages, and that of Python."""
     return {package: version_of(package) for package in packages} | {"python": sys.version.split()[0]}
 
 
-def steps_below(roots: list[Step]) -> Iterator[Step]:
-    """The steps that are not complete, each once."""
+def incomplete_steps(roots: list[Step]) -> Iterator[Step]:
+    """Yield the steps to do for these roots, each once; what a complete step requires is not looked at."""
     seen: set[str] = set()
     waiting = list(roots)
     while waiting:

@@ -1,4 +1,4 @@
-"""Downloads from a real server that cuts, lies and fails."""
+"""Fetching from mirrors and from a real server that truncates, lies and fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def get(download: Download, folder: Path, mirrors: tuple[str, ...] = (), tries: 
     target = folder / "downloads" / download.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     opened = fetch.open_mirrors(mirrors)
-    fetch.fetch(download, target, opened, lambda done, total: None, patience=Patience(tries, 0.01))
+    fetch.fetch(download, target, opened, patience=Patience(tries, 0.01))
     return target
 
 
@@ -133,7 +133,7 @@ def test_mirror_url(server: tuple[str, Behaviour], tmp_path: Path) -> None:
 
 def test_mirror_without_the_archive(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
-    with pytest.raises(HearevalError, match=r"a\.zip: got .*refused.*in no mirror either"):
+    with pytest.raises(HearevalError, match=r"a\.zip: got .*refused.*No mirror has it either"):
         get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "mirror"),))
 
 
@@ -167,7 +167,7 @@ def test_next_address_when_the_first_is_gone(server: tuple[str, Behaviour], tmp_
     assert get(download, tmp_path).read_bytes() == CONTENT
     nowhere = Download(f"{address}/gone/a.zip", MD5, other_urls=(f"{address}/lost/a.zip",))
     with pytest.raises(
-        HearevalError, match=r"lost/a\.zip: got HTTP 404 .* Nor is it at http.*/gone/a\.zip\. "
+        HearevalError, match=r"lost/a\.zip: got HTTP 404 .* It was not found at http.*/gone/a\.zip either\. "
     ):
         get(nowhere, tmp_path / "again")
 
@@ -218,23 +218,23 @@ def test_listed_files(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     address, behaviour = server
     for i in range(20):
         (tmp_path / "served" / f"{i}.wav").write_bytes(bytes([i]))
-    told = []
-    args = (tmp_path / "files", [], lambda done, total: told.append((done, total)))
+    reported = []
+    args = (tmp_path / "files", [], lambda done, total: reported.append((done, total)))
     wrong = [*listed(address, 12), Download(f"{address}/13.wav", "0" * 64)]
     with pytest.raises(HearevalError, match=r"13\.wav: got SHA-256 .*, expected 0000"):
         fetch.fetch_listed(wrong, *args)
-    brought = {p.name for p in (tmp_path / "files").glob("*.wav")}
-    assert brought
+    fetched = {p.name for p in (tmp_path / "files").glob("*.wav")}
+    assert fetched
     behaviour.requests.clear()
     first = fetch.fetch_listed(listed(address, 20), *args)
-    # What an earlier try has brought is not asked for again.
-    assert not brought & {request[1].lstrip("/") for request in behaviour.requests}
-    assert told[-1] == (20, 20)
+    # Files that an earlier attempt fetched are not requested again.
+    assert not fetched & {request[1].lstrip("/") for request in behaviour.requests}
+    assert reported[-1] == (20, 20)
     assert {p.name: p.read_bytes() for p in (tmp_path / "files").glob("*")} == {
         f"{i}.wav": bytes([i]) for i in range(20)
     }
     assert fetch.fetch_listed(listed(address, 20)[::-1], *args) == first
-    # What a crash of the machine has cut short is brought again.
+    # A file that a crash of the machine truncated is fetched again.
     (tmp_path / "files" / "7.wav").write_bytes(b"")
     assert fetch.fetch_listed(listed(address, 20), *args) == first
 
@@ -248,12 +248,12 @@ def test_one_of_many_that_fails(
         (tmp_path / "served" / f"{i}.wav").write_bytes(bytes([i]))
     behaviour.failing = {"/12.wav": 503}
     with pytest.raises(HearevalError, match=r"12\.wav: got HTTP 503 .*\(3 tries in a row\)"):
-        fetch.fetch_listed(listed(address, 30), tmp_path / "files", [], lambda done, total: None)
+        fetch.fetch_listed(listed(address, 30), tmp_path / "files", [])
     kept = {path.name for path in (tmp_path / "files").iterdir()}
     assert kept >= {f"{i}.wav" for i in range(12)}
     assert "12.wav" not in kept
     behaviour.failing = {}
     behaviour.requests.clear()
-    fetch.fetch_listed(listed(address, 30), tmp_path / "files", [], lambda done, total: None)
+    fetch.fetch_listed(listed(address, 30), tmp_path / "files", [])
     assert len(behaviour.requests) == 30 - len(kept)
     assert len(list((tmp_path / "files").iterdir())) == 30

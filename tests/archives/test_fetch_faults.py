@@ -1,9 +1,10 @@
-"""Downloads from servers that cut, lie, drip and change their minds: the right bytes, or one line."""
+"""Downloads from servers that truncate, lie, stall or change their content: the right bytes, or one error."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from tests.http_server import Behaviour, serving
 CONTENT = b"PK" + random.Random(1).randbytes(99_998)
 OTHER = b"PK" + random.Random(2).randbytes(99_998)
 MD5, OTHER_MD5 = (hashlib.md5(content).hexdigest() for content in (CONTENT, OTHER))
-# Every byte counts as progress, so that cuts can come anywhere.
+# Every byte counts as progress, so a connection may break after any of them.
 ANY_PROGRESS = Patience(tries=3, pause_s=0.0, least_bytes_per_s=0.0)
 
 
@@ -37,16 +38,16 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Behaviour]]:
 
 
 def get(url: str, folder: Path, checksum: str = MD5, patience: Patience = ANY_PROGRESS) -> bytes:
-    """What a download brings; nothing else is left of it."""
+    """Return the bytes of a download, after checking that it leaves no other files."""
     target = folder / "downloads" / url.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
-    fetch.fetch(Download(url, checksum), target, [], lambda done, total: None, patience=patience)
+    fetch.fetch(Download(url, checksum), target, [], patience=patience)
     assert {path.name for path in target.parent.iterdir()} == {target.name, f".{target.name}.lock"}
     return target.read_bytes()
 
 
 def leave_part(folder: Path, content: bytes, mark: str = "") -> None:
-    """What a killed run has left."""
+    """Write what a killed run would leave."""
     (folder / "downloads").mkdir()
     (folder / "downloads" / "a.zip.part").write_bytes(content)
     if mark:
@@ -61,7 +62,7 @@ def sent(behaviour: Behaviour) -> int:
     return sum(request[3] for request in behaviour.requests)
 
 
-# --------------------------------------------------------------------------- cuts
+# --------------------------------------------------------------------------- broken connections
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -93,7 +94,7 @@ def test_without_range_what_never_gets_further_ends(server: tuple[str, Behaviour
     assert len(behaviour.requests) == 5
 
 
-# --------------------------------------------------------------------------- answers that lie
+# --------------------------------------------------------------------------- wrong responses
 
 
 @pytest.mark.parametrize("shift", [-500, 1, 5000])
@@ -114,17 +115,25 @@ def test_answers_of_less_than_the_rest(server: tuple[str, Behaviour], tmp_path: 
     assert sent(behaviour) == len(CONTENT)
 
 
-@pytest.mark.parametrize("length", ["100050", "", "many", "-1", "7, 8", "100000, 100000"])
-@pytest.mark.parametrize("ranges", [True, False])
+WRONG_LENGTHS = itertools.product(("100050", "", "many", "-1", "7, 8", "100000, 100000"), (True, False))
+HOPELESS = [("7, 8", True), ("7, 8", False), ("100050", False)]
+
+
+@pytest.mark.parametrize(("length", "ranges"), sorted({*WRONG_LENGTHS} - {*HOPELESS}))
 def test_wrong_lengths(length: str, ranges: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
     address, behaviour = server
     behaviour.headers, behaviour.ranges = {"Content-Length": length}, ranges
-    hopeless = length == "7, 8" or (length == "100050" and not ranges)
-    if hopeless:
-        with pytest.raises(HearevalError, match=r"a\.zip: got .*\(3 tries in a row\)"):
-            get(f"{address}/a.zip", tmp_path)
-    else:
-        assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize(("length", "ranges"), HOPELESS)
+def test_lengths_that_no_download_can_have(
+    length: str, ranges: bool, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.headers, behaviour.ranges = {"Content-Length": length}, ranges
+    with pytest.raises(HearevalError, match=r"a\.zip: got .*\(3 tries in a row\)"):
+        get(f"{address}/a.zip", tmp_path)
 
 
 def test_more_than_was_announced(server: tuple[str, Behaviour], tmp_path: Path) -> None:
@@ -203,7 +212,7 @@ def test_without_a_checksum_a_mark_is_enough_to_go_on(server: tuple[str, Behavio
     assert sent(behaviour) == len(CONTENT)
 
 
-# --------------------------------------------------------------------------- statuses and other places
+# --------------------------------------------------------------------------- statuses and redirects
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -264,50 +273,50 @@ SHORT = Patience(tries=2, pause_s=0.0, least_bytes_per_s=4000, window_s=0.2)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_drip_is_not_waited_for(chunked: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+def test_a_stalling_server_is_given_up(chunked: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
     address, behaviour = server
     behaviour.drip_bytes, behaviour.drip_s, behaviour.chunked = 1, 0.02, chunked
-    began = time.monotonic()
     with pytest.raises(HearevalError, match=r"a\.zip: got \d+ bytes in \d+ s \(2 tries in a row\)"):
         get(f"{address}/a.zip", tmp_path, patience=SHORT)
-    assert time.monotonic() - began < 5
-    # What came counts all the same.
+    # The client has given up long before the server is done, and what it has received is used.
     behaviour.drip_s = behaviour.drip_bytes = 0
+    assert len(behaviour.requests) == 2
     have = len(part_of(tmp_path))
-    assert 0 < have < 100
+    assert 0 < have < len(CONTENT) // 10
     behaviour.requests.clear()
     assert get(f"{address}/a.zip", tmp_path) == CONTENT
     assert sent(behaviour) == len(CONTENT) - have
 
 
-def test_headers_without_end_are_not_waited_for(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+def test_endless_headers_are_given_up(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     address, behaviour = server
     behaviour.header_drip_s = 0.1
-    began = time.monotonic()
     with pytest.raises(HearevalError, match=r"a\.zip: got no answer within 0.2 s \(2 tries in a row\)"):
         get(f"{address}/a.zip", tmp_path, patience=SHORT)
-    assert time.monotonic() - began < 5
-    # As a mirror such a server has nothing.
+    # The headers take longer than both tries; only after them does the server note a request.
+    assert behaviour.requests == []
+    # As a mirror, such a server counts as one without the file.
     target = tmp_path / "downloads" / "a.zip"
     nowhere = Download("http://127.0.0.1:9/a.zip", MD5)
-    with pytest.raises(HearevalError, match=r"refused.*in no mirror either"):
-        fetch.fetch(nowhere, target, fetch.open_mirrors([address]), lambda *_: None, patience=SHORT)
+    with pytest.raises(HearevalError, match=r"refused.*No mirror has it either"):
+        fetch.fetch(nowhere, target, fetch.open_mirrors([address]), patience=SHORT)
 
 
 def test_a_slow_line_is_waited_for(server: tuple[str, Behaviour], tmp_path: Path) -> None:
-    """Many times the window, at many times the least speed."""
+    """For three times the window, at far more than the least speed, so that a busy machine may be slower."""
     address, behaviour = server
-    behaviour.drip_bytes, behaviour.drip_s = 1000, 0.01
-    assert get(f"{address}/a.zip", tmp_path, patience=SHORT) == CONTENT
+    behaviour.drip_bytes, behaviour.drip_s = 1000, 0.015
+    patience = Patience(tries=2, pause_s=0.0, least_bytes_per_s=100, window_s=0.5)
+    assert get(f"{address}/a.zip", tmp_path, patience=patience) == CONTENT
     assert len(behaviour.requests) == 1
 
 
-def test_the_patience_of_every_day_bears_20_kilobytes_a_second() -> None:
+def test_the_default_patience_allows_20_kilobytes_per_second() -> None:
     assert download.PATIENT.least_bytes_per_s * 10 <= 20_000
     assert download.PATIENT.window_s >= download.TIMEOUT_S[1]
 
 
-# --------------------------------------------------------------------------- codings
+# --------------------------------------------------------------------------- compression
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -319,7 +328,7 @@ def test_a_server_that_compresses_unasked(
     address, behaviour = server
     behaviour.coding, behaviour.chunked, behaviour.cut_after = "gzip", chunked, list(cuts)
     assert get(f"{address}/a.zip", tmp_path, checksum) == CONTENT
-    # The place in an unpacked part is none in the packed answer.
+    # The size of a decompressed part is no offset in the compressed response.
     assert [r[2] for r in behaviour.requests] == [""] * (len(cuts) + 1)
 
 
@@ -334,7 +343,7 @@ def test_a_server_that_compresses_the_rest_only(server: tuple[str, Behaviour], t
 def test_an_archive_that_the_server_calls_compressed(
     cuts: list[int], server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:
-    """It is, but by whoever published it: the checksum is that of the .gz."""
+    """The publisher compressed it, not the server: the checksum is that of the .gz."""
     address, behaviour = server
     content = gzip.compress(CONTENT, mtime=0)
     (tmp_path / "served" / "a.tar.gz").write_bytes(content)
@@ -351,7 +360,7 @@ from pathlib import Path
 from heareval.spec import Download
 from heareval.archives import fetch
 url, checksum, target = sys.argv[1:]
-fetch.fetch(Download(url, checksum), Path(target), [], lambda done, total: None)
+fetch.fetch(Download(url, checksum), Path(target), [])
 """
 
 
@@ -362,9 +371,12 @@ def test_killed_and_run_again(checksum: str, server: tuple[str, Behaviour], tmp_
     target = tmp_path / "downloads" / "a.zip"
     words = [sys.executable, "-c", CHILD, f"{address}/a.zip", checksum, str(target)]
     part = target.with_name("a.zip.part")
-    with subprocess.Popen(words) as child:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as child:
         while not (part.exists() and part.stat().st_size > 20_000):
+            assert child.poll() is None, child.communicate()[1]
             time.sleep(0.01)
+        # The server sends no more, so the child cannot finish before the kill.
+        behaviour.drip_s = 60.0
         child.kill()
     have = part.stat().st_size
     assert 0 < have < len(CONTENT)

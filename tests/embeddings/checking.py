@@ -1,4 +1,4 @@
-"""The checks of `heareval validate`, run in this process."""
+"""Run the checks of `heareval validate` in this process."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 import psutil
 
-from heareval.embeddings.checks.lab import Lab
-from heareval.embeddings.checks.table import run_checks
+from heareval.embeddings.inside.checks.run import run_pending_checks
+from heareval.embeddings.inside.checks.subject import Subject
 
 
-def findings_of(folder: Path, source: str, model: str = "", **job: Any) -> dict[str, dict[str, Any]]:
-    """What each check says about a submission with this source."""
+def findings_of(folder: Path, source: str, weights_path: str = "", **job: Any) -> dict[str, dict[str, Any]]:
+    """Return the finding of each check for a submission with this source."""
     (folder / "in_the_zoo.py").write_text(source)
     sys.modules.pop("in_the_zoo", None)
-    return run(module="in_the_zoo", model=model, **job)
+    return run(module="in_the_zoo", weights_path=weights_path, **job)
 
 
 def run(**job: Any) -> dict[str, dict[str, Any]]:
-    """What each check says, with limits that take little time."""
+    """Return the finding of each check, with limits that take little time."""
     limits = {
         "long_s": 60.0,
         "long_budget_s": 60.0,
         "speed": 1.0,
         "options": {},
-        "model": "",
+        "weights_path": "",
         "device": "auto",
     }
     limits["memory_bytes"] = psutil.Process().memory_info().rss + 3e8
     messages: list[dict[str, Any]] = []
-    run_checks(Lab({**limits, **job}), {}, messages.append)
+    run_pending_checks(Subject({**limits, **job}), {}, messages.append)
     return {m["finding"]["check"]: m["finding"] for m in messages if "finding" in m}
 
 
 def noticed(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """The checks that found something, with their results."""
+    """Return the checks that gave a warning or failed, with their results."""
     results = {name: finding["result"] for name, finding in findings.items()}
     return {name: result for name, result in results.items() if result in ("warning", "failed")}

@@ -1,4 +1,4 @@
-"""Small task folders of noise, and embedding them in processes of their own."""
+"""Write small task folders of noise, and embed them in another process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from heareval import files, layout
-from heareval.embeddings import store
+from heareval.embeddings import embed as embedding
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.tasks.audio import write_wav
+from tests.commands import command
 
+ROOT = str(Path(__file__).parents[2])
 RATE = 16000
-# Its scene embeddings tell how large their batch was. Calls leave a line each in `calls`.
+# Its scene embeddings contain the size of their batch. Each call appends a line to `calls`.
 TELLING_MODEL = """
 import os, time
 import torch
@@ -53,7 +55,7 @@ def get_timestamp_embeddings(audio, model):
 def write_task(
     folder: Path, lengths: Mapping[str, Sequence[int]], kind: str = "scene", rate: int = RATE
 ) -> Path:
-    """A task folder whose splits have clips of these lengths in samples."""
+    """Write a task folder whose splits have clips of these lengths in samples."""
     draw = np.random.RandomState(0)
     label = "x" if kind == "scene" else {"label": "x", "start": 0, "end": 1}
     for split, frames in lengths.items():
@@ -77,18 +79,16 @@ def write_task(
 
 
 def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) -> subprocess.Popen[bytes]:
-    """The parent of a worker at the task with the model in `<folder>/my_model.py`, as a step does it.
+    """Start a process that embeds a task with the model in `<folder>/my_model.py`, as a step does.
 
     Embeddings go to `<folder>/out`, what is said to `<folder>/said`.
     """
-    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
-    (folder / "embed.json").write_text(json.dumps(job))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    _write_job(folder, task, budget, changes)
     with open(folder / "said", "wb") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.embeddings.clips", str(folder)],
+            [sys.executable, "-m", *_words(folder)],
             cwd=folder,
-            env=environment,
+            env=_environment(),
             stdout=said,
             stderr=said,
             start_new_session=True,
@@ -97,36 +97,50 @@ def start_embedding(folder: Path, task: Path, *, budget: int, **changes: Any) ->
 
 def embed(folder: Path, task: Path, *, budget: int, **changes: Any) -> str:
     """The same, waited for; what it said: nothing, or the error."""
-    start_embedding(folder, task, budget=budget, **changes).wait(timeout=300)
-    return (folder / "said").read_text()
+    _write_job(folder, task, budget, changes)
+    done = command(folder, *_words(folder), PYTHONPATH=ROOT)
+    return done.stdout + done.stderr
+
+
+def _write_job(folder: Path, task: Path, budget: int, changes: Mapping[str, Any]) -> None:
+    job = {"task": str(task), "budget": budget, "options": {}, "form": {}, "silence_s": 60.0, **changes}
+    (folder / "embed.json").write_text(json.dumps(job))
+
+
+def _words(folder: Path) -> list[str]:
+    return ["tests.embeddings.clips", str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What the embeddings tell of themselves."""
+    """Return the manifest of the embeddings."""
     return dict(json.loads((folder / "out" / "MANIFEST.json").read_text()))
 
 
 def main(folder: Path) -> None:
-    """Embed as the step does."""
+    """Embed the task of the job file, as a step does."""
     job = json.loads((folder / "embed.json").read_text())
-    store.BATCH_SAMPLES = job["budget"]
-    task, form = Path(job["task"]), store.Form(**job["form"])
+    embedding.BATCH_SAMPLES = job["budget"]
+    task, embedding_format = Path(job["task"]), embedding.EmbeddingFormat(**job["form"])
     options = json.dumps(job["options"])
     submission = Submission("my_model", options=options, fingerprint="0", sample_rate=RATE)
-    embedding = store.EmbedJob(
+    embed_job = embedding.EmbedJob(
         submission,
         task,
         folder / "out",
         fingerprint_task_folder(task, RATE),
-        files.fingerprint("test", 1, form=asdict(form)),
-        form,
+        files.fingerprint("test", 1, form=asdict(embedding_format)),
+        embedding_format,
         job.get("device", "auto"),
         job["silence_s"],
         folder / "logs" / "embed.log",
         {},
     )
     try:
-        store.embed_task(embedding, lambda done, total: None)
+        embedding.embed_task(embed_job)
     except HearevalError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""Environments of other interpreters, and the worker at work there."""
+"""Environments of other interpreters, and jobs that run in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from heareval.embeddings.submission import WORKER, Model
+from heareval.embeddings.submission import Model
 
 
 def install(python: str, *packages: str) -> None:
@@ -14,15 +14,14 @@ def install(python: str, *packages: str) -> None:
     subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
 
 
-def worker(model: Model, logs: Path, **job: Any) -> dict[str, Any]:
-    """What the worker answers to a job for a model."""
-    log, whole = logs / f"{job['do']}.log", {"precision": "float32", **job}
-    return model.run(WORKER, whole, log, lambda done, total: None, tell=lambda told: None)
+def run_job(model: Model, logs: Path, **job: Any) -> dict[str, Any]:
+    """Run a job for a model in its interpreter and return the result."""
+    return model.run({"precision": "float32", **job}, logs / f"{job['do']}.log")
 
 
 def embed(model: Model, task: Path, out: Path) -> dict[str, Any]:
-    """The timestamp embeddings of split `a` of a task, in `<out>/a.npy`; what the worker tells of it."""
+    """Compute the timestamp embeddings of split `a` of a task, into `<out>/a.npy`; return the result."""
     out.mkdir(parents=True)
     work = {"batch_samples": 10**6, "done": 0, "history": [], "dtype": "float32", "chunk_s": 0.0}
     what = {"task": str(task), "splits": ["a"], "embedding_type": "event", "out": str(out)}
-    return worker(model, out, do="embed", **what, **work)
+    return run_job(model, out, do="embed", **what, **work)

@@ -11,15 +11,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import baseline, worker  # noqa: E402
-from heareval.embeddings.store import USUAL_FORM, Form  # noqa: E402
+from heareval.embeddings import baseline  # noqa: E402
+from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat  # noqa: E402
+from heareval.embeddings.inside.chunks import embed_in_chunks  # noqa: E402
+from heareval.embeddings.inside.errors import SubmissionError  # noqa: E402
+from heareval.embeddings.inside.frameworks import Arrays, Torch  # noqa: E402
 from tests.embeddings.clips import RATE, embed, manifest, write_task  # noqa: E402
 
 
-def local(hop: int, window: int = 800) -> Callable[[np.ndarray], worker.Answer]:
-    """A model whose frames see the sound around their moments, and zeros beyond its ends."""
+def local(hop: int, window: int = 800) -> Callable[[np.ndarray], Arrays]:
+    """Return a model whose frames depend on the audio around their timestamps, zero-padded at both ends."""
 
-    def ask(audio: np.ndarray) -> worker.Answer:
+    def ask(audio: np.ndarray) -> Arrays:
         padded = np.pad(audio, [(0, 0), (window // 2, window // 2)])
         starts = range(0, audio.shape[1], hop)
         frames = np.stack([padded[:, start : start + window] for start in starts], axis=1)
@@ -34,30 +37,30 @@ def local(hop: int, window: int = 800) -> Callable[[np.ndarray], worker.Answer]:
 def test_chunks_give_what_the_whole_gives(hop: int, samples: int) -> None:
     audio = np.random.default_rng(0).standard_normal((2, samples)).astype(np.float32)
     whole, times = local(hop)(audio)
-    chunked, chunk_times = worker.in_chunks(local(hop), 2 * RATE, RATE, audio)
+    chunked, chunk_times = embed_in_chunks(local(hop), 2 * RATE, RATE, audio)
     np.testing.assert_allclose(chunk_times, times, atol=0.01)
     np.testing.assert_array_equal(chunked, whole)
 
 
-def test_timestamps_stay_regular_where_a_hop_is_no_whole_number_of_samples() -> None:
-    def ask(audio: np.ndarray) -> worker.Answer:
+def test_timestamps_stay_regular_with_a_fractional_hop() -> None:
+    def ask(audio: np.ndarray) -> Arrays:
         times = np.arange(int(audio.shape[1] / 666.7)) * 666.7 / RATE * 1000 + 10
         return np.zeros((1, len(times), 3), np.float32), times[None].astype(np.float32)
 
-    _, times = worker.in_chunks(ask, 3 * RATE, RATE, np.zeros((1, 60 * RATE), np.float32))
+    _, times = embed_in_chunks(ask, 3 * RATE, RATE, np.zeros((1, 60 * RATE), np.float32))
     hops = np.diff(times[0].astype(np.float64))
     assert abs(hops - 666.7 / RATE * 1000).max() < 1.1 * 1000 / RATE, "never off by more than a sample"
     assert times.shape[1] == pytest.approx(60 * RATE / 666.7, abs=1)
 
 
 def test_a_chunk_needs_timestamps() -> None:
-    ask = functools.partial(worker.in_chunks, local(RATE), 2 * RATE, RATE)
-    with pytest.raises(worker.SubmissionError, match=r"2 timestamps in a chunk of 2 s.*at least 10"):
+    ask = functools.partial(embed_in_chunks, local(RATE), 2 * RATE, RATE)
+    with pytest.raises(SubmissionError, match=r"2 timestamps in a chunk of 2 s.*at least 10"):
         ask(np.zeros((1, 10 * RATE), np.float32))
 
 
 def test_the_baseline_in_chunks(tmp_path: Path) -> None:
-    """Alike but for float noise, marked as what it is, and scene embeddings stay as they are."""
+    """Chunks change embeddings by float noise only, and the manifest records them."""
     (tmp_path / "my_model.py").write_text(f"from {baseline.__name__} import *\n")
     task = write_task(tmp_path / "task", {"a": [RATE * 6 + 77] * 3}, "event")
     made = {}
@@ -99,10 +102,10 @@ def test_a_model_that_changes_its_input_or_uses_its_output_again(clips: int) -> 
         kept.copy_(torch.from_numpy(embeddings))
         return kept, torch.from_numpy(times)
 
-    framework = worker.Torch("cpu", "float32")
-    framework.settle(torch.nn.Identity())
-    ask = functools.partial(framework.call, lambda part, model: rude(part), model=None)
-    chunked, _ = worker.in_chunks(ask, 2 * RATE, RATE, audio.clone())
+    framework = Torch("cpu", "float32")
+    framework.prepare(torch.nn.Identity())
+    ask = functools.partial(framework.compute, lambda part, model: rude(part), model=None)
+    chunked, _ = embed_in_chunks(ask, 2 * RATE, RATE, audio.clone())
     np.testing.assert_array_equal(chunked, good(audio.numpy())[0])
 
 
@@ -119,13 +122,14 @@ WRONG_CHUNKS = {
 
 
 @pytest.mark.parametrize("name", WRONG_CHUNKS)
-def test_wrong_timestamps_of_a_chunk_are_told(name: str) -> None:
+def test_wrong_timestamps_of_a_chunk_are_an_error(name: str) -> None:
     change, complaint = WRONG_CHUNKS[name]
-    ask = functools.partial(worker.in_chunks, lambda part: change(*local(800)(part)), 2 * RATE, RATE)
-    with pytest.raises(worker.SubmissionError, match=complaint):
+    ask = functools.partial(embed_in_chunks, lambda part: change(*local(800)(part)), 2 * RATE, RATE)
+    with pytest.raises(SubmissionError, match=complaint):
         ask(np.zeros((1, 9 * RATE), np.float32))
 
 
-def test_scene_embeddings_are_the_same_form_with_chunks_or_without() -> None:
-    assert Form(chunk_s=2.0).of("scene") == USUAL_FORM
-    assert Form(chunk_s=2.0, dtype="float16").of("event").unusual == {"chunk_s": 2.0, "dtype": "float16"}
+def test_chunks_do_not_matter_to_scene_embeddings() -> None:
+    assert EmbeddingFormat(chunk_s=2.0).for_task("scene") == DEFAULT_FORMAT
+    changed = EmbeddingFormat(chunk_s=2.0, dtype="float16")
+    assert changed.for_task("event").changes == {"chunk_s": 2.0, "dtype": "float16"}

@@ -9,7 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import baseline, worker  # noqa: E402
+from heareval.embeddings import baseline  # noqa: E402
+from heareval.embeddings.inside.frameworks import Torch  # noqa: E402
+from heareval.embeddings.inside.reading import BufferPool  # noqa: E402
 from tests.embeddings.clips import RATE, TELLING_MODEL, embed, manifest, write_task  # noqa: E402
 
 pytestmark = [
@@ -45,19 +47,23 @@ def test_memory_of_the_gpu_that_really_runs_out(tmp_path: Path) -> None:
 
 def test_tf32_is_off_unless_asked_for() -> None:
     for precision, is_on in (("float32", False), ("tf32", True)):
-        framework = worker.Torch("cuda", precision)
-        framework.settle(torch.nn.Identity())
+        framework = Torch("cuda", precision)
+        framework.prepare(torch.nn.Identity())
         assert torch.backends.cuda.matmul.allow_tf32 is is_on
         assert torch.backends.cudnn.allow_tf32 is is_on
 
 
 def test_audio_arrives_whole_while_the_model_is_at_work() -> None:
-    """The copies of blocks ahead run in a stream of their own."""
-    framework = worker.Torch("cuda", "float32")
-    framework.settle(torch.nn.Identity())
-    blocks = [np.full((8, 10**6), number, np.float32) for number in range(20)]
-    sent = [framework.send(block) for block in blocks]
+    """Blocks are copied ahead in a second stream, and their buffers are reused."""
+    framework = Torch("cuda", "float32")
+    framework.prepare(torch.nn.Identity())
+    assert framework.copies_sent_audio
+    pool, sent = BufferPool(), []
+    for number in range(20):
+        with pool.lend(8, 10**6) as buffer:
+            buffer[:] = number
+            sent.append(framework.send_to_device(buffer))
     busy = torch.randn(4000, 4000, device="cuda")
     for number, block in enumerate(sent):
         busy = torch.nn.functional.normalize(busy @ busy)
-        assert bool((framework.arrived(block) == number).all())
+        assert bool((framework.wait_for(block) == number).all())

@@ -1,4 +1,4 @@
-"""A model that runs out of memory gets smaller batches; what does not fit alone is told in one line."""
+"""A model that runs out of memory gets smaller batches; a clip that does not fit alone is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import baseline, worker  # noqa: E402
+from heareval.embeddings import baseline  # noqa: E402
+from heareval.embeddings.inside import embed as inside_embed  # noqa: E402
+from heareval.embeddings.inside.batches import GROW_AFTER, BatchSize, plan_blocks  # noqa: E402
+from heareval.embeddings.inside.errors import is_out_of_memory  # noqa: E402
+from heareval.embeddings.inside.reading import read_block  # noqa: E402
+from heareval.embeddings.inside.writing import Writer  # noqa: E402
 from tests.embeddings.clips import TELLING_MODEL, embed, write_task  # noqa: E402
 
 
@@ -33,23 +38,28 @@ def test_a_batch_too_large_is_halved_and_grown_again(tmp_path: Path) -> None:
     assert len(failed) <= 4, "growing again costs little"
     assert max(clips for clips in tried if clips <= 8) > 5, "but it pays"
     stored = np.load(tmp_path / "out" / "a.npy")
-    sounds = worker.plan_blocks(task, {"a": [f"{i}.wav" for i in range(300)]}, 16000, 10**9)
-    expected = worker.read_block(sounds[0]).mean(1)
-    # The model spoils its input before memory runs out; what is tried again is unspoilt.
+    sounds = plan_blocks(task, {"a": [f"{i}.wav" for i in range(300)]}, 16000, 10**9)
+    expected = read_block(sounds[0]).mean(1)
+    # The model overwrites its input before memory runs out, so the clips are read again.
     np.testing.assert_allclose(stored[:, 0], expected, atol=1e-6)
 
 
-def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a thread writes behind the model: a run that goes on follows this order."""
+def test_messages_about_batches_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a thread writes in the background: a resumed run depends on this order."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     task = write_task(tmp_path / "task", {"a": [800] * 300})
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
-    monkeypatch.setattr(worker, "Writer", lambda behind: Behind(behind=True))
+    monkeypatch.setattr(inside_embed, "Writer", lambda in_background: SlowWriter(in_background=True))
     said: list[dict[str, Any]] = []
-    monkeypatch.setattr(worker, "say", said.append)
     (tmp_path / "out").mkdir()
-    job = {"module": "my_model", "model": "", "options": {"fits": 6400}, "task": str(task), "splits": ["a"]}
+    job = {
+        "module": "my_model",
+        "weights_path": "",
+        "options": {"fits": 6400},
+        "task": str(task),
+        "splits": ["a"],
+    }
     job |= {
         "device": "auto",
         "precision": "float32",
@@ -58,20 +68,21 @@ def test_what_happened_is_told_in_its_order(tmp_path: Path, monkeypatch: pytest.
         "done": 0,
         "history": [],
     }
-    worker.embed({**job, "embedding_type": "scene", "out": str(tmp_path / "out"), "batch_samples": 16000})
+    job |= {"embedding_type": "scene", "out": str(tmp_path / "out"), "batch_samples": 16000}
+    inside_embed.embed(job, said.append)
     begun = [message["begun"] for message in said if "begun" in message]
     happened = [next(iter(message.items())) for message in said if {"fitted", "too_large"} & set(message)]
     assert [samples for _, samples in happened] == begun
 
 
-class Behind(worker.Writer):
-    """A writer that is slow."""
+class SlowWriter(Writer):
+    """A slow writer."""
 
-    def put(self, work: Callable[..., None], *arguments: Any) -> None:
-        super().put(lambda: (time.sleep(0.002), work(*arguments)))  # type: ignore[func-returns-value]
+    def run(self, write: Callable[..., None], *arguments: Any) -> None:
+        super().run(lambda: (time.sleep(0.002), write(*arguments)))  # type: ignore[func-returns-value]
 
 
-def test_one_clip_too_large_is_told_with_its_length_and_the_memory(tmp_path: Path) -> None:
+def test_the_error_for_a_clip_too_large_has_its_length_and_the_memory(tmp_path: Path) -> None:
     task = write_task(tmp_path / "task", {"a": [800] * 5 + [32000] + [800]})
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
     error = embed(tmp_path, task, budget=16000, options={"fits": 6400})
@@ -95,11 +106,11 @@ def test_memory_that_really_runs_out(tmp_path: Path) -> None:
 
 
 class ResourceExhaustedError(Exception):
-    """As TensorFlow names it."""
+    """An error with the name that TensorFlow uses."""
 
 
 def raised(function: Callable[[int], object], size: int) -> Exception | None:
-    """The exception that a call ends with."""
+    """Return the exception that a call raises."""
     try:
         function(size)
     except Exception as error:
@@ -138,27 +149,27 @@ def wrapped() -> Exception:
     ],
     ids=repr,
 )
-def test_what_counts_as_too_little_memory(error: Exception | None, is_memory: bool) -> None:
-    assert worker.is_out_of_memory(error) is is_memory
+def test_which_errors_mean_out_of_memory(error: Exception | None, is_memory: bool) -> None:
+    assert is_out_of_memory(error) is is_memory
 
 
 def test_a_size_that_fitted_is_remembered_and_forgotten_when_memory_shrinks() -> None:
-    batch = worker.BatchSize(1000)
-    batch.did_not_fit(1000)
+    batch = BatchSize(1000)
+    batch.note_too_large(1000)
     assert batch.limit == 500
-    for _ in range(worker.GROW_AFTER * 2):
-        batch.did_fit(batch.limit)
+    for _ in range(GROW_AFTER * 2):
+        batch.note_fitted(batch.limit)
     assert 500 < batch.limit < 1000
     grown = batch.limit
-    batch.did_fit(grown)
-    batch.did_not_fit(grown + 100)
+    batch.note_fitted(grown)
+    batch.note_too_large(grown + 100)
     assert batch.limit == grown
-    batch.did_not_fit(grown)
+    batch.note_too_large(grown)
     assert batch.limit == grown // 2
 
 
 @pytest.mark.parametrize("kind", ["scene", "event"])
-def test_the_baseline_embeds_a_clip_alike_in_every_batch(tmp_path: Path, kind: str) -> None:
+def test_the_baseline_embeds_a_clip_equally_in_every_batch(tmp_path: Path, kind: str) -> None:
     task = write_task(tmp_path / "task", {"a": [12000] * 7}, kind)
     stored = []
     for budget in (1, 3 * 12000, 10**9):
@@ -174,7 +185,7 @@ def test_the_baseline_embeds_a_clip_alike_in_every_batch(tmp_path: Path, kind: s
 
 
 def memory_group() -> Path | None:
-    """A control group of Linux whose processes have 1 GB, where this user may make one."""
+    """Create a control group of Linux with 1 GB of memory, if this user may do that."""
     group = Path("/sys/fs/cgroup/memory") / f"heareval-test-{os.getpid()}"
     try:
         group.mkdir()
@@ -196,8 +207,8 @@ def small_memory() -> Iterator[Path]:
         time.sleep(0.05)
 
 
-def test_a_worker_killed_for_memory_goes_on_with_smaller_batches(tmp_path: Path, small_memory: Path) -> None:
-    """Linux kills what takes too much; nobody gets an exception then."""
+def test_a_worker_killed_for_memory_resumes_with_smaller_batches(tmp_path: Path, small_memory: Path) -> None:
+    """Linux kills the process; no exception is raised."""
     taking = "    take = bytearray(audio.numel() * model.fits)\n    time.sleep(model.seconds)\n"
     source = TELLING_MODEL.replace("    time.sleep(model.seconds)\n", taking, 1)
     source = source.replace("if audio.numel() > model.fits", "if False")
@@ -216,12 +227,12 @@ def test_a_clip_that_kills_the_worker_is_named(tmp_path: Path, small_memory: Pat
     (tmp_path / "my_model.py").write_text(entering + source)
     task = write_task(tmp_path / "task", {"a": [800] * 2})
     error = embed(tmp_path, task, budget=16000)
-    assert "a/0.wav: got signal SIGKILL, killed because memory had run out" in error
+    assert "a/0.wav: got signal SIGKILL, killed because memory ran out" in error
     assert "on this clip alone" in error
 
 
-def test_a_worker_killed_by_somebody_is_told(tmp_path: Path) -> None:
-    """In this file, so that it never runs beside those above: Linux counts kills of the whole machine."""
+def test_a_worker_killed_for_another_reason_is_an_error(tmp_path: Path) -> None:
+    """In this file, so that it never runs in parallel with the tests above: Linux counts all kills."""
     source = TELLING_MODEL.replace("    time.sleep(model.seconds)", "    os.kill(os.getpid(), 9)")
     (tmp_path / "my_model.py").write_text(source)
     told = embed(tmp_path, write_task(tmp_path / "task", {"a": [800] * 2}), budget=16000)

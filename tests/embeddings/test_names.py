@@ -1,4 +1,4 @@
-"""Names of submissions fit into file names, with all that is made beside their folders."""
+"""Names of submissions are short enough for file names, also with the suffixes of scratch files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.submission import Model, open_submission
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
 from tests.commands import MODEL, SPOKEN, command
 
 LONG = "m" * 240
@@ -20,7 +21,7 @@ def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str)
     (tmp_path / f"{LONG}.py").write_text(MODEL)
     tasks = ("--tasks-dir", str(prepared / "tasks"))
     words = tasks if command_name == "embed" else ("--long-seconds", "10", "--json")
-    done = command(tmp_path, "heareval.cli", command_name, LONG, *words)
+    done = command(tmp_path, "heareval", command_name, LONG, *words)
     assert "too long" not in done.stderr
     if command_name == "embed":
         (folder,) = (tmp_path / "embeddings").glob("m*")
@@ -30,7 +31,7 @@ def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str)
         assert json.loads(done.stdout)["checks"][0]["result"] == "ok"
 
 
-def test_names_differ_by_what_is_cut_off_and_count_in_bytes(
+def test_shortened_names_differ_and_are_counted_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

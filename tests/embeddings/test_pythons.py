@@ -1,4 +1,4 @@
-"""The worker and the checks with each Python that a submission may ask for, and TensorFlow as it is there."""
+"""Jobs and checks with each Python that a submission may require, and its version of TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from heareval.embeddings.submission import Model
-from heareval.embeddings.validate import Limits, row, validated
+from heareval.embeddings.validate import Limits, format_row, run_checks
 from tests.embeddings.clips import write_task
-from tests.embeddings.elsewhere import embed, install, worker
+from tests.embeddings.elsewhere import embed, install, run_job
 from tests.embeddings.tf_zoo import KINDS
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 @pytest.fixture(scope="module", params=[f"3.{minor}" for minor in range(8, 14)])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter of that version with TensorFlow and nothing of ours."""
+    """An interpreter of that version with TensorFlow but without heareval."""
     found = shutil.which(f"python{request.param}")
-    # A name on the PATH may be one that only tells which versions there are.
+    # An executable on PATH may be a shim of pyenv that only lists versions.
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         pytest.skip(f"no python{request.param} on the PATH")
     folder = tmp_path_factory.mktemp(f"python{request.param}")
@@ -32,13 +32,11 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_worker_and_the_checks(
-    python: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_and_checks(python: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(KINDS[kind])
     model = Model("my_model", python=python, device="cpu")
-    described = worker(model, tmp_path / "logs", do="describe")
+    described = run_job(model, tmp_path / "logs", do="describe")
     assert (described["framework"], described["sample_rate"]) == ("tensorflow", 16000)
     task = write_task(tmp_path / "task", {"a": [16000] * 5}, "event")
     told = embed(model, task, tmp_path / "out")
@@ -46,6 +44,6 @@ def test_the_worker_and_the_checks(
     times = np.load(tmp_path / "out" / "a.timestamps.npy")
     np.testing.assert_allclose(times[0], np.arange(20) * 50 + 25)
     assert np.load(tmp_path / "out" / "a.npy").shape == (5, 20, 8)
-    findings, ran_on = validated(model, tmp_path / "logs", limits=Limits(long_s=60.0, speed=0.1))
-    assert {finding.result for finding in findings} == {"ok"}, "\n".join(map(row, findings))
+    findings, ran_on = run_checks(model, tmp_path / "logs", limits=Limits(long_s=60.0, speed=0.1))
+    assert {finding.result for finding in findings} == {"ok"}, "\n".join(map(format_row, findings))
     assert ran_on["framework"] == "tensorflow"

@@ -1,4 +1,4 @@
-"""Real models wrapped to the API, from a package index: what validate and the worker make of them."""
+"""Real models from a package index, wrapped for the HEAR API, with validate and embed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from heareval.embeddings.submission import Model
-from heareval.embeddings.validate import Limits, passed, row, validated
+from heareval.embeddings.validate import Limits, format_row, has_passed, run_checks
 from tests.embeddings.clips import write_task
-from tests.embeddings.elsewhere import embed, install, worker
+from tests.embeddings.elsewhere import embed, install, run_job
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 WRAPPERS = Path(__file__).with_name("real")
@@ -22,7 +22,7 @@ WRAPPERS = Path(__file__).with_name("real")
 
 @dataclass(frozen=True)
 class Real:
-    """A wrapper, and what it needs beside what the tests have anyway (librosa and numba among others)."""
+    """A wrapper, and the packages that it needs besides those of the tests (such as librosa and numba)."""
 
     module: str
     framework: str
@@ -39,7 +39,7 @@ MODELS = (
 
 
 def python_for(model: Real, folder: Path) -> str:
-    """An interpreter that has a model's packages and those of this one: torch is not fetched again."""
+    """Return an interpreter with a model's packages and ours: torch is not downloaded again."""
     venv.create(folder, with_pip=True)
     inside = next(folder.glob("lib/python*/site-packages"))
     (inside / "host.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -54,7 +54,7 @@ def test_a_real_model(model: Real, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip(f"needs {model.framework}")
     monkeypatch.chdir(WRAPPERS)
     ready = Model(model.module, python=python_for(model, tmp_path / "venv"), device="cpu")
-    described = worker(ready, tmp_path / "logs", do="describe")
+    described = run_job(ready, tmp_path / "logs", do="describe")
     assert (described["framework"], described["sample_rate"]) == (model.framework, model.sample_rate)
     rate = model.sample_rate
     task = write_task(tmp_path / "task", {"a": [rate] * 3}, "event", rate)
@@ -62,6 +62,6 @@ def test_a_real_model(model: Real, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     embeddings, times = (np.load(tmp_path / "out" / name) for name in ("a.npy", "a.timestamps.npy"))
     assert embeddings.shape == (*times.shape, model.size)
     assert 900 < times.max() <= 1000
-    findings, ran_on = validated(ready, tmp_path / "logs", limits=Limits(long_s=10.0))
-    assert passed(findings), "\n".join(map(row, findings))
+    findings, ran_on = run_checks(ready, tmp_path / "logs", limits=Limits(long_s=10.0))
+    assert has_passed(findings), "\n".join(map(format_row, findings))
     assert ran_on["framework"] == model.framework

@@ -1,4 +1,4 @@
-"""Embedding killed at random moments ends with the same bytes, and does no finished batch twice."""
+"""An embedding killed at random moments has the same bytes, and computes no finished batch twice."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ import pytest
 pytest.importorskip("torch")
 
 from heareval import files
-from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, boot_id, lines_that_count
-from heareval.embeddings.submission import Model, check_unchanged, open_submission
+from heareval.embeddings.journal import FITTED, TOO_LARGE, Journal, read_boot_id, read_trusted_lines
+from heareval.embeddings.opening import check_unchanged, open_submission
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import sweep_finished
 from tests.commands import MODEL, SPOKEN, command, scratch_left
 from tests.embeddings.clips import TELLING_MODEL, embed, manifest, start_embedding, write_task
 
-# Two splits, two lengths, and a model that holds less than the budget at once.
+# Two splits, two lengths, and a model that runs out of memory below the budget.
 LENGTHS = {"a": [400, 800] * 60, "b": [800] * 60}
 BUDGET, OPTIONS = 16000, {"fits": 7000, "seconds": 0.02}
 
@@ -76,7 +77,7 @@ def lines_noted(folder: Path) -> int:
 
 
 def kill_after_notes(folder: Path, task: Path, notes: int, pause_s: float, *, only_the_parent: bool) -> None:
-    """Begin to embed, and kill it a moment after it has noted so many lines more."""
+    """Start to embed, and kill it a moment after it has added this many lines to the journal."""
     wanted = lines_noted(folder) + notes
     process = begin(folder, task)
     while process.poll() is None and lines_noted(folder) < wanted:
@@ -87,12 +88,12 @@ def kill_after_notes(folder: Path, task: Path, notes: int, pause_s: float, *, on
     process.wait()
 
 
-def calls_not_noted(folder: Path) -> int | None:
-    """How many batches were begun that the journal does not tell of; None if all was finished."""
+def calls_not_noted(folder: Path, if_finished: int) -> int:
+    """Return how many batches were begun but are not in the journal; `if_finished` if there is no journal."""
     journal = journal_of(folder)
     if journal is None:
-        return None
-    noted = [line for line in lines_that_count(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
+        return if_finished
+    noted = [line for line in read_trusted_lines(journal.read_bytes())[0] if line[0] in (FITTED, TOO_LARGE)]
     return len(calls(folder)) - len(noted)
 
 
@@ -103,17 +104,18 @@ def test_killed_at_random_moments(
     tmp_path: Path, task: Path, undisturbed: Path, seed: int, kills: int
 ) -> None:
     draw = random.Random(seed)
+    again = 0
     for kill in range(kills):
         notes, pause_s = draw.randint(1, 8), draw.random() * 0.03
         kill_after_notes(tmp_path, task, notes, pause_s, only_the_parent=bool(kill % 2))
-    again = calls_not_noted(tmp_path)
+        # A finished embedding begins no further batch.
+        again = calls_not_noted(tmp_path, if_finished=again)
     finish(tmp_path, task)
     assert arrays(tmp_path) == arrays(undisturbed)
-    if again is not None:
-        assert len(calls(tmp_path)) == len(calls(undisturbed)) + again
+    assert len(calls(tmp_path)) == len(calls(undisturbed)) + again
 
 
-def test_a_worker_that_is_killed_is_told_and_gone_on_with(
+def test_a_killed_worker_is_an_error_and_the_next_run_resumes(
     tmp_path: Path, task: Path, undisturbed: Path
 ) -> None:
     killing = TELLING_MODEL.replace("    time.sleep", "    maybe_die()\n    time.sleep", 1)
@@ -132,7 +134,7 @@ def maybe_die():
 
 
 def cut_journal(folder: Path, task: Path, place: int) -> Path:
-    """The folder of an embedding killed late, its journal cut off behind so many bytes."""
+    """Kill an embedding late, cut its journal after this many bytes, and return the journal."""
     kill_after_notes(folder, task, 20, 0.0, only_the_parent=False)
     journal = journal_of(folder)
     assert journal is not None
@@ -156,9 +158,7 @@ def test_other_settings_start_over(tmp_path: Path, task: Path) -> None:
     assert manifest(tmp_path)["unusual_embedding"] == {"dtype": "float16"}
 
 
-def test_arrays_that_are_not_as_they_were_are_made_anew(
-    tmp_path: Path, task: Path, undisturbed: Path
-) -> None:
+def test_missing_or_cut_arrays_are_computed_again(tmp_path: Path, task: Path, undisturbed: Path) -> None:
     for damage in (lambda array: array.unlink(), lambda array: os.truncate(array, 300)):
         kill_after_notes(tmp_path, task, 9, 0.0, only_the_parent=False)
         (array,) = tmp_path.glob(".out.*/a.npy")
@@ -168,7 +168,7 @@ def test_arrays_that_are_not_as_they_were_are_made_anew(
         shutil.rmtree(tmp_path / "out")
 
 
-def test_the_work_of_a_neighbour_whose_name_begins_alike_stays(tmp_path: Path) -> None:
+def test_unfinished_work_of_a_folder_with_a_longer_name_stays(tmp_path: Path) -> None:
     for name in ("one", "one.more"):
         files.unfinished_path(tmp_path / name, files.fingerprint(name, 1)).mkdir()
     for name in ("one", "one.more"):
@@ -177,13 +177,13 @@ def test_the_work_of_a_neighbour_whose_name_begins_alike_stays(tmp_path: Path) -
         ]
 
 
-def test_sources_and_weights_that_change_meanwhile_are_noticed(
+def test_changes_of_sources_and_weights_during_a_run_are_errors(
     tmp_path: Path, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
     (tmp_path / "w.pt").write_bytes(b"weights")
-    submission = open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    submission = open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     check_unchanged(submission)
     for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
         before = (tmp_path / file).read_bytes()
@@ -192,12 +192,12 @@ def test_sources_and_weights_that_change_meanwhile_are_noticed(
             check_unchanged(submission)
         (tmp_path / file).write_bytes(before)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")
-    open_submission(Model("my_model", model=str(tmp_path / "w.pt")), tmp_path / "cache")
+    open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
     with pytest.raises(HearevalError, match="changed since the run began"):
         check_unchanged(submission)
 
 
-def test_what_a_kill_left_of_a_finished_one_is_swept(tmp_path: Path) -> None:
+def test_the_remains_of_a_finished_embedding_are_removed(tmp_path: Path) -> None:
     target = tmp_path / "my_model" / "task"
     target.mkdir(parents=True)
     done, other = files.fingerprint("done", 1), files.fingerprint("other", 1)
@@ -215,21 +215,21 @@ def lines(*entries: list[object]) -> bytes:
     return b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
 
 
-def test_after_a_power_cut_only_what_was_synced_counts() -> None:
+def test_after_a_power_cut_only_synced_lines_count() -> None:
     synced = (["boot", "earlier"], ["fitted", 30, 3], ["synced"])
     after = (["fitted", 20, 2],)
-    assert lines_that_count(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
-    killed = (*synced, ["boot", boot_id()], *after)
-    assert lines_that_count(lines(*killed)) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*synced, *after)) == (list(synced), len(lines(*synced)))
+    killed = (*synced, ["boot", read_boot_id()], *after)
+    assert read_trusted_lines(lines(*killed)) == (list(killed), len(lines(*killed)))
     for strange in (b"5\n", b"[]\n", b'["fitted"]\n', b'["boot"]\n', b'["other", 1]\n', b"[" * 99999 + b"\n"):
-        assert lines_that_count(lines(*killed) + strange)[0] == list(killed)
+        assert read_trusted_lines(lines(*killed) + strange)[0] == list(killed)
     torn = lines(*killed) + b'["fitted", 2,\n' + lines(*after)
-    assert lines_that_count(torn) == (list(killed), len(lines(*killed)))
-    assert lines_that_count(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
+    assert read_trusted_lines(torn) == (list(killed), len(lines(*killed)))
+    assert read_trusted_lines(lines(*synced) + b"\0\0\0\n" + lines(*after))[0] == list(synced)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="open files are named as Linux tells them")
-def test_arrays_are_brought_to_disk_before_it_is_noted(
+@pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
+def test_arrays_are_synced_before_the_journal_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = tmp_path / "a.npy"
@@ -248,7 +248,7 @@ def test_arrays_are_brought_to_disk_before_it_is_noted(
     assert journal.lines[-1] == ["synced"]
 
 
-def test_a_journal_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Journal(tmp_path / "journal")
     first.note("fitted", 30, 3)
     first.note("too_large", 60, 0)
@@ -256,7 +256,7 @@ def test_a_journal_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     first.sync([])
     second = Journal(tmp_path / "journal")
     assert (second.done, second.history) == (3, [("fitted", 30), ("too_large", 60)])
-    monkeypatch.setattr("heareval.embeddings.journal.boot_id", lambda: "another")
+    monkeypatch.setattr("heareval.embeddings.journal.read_boot_id", lambda: "another")
     second.note("fitted", 10, 1)
     assert Journal(tmp_path / "journal").done == 3
 
@@ -284,7 +284,7 @@ def start_runner(folder: Path, prepared: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_and_leaves_nothing(prepared: Path, tmp_path: Path) -> None:
+def test_a_killed_command_resumes_and_leaves_no_scratch(prepared: Path, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("undisturbed", "killed")]
     for folder in folders:
         folder.mkdir()
@@ -301,7 +301,7 @@ def test_a_killed_command_goes_on_and_leaves_nothing(prepared: Path, tmp_path: P
         runner.kill() if only_the_runner else os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
         assert not (folders[1] / "embeddings" / "my_model" / SPOKEN).exists()
-    # Two at once: one waits for the other and finds all done.
+    # Of two concurrent runs one waits for the other, and finds everything done.
     assert [each.wait() for each in [start_runner(folders[1], prepared) for _ in range(2)]] == [0, 0]
     assert arrays(folders[0]) == arrays(folders[1])
     assert not scratch_left(folders[1])

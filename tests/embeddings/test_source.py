@@ -1,4 +1,4 @@
-"""What submissions are installed from: digests of folders, commits of repositories."""
+"""Sources of submissions: hashes of folders, commits of repositories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heareval.embeddings.source import copy_tree, look_at, source_files, tree_digest, with_commit
+from heareval.embeddings.source import copy_tree, hash_tree, list_source_files, pin_commit, resolve_source
 from heareval.errors import HearevalError
 from tests.packages import commit, write_package, write_wheel
 
@@ -22,18 +22,18 @@ def put(path: Path, text: str = "x") -> None:
     path.write_text(text)
 
 
-def test_a_digest_changes_with_names_and_contents_only(package: Path) -> None:
-    first = tree_digest(package, ())
+def test_a_hash_changes_with_names_and_contents_only(package: Path) -> None:
+    first = hash_tree(package, ())
     for path in package.iterdir():
         os.utime(path, (0, 0))
-    assert tree_digest(package, ()) == first
+    assert hash_tree(package, ()) == first
     seen = {first}
     for number, name in enumerate(("new.py", "data/build/new", "data/dist"), start=2):
         put(package / name)
-        seen.add(tree_digest(package, ()))
+        seen.add(hash_tree(package, ()))
         assert len(seen) == number
     put(package / "new.py", "y")
-    assert tree_digest(package, ()) not in seen
+    assert hash_tree(package, ()) not in seen
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_a_digest_changes_with_names_and_contents_only(package: Path) -> None:
         "e/pyvenv.cfg",
     ],
 )
-def test_what_is_made_in_a_folder_is_no_source(package: Path, made: str) -> None:
-    before = tree_digest(package, ())
+def test_generated_files_do_not_belong_to_a_source(package: Path, made: str) -> None:
+    before = hash_tree(package, ())
     put(package / made)
-    assert tree_digest(package, ()) == before
+    assert hash_tree(package, ()) == before
 
 
-def test_what_a_run_writes_is_no_source(package: Path) -> None:
-    before = tree_digest(package, [package / "work"])
+def test_files_written_by_a_run_do_not_belong_to_a_source(package: Path) -> None:
+    before = hash_tree(package, [package / "work"])
     put(package / "work" / "tasks" / "1.wav")
-    assert tree_digest(package, [package / "work"]) == before != tree_digest(package, ())
+    assert hash_tree(package, [package / "work"]) == before != hash_tree(package, ())
 
 
-def test_a_copy_holds_what_the_digest_is_of_and_the_history(package: Path, tmp_path: Path) -> None:
+def test_a_copy_contains_the_hashed_files_and_the_history(package: Path, tmp_path: Path) -> None:
     commit(package, "v1")
     put(package / "build" / "old.py")
     put(package / "deep" / "a b" / "x.txt")
@@ -69,9 +69,9 @@ def test_a_copy_holds_what_the_digest_is_of_and_the_history(package: Path, tmp_p
     (package / "up").symlink_to(package)
     (package / "dead").symlink_to("nowhere")
     copy_tree(package, tmp_path / "copy", ())
-    assert tree_digest(tmp_path / "copy", ()) == tree_digest(package, ())
+    assert hash_tree(tmp_path / "copy", ()) == hash_tree(package, ())
     assert (tmp_path / "copy" / ".git" / "HEAD").is_file()
-    inside = [str(name) for name, _ in source_files(package, ()) if name.parts[0] != ".git"]
+    inside = [str(name) for name, _ in list_source_files(package, ()) if name.parts[0] != ".git"]
     assert inside == [
         *("backend.py", "deep/a b/x.txt", "link.py", "linked/data.txt", "pyproject.toml", "their_model.py")
     ]
@@ -80,42 +80,42 @@ def test_a_copy_holds_what_the_digest_is_of_and_the_history(package: Path, tmp_p
 
 def test_a_folder_without_a_package(tmp_path: Path) -> None:
     with pytest.raises(HearevalError, match=r"got no pyproject\.toml or setup\.py there, expected a folder"):
-        look_at(str(tmp_path), ())
+        resolve_source(str(tmp_path), ())
     with pytest.raises(HearevalError, match="nowhere: got no such folder"):
-        look_at(str(tmp_path / "nowhere"), ())
+        resolve_source(str(tmp_path / "nowhere"), ())
 
 
-def test_a_file_is_told_by_its_content(tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, "m", "1", {"m.py": ""})
-    first = look_at(str(wheel), ())
+    first = resolve_source(str(wheel), ())
     assert not first.is_folder
     write_wheel(tmp_path, "m", "1", {"m.py": "x = 1"})
-    assert look_at(str(wheel), ()).identity != first.identity
+    assert resolve_source(str(wheel), ()).identity != first.identity
 
 
-def test_a_tag_or_branch_is_the_commit_it_is_now(package: Path) -> None:
+def test_a_tag_or_branch_is_resolved_to_its_commit(package: Path) -> None:
     first = commit(package, "v1")
     url = f"git+{package.as_uri()}"
-    assert with_commit(f"{url}@v1") == f"{url}@{first}"
+    assert pin_commit(f"{url}@v1") == f"{url}@{first}"
     put(package / "new.py")
     second = commit(package, "v2")
-    assert with_commit(f"m @ {url}@v2#subdirectory=x") == f"m @ {url}@{second}#subdirectory=x"
-    assert look_at(f"{url}@v1", ()).identity == f"{url}@{first}"
+    assert pin_commit(f"m @ {url}@v2#subdirectory=x") == f"m @ {url}@{second}#subdirectory=x"
+    assert resolve_source(f"{url}@v1", ()).identity == f"{url}@{first}"
     package.rename(package.with_name("gone"))
-    # Nobody is asked about a full commit.
-    assert with_commit(f"{url}@{first}") == f"{url}@{first}"
+    # A full commit needs no look-up.
+    assert pin_commit(f"{url}@{first}") == f"{url}@{first}"
     with pytest.raises(HearevalError, match=r"repository .*package: got .*expected its tags.*full commit"):
-        with_commit(f"{url}@v1")
+        pin_commit(f"{url}@v1")
 
 
 def test_no_such_revision(package: Path) -> None:
     first = commit(package, "v1")
     for revision in ("v9", first[:8], "--upload-pack=true"):
         with pytest.raises(HearevalError, match=r"got no such tag or branch, expected .* a full commit"):
-            with_commit(f"git+{package.as_uri()}@{revision}")
+            pin_commit(f"git+{package.as_uri()}@{revision}")
 
 
 def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HearevalError, match=r"^git: got no such program"):
-        with_commit("git+https://localhost/repo@v1")
+        pin_commit("git+https://localhost/repo@v1")

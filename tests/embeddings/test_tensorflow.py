@@ -1,4 +1,4 @@
-"""Submissions of TensorFlow 2, in processes of their own."""
+"""Submissions of TensorFlow 2, each in another process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heareval.embeddings import worker
-from heareval.embeddings.submission import Model, open_submission
+from heareval.embeddings.inside.reading import ClipBlock, read_block
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from tests.embeddings.clips import RATE, embed, manifest, write_task
 
@@ -76,7 +77,7 @@ def write_model(folder: Path, kind: str) -> None:
 
 def expected(task: Path, clips: int, samples: int) -> np.ndarray:
     paths = [str(task / str(RATE) / "a" / f"{i}.wav") for i in range(clips)]
-    audio = worker.read_block(worker.Block("a", list(range(clips)), paths, samples))
+    audio = read_block(ClipBlock("a", list(range(clips)), paths, samples))
     return audio.reshape(clips, -1, 8, 100).mean(-1) * 2
 
 
@@ -112,14 +113,16 @@ def test_resource_exhausted_halves_the_batch(tmp_path: Path) -> None:
     )
 
 
-def test_half_precision_is_the_models_own_affair(tmp_path: Path) -> None:
+def test_bf16_is_refused(tmp_path: Path) -> None:
     write_model(tmp_path, MODULE)
     task = write_task(tmp_path / "task", {"a": [800]})
     told = embed(tmp_path, task, budget=16000, form={"precision": "bf16"})
     assert "precision bf16: got a TensorFlow model" in told
 
 
-def test_it_is_described_without_being_imported_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_description_does_not_import_the_submission_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path, KERAS)
     assert open_submission(Model("my_model"), tmp_path / "cache").sample_rate == RATE

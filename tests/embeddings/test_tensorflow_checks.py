@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heareval.embeddings.checks.table import CHECKS
+from heareval.embeddings.inside.checks.table import CHECKS
 from heareval.embeddings.submission import Model
-from heareval.embeddings.validate import Limits, validated
+from heareval.embeddings.validate import Limits, run_checks
 from tests.embeddings.checking import findings_of, noticed
 from tests.embeddings.tf_zoo import GOOD, KINDS, ZOO
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def weights(folder: Path) -> str:
-    """A file with weights of the good submission."""
+    """Write weights of the good submission; return the path."""
     np.save(folder / "ones.npy", np.ones(8, np.float32))
     return str(folder / "ones.npy")
 
@@ -50,25 +50,25 @@ def test_weights_of_keras(folder: Path) -> None:
     file = str(folder / "ones.weights.h5")
     importlib.import_module("in_the_zoo").load_model().save_weights(file)
     findings = findings_of(folder, KINDS["keras"], file)
-    assert findings["weights"]["measured"].startswith("loaded; rubbish is refused")
+    assert findings["weights"]["measured"].startswith("loaded; garbage is refused")
 
 
-def test_what_is_no_model_is_told(folder: Path) -> None:
+def test_another_object_than_a_model_is_an_error(folder: Path) -> None:
     measured = findings_of(folder, ZOO["no_module"].source)["model"]["measured"]
     expected = "got a in_the_zoo.Model, expected a torch.nn.Module or a tf.Module"
     assert measured == f"model Model: {expected}"
 
 
-def test_a_gpu_that_is_not_there_is_one_finding(folder: Path) -> None:
+def test_a_missing_gpu_is_one_finding(folder: Path) -> None:
     findings = findings_of(folder, GOOD, device="cuda")
     assert noticed(findings) == {"model": "failed"}
     assert findings["model"]["measured"].startswith("device cuda: got no GPU that tensorflow 2.")
 
 
-def test_in_a_process_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_checks_in_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "in_the_zoo.py").write_text(GOOD)
-    findings, ran_on = validated(
+    findings, ran_on = run_checks(
         Model("in_the_zoo", weights(folder)), folder / "logs", limits=Limits(long_s=60.0)
     )
     assert {finding.result for finding in findings} == {"ok"}, findings

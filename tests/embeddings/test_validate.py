@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.checks.table import CHECKS
+from heareval.embeddings.inside.checks.table import CHECKS
 from heareval.embeddings.submission import Model
-from heareval.embeddings.validate import Finding, Limits, passed, validated
+from heareval.embeddings.validate import Finding, Limits, has_passed, run_checks
 from tests.commands import command, only_line
 from tests.embeddings.zoo import GOOD, START, ZOO
 
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def validate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `heareval validate` of this checkout in a folder."""
     return command(
-        folder, "heareval.cli", "validate", *words, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)])
+        folder, "heareval", "validate", *words, PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)])
     )
 
 
@@ -44,67 +44,69 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     [
         ("os.kill(os.getpid(), 9)", "signal SIGKILL"),
         ("os._exit(3)", "exit code 3"),
-        pytest.param("time.sleep(600)", "no word in 20 s", marks=pytest.mark.slow),
+        pytest.param("time.sleep(600)", "no message for 20 s", marks=pytest.mark.slow),
     ],
 )
-def test_an_end_of_the_process_loses_only_one_check(here: Path, deed: str, told: str) -> None:
+def test_a_check_that_ends_the_process_loses_only_itself(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(GOOD.replace(START, WHEN_CLIPPED + deed))
     limits = Limits(long_s=10.0, check_s=20.0)
     heard: list[Finding] = []
-    findings, ran_on = validated(Model("ends"), here / "logs", limits=limits, tell=heard.append)
+    findings, ran_on = run_checks(Model("ends"), here / "logs", limits=limits, on_finding=heard.append)
     assert findings == heard
     assert list(by_name(findings)) == list(CHECKS)
     assert {f.check for f in findings if f.result == "failed"} == {"clipping"}
     assert told in by_name(findings)["clipping"].measured
     assert by_name(findings)["speed"].result == "ok"
-    assert not passed(findings)
+    assert not has_passed(findings)
     assert set(ran_on) == {"python", "numpy", "torch", "framework", "device"}
     assert ran_on["framework"] == "torch"
 
 
-@pytest.mark.parametrize(("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no word in 3 s")])
-def test_an_end_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no message for 3 s")]
+)
+def test_a_process_that_ends_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(f"import os, time\n{deed}\n")
-    findings, _ = validated(Model("ends"), here / "logs", limits=Limits(check_s=3.0))
+    findings, _ = run_checks(Model("ends"), here / "logs", limits=Limits(check_s=3.0))
     assert findings[0].result == "failed"
     assert told in findings[0].measured
     assert {finding.result for finding in findings[1:]} == {"not run"}
     assert list(by_name(findings)) == list(CHECKS)
 
 
-def test_a_child_that_is_left_behind_holds_up_nothing(here: Path) -> None:
-    (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(40)\nos._exit(3)\n")
+def test_a_child_left_running_delays_nothing(here: Path) -> None:
+    (here / "ends.py").write_text("import os, time\nos.fork() or time.sleep(900)\nos._exit(3)\n")
     began = time.monotonic()
-    findings, _ = validated(Model("ends"), here / "logs")
+    findings, _ = run_checks(Model("ends"), here / "logs")
     assert "exit code 3" in findings[0].measured
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
 
 
-def test_an_interpreter_without_numpy_is_told(here: Path) -> None:
+def test_an_interpreter_without_numpy_is_an_error(here: Path) -> None:
     python = here / "python"
     python.write_text("#!/bin/sh\necho 'No module named numpy' >&2; exit 1\n")
     python.chmod(0o755)
-    findings, ran_on = validated(Model("any", python=str(python)), here / "logs")
+    findings, ran_on = run_checks(Model("any", python=str(python)), here / "logs")
     assert [finding.result for finding in findings] == ["failed"]
     assert "No module named numpy" in findings[0].measured
-    assert not passed(findings)
+    assert not has_passed(findings)
     assert not ran_on
 
 
-def test_the_command_tells_a_table_and_what_to_do(tmp_path: Path) -> None:
+def test_the_command_prints_a_table_and_advice(tmp_path: Path) -> None:
     (tmp_path / "seconds.py").write_text("print('hello')\n" + ZOO["seconds"].source)
     done = validate(tmp_path, "seconds", "--long-seconds", "10")
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["check", "result", "measured"]
     assert "milliseconds     failed   last of a 4 s clip: 3.975" in lines
-    assert "  mend:  Multiply the timestamps by 1000." in lines
-    assert lines[-1].startswith("23 ok, 1 failed, ")
+    assert "  fix:    Multiply the timestamps by 1000: they are seconds." in lines
+    assert lines[-1].startswith("29 checks: 23 ok, 1 failed, ")
     assert "hello" not in done.stdout
     assert done.stderr.startswith("log: ")
 
 
-def test_the_command_tells_json(tmp_path: Path) -> None:
+def test_the_command_prints_json(tmp_path: Path) -> None:
     (tmp_path / "dead.py").write_text(ZOO["dead"].source)
     done = validate(tmp_path, "dead", "--long-seconds", "10", "--json")
     assert done.returncode == 0, done.stderr
@@ -116,8 +118,8 @@ def test_the_command_tells_json(tmp_path: Path) -> None:
         "warning",
         "scene: 1 constant, 0 duplicate; timestamp: 1 constant, 0 duplicate",
     )
-    assert dead["costs"]
-    assert dead["mend"]
+    assert dead["effect"]
+    assert dead["fix"]
 
 
 def test_options_that_are_no_json_are_one_line(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The worker with good and broken submissions, in this process."""
+"""The code that runs in the submission's environment, with good and broken submissions, in this process."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -12,7 +13,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from heareval.embeddings import submission, worker  # noqa: E402
+from heareval.embeddings import submission  # noqa: E402
+from heareval.embeddings.inside import embed as inside_embed  # noqa: E402
+from heareval.embeddings.inside.errors import SubmissionError  # noqa: E402
+from heareval.embeddings.inside.frameworks import Torch  # noqa: E402
+from heareval.embeddings.inside.reading import (  # noqa: E402
+    HEADER_BYTES,
+    BufferPool,
+    ClipBlock,
+    parse_plain_header,
+    read_ahead,
+    read_block,
+    read_length,
+)
 from heareval.tasks.audio import write_wav  # noqa: E402
 from tests.commands import MODEL  # noqa: E402
 from tests.embeddings import elsewhere  # noqa: E402
@@ -59,7 +72,7 @@ def embed(
     chunk_s: float = 0.0,
     **changes: object,
 ) -> Path:
-    """Embed with a submission that differs from a good one in some functions; returns the folder."""
+    """Embed with a submission that differs from a good one in some functions; return the output folder."""
     functions = {
         "load_model": lambda model_file_path="": Model(),
         "get_scene_embeddings": scene,
@@ -73,18 +86,17 @@ def embed(
     monkeypatch.setitem(sys.modules, "submitted", module)
     out = task.parent / "out"
     out.mkdir(exist_ok=True)
-    job = {"module": "submitted", "model": "", "options": {}, "task": str(task), "splits": list(CLIPS)}
-    monkeypatch.setattr(worker, "say", lambda message: None)
+    job = {"module": "submitted", "weights_path": "", "options": {}, "task": str(task), "splits": list(CLIPS)}
     job |= {"device": "auto", "precision": "float32", "dtype": dtype, "chunk_s": chunk_s}
     job |= {"done": 0, "history": [], "batch_samples": budget}
-    worker.embed({**job, "embedding_type": kind, "out": str(out)})
+    inside_embed.embed({**job, "embedding_type": kind, "out": str(out)})
     return out
 
 
 def read(task: Path, split: str) -> np.ndarray:
     paths = [str(task / str(RATE) / split / name) for name in CLIPS[split]]
     rows = list(range(len(paths)))
-    return worker.read_block(worker.Block(split, rows, paths, round(SECONDS * RATE)))
+    return read_block(ClipBlock(split, rows, paths, round(SECONDS * RATE)))
 
 
 @pytest.mark.parametrize("budget", [1, 60000, 10**9])
@@ -105,10 +117,8 @@ def test_timestamp_embeddings(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
     np.testing.assert_allclose(np.load(out / "train.timestamps.npy"), times.numpy())
 
 
-def test_clips_of_one_length_share_batches_wherever_they_stand(
-    monkeypatch: pytest.MonkeyPatch, task: Path
-) -> None:
-    """No clip is padded, the longest come first, and each row goes to its place."""
+def test_clips_of_one_length_share_batches(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    """No clip is padded, the longest come first, and each row is written to its place."""
     seen = []
 
     def watching(audio: torch.Tensor, model: Model) -> torch.Tensor:
@@ -123,7 +133,7 @@ def test_clips_of_one_length_share_batches_wherever_they_stand(
     stored = np.load(out / "train.npy")
     for row, name in enumerate(CLIPS["train"]):
         path = str(task / str(RATE) / "train" / name)
-        samples = worker.read_block(worker.Block("train", [0], [path], worker.frames_of(path, RATE)))
+        samples = read_block(ClipBlock("train", [0], [path], read_length(path, RATE)))
         alone = scene(torch.from_numpy(samples), Model()).numpy()
         np.testing.assert_allclose(stored[row], alone[0], rtol=1e-5)
 
@@ -137,14 +147,14 @@ def test_half_precision_on_disk(monkeypatch: pytest.MonkeyPatch, task: Path) -> 
     np.testing.assert_array_equal(np.load(out / "train.timestamps.npy"), times.numpy())
 
 
-def test_what_half_precision_cannot_hold_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+def test_values_too_large_for_float16_are_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
     loud = changed(lambda e, t: e.mean(1) + 70000)
-    with pytest.raises(worker.SubmissionError, match=r"at most 65504.*Embed without --dtype float16"):
+    with pytest.raises(SubmissionError, match=r"at most 65504.*Embed without --dtype float16"):
         embed(monkeypatch, task, dtype="float16", get_scene_embeddings=loud)
 
 
 def changed(answer: object) -> object:
-    """A function of the API whose answer goes through `answer`."""
+    """Return a function of the API whose output is changed by `answer`."""
 
     def function(audio: torch.Tensor, model: Model) -> object:
         return answer(*timestamps(audio, model))
@@ -153,7 +163,7 @@ def changed(answer: object) -> object:
 
 
 def model_with(**attributes: object) -> object:
-    """A load_model whose model has other attributes."""
+    """Return a load_model whose model has other attributes."""
 
     def load_model(model_file_path: str = "") -> Model:
         model = Model()
@@ -214,14 +224,14 @@ EVENT_BUGS = {
 @pytest.mark.parametrize("bug", SCENE_BUGS)
 def test_broken_submission(monkeypatch: pytest.MonkeyPatch, task: Path, bug: str) -> None:
     changes, complaint = SCENE_BUGS[bug]
-    with pytest.raises(worker.SubmissionError, match=complaint):
+    with pytest.raises(SubmissionError, match=complaint):
         embed(monkeypatch, task, **changes)
 
 
 @pytest.mark.parametrize("bug", EVENT_BUGS)
 def test_broken_timestamps(monkeypatch: pytest.MonkeyPatch, task: Path, bug: str) -> None:
     answer, complaint = EVENT_BUGS[bug]
-    with pytest.raises(worker.SubmissionError, match=complaint):
+    with pytest.raises(SubmissionError, match=complaint):
         embed(monkeypatch, task, kind="event", get_timestamp_embeddings=changed(answer))
 
 
@@ -232,7 +242,7 @@ def test_error_names_the_clip(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
         return answer
 
     write_wav(task / str(RATE) / "train" / "4.wav", np.zeros(round(SECONDS * RATE), np.int16), RATE)
-    with pytest.raises(worker.SubmissionError, match=r"train/4\.wav"):
+    with pytest.raises(SubmissionError, match=r"train/4\.wav"):
         embed(monkeypatch, task, get_scene_embeddings=silent_about_one)
 
 
@@ -244,58 +254,142 @@ def test_wav_files_with_other_headers_hold_the_same_samples(tmp_path: Path) -> N
     size = (len(content) + 4).to_bytes(4, "little")
     listed.write_bytes(content[:4] + size + content[8:36] + b"LIST\x04\0\0\0INFO" + content[36:])
     for path in (str(plain), str(listed)):
-        assert worker.frames_of(path, RATE) == 1000
-        read = worker.read_block(worker.Block("a", [0], [path], 1000))
+        assert read_length(path, RATE) == 1000
+        read = read_block(ClipBlock("a", [0], [path], 1000))
         np.testing.assert_array_equal(read[0], samples.astype(np.float32) / 32768)
-    assert worker.plain_header(content[: worker.HEADER]) == (1000, 1, 2, RATE)
+    assert parse_plain_header(content[:HEADER_BYTES]) == (1000, 1, 2, RATE)
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
-    room = worker.Room(2)
-    first = room.take(3, 100)
-    view, tensor, second = first[1:, 5:], torch.from_numpy(first)[2], room.take(2, 100)
-    assert not np.shares_memory(first, second)
-    address = first.__array_interface__["data"][0]
-    for holder in ("first", "view", "tensor"):
-        assert room.take(3, 100).__array_interface__["data"][0] != address, holder
-        if holder == "first":
-            del first
-        elif holder == "view":
-            del view
-        else:
-            del tensor
-    again = room.take(2, 50)
-    assert again.shape == (2, 50)
-    assert again.__array_interface__["data"][0] == address
-    assert room.take(9, 100).shape == (9, 100), "more than any piece has"
+def test_a_buffer_is_lent_to_one_reader_at_a_time() -> None:
+    pool = BufferPool()
+    with pool.lend(3, 100) as first, pool.lend(2, 100) as second:
+        assert first.shape == (3, 100)
+        assert not np.shares_memory(first, second)
+    with pool.lend(2, 50) as again:
+        assert again.shape == (2, 50)
+        assert np.shares_memory(again, first) != np.shares_memory(again, second)
+    with pool.lend(9, 100) as larger:
+        assert larger.shape == (9, 100), "more than any buffer has"
+
+
+def blocks_of(task: Path, count: int) -> list[ClipBlock]:
+    """Return blocks that contain the same clip."""
+    path = str(task / str(RATE) / "train" / "0.wav")
+    return [ClipBlock("train", [row], [path], round(SECONDS * RATE)) for row in range(count)]
+
+
+def test_on_a_cpu_no_block_shares_memory_with_another(task: Path) -> None:
+    """A model may keep its input, or a view of it, for later calls."""
+    framework = Torch("cpu", "float32")
+    framework.prepare(torch.nn.Identity())
+    kept = [audio for _, audio in read_ahead(blocks_of(task, 30), framework, 1)]
+    assert len({audio.data_ptr() for audio in kept}) == 30
+    expected = read(task, "train")[:1]
+    for audio in kept:
+        np.testing.assert_array_equal(audio.numpy(), expected)
+
+
+class CopyingFramework(Torch):
+    """Copies audio that is sent, as for a GPU."""
+
+    sent: list[int]
+
+    @property
+    def copies_sent_audio(self) -> bool:
+        return True
+
+    def send_to_device(self, audio: np.ndarray) -> object:
+        self.sent.append(audio.__array_interface__["data"][0])
+        return torch.from_numpy(audio.copy()), None
+
+
+def test_buffers_are_reused_if_audio_is_copied(task: Path) -> None:
+    framework = CopyingFramework("cpu", "float32")
+    framework.prepare(torch.nn.Identity())
+    framework.sent = []
+    kept = [audio for _, audio in read_ahead(blocks_of(task, 30), framework, 1)]
+    assert len(framework.sent) == 30
+    assert len(set(framework.sent)) <= 2, "one for each thread that reads"
+    for audio in kept:
+        np.testing.assert_array_equal(audio.numpy(), read(task, "train")[:1])
 
 
 def test_a_clip_cut_short_is_an_error(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
     clip = task / str(RATE) / "train" / "3.wav"
     clip.write_bytes(clip.read_bytes()[:-1001])
-    with pytest.raises(worker.SubmissionError, match=r"3\.wav.*23499 samples.*24000"):
+    with pytest.raises(SubmissionError, match=r"3\.wav.*23499 samples.*24000"):
         embed(monkeypatch, task)
 
 
 def test_missing_and_wrong_clips(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
     clip = task / str(RATE) / "train" / "3.wav"
     write_wav(clip, np.ones(round(SECONDS * RATE), np.int16), 8000)
-    with pytest.raises(worker.SubmissionError, match=r"3\.wav.*8000 Hz"):
+    with pytest.raises(SubmissionError, match=r"3\.wav.*8000 Hz"):
         embed(monkeypatch, task)
     clip.unlink()
-    with pytest.raises(worker.SubmissionError, match=r"3\.wav.*No such file"):
+    with pytest.raises(SubmissionError, match=r"3\.wav.*No such file"):
         embed(monkeypatch, task)
 
 
-def test_the_worker_is_no_source_of_a_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With multiprocessing, which torch loads, Python has a second name for what it runs."""
+def test_our_own_files_are_no_sources_of_a_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """multiprocessing, which torch imports, registers the main module under a second name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text("import multiprocessing\n" + MODEL)
-    described = elsewhere.worker(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
     assert described["sources"] == [str(tmp_path / "my_model.py")]
 
 
-def test_an_empty_split_is_told_before_the_model_works(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+LEAVES_NO_TRACE = """
+import sys
+ours = [name for name in sys.modules if name.partition(".")[0] == "heareval"]
+assert not ours, ours
+assert not [path for path in sys.path if path.endswith(("inside", "heareval", "heareval/embeddings"))]
+assert sys.path[0] == WORKING_FOLDER, sys.path
+import channel, errors, embed, submission
+assert channel.THEIRS and errors.THEIRS and embed.THEIRS and submission.THEIRS
+"""
+
+
+@pytest.mark.parametrize("safe_path", ["", "1"])
+def test_nothing_of_ours_is_in_the_way_of_a_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe_path: str
+) -> None:
+    """Its modules may have the same names as ours, and it may bring a package named heareval."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONSAFEPATH", safe_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    for name in ("channel", "errors", "embed", "submission", "heareval"):
+        (folder / f"{name}.py").write_text("THEIRS = True\n")
+    head = LEAVES_NO_TRACE.replace("WORKING_FOLDER", repr(str(folder)))
+    theirs = "import heareval\nassert heareval.THEIRS\n"
+    (folder / "my_model.py").write_text(head + theirs + MODEL)
+    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    assert len(described["sources"]) == 6
+    assert all(Path(path).parent == folder for path in described["sources"])
+
+
+def test_packages_beside_an_installed_heareval_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were installed for our interpreter, not for that of the submission."""
+    monkeypatch.chdir(tmp_path)
+    inside = tmp_path / "site-packages" / "heareval" / "embeddings" / "inside"
+    shutil.copytree(submission.INSIDE, inside)
+    for name in ("numpy.py", "wave.py", "heareval/__init__.py", "heareval/embeddings/__init__.py"):
+        (tmp_path / "site-packages" / name).write_text("raise RuntimeError('for another interpreter')")
+    monkeypatch.setattr(submission, "INSIDE", inside)
+    (tmp_path / "my_model.py").write_text(MODEL)
+    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    assert described["sample_rate"] == RATE
+
+
+def test_an_empty_split_is_an_error_before_the_first_batch(
+    monkeypatch: pytest.MonkeyPatch, task: Path
+) -> None:
     (task / "test.json").write_text("{}")
-    with pytest.raises(worker.SubmissionError, match=r"test\.json.*no clips"):
+    with pytest.raises(SubmissionError, match=r"test\.json.*no clips"):
         embed(monkeypatch, task, get_scene_embeddings=changed(lambda e, t: e.mean(7)))

@@ -1,4 +1,4 @@
-"""Submissions of TensorFlow 2: good ones of each kind, and changes that only one check may notice."""
+"""Submissions of TensorFlow 2: a good one of each kind, and changes that only one check may notice."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load_model(model_file_path=""):
 """
     + FUNCTIONS.replace("tf.math.log(bands + 1e-3) * model.scale", "model(tf.math.log(bands + 1e-3))")
 )
-# What tf.saved_model.load gives is a class of its own, with the functions that were saved.
+# tf.saved_model.load returns an object of another class, with the functions that were saved.
 SAVED = (
     HEAD
     + """

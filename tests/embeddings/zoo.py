@@ -34,7 +34,7 @@ def get_scene_embeddings(audio, model):
 """
 VALUES, TIMES = "    return values, times", "times.expand(len(audio), -1)"
 START, FRAMES = "    length = audio.shape[1]", "    frames = audio.unfold(1, 800, 800)"
-# What is loudest in 1.5 s decides all numbers of these.
+# All values depend on the loudest sound within 1.5 s.
 BY_BLOCK = """
     gap = -values.shape[1] % 30
     blocks = torch.nn.functional.pad(values, (0, 0, 0, gap)).unflatten(1, (-1, 30))

@@ -98,6 +98,12 @@ def test_copies_of_the_task(tmp_path: Path) -> None:
         read_embedded_task(copy)
 
 
+def test_folders_without_the_task(tmp_path: Path) -> None:
+    message = f"^embeddings folder {tmp_path}: got no task_metadata.json, .*heareval embed"
+    with pytest.raises(HearevalError, match=message):
+        read_embedded_task(tmp_path)
+
+
 # --------------------------------------------------------------------------- arrays
 
 

@@ -78,6 +78,10 @@ def test_plain_values(tmp_path: Path) -> None:
             {"evaluation_params": {"event_postprocessing_grid": {"min_duration": ["50"]}}},
             "event_postprocessing_grid: min_duration: got .*, expected a list of numbers",
         ),
+        (
+            {"evaluation_params": {"event_postprocessing_grid": {"min_duration": []}}},
+            r"event_postprocessing_grid: min_duration: got \[\], expected a list of values",
+        ),
         ({"use_scoring_for_early_stopping": "no"}, "early_stopping: got 'no', expected true or false"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from heareval.cli import main
+from heareval.commands import main
 from heareval.errors import HearevalError
 from heareval.predictions.bootstrap import ScoredSplit, confidence_interval
 from heareval.predictions.compare import compare, comparison_table, comparison_to_json, find_submission

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from heareval import layout
-from heareval.cli import main
+from heareval.commands import main
 from heareval.predictions.compare import compare
 from tests.commands import command, only_line
 from tests.predictions.degenerate import (

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from heareval import layout
-from heareval.cli import main
+from heareval.commands import main
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.predictions.data import read_task

@@ -11,13 +11,14 @@ import pytest
 from heareval import layout
 from heareval.errors import HearevalError
 from heareval.predictions.worker import read_job
+from tests.commands import command
 
 CHILD = """
 import os, time
 from heareval.worker_process import die_with_parent
 die_with_parent()
 print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(900)
 """
 PARENT = """
 import subprocess, sys
@@ -43,8 +44,7 @@ def _job(tmp_path, folder, **protocol):
 
 
 def _work(job):
-    command = [sys.executable, "-m", "heareval.predictions.worker", str(job)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return command(job.parent, "heareval.predictions.worker", str(job))
 
 
 def test_output_is_progress_and_nothing_else(tmp_path, event_folder):
@@ -81,11 +81,11 @@ def test_dies_with_its_parent(tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
     (tmp_path / "parent.py").write_text(PARENT)
     parent = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "child.py")]
-    told = subprocess.run(parent, capture_output=True, text=True, check=True, timeout=60)
+    told = subprocess.run(parent, capture_output=True, text=True, check=True, timeout=600)
     assert _ends(int(told.stdout))
 
 
-def _ends(pid, patience_s=10):
+def _ends(pid, patience_s=120):
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         try:

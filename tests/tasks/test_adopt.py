@@ -1,4 +1,4 @@
-"""Tasks made from finished 48 kHz tarballs: whole ones, wrongly named ones, and bad ones."""
+"""Tasks made from finished 48 kHz tarballs: intact, wrongly named and bad ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from heareval import files
 from heareval.errors import HearevalError
 from heareval.tasks import adopt, audio
+from heareval.tasks.resampling import resample
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line, scratch_left
 from tests.http_server import serving
 from tests.stand_ins import Tree, pack
@@ -26,14 +27,14 @@ INSIDE = f"hear-2021.1.1/tasks/{SPOKEN}"
 
 @pytest.fixture(scope="module")
 def tree(prepared: Path) -> Tree:
-    """What is in the 48 kHz tarball of spoken_digit."""
+    """Return the content of the 48 kHz tarball of spoken_digit."""
     with tarfile.open(prepared / "tars" / f"hear-2021.1.1-{SPOKEN}-48000.tar.gz") as archive:
         return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
 
 
 @pytest.fixture(scope="module")
 def published(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has the tarball as the benchmark named it, some levels deep."""
+    """Return a folder with the tarball in a sub-folder, named as by the benchmark."""
     folder = tmp_path_factory.mktemp("published")
     (folder / "a" / "b").mkdir(parents=True)
     shutil.copyfile(prepared / "tars" / f"hear-2021.1.1-{SPOKEN}-48000.tar.gz", folder / "a" / "b" / NAME)
@@ -42,12 +43,12 @@ def published(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adopted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """spoken_digit made from the tarball at the four rates; its corpus is nowhere."""
+    """Make spoken_digit from the tarball at the four rates, without its corpus."""
     folder = tmp_path_factory.mktemp("adopted")
     done = adopt_task(folder, published)
     assert done.returncode == 0, done.stderr
     assert f"at 16000, 22050, 44100, 48000 Hz, made from the tarball {NAME}" in done.stdout
-    assert f"note: NOT the published corpus: so says {NAME}" in done.stdout
+    assert f"note: NOT the published corpus: according to {NAME}" in done.stdout
     assert "fetch" not in done.stderr
     return folder
 
@@ -60,7 +61,7 @@ def content(folder: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob(pattern)}
 
 
-# --------------------------------------------------------------------------- whole tarballs
+# --------------------------------------------------------------------------- intact tarballs
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_other_rates_are_made_from_48_khz(adopted: Path, rate: int) -> None:
     assert len(clips) == 65
     for path in clips:
         source = folder / "48000" / path.relative_to(folder / str(rate))
-        expected = audio.resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
+        expected = resample(audio.read_mono(source, 0, lambda _: -1)[0], 48000, rate)
         samples, found_rate = audio.read_mono(path, 0, lambda _: -1)
         assert (found_rate, len(samples)) == (rate, round(0.56 * rate))
         np.testing.assert_array_equal(samples, expected)
@@ -153,7 +154,7 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     other["hear-2021.1.1/tasks/mridangam_stroke-v2-full/task_metadata.json"] = as_json(wrong)
     pack(other, tmp_path / NAME)
     (tmp_path / "my_model.py").write_text(MODEL)
-    words = ("heareval.cli", "evaluate", "my_model", "--tasks", "spoken_digit")
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit")
     done = command(tmp_path, *words, "--from-published", NAME, *SCORE)
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())
@@ -168,12 +169,12 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     assert manifest["is_the_published_corpus"] is None
     assert manifest["warnings"] == [
         f"the tarball of {SPOKEN} holds a folder mridangam_stroke-v2-full",
-        "task_name 'mridangam_stroke' of the tarball has become 'spoken_digit', as its name says",
-        "version 'v2' of the tarball has become '1.0.9', as its name says",
+        "task_name 'mridangam_stroke' in the tarball was corrected to 'spoken_digit', as in its name",
+        "version 'v2' in the tarball was corrected to '1.0.9', as in its name",
     ]
 
 
-# --------------------------------------------------------------------------- finding them
+# --------------------------------------------------------------------------- finding tarballs
 
 
 def test_the_benchmarks_tarball_goes_before_ours(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_tarballs_of_something_else(tmp_path: Path, name: str, address: str) -> 
     (tmp_path / name).touch()
     with pytest.raises(
         HearevalError,
-        match=rf"got {name}, expected {NAME}\. It is of another task, version, --mode or rate\.",
+        match=rf"got {name}, expected {NAME}\. The tarball belongs to another task, version, --mode or",
     ):
         adopt.find_tarball(address + name if address else str(tmp_path / name), SPOKEN)
 
@@ -227,7 +228,7 @@ def test_a_run_does_not_write_over_its_source(prepared: Path, tmp_path: Path) ->
 
 def test_a_tarball_that_changes_meanwhile(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"one")
-    mark = adopt.mark_of(str(tmp_path / NAME))
+    mark = adopt.read_mark(str(tmp_path / NAME))
     adopt.check_mark(str(tmp_path / NAME), mark)
     (tmp_path / NAME).write_bytes(b"another")
     with pytest.raises(HearevalError, match=rf"{NAME}: got 7 .*, expected 3 .*: run again"):

@@ -1,4 +1,4 @@
-"""What finished tarballs may hold, and what is said of those that hold something else."""
+"""The content of finished tarballs, and the errors for wrong content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sound(frames: int = 26880, rate: int = 48000, channels: int = 1, subtype: st
 
 
 def finished(task: TaskSpec, vocabulary: bytes, labels: object, frames: int) -> Tree:
-    """A task of one clip in each split: a.wav, a1.wav ..."""
+    """Return a task with one clip in each split: a.wav, a1.wav ..."""
     tree = {"labelvocabulary.csv": vocabulary}
     tree["task_metadata.json"] = as_json(describe_task(task, "full"))
     for number, split in enumerate(task.splits.names):
@@ -45,22 +45,24 @@ def tree() -> Tree:
     return finished(TASK, b"idx,label\n0,5\n", [5], 26880)
 
 
-def inside(tree: Tree, folder: Path, task: TaskSpec = TASK) -> adopt.Inside:
-    return adopt.read_inside(write_tree(tree, folder), task, "full", lambda done, total: None)
+def inside(tree: Tree, folder: Path, task: TaskSpec = TASK) -> adopt.TarballContent:
+    return adopt.read_content(write_tree(tree, folder), task, "full")
 
 
 @pytest.mark.parametrize("frames", [26877, 26880, 26883])
 def test_clips_of_every_split(tmp_path: Path, frames: int) -> None:
     found = inside(finished(TASK, b"idx,label\n0,5\n", [5], frames), tmp_path)
-    assert (found.is_renamed, found.drawn.warnings, found.is_published) == (False, (), None)
-    clips = [(clip.split, clip.clip_id) for clip in found.drawn.clips]
+    assert (found.is_corrected, found.selected.warnings, found.is_published) == (False, (), None)
+    clips = [(clip.split, clip.clip_id) for clip in found.selected.clips]
     assert clips == [(split, f"a{number or ''}") for number, split in enumerate(TASK.splits.names)]
-    assert {clip.path for clip in found.drawn.clips} == set((tmp_path / INSIDE).glob("48000/*/a*.wav"))
+    assert {clip.path for clip in found.selected.clips} == set((tmp_path / INSIDE).glob("48000/*/a*.wav"))
 
 
 def test_clips_of_any_length(tmp_path: Path) -> None:
     task = replace(TASK, clip_duration_s=None)
-    assert len(inside(finished(task, b"idx,label\n0,5\n", [5], 1), tmp_path / "one", task).drawn.clips) == 5
+    assert (
+        len(inside(finished(task, b"idx,label\n0,5\n", [5], 1), tmp_path / "one", task).selected.clips) == 5
+    )
     with pytest.raises(HearevalError, match=r"48000/fold00/a\.wav: got no samples, expected at least one"):
         inside(finished(task, b"idx,label\n0,5\n", [5], 0), tmp_path / "none", task)
 
@@ -69,7 +71,7 @@ def changed_settings(tree: Tree, **settings: object) -> dict[str, object]:
     return {**json.loads(tree[f"{INSIDE}/task_metadata.json"]), **settings}
 
 
-# What stands in place of a clip -> what is said of it.
+# The content of a clip's file, and the error for it.
 BAD_SOUNDS = {
     "rate": (sound(rate=44100), "got PCM_16, 1 channels, 44100 Hz, expected PCM_16, 1 channel, 48000 Hz"),
     "stereo": (sound(channels=2), "got PCM_16, 2 channels"),
@@ -82,13 +84,13 @@ BAD_SOUNDS = {
 
 @pytest.mark.parametrize("case", BAD_SOUNDS)
 def test_bad_sounds(tree: Tree, tmp_path: Path, case: str) -> None:
-    content, said = BAD_SOUNDS[case]
+    content, message = BAD_SOUNDS[case]
     where = "48000/fold02/a2.wav"
-    with pytest.raises(HearevalError, match=rf"^in the tarball, {where}: .*{re.escape(said)}.* fetch it"):
+    with pytest.raises(HearevalError, match=rf"^in the tarball, {where}: .*{re.escape(message)}.* fetch it"):
         inside({**tree, f"{INSIDE}/{where}": content}, tmp_path)
 
 
-# What changes in the folder (None: gone) -> what is said.
+# The changed files (None: missing), and the error for them.
 BAD_FILES = {
     "no metadata": ({"task_metadata.json": None}, "task_metadata.json: got no such file"),
     "metadata no JSON": ({"task_metadata.json": b"{"}, "task_metadata.json: got Expecting property name"),
@@ -106,7 +108,7 @@ BAD_FILES = {
     "label of another task": ({"labelvocabulary.csv": b"idx,label\n0,cha\n"}, "label cha, expected 0, 1, 2"),
     "clip in two splits": (
         {"fold01.json": b'{"a.wav": [5], "a1.wav": [5]}', "48000/fold01/a.wav": sound()},
-        "fold01.json: got a.wav, which is in fold00 too",
+        "fold01.json: got a.wav, which is also in fold00",
     ),
     "unknown label": ({"labelvocabulary.csv": b"idx,label\n0,6\n"}, "expected one of labelvocabulary.csv"),
     "split lost": ({"fold04.json": None}, "splits: got fold00, fold01, fold02, fold03, expected fold00"),
@@ -126,9 +128,9 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_bad_files(tree: Tree, tmp_path: Path, case: str) -> None:
-    changes, said = BAD_FILES[case]
+    changes, message = BAD_FILES[case]
     changed = {**tree, **{f"{INSIDE}/{name}": data for name, data in changes.items()}}
-    with pytest.raises(HearevalError, match=rf"^in the tarball, .*{re.escape(said)}"):
+    with pytest.raises(HearevalError, match=rf"^in the tarball, .*{re.escape(message)}"):
         inside({name: data for name, data in changed.items() if data is not None}, tmp_path)
 
 
@@ -161,42 +163,42 @@ def test_an_older_edition_that_tells_less(tree: Tree, tmp_path: Path) -> None:
     settings = changed_settings(tree)
     del settings["splits"], settings["mode"]
     found = inside({**tree, f"{INSIDE}/task_metadata.json": as_json(settings)}, tmp_path)
-    assert found.is_renamed
+    assert found.is_corrected
     assert found.settings["splits"] == list(TASK.splits.names)
 
 
 def test_other_metrics_are_told(tree: Tree, tmp_path: Path) -> None:
     other = as_json(changed_settings(tree, evaluation=["mAP"]))
     found = inside({**tree, f"{INSIDE}/task_metadata.json": other}, tmp_path)
-    assert found.drawn.warnings == ("metrics of the tarball: ['mAP'], of the task: ['top1_acc']",)
+    assert found.selected.warnings == ("metrics of the tarball: ['mAP'], of the task: ['top1_acc']",)
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ("README", "the top: got README, hear-2021.0.3, expected <edition>/tasks/<task>/ and nothing else"),
         ("hear-2021.0.3/tasks/other/a.json", "hear-2021.0.3/tasks/: got other, spoken_digit-1.0.9-full"),
         ("hear-2021.0.3/data/a.json", "hear-2021.0.3/: got data, tasks"),
     ],
 )
-def test_more_than_one_task(tree: Tree, tmp_path: Path, more: str, said: str) -> None:
-    with pytest.raises(HearevalError, match=re.escape(said)):
+def test_more_than_one_task(tree: Tree, tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(HearevalError, match=re.escape(message)):
         inside({**tree, more: b""}, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("tree", "said"), [({"a.json": b""}, "the top: got a.json"), ({"a/b/c": b""}, "a/: got b, expected")]
+    ("tree", "message"), [({"a.json": b""}, "the top: got a.json"), ({"a/b/c": b""}, "a/: got b, expected")]
 )
-def test_no_task_at_all(tree: Tree, tmp_path: Path, said: str) -> None:
-    with pytest.raises(HearevalError, match=re.escape(said)):
+def test_no_task_at_all(tree: Tree, tmp_path: Path, message: str) -> None:
+    with pytest.raises(HearevalError, match=re.escape(message)):
         inside(tree, tmp_path)
 
 
 # --------------------------------------------------------------------------- labels and events
 
 
-def events_inside(events: object, folder: Path) -> adopt.Inside:
-    """A task of events with one clip of a second in each split."""
+def events_inside(events: object, folder: Path) -> adopt.TarballContent:
+    """Return the content of an event task with a one-second clip in each split."""
     task = replace(find_task("dcase2016_task2"), clip_duration_s=1.0)
     return inside(finished(task, b"idx,label\n0,cough\n", events, 48000), folder, task)
 
@@ -207,11 +209,11 @@ def event(start: object, end: object, label: str = "cough") -> dict[str, object]
 
 def test_events_in_the_clip(tmp_path: Path) -> None:
     found = events_inside([event(0.0, 1000.0), event(3, 3)], tmp_path)
-    assert [clip.split for clip in found.drawn.clips] == ["test", "train", "valid"]
+    assert [clip.split for clip in found.selected.clips] == ["test", "train", "valid"]
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "message"),
     [
         ([event(-1, 10)], "an event: got from -1 to 10 ms, expected 0 <= start <= end"),
         ([event(0, 1001)], "got an event from 0 to 1001 ms, expected one within the clip, 1000 ms"),
@@ -225,8 +227,8 @@ def test_events_in_the_clip(tmp_path: Path) -> None:
         ("cough", "got 'cough', expected a list of events"),
     ],
 )
-def test_bad_events(tmp_path: Path, events: object, said: str) -> None:
-    with pytest.raises(HearevalError, match=re.escape(f"48000/test/a2.wav: {said}")):
+def test_bad_events(tmp_path: Path, events: object, message: str) -> None:
+    with pytest.raises(HearevalError, match=re.escape(f"48000/test/a2.wav: {message}")):
         events_inside(events, tmp_path)
 
 

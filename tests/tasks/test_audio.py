@@ -1,4 +1,4 @@
-"""Samples by the measured rules, each judged by ffmpeg itself, and input that is no sound."""
+"""Samples compared with those of ffmpeg, resampling, writing clips, and files that are not audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ import soxr
 
 from heareval.errors import HearevalError
 from heareval.spec import Recording
-from heareval.tasks import audio, decode
+from heareval.tasks import audio, decode, ffmpeg_command
+from heareval.tasks.ffmpeg_command import find_ffmpeg
+from heareval.tasks.resampling import QUALITY, Resampler, ResamplerPool, resample
 from tests.disks import small_disk
 
 RATE = 16000
@@ -34,12 +36,8 @@ def noise() -> np.ndarray:
     return np.random.RandomState(1).randint(-(2**31), 2**31 - 1, (4000, 1)).astype(np.int32)
 
 
-def silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
 def test_rules_in_numbers(tmp_path: Path) -> None:
-    """Stereo rounds half up, 24 bit mono is cut, float rounds half to even and clips."""
+    """Stereo rounds half up, 24-bit mono is truncated, float rounds half to even and clips."""
     cases = [
         ("PCM_16", np.array([[1, 2], [-1, -2], [32767, 32767]], np.int16), [2, -1, 32767]),
         ("PCM_24", np.array([[511 << 8], [-1 << 8]], np.int32), [1, -1]),
@@ -51,7 +49,7 @@ def test_rules_in_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "mp3", "wav"])
-def test_what_has_no_rule_goes_through_ffmpeg(tmp_path: Path, suffix: str) -> None:
+def test_other_formats_go_through_ffmpeg(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.sin(np.arange(RATE) / 20)[:, None].repeat(3 if suffix == "wav" else 2, 1), RATE)
     samples, rate = audio.read_mono(path, 0, lambda rate: 4000)
@@ -62,28 +60,55 @@ def test_what_has_no_rule_goes_through_ffmpeg(tmp_path: Path, suffix: str) -> No
 @pytest.mark.parametrize("rate", [4000, 8000, 11025, 44100, 96000, 192000])
 @pytest.mark.parametrize("target", [16000, 22050, 32000, 44100, 48000])
 def test_resampling_is_that_of_ffmpeg(tmp_path: Path, rate: int, target: int) -> None:
-    """Ours and the engine that is ffmpeg, judged by the command of 2021."""
+    """Both engines, compared with the command of 2021."""
     samples = np.random.RandomState(rate).randint(-9999, 9999, 5003).astype(np.int16)
     audio.write_wav(tmp_path / "a.wav", samples, rate)
     words = ["-filter_complex", "[0]aresample=resampler=soxr[s0]", "-map", "[s0]", "-ar", str(target)]
-    command = [audio.ffmpeg_program(), "-v", "error", "-i", "a.wav", *words, "judge.wav"]
+    command = [find_ffmpeg(), "-v", "error", "-i", "a.wav", *words, "judge.wav"]
     subprocess.run(command, cwd=tmp_path, check=True)
     expected, _ = soundfile.read(tmp_path / "judge.wav", dtype="int16")
     for engine in audio.ENGINES:
         settings = audio.AudioSettings((target,), None, engine)
-        audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path / engine, settings, silent)
+        audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path / engine, settings)
         found, _ = soundfile.read(tmp_path / engine / str(target) / "train/a.wav", dtype="int16")
         assert len(found) == len(expected) == (2 * 5003 * target + rate) // (2 * rate)
         assert np.abs(found.astype(int) - expected).max() <= (2 if rate != target else 0)
 
 
-def test_a_resampler_knows_nothing_of_the_sound_before() -> None:
-    """Filters are kept from clip to clip, also from one that was given up in the middle."""
+def test_interleaved_sounds_do_not_mix() -> None:
+    """Two sounds at the same two rates, resampled block by block in turns, against soxr on each alone."""
     draw = np.random.RandomState(0)
     loud, quiet = (draw.randint(-top, top, 5000).astype(np.int16) for top in (32000, 90))
-    alone = soxr.resample(quiet.astype(np.float32), 44100, 16000, quality=audio.QUALITY)
-    audio._resampler(44100, 16000)(loud, False)
-    assert np.array_equal(audio.resample(quiet, 44100, 16000), np.rint(alone).astype(np.int16))
+    pool, found = ResamplerPool(), {}
+    with pool.borrow(44100, 16000) as one, pool.borrow(44100, 16000) as other:
+        pairs = [(one, loud), (other, quiet)]
+        for start in range(0, 5000, 1000):
+            for number, (resampler, sound) in enumerate(pairs):
+                block = resampler.convert(sound[start : start + 1000], start == 4000)
+                found.setdefault(number, []).append(block)
+    for number, sound in enumerate((loud, quiet)):
+        alone = soxr.resample(sound.astype(np.float32), 44100, 16000, quality=QUALITY)
+        assert np.array_equal(np.concatenate(found[number]), np.rint(alone).astype(np.int16))
+
+
+def test_a_resampler_forgets_the_previous_sound() -> None:
+    """The pool lends the same resampler again, also after a sound that was given up in the middle."""
+    draw = np.random.RandomState(0)
+    loud, quiet = (draw.randint(-top, top, 5000).astype(np.int16) for top in (32000, 90))
+    pool = ResamplerPool()
+    with pool.borrow(44100, 16000) as first:
+        first.convert(loud, False)
+    with pool.borrow(44100, 16000) as second:
+        assert second is first
+        assert np.array_equal(second.convert(quiet, True), resample(quiet, 44100, 16000))
+
+
+def test_a_pool_keeps_a_bounded_number_of_resamplers() -> None:
+    pool = ResamplerPool()
+    for rate in range(8000, 8100):
+        with pool.borrow(rate, 16000) as resampler:
+            assert isinstance(resampler, Resampler)
+    assert [resampler.rate for resampler in pool._idle] == list(range(8084, 8100))
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:
@@ -92,7 +117,7 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     digests = []
     for run in ("one", "two"):
         settings = audio.AudioSettings((16000, 48000), 0.3)
-        audio.prepare_clips([clip], tmp_path / run, settings, silent)
+        audio.prepare_clips([clip], tmp_path / run, settings)
         written = sorted((tmp_path / run).rglob("*.wav"))
         assert len(written) == 2
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in written])
@@ -102,7 +127,7 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
 def test_clip_length_that_is_no_whole_number_of_frames(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(), 22050, subtype="PCM_16")
     settings = audio.AudioSettings((22050,), 0.81)  # 17860.5 frames, where the reference failed
-    audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path / "out", settings, silent)
+    audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path / "out", settings)
     assert soundfile.info(tmp_path / "out/22050/train/a.wav").frames == 17860
 
 
@@ -111,7 +136,7 @@ def test_clip_length_that_is_no_whole_number_of_frames(tmp_path: Path) -> None:
 def test_long_files_in_pieces_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, suffix: str
 ) -> None:
-    """Reading, resampling and writing piece by piece, against all at once."""
+    """Reading, resampling and writing block by block, compared with all at once."""
     samples = np.random.RandomState(0).randint(-9000, 9000, (frames, 2)).astype(np.int16)
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, samples, 44100)
@@ -123,7 +148,7 @@ def test_long_files_in_pieces_give_the_same_bytes(
             monkeypatch.setattr(decode, "BLOCK_FRAMES", block)
             out = tmp_path / f"{block}-{duration_s}"
             settings = audio.AudioSettings((16000, 44100, 48000), duration_s)
-            audio.prepare_clips([clip], out, settings, silent)
+            audio.prepare_clips([clip], out, settings)
             written.append({str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*.wav")})
         assert written[0] == written[1]
         assert len(written[0]) == 3
@@ -136,13 +161,13 @@ from heareval.tasks import audio, decode
 name, engine, duration = sys.argv[1:]
 settings = audio.AudioSettings((16000, 44100, 48000), float(duration) or None, engine)
 clips = [Recording(pathlib.Path(name), "a")]
-audio.prepare_clips(clips, pathlib.Path("out"), settings, lambda done, total: None)
+audio.prepare_clips(clips, pathlib.Path("out"), settings)
 print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
 def peak_kb(folder: Path, name: str, engine: str, duration_s: float = 0) -> int:
-    """Peak of the memory of a process that prepares a file."""
+    """Return the peak memory in kB of a process that prepares a file."""
     command = [sys.executable, "-c", PREPARE, name, engine, str(duration_s)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert soundfile.info(folder / "out/16000/train/a.wav").frames == 16000 * 1200
@@ -177,7 +202,7 @@ def test_memory_of_a_twenty_minute_file(tmp_path: Path) -> None:
 def test_memory_of_other_twenty_minute_files(tmp_path: Path, rate: int, suffix: str, engine: str) -> None:
     write_twenty_minutes(tmp_path / "a.wav", rate)
     if suffix != "wav":
-        command = [audio.ffmpeg_program(), "-v", "error", "-i", "a.wav", f"a.{suffix}"]
+        command = [find_ffmpeg(), "-v", "error", "-i", "a.wav", f"a.{suffix}"]
         subprocess.run(command, cwd=tmp_path, check=True)
     assert peak_kb(tmp_path, f"a.{suffix}", engine, 1200) < 150_000
 
@@ -201,7 +226,7 @@ def test_stretch_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_floor(tmp_path: Path, channels: int) -> None:
-    """The gunshots: the channels' mean in single precision, cut down to 16 bit."""
+    """As for the gunshots: average the channels in single precision and floor to 16 bit."""
     draw = np.random.RandomState(channels)
     samples = draw.randint(-(2**23), 2**23, (5000, channels))
     samples[:4] = np.array([[-(2**23)], [2**23 - 1], [-1], [255]])
@@ -229,10 +254,10 @@ def test_more_than_a_wav_file_can_hold(tmp_path: Path, monkeypatch: pytest.Monke
     soundfile.write(tmp_path / "a.wav", noise(), RATE, subtype="PCM_16")
     clip, settings = Recording(tmp_path / "a.wav", "a"), audio.AudioSettings((RATE, 48000), None)
     monkeypatch.setattr(audio, "MAX_BYTES", 24000)
-    audio.prepare_clips([clip], tmp_path / "fits", settings, silent)
+    audio.prepare_clips([clip], tmp_path / "fits", settings)
     monkeypatch.setattr(audio, "MAX_BYTES", 23999)
-    with pytest.raises(audio.BadAudio, match=r"a\.wav: got more sound than a wav file can hold"):
-        audio.prepare_clips([clip], tmp_path / "too long", settings, silent)
+    with pytest.raises(audio.BadAudio, match=r"a\.wav: got more audio than a wav file can hold"):
+        audio.prepare_clips([clip], tmp_path / "too long", settings)
 
 
 def test_ffmpeg_is_one_with_soxr() -> None:
@@ -248,35 +273,35 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_mean_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Source, folder and clip are the files of that very name, also where the path begins with it."""
+    """Source, folder and clip are the files of exactly these names, also at the beginning of a path."""
     monkeypatch.chdir(tmp_path)
     samples = np.random.RandomState(0).randint(-9999, 9999, (2000, 3)).astype(np.int16)
     soundfile.write("plain.wav", samples, RATE)
     shutil.copy("plain.wav", Path(name))
     settings = audio.AudioSettings((RATE, 8000), None, "ffmpeg")
     for source, clip_id, out in (("plain.wav", "a", "out"), (name, name[:240], name[:200] + " out")):
-        audio.prepare_clips([Recording(Path(source), clip_id)], Path(out), settings, silent)
+        audio.prepare_clips([Recording(Path(source), clip_id)], Path(out), settings)
     found = [Path(name[:200] + " out", rate, "train", f"{name[:240]}.wav") for rate in ("16000", "8000")]
     assert found[0].read_bytes() == Path("out/16000/train/a.wav").read_bytes()
     assert [path.stat().st_size for path in found] == [44 + 4000, 44 + 2000]
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """A pipe that nobody writes to and a device without an end are not waited for."""
+    """A pipe that nobody writes to and an endless device are refused at once."""
     (tmp_path / "folder.wav").mkdir()
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     (tmp_path / "nowhere.wav").symlink_to("away.wav")
     for name, got in (("folder", "a folder"), ("pipe", "a pipe or a device"), ("zero", "a pipe or a device")):
-        with pytest.raises(audio.BadAudio, match=rf"{name}\.wav: got {got}, expected a file with sound"):
+        with pytest.raises(audio.BadAudio, match=rf"{name}\.wav: got {got}, expected a regular file"):
             audio.read_mono(tmp_path / f"{name}.wav", 0, everything)
-    # This may be a disk that is not there.
+    # A missing file may be a disk that is not mounted, so it is not bad audio.
     with pytest.raises(FileNotFoundError, match=r"nowhere\.wav"):
         audio.read_mono(tmp_path / "nowhere.wav", 0, everything)
 
 
 def write_for_ffmpeg(path: Path) -> None:
-    """More than a pipe holds, with three channels, which have no rule here."""
+    """Write a file that ffmpeg must decode, because it has three channels, with more than a pipe holds."""
     soundfile.write(path, np.zeros((4 * decode.BLOCK_FRAMES, 3), np.int16), RATE)
 
 
@@ -293,7 +318,7 @@ def test_ffmpeg_killed_is_not_the_fault_of_the_file(tmp_path: Path, signal_sent:
 
 
 def test_no_ffmpeg_is_left_behind(tmp_path: Path) -> None:
-    """Neither by who has enough of a sound nor by who is interrupted in it."""
+    """Neither by a caller that needs only the beginning nor by one that is interrupted."""
     write_for_ffmpeg(tmp_path / "a.wav")
     assert len(audio.read_mono(tmp_path / "a.wav", 0, lambda rate: 10)[0]) == 10
     blocks = decode.read_blocks(tmp_path / "a.wav", 0, everything)
@@ -311,7 +336,7 @@ def test_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if script:
         program.write_text(script)
         program.chmod(0o755)
-    monkeypatch.setattr(decode, "ffmpeg_program", lambda: str(program))
+    monkeypatch.setattr(ffmpeg_command, "find_ffmpeg", lambda: str(program))
     write_for_ffmpeg(tmp_path / "a.wav")
     with pytest.raises(
         (HearevalError, OSError), match=r"no-such-program|exit code 127|No such file"
@@ -334,15 +359,15 @@ def test_full_disk_is_not_the_fault_of_the_file(tmp_path: Path, engine: str, sec
 
 
 def test_two_clips_of_one_name(tmp_path: Path) -> None:
-    """As `Dog.wav` and `dog.wav` are on a disk blind to case."""
+    """As `Dog.wav` and `dog.wav` are on a case-insensitive file system."""
     soundfile.write(tmp_path / "a.wav", np.zeros(800, np.int16), 8000)
     clips = [Recording(tmp_path / "a.wav", "a")] * 2
     with pytest.raises(FileExistsError, match=r"a\.wav"):
-        audio.prepare_clips(clips, tmp_path, audio.AudioSettings((8000,), None), silent)
+        audio.prepare_clips(clips, tmp_path, audio.AudioSettings((8000,), None))
 
 
 def test_disk_that_fills_up_in_mid_clip(tmp_path: Path) -> None:
-    """The first write takes what there is room for, and says nothing."""
+    """The first write writes only a part and raises nothing."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
     try:
@@ -353,14 +378,14 @@ def test_disk_that_fills_up_in_mid_clip(tmp_path: Path) -> None:
 
 
 def test_a_bad_clip_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The samples before what is bad were written already."""
+    """The samples before the bad one were written already."""
     samples = np.zeros(3 * decode.BLOCK_FRAMES)
     samples[-1] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     for engine in audio.ENGINES:
         settings = audio.AudioSettings((RATE, 8000), None, engine)
         with pytest.raises(audio.BadAudio, match=r"a\.wav: got NaN"):
-            audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path, settings, silent)
+            audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path, settings)
         assert not list(tmp_path.glob("*/train/*"))
 
 

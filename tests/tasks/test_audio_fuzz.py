@@ -1,4 +1,4 @@
-"""Files that chance made: every one gives clips of the right length, or one line with its name."""
+"""Random files: every one gives clips of the right length, or one error line with its name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from heareval.spec import Recording
 from heareval.tasks import audio, decode
 
-# Else what it finds out about Python's characters lies in the checkout.
+# Otherwise hypothesis would write its cache to the checkout.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")
 
 TARGETS = (8000, 44100)
-# The same examples each time, and nothing of them kept.
+# The same examples in every run, and none of them saved.
 COMMON = {
     "derandomize": True,
     "database": None,
@@ -38,7 +38,7 @@ RATES = draw.sampled_from((0, 1, 1000, 16000, 44100, 192000, 768_000, 2**31, 2**
 SHORT = draw.integers(0, 2**16 - 1)
 KINDS = draw.sampled_from((1, 3, 6, 7, 0xFFFE, 2, 0x11, 0x55)) | SHORT
 NAMES = draw.sampled_from((b"LIST", b"JUNK", b"fact", b"data", b"fmt ", b"PEAK", b"bext", b"ds64", b"id3 "))
-# Small files of other kinds, to be damaged; libsndfile writes them.
+# Container -> subtype of small files that libsndfile writes, to be damaged.
 OTHERS = {
     "FLAC": "PCM_24",
     "AIFF": "FLOAT",
@@ -51,7 +51,7 @@ OTHERS = {
 
 @draw.composite
 def chunks(pick: draw.DrawFn, name: bytes, content: bytes) -> bytes:
-    """A chunk whose size is right, mostly."""
+    """A chunk, mostly with the right size in its header."""
     size = pick(
         draw.just(len(content)) | draw.sampled_from((0, 1, 2**31, 2**32 - 1)) | draw.integers(0, 2**32 - 1)
     )
@@ -60,7 +60,7 @@ def chunks(pick: draw.DrawFn, name: bytes, content: bytes) -> bytes:
 
 @draw.composite
 def formats(pick: draw.DrawFn) -> bytes:
-    """What a wav file says about its samples: mostly what could be, each number at times anything."""
+    """The fmt chunk of a wav file: mostly possible values, sometimes any number."""
     kind, rate = pick(KINDS), pick(RATES)
     channels = pick(draw.integers(1, 8) | SHORT)
     bits = pick(draw.sampled_from((8, 16, 24, 32, 64)) | SHORT)
@@ -86,7 +86,7 @@ def wavs(pick: draw.DrawFn) -> bytes:
 
 @draw.composite
 def damaged(pick: draw.DrawFn, whole: draw.SearchStrategy[bytes]) -> bytes:
-    """A file cut off, and some of its bytes others, mostly in its header."""
+    """A truncated file with some changed bytes, mostly in its header."""
     content = bytearray(pick(whole))
     for _ in range(pick(draw.integers(0, 4)) if content else 0):
         end = min(len(content), pick(draw.sampled_from((64, 2**20))))
@@ -104,7 +104,7 @@ def other_files(folder: Path) -> list[bytes]:
 
 
 def refusal(clip: Recording, folder: Path, duration_s: float | None) -> str:
-    """Why a clip could not be made; any other error than the one for bad files is a failure of the test."""
+    """Return the error for a bad file, or ""; any other error fails the test."""
     try:
         audio.prepare_clip(clip, folder, audio.AudioSettings(TARGETS, duration_s))
     except audio.BadAudio as error:
@@ -113,19 +113,19 @@ def refusal(clip: Recording, folder: Path, duration_s: float | None) -> str:
 
 
 def check(folder: Path, content: bytes, duration_s: float | None) -> None:
-    """Prepare a file at two rates, and look at the clips."""
+    """Prepare a file at two rates, and check the clips, or the error."""
     path = folder / "a.wav"
     path.write_bytes(content)
     targets = {rate: folder / str(rate) / "train/a.wav" for rate in TARGETS}
     for target in targets.values():
         target.parent.mkdir(parents=True, exist_ok=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    why = refusal(Recording(path, "a"), folder, duration_s)
+    message = refusal(Recording(path, "a"), folder, duration_s)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + MORE_MEMORY_KB
-    if why:
-        assert str(path) in why
-        assert len(why) < 2000
-        assert "\n" not in why
+    if message:
+        assert str(path) in message
+        assert len(message) < 2000
+        assert "\n" not in message
         assert not any(target.exists() for target in targets.values())
         return
     samples, rate = audio.read_mono(path, 0, lambda rate: -1)

@@ -1,4 +1,4 @@
-"""A disk that can't be read in the middle of a file: an error, never a clip that ends there."""
+"""A disk that cannot be read in the middle of a file: an error, never a clip that ends there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heareval.spec import Recording
 from heareval.tasks import audio
 settings = audio.AudioSettings((16000,), 60.0, skip_bad=True)
 try:
-    print(audio.prepare_clips([Recording(Path(sys.argv[1]), "a")], Path("out"), settings, lambda a, b: None))
+    print(audio.prepare_clips([Recording(Path(sys.argv[1]), "a")], Path("out"), settings))
 except OSError as error:
     print("OSError", error.errno, error.filename)
 """

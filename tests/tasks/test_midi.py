@@ -1,4 +1,4 @@
-"""Notes of MIDI files: every rule by a case made by hand, the pedal also by a slow plain judge."""
+"""Notes of MIDI files: a hand-made case for every rule, and a slow plain reference for the pedal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heareval.errors import HearevalError
 from heareval.tasks import midi
 from heareval.tasks.midi import Note, PedalMove
 
-MS_TICKS = 500  # ticks a quarter note with which a tick lasts a millisecond at the default 120 bpm
+MS_TICKS = 500  # ticks per quarter note that make a tick a millisecond at the default 120 bpm
 
 Track = list[tuple[int, "mido.Message | mido.MetaMessage"]]
 Heard = list[tuple[int, int, int]]  # onset ms, offset ms, pitch
@@ -350,9 +350,9 @@ def test_the_pedal_agrees_with_a_plain_judge() -> None:
 
 HEADER = b"MThd" + struct.pack(">Lhh", 6, 1, 1)
 DAMAGED = {
-    "empty": (b"", "EOFError: an early end"),
+    "empty": (b"", "EOFError: unexpected end"),
     "another kind": (b"RIFF\0\0\0\1WAVE" + bytes(9), "MThd not found"),
-    "cut short": (HEADER + b"\1\x80MTrk\0\0\0\x09\0\x90\x3c", "EOFError: an early end"),
+    "cut short": (HEADER + b"\1\x80MTrk\0\0\0\x09\0\x90\x3c", "EOFError: unexpected end"),
     "no track": (b"MThd" + struct.pack(">Lhhh", 6, 1, 0, 480), "no tracks"),
     "data out of range": (HEADER + b"\1\x80MTrk\0\0\0\4\0\x90\x3c\xff", "data byte"),
     "unknown status": (HEADER + b"\1\x80MTrk\0\0\0\4\0\xf5\0\0", "undefined status byte"),
@@ -361,7 +361,7 @@ DAMAGED = {
     "short tempo": (HEADER + b"\1\x80MTrk\0\0\0\4\0\xff\x51\0", "IndexError"),
     "no tempo": (HEADER + b"\1\x80MTrk\0\0\0\7\0\xff\x51\3\0\0\0", "a tempo of 0"),
     "no division": (HEADER + b"\0\0MTrk\0\0\0\0", "time division 0"),
-    "25 SMPTE frames, 40 ticks each": (HEADER + b"\xe7\x28MTrk\0\0\0\0", "time division -6360 .SMPTE"),
+    "25 SMPTE frames, 40 ticks each": (HEADER + b"\xe7\x28MTrk\0\0\0\0", "time division -6360 .negative"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The published small archives against what the 2021 kit made of them; both lie outside the repository."""
+"""The published small archives, compared with the tasks of the 2021 kit; both lie outside the repository."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def test_published_archives(case: str, tmp_path: Path) -> None:
         archive = ARCHIVES / download.file_name
         assert files.file_checksum(archive, "md5") == download.checksum
         archives[download.folder] = tmp_path / "extracted" / download.folder
-        extract.extract(archive, archives[download.folder], lambda done, total: None)
-    drawn = metadata.draw_clips(task, mode, task.read_recordings(archives, mode))
-    metadata.write_description(tmp_path, task, mode, drawn)
+        extract.extract(archive, archives[download.folder])
+    selected = metadata.select_clips(task, mode, task.read_recordings(archives, mode))
+    metadata.write_description(tmp_path, task, mode, selected)
     golden = GOLDEN / case
     for name in [*(f"{split}.json" for split in task.splits_of(mode).names), "labelvocabulary.csv"]:
         assert (tmp_path / name).read_bytes() == (golden / name).read_bytes()
     ours, theirs = (json.loads((f / "task_metadata.json").read_text()) for f in (tmp_path, golden))
-    # Only the address of the server that they came from differs.
+    # Only the addresses of the downloads differ.
     assert {k: v for k, v in ours.items() if k != "download_urls"} == {
         k: v for k, v in theirs.items() if k not in ("download_urls", "tmp_dir")
     } | {"tmp_dir": "_workdir"}
     rows = {row["path"]: row for row in csv.DictReader((golden / "native.csv").open())}
-    assert {f"{clip.split}/{clip.clip_id}.wav" for clip in drawn.clips} == set(rows)
-    for clip in drawn.clips:
+    assert {f"{clip.split}/{clip.clip_id}.wav" for clip in selected.clips} == set(rows)
+    for clip in selected.clips:
         samples, rate = audio.read_mono(clip.path, clip.start_frame, lambda _, clip=clip: clip.frames or -1)
         samples = audio.trim_pad(samples, round(task.duration_s(mode) * rate))
         row = rows[f"{clip.split}/{clip.clip_id}.wav"]

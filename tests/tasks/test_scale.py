@@ -1,4 +1,4 @@
-"""Splits of tables with up to 100,000 rows against the 2021 kit's; the tables lie outside the repository."""
+"""Splits of tables with up to 100,000 rows, compared with those of the 2021 kit; outside the repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def recordings(shape: Path) -> list[Recording]:
-    """The rows of a table, gathered by file; labels that are all numbers are ints."""
+    """Return the recordings of a table; labels are ints if all of them are numbers."""
     with gzip.open(shape / "input.csv.gz", "rt", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     numeric = all(row["label"].isdigit() for row in rows)
@@ -81,18 +81,25 @@ def test_large_table(shape: Path, tmp_path: Path) -> None:
     facts = json.loads((shape / "facts.json").read_text())
     task = task_of(facts["settings"])
     mode = task.default_mode
-    drawn = metadata.draw_clips(task, mode, recordings(shape))
-    metadata.write_description(tmp_path, task, mode, drawn)
+    selected = metadata.select_clips(task, mode, recordings(shape))
+    metadata.write_description(tmp_path, task, mode, selected)
     assert (tmp_path / "labelvocabulary.csv").read_bytes() == (shape / "labelvocabulary.csv").read_bytes()
+    compare = {"scene": compare_labels, "event": compare_events}[task.embedding_type]
     for name, digest in facts["json_sha256"].items():
-        ours = (tmp_path / name).read_bytes()
-        if task.embedding_type == "scene":
-            assert hashlib.sha256(ours).hexdigest() == digest, name
-            continue
-        golden = json.loads(gzip.decompress((shape / f"{name}.gz").read_bytes()))
-        assert list(json.loads(ours)) == list(golden)
-        for clip, events in json.loads(ours).items():
-            assert [event["label"] for event in events] == [event["label"] for event in golden[clip]]
-            for key in ("start", "end"):
-                expected = pytest.approx([event[key] for event in golden[clip]], abs=1e-9, rel=0)
-                assert [event[key] for event in events] == expected
+        compare(tmp_path / name, shape, digest)
+
+
+def compare_labels(path: Path, shape: Path, digest: str) -> None:
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest, path.name
+
+
+def compare_events(path: Path, shape: Path, digest: str) -> None:
+    """Compare with the table itself: the reference lost the last digit of some times."""
+    ours = json.loads(path.read_bytes())
+    golden = json.loads(gzip.decompress((shape / f"{path.name}.gz").read_bytes()))
+    assert list(ours) == list(golden)
+    for clip, events in ours.items():
+        assert [event["label"] for event in events] == [event["label"] for event in golden[clip]]
+        for key in ("start", "end"):
+            expected = pytest.approx([event[key] for event in golden[clip]], abs=1e-9, rel=0)
+            assert [event[key] for event in events] == expected

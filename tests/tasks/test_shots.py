@@ -1,4 +1,4 @@
-"""Onsets of shots against the rule told sample by sample."""
+"""Onsets of shots, compared with the published rule applied sample by sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from heareval.tasks import shots
 
 
 def onsets_one_by_one(wave: np.ndarray, limit: int) -> list[int]:
-    """The rule as it was published, one sample after the other."""
+    """Apply the published rule, one sample after the other."""
     onsets, in_shot = [], False
-    for place, value in enumerate(wave):
+    for index, value in enumerate(wave):
         if in_shot:
-            in_shot = place - onsets[-1] <= 25000
+            in_shot = index - onsets[-1] <= 25000
         elif abs(value) >= 0.8 and len(onsets) < limit:
-            onsets.append(place)
+            onsets.append(index)
             in_shot = True
     return onsets
 

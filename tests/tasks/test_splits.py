@@ -1,4 +1,4 @@
-"""Drawing splits: the rules that the goldens do not reach, and input that breaks them."""
+"""Assigning splits: rules that the golden cases do not cover, and bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from heareval.errors import HearevalError
 from heareval.spec import Recording, Splits
 from heareval.tasks import metadata
 from heareval.tasks.registry import find_task
-from heareval.tasks.splits import draw_splits, subsample
+from heareval.tasks.splits import assign_splits, subsample
 
 
 def recordings(count: int, split: str = "train", groups: int = 10**9) -> list[Recording]:
@@ -22,48 +22,50 @@ def recordings(count: int, split: str = "train", groups: int = 10**9) -> list[Re
 
 
 def test_default_shares_are_80_10_10() -> None:
-    drawn = list(draw_splits(recordings(200), Splits("trainvaltest")).values())
-    assert [drawn.count(split) for split in ("train", "valid", "test")] == [160, 20, 20]
+    splits = list(assign_splits(recordings(200), Splits("trainvaltest")).values())
+    assert [splits.count(split) for split in ("train", "valid", "test")] == [160, 20, 20]
 
 
 def test_a_missing_valid_split_keeps_its_ratio_to_train() -> None:
-    drawn = draw_splits(recordings(90) + recordings(30, "test"), Splits("trainvaltest"))
-    assert list(drawn.values()).count("valid") == 10
-    assert list(drawn.values()).count("test") == 30
+    splits = assign_splits(recordings(90) + recordings(30, "test"), Splits("trainvaltest"))
+    assert list(splits.values()).count("valid") == 10
+    assert list(splits.values()).count("test") == 30
 
 
 def test_given_splits_are_never_redrawn() -> None:
     given = [r for split in ("train", "valid", "test") for r in recordings(9, split)]
-    assert draw_splits(given, Splits("trainvaltest")) == {r.clip_id: r.split for r in given}
+    assert assign_splits(given, Splits("trainvaltest")) == {r.clip_id: r.split for r in given}
 
 
 def test_groups_stay_together() -> None:
     several = recordings(100, groups=20)
-    drawn = draw_splits(several, Splits("new_split_kfold", 5))
+    splits = assign_splits(several, Splits("new_split_kfold", 5))
     for group in {r.group for r in several}:
-        assert len({drawn[r.clip_id] for r in several if r.group == group}) == 1
+        assert len({splits[r.clip_id] for r in several if r.group == group}) == 1
 
 
 def test_first_folds_are_the_larger_ones() -> None:
-    drawn = list(draw_splits(recordings(23), Splits("new_split_kfold", 5), need_every_label=False).values())
-    assert [drawn.count(f"fold0{i}") for i in range(5)] == [5, 5, 5, 4, 4]
+    splits = list(
+        assign_splits(recordings(23), Splits("new_split_kfold", 5), need_every_label=False).values()
+    )
+    assert [splits.count(f"fold0{i}") for i in range(5)] == [5, 5, 5, 4, 4]
 
 
 def test_a_label_that_cannot_be_everywhere() -> None:
     lonely = [*recordings(30), Recording(Path("/dev/null"), "lonely", ("only once",))]
     lonely = [dataclasses.replace(r, labels=(str(r.labels[0]),)) for r in lonely]
     with pytest.raises(HearevalError, match="drawing 5 folds: got no draw of 1000 with every label"):
-        draw_splits(lonely, Splits("new_split_kfold", 5))
+        assign_splits(lonely, Splits("new_split_kfold", 5))
 
 
 def test_too_few_groups() -> None:
     with pytest.raises(HearevalError, match="drawing the valid split: got 2 groups of clips"):
-        draw_splits(recordings(2), Splits("trainvaltest"))
+        assign_splits(recordings(2), Splits("trainvaltest"))
 
 
 def test_folds_that_are_not_those_of_the_task() -> None:
     with pytest.raises(HearevalError, match="got fold00, train, expected fold00, fold01"):
-        draw_splits(recordings(3, "fold00") + recordings(1), Splits("presplit_kfold", 2))
+        assign_splits(recordings(3, "fold00") + recordings(1), Splits("presplit_kfold", 2))
 
 
 def test_subsampling_is_a_function_of_the_names() -> None:
@@ -92,4 +94,4 @@ BAD_RECORDINGS = {
 def test_bad_recordings(name: str) -> None:
     bad, complaint = BAD_RECORDINGS[name]
     with pytest.raises(HearevalError, match=complaint):
-        metadata.draw_clips(find_task("speech_commands"), "full", bad)
+        metadata.select_clips(find_task("speech_commands"), "full", bad)

@@ -1,4 +1,4 @@
-"""TFDS ids without TFDS: sizes judged by literally serialised examples, order and shards by hand."""
+"""TFDS ids without TFDS: sizes compared with serialised examples, order and shards with hand-made cases."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ids_follow_the_hash_of_the_keys(tmp_path: Path) -> None:
 
 
 def test_shard_counts() -> None:
-    """At most one shard for each 64 MiB and at least one for each GiB, a power of two."""
+    """A power of two, with at most one shard per 64 MiB and at least one per GiB."""
     assert tfds.shard_count(127 << 20, 1000) == 1
     assert tfds.shard_count(128 << 20, 1000) == 2
     assert tfds.shard_count(4_000_000_000, 1000) == 32
@@ -61,7 +61,7 @@ def test_shard_counts() -> None:
 
 
 def test_ids_of_several_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten negative samples cost 100 bytes: four shards, and Python's round sets their bounds."""
+    """Ten negative samples take 100 bytes: four shards, whose bounds come from Python's round."""
     monkeypatch.setattr(tfds, "MIN_SHARD_BYTES", 300)
     files = {f"{n}.wav": tmp_path / f"{n}.wav" for n in range(10)}
     for path in files.values():

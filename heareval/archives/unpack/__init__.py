@@ -1,1 +1,1 @@
-"""Archives of every kind unpacked into a folder, never outside of it."""
+"""Unpack archives of every kind that corpora come in; nothing is ever written outside the target folder."""

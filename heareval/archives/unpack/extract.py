@@ -1,4 +1,4 @@
-"""Archives unpacked into a folder, never outside of it."""
+"""Unpack zip, tar and rar archives into a folder, and never outside of it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ from heareval.archives.unpack.members import (
     create,
 )
 from heareval.errors import HearevalError
-from heareval.spec import Progress
+from heareval.spec import Progress, ignore_progress
 
 VERSION = 1
 BLOCK_BYTES = 1 << 18
-# What the smallest file takes on disk, and enough for the headers that corpora have.
+# One disk block, which is enough for the audio headers of all corpora.
 HEAD_BYTES = 1 << 12
-# bzip2 and LZMA unfold as much as they are given at once, which in a trap is a thousandfold.
+# bzip2 and LZMA expand a whole block at once, which in a malicious archive is a thousandfold.
 SMALL_BLOCK_BYTES = 1 << 12
+# Compression method of a zip member -> the size of the blocks in which it is read.
 ZIP_METHODS = {
     zipfile.ZIP_STORED: BLOCK_BYTES,
     zipfile.ZIP_DEFLATED: BLOCK_BYTES,
@@ -49,13 +50,13 @@ ZIP_METHODS = {
     zipfile.ZIP_LZMA: SMALL_BLOCK_BYTES,
 }
 ZIP_ENCRYPTED = 1
-# A long name or other facts before a member, which tarfile reads whole; more would only fill the memory.
-MAX_TAR_NOTE_BYTES = 1 << 20
-TAR_NOTES = (
+# tarfile reads long names and extended headers whole; larger ones would only fill the memory.
+MAX_EXTENDED_HEADER_BYTES = 1 << 20
+EXTENDED_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
-# Whatever a damaged archive makes the readers raise; OSError comes from bzip2 and gzip, without a number.
+# Everything that the readers raise for damaged archives. bzip2 and gzip raise OSError without an errno.
 DAMAGED: tuple[Any, ...] = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, isal_zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, ValueError, IndexError, OverflowError, RuntimeError, OSError),
@@ -63,29 +64,30 @@ DAMAGED: tuple[Any, ...] = (
 
 
 class Portion(enum.Enum):
-    """How much of a member is written; of HEAD the first bytes are true and the rest is a hole."""
+    """How much of a member is written; HEAD is the first bytes, then a hole up to the member's size."""
 
     WHOLE = "whole"
     HEAD = "head"
     NOTHING = "nothing"
 
 
-# Tells how much of a member is written, by its path below the folder.
+# Maps the path of a member below the folder to how much of it is written.
 PortionOf = Callable[[str], Portion]
 
 
-def whole(member: str) -> Portion:
-    """All of everything."""
+def select_everything(member: str) -> Portion:
+    """Select all of every member: the default."""
     return Portion.WHOLE
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What is to be unpacked.
+    """An archive to unpack.
 
     Args:
-        volumes: the earlier volumes of a zip that ends with `path`.
-        portion_of: how much of each member.
+        path: the file; the last volume if it is a zip in volumes.
+        volumes: the earlier volumes.
+        portion_of: maps a member to how much of it is written.
     """
 
     path: Path
@@ -94,33 +96,34 @@ class Archive:
 
     @functools.cached_property
     def size_bytes(self) -> int:
-        """The size of all volumes."""
+        """The size of all volumes together."""
         return sum(path.stat().st_size for path in (*self.volumes, self.path))
 
 
 def extract(
     archive: Path,
     folder: Path,
-    progress: Progress,
+    progress: Progress = ignore_progress,
     *,
     volumes: Sequence[Path] = (),
-    portion_of: PortionOf = whole,
+    portion_of: PortionOf = select_everything,
 ) -> int:
-    """Unpack the members of an archive, or take over a plain file; returns how many files there are.
+    """Unpack an archive, or copy a file that is not an archive; return the number of files.
 
     Args:
-        archive: the file; of a zip in volumes the last one.
-        folder: gets the members; made if it is not there.
-        progress: told how much is done, of how much.
+        archive: the file; the last volume if it is a zip in volumes.
+        folder: where to write the members; created if necessary.
+        progress: called with the work done and all the work, in members or bytes.
         volumes: the earlier volumes of a zip (.z01, .z02 ...), in their order.
-        portion_of: how much is written of each file in a zip or tar; the others are unpacked whole.
+        portion_of: maps a file in a zip or tar to how much of it is written; rar is unpacked whole.
 
     Raises:
-        HearevalError: unknown kind, damaged, encrypted, or a member that `members.Gate` refuses.
+        HearevalError: the kind of archive is unknown, it is damaged or encrypted, or `members.Gate` refuses a
+            member.
     """
     suffix = next((suffix for suffix in UNPACKERS if archive.name.endswith(suffix)), None)
     if suffix is None or (volumes and suffix != ".zip"):
-        kinds = ".zip after other volumes" if volumes else ", ".join(UNPACKERS)
+        kinds = ".zip as the last of several volumes" if volumes else ", ".join(UNPACKERS)
         raise HearevalError(f"archive {archive}", got="an unknown kind", expected=kinds)
     folder.mkdir(parents=True, exist_ok=True)
     source = Archive(archive, tuple(volumes), portion_of)
@@ -144,14 +147,14 @@ def _damaged(archive: Path, why: str) -> HearevalError:
 
 
 def _write(path: Path, source: IO[bytes], block_bytes: int = BLOCK_BYTES) -> int:
-    """Write what is left of a stream to a new file; returns the number of bytes."""
+    """Write the rest of a stream to a new file; return the number of bytes."""
     with create(path) as target:
         shutil.copyfileobj(source, target, block_bytes)
         return target.tell()
 
 
 def _write_head(path: Path, source: IO[bytes], size: int) -> None:
-    """Write the first bytes of a stream to a new file, which is then as long as the member is."""
+    """Write the first bytes of a stream to a new file, and extend the file to the size of the member."""
     with create(path) as target:
         target.write(source.read(min(HEAD_BYTES, size)))
         target.truncate(size)
@@ -161,8 +164,8 @@ def _write_head(path: Path, source: IO[bytes], size: int) -> None:
 
 
 def _unpack_zip(archive: Archive, gate: Gate, progress: Progress) -> None:
-    with _opened_zip(archive) as stream, zipfile.ZipFile(stream) as source:
-        # All members pass the gate before the first byte is written.
+    with _open_zip(archive) as stream, zipfile.ZipFile(stream) as source:
+        # The gate checks all members before the first byte is written.
         for info in source.infolist():
             gate.admit(_zip_member(info, gate))
         for done, info in enumerate(source.infolist(), start=1):
@@ -181,18 +184,18 @@ def _unpack_zip_member(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Pat
         if portion is Portion.HEAD:
             _write_head(path, content, info.file_size)
         elif _write(path, content, ZIP_METHODS[info.compress_type]) != info.file_size:
-            raise zipfile.BadZipFile(f"{info.filename!r} has not the size that it should have")
+            raise zipfile.BadZipFile(f"{info.filename!r} does not have the size in the directory")
 
 
 @contextlib.contextmanager
-def _opened_zip(archive: Archive) -> Iterator[BinaryIO]:
+def _open_zip(archive: Archive) -> Iterator[BinaryIO]:
     paths = [*archive.volumes, archive.path]
     if archive.volumes:
-        with zip_volumes.opened(paths) as stream:
+        with zip_volumes.open_volumes(paths) as stream:
             yield stream
         return
-    if earlier := zip_volumes.last_disk(archive.path):
-        raise zip_volumes.wrong_number(paths, earlier + 1)
+    if earlier := zip_volumes.count_earlier_volumes(archive.path):
+        raise zip_volumes.wrong_volume_count(paths, earlier + 1)
     with open(archive.path, "rb") as stream:
         yield stream
 
@@ -202,15 +205,15 @@ def _is_zip_folder(info: zipfile.ZipInfo) -> bool:
 
 
 def _zip_member(info: zipfile.ZipInfo, gate: Gate) -> Member:
-    # `filename` is cut at a NUL, and from Python 3.12 on it may be that of an extra field.
+    # Not `filename`: it is cut at a NUL, and from Python 3.12 on it may come from an extra field.
     name = info.orig_filename
     if info.header_offset < 0:
-        raise zipfile.BadZipFile(f"{name!r} begins before the file")
+        raise zipfile.BadZipFile(f"{name!r} begins before the start of the file")
     if info.flag_bits & ZIP_ENCRYPTED:
         raise gate.refusal(name, ", which is encrypted", "members without a password")
     if info.compress_type not in ZIP_METHODS:
-        got = f", packed with method {info.compress_type}"
-        raise gate.refusal(name, got, ", ".join(f"{method}" for method in ZIP_METHODS))
+        got = f", compressed with method {info.compress_type}"
+        raise gate.refusal(name, got, "method " + ", ".join(f"{method}" for method in ZIP_METHODS))
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return Member(name, SYMBOLIC_LINK if kind == stat.S_IFLNK else "a device", info.file_size)
@@ -221,7 +224,7 @@ def _zip_member(info: zipfile.ZipInfo, gate: Gate) -> Member:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is either right or the end; tarfile takes any wrong one but the first for the end."""
+    """A header whose reading raises ReadError if it is invalid; tarfile takes it for the end instead."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -229,15 +232,15 @@ class _Header(tarfile.TarInfo):
             header = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if any(buf):
-                raise tarfile.ReadError(f"no header where a member's belongs: {error}") from error
+                raise tarfile.ReadError(f"an invalid header: {error}") from error
             raise
-        if header.type in TAR_NOTES and header.size > MAX_TAR_NOTE_BYTES:
+        if header.type in EXTENDED_HEADERS and header.size > MAX_EXTENDED_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {header.size} bytes")
         return header
 
 
 def _unpack_tar(archive: Archive, gate: Gate, progress: Progress) -> None:
-    # What is not written is not read either.
+    # Opened for seeking, so that members which are not written need not be read.
     with open(archive.path, "rb") as raw, tarfile.open(fileobj=raw, mode="r:", tarinfo=_Header) as source:
         _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
 
@@ -246,7 +249,7 @@ def _unpack_tar_gz(archive: Archive, gate: Gate, progress: Progress) -> None:
     with open(archive.path, "rb") as raw, igzip.open(raw) as stream:
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=BLOCK_BYTES) as source:
             _unpack_tar_members(source, archive, gate, lambda: progress(raw.tell(), archive.size_bytes))
-        # tarfile stops short of gzip's end, where the checksum is.
+        # tarfile stops before the end of the gzip stream, which holds the checksum; reading on verifies it.
         while stream.read(BLOCK_BYTES):
             pass
 
@@ -255,7 +258,7 @@ def _unpack_tar_members(
     source: tarfile.TarFile, archive: Archive, gate: Gate, report: Callable[[], None]
 ) -> None:
     while info := source.next():
-        # It would keep all of them, a kilobyte each; nothing here looks back.
+        # tarfile would keep all headers, a kilobyte each; nothing here needs them.
         source.members.clear()  # type: ignore[attr-defined]
         member = _tar_member(info)
         path = gate.admit(member)
@@ -275,8 +278,8 @@ def _unpack_tar_member(
     if (member := _tar_member(info)).kind in LINKS:
         linked = gate.linked_file(member)
         if portion_of(gate.name_of(linked)) is not portion:
-            got = f", {member.kind} to a file that is not unpacked like it"
-            raise gate.refusal(member.name, got, "no such links where only some sounds are unpacked")
+            got = f", {member.kind} to a file of which another portion is unpacked"
+            raise gate.refusal(member.name, got, "no such link where only some sounds are unpacked")
         clear(path)
         files.link_or_copy(linked, path)
     elif content := source.extractfile(info):
@@ -298,25 +301,25 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
 
 
 def _unpack_rar(archive: Archive, gate: Gate, progress: Progress) -> None:
-    for packed in rar.packed_members(archive.path):
-        member, path = packed.member, gate.admit(packed.member)
+    for rar_member in rar.read_members(archive.path):
+        member, path = rar_member.member, gate.admit(rar_member.member)
         if member.kind == FOLDER:
             path.mkdir(parents=True, exist_ok=True)
             continue
         with create(path) as target:
-            for block in packed.blocks:
+            for block in rar_member.blocks:
                 gate.grow(member.name, len(block))
                 target.write(block)
-        progress(packed.place_bytes, archive.size_bytes)
+        progress(rar_member.offset_bytes, archive.size_bytes)
 
 
 # ------------------------------------------------------------------------------------------------------ plain
 
 
-def _take_over(archive: Archive, gate: Gate, progress: Progress) -> None:
+def _copy_file(archive: Archive, gate: Gate, progress: Progress) -> None:
     path = gate.admit(Member(archive.path.name, FILE, archive.size_bytes))
     clear(path)
-    # Resolved, as a second name for a symbolic link might lead nowhere from here.
+    # Resolved, because a hard link to a relative symbolic link would be broken here.
     files.link_or_copy(archive.path.resolve(), path)
     progress(1, 1)
 
@@ -327,5 +330,5 @@ UNPACKERS: dict[str, Callable[[Archive, Gate, Progress], None]] = {
     ".tgz": _unpack_tar_gz,
     ".tar": _unpack_tar,
     ".rar": _unpack_rar,
-    **dict.fromkeys((".wav", ".csv", ".txt", ".json", ".midi"), _take_over),
+    **dict.fromkeys((".wav", ".csv", ".txt", ".json", ".midi"), _copy_file),
 }

@@ -1,4 +1,4 @@
-"""The members of .rar archives, read by the system's libarchive."""
+"""Read the members of .rar archives with the system's libarchive."""
 
 from __future__ import annotations
 
@@ -14,55 +14,59 @@ from heareval.archives.unpack.members import FILE, FOLDER, HARD_LINK, SYMBOLIC_L
 from heareval.errors import HearevalError
 
 BLOCK_BYTES = 1 << 18
-MARK_BYTES = 8
+SIGNATURE_BYTES = 8
 FORMATS = {b"Rar!\x1a\x07\x00": "rar", b"Rar!\x1a\x07\x01\x00": "rar5"}
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A member, its content, and how far into the archive it lies.
+class RarMember:
+    """A member of a rar archive.
 
-    A block is to be used up before the next one is asked for; `member.size` does not tell their sum.
+    Args:
+        member: its header; its size is not reliable.
+        blocks: its content; a block is valid only until the next one is read.
+        offset_bytes: how much of the archive has been read.
     """
 
     member: Member
     blocks: Iterator[memoryview]
-    place_bytes: int
+    offset_bytes: int
 
 
-def packed_members(archive: Path) -> Iterator[Packed]:
-    """All members of an archive, in its order.
+def read_members(archive: Path) -> Iterator[RarMember]:
+    """Yield all members of an archive in their order.
 
     Raises:
         HearevalError: libarchive is not installed, or the archive is damaged or encrypted.
     """
-    libarchive = _libarchive()
-    # Unbuffered, as libarchive reads on from where the file itself is.
+    libarchive = _import_libarchive()
+    # Unbuffered, because libarchive reads on from the position of the file descriptor.
     with open(archive, "rb", buffering=0) as raw:
-        mark = raw.read(MARK_BYTES)
+        signature = raw.read(SIGNATURE_BYTES)
         raw.seek(0)
-        # Left to guess, libarchive tries all it knows, and some kinds name files outside of the archive.
-        name = next((name for start, name in FORMATS.items() if mark.startswith(start)), None)
+        # Otherwise libarchive would try all its formats, some of which refer to files outside the archive.
+        name = next((name for start, name in FORMATS.items() if signature.startswith(start)), None)
         if name is None:
-            raise _refusal(archive, f"no archive that begins with {mark!r}")
+            raise _refusal(archive, f"a file that begins with {signature!r}")
         with (
-            _told(archive, libarchive),
+            _convert_errors(archive, libarchive),
             libarchive.fd_reader(raw.fileno(), format_name=name, filter_name="none") as reader,
         ):
             for entry in reader:
-                yield Packed(_member(entry), _blocks(archive, entry, libarchive), reader.bytes_read)
+                blocks = _read_blocks(archive, entry, libarchive)
+                yield RarMember(_read_header(entry), blocks, reader.bytes_read)
 
 
 @contextlib.contextmanager
-def _told(archive: Path, libarchive: Any) -> Iterator[None]:
+def _convert_errors(archive: Path, libarchive: Any) -> Iterator[None]:
     try:
         yield
     except libarchive.ArchiveError as error:
         raise _refusal(archive, str(error.msg or error)) from error
 
 
-def _libarchive() -> Any:
-    """The binding, which looks for the system's library when imported, so not before there is a need."""
+def _import_libarchive() -> Any:
+    """Import the binding when it is needed, because it looks for the system's library at once."""
     try:
         import libarchive
     except (ImportError, OSError, AttributeError) as error:
@@ -71,7 +75,7 @@ def _libarchive() -> Any:
             got=str(error),
             expected="the library that unpacks .rar",
             remedy="Install it: apt install libarchive13 (or libarchive13t64), brew install libarchive, or "
-            "conda install libarchive; if it is there but not found, name its file in LIBARCHIVE.",
+            "conda install libarchive. If it is installed but not found, set LIBARCHIVE to its path.",
         ) from error
     return libarchive
 
@@ -84,7 +88,7 @@ def _refusal(archive: Path, why: str) -> HearevalError:
     return HearevalError(f"archive {archive}", got=why, expected=expected, remedy=remedy)
 
 
-def _member(entry: Any) -> Member:
+def _read_header(entry: Any) -> Member:
     name = entry.pathname or ""
     name = os.fsdecode(name) if isinstance(name, bytes) else name
     if entry.issym or entry.islnk:
@@ -94,14 +98,14 @@ def _member(entry: Any) -> Member:
     return Member(name, "a device")
 
 
-def _blocks(archive: Path, entry: Any, libarchive: Any) -> Iterator[memoryview]:
-    """The content of the member that the reader is at; the binding's own loop takes warnings for lengths."""
+def _read_blocks(archive: Path, entry: Any, libarchive: Any) -> Iterator[memoryview]:
+    """Yield the content of the current member; the loop of the binding would take warnings for lengths."""
     buffer, total = ctypes.create_string_buffer(BLOCK_BYTES), 0
     view = memoryview(buffer)
-    with _told(archive, libarchive):
+    with _convert_errors(archive, libarchive):
         while size := libarchive.ffi.read_data(entry._archive_p, buffer, BLOCK_BYTES):
             if size < 0:
-                raise _refusal(archive, "a member that can't be read whole")
+                raise _refusal(archive, "a member that cannot be read to its end")
             total += size
             yield view[:size]
     if entry.size is not None and total != entry.size:

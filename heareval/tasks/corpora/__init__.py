@@ -1,1 +1,1 @@
-"""One module per corpus; a task is found by being here."""
+"""One module per corpus; `registry.all_tasks` finds every TASK and TASKS in this package."""

@@ -1,4 +1,4 @@
-"""Beehives with and without their queen, ten minutes a clip; two tasks that swap two hives.
+"""Beehives with and without their queen, in ten-minute clips; two tasks with the hives swapped.
 
 Source: Nolasco et al., "Audio-based identification of beehive states", 2019.
 """
@@ -15,11 +15,11 @@ HIVES = ("hive1", "hive3")
 
 
 def read_recordings(archives: Archives, mode: str, *, train: str) -> Iterator[Recording]:
-    """One hive to train, the other to test; a tenth of the training files becomes valid."""
+    """Yield the files of one hive for train, of the other for test; a tenth of train later becomes valid."""
     for key, folder in archives.items():
         split = "train" if key.startswith(train) else "test"
         for path in sounds_below(folder):
-            # Anywhere in the bare file name and in capitals, as the corpus writes NO_QueenBee.
+            # Upper case, anywhere in the file name: the corpus writes NO_QueenBee.
             label = "NOQUEEN" if "NO" in path.name else "QUEEN"
             yield Recording(path, path.stem, (label,), split=split)
 

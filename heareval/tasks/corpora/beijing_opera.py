@@ -14,7 +14,7 @@ FOLDER = "beijing_opera_percussion_instrument_1.0"
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Strokes named like `205971__ajaysm__bangu-1.wav`."""
+    """Yield the strokes, whose files are named like `205971__ajaysm__bangu-1.wav`."""
     for path in sounds_below(archives["train"] / FOLDER, "*.wav"):
         instrument = name_parts(path)[-2]
         yield Recording(path, path.stem, (instrument,))

@@ -1,4 +1,4 @@
-"""COUGHVID: coughs from people's own devices, healthy, symptomatic or with COVID-19.
+"""COUGHVID: coughs of healthy people, people with symptoms and people with COVID-19, recorded at home.
 
 Source: Orlandic et al., "The COUGHVID crowdsourcing dataset, a corpus for the study of large-scale cough
 analysis algorithms", 2021.
@@ -16,7 +16,7 @@ MIN_COUGH = 0.8
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The files that are surely coughs and have a status; rows without a file are passed over."""
+    """Yield the files with a status and a probable cough; rows without a file are ignored."""
     folder = archives["train"] / "public_dataset"
     status = {
         row["uuid"]: row["status"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from heareval.spec import Archives, Download, Event, Mode, Recording, Splits, TaskSpec
 from heareval.tasks.sources import OPEN_DOWNSAMPLED
 
-# Where each archive keeps its `annotation` and `sound` folders.
+# Archive -> the folder that holds its `annotation` and `sound` folders.
 FOLDERS = {
     "train/dev": "dcase2016_task2_train_dev/dcase2016_task2_dev",
     "train/eval": "dcase2016_task2_test_public",
@@ -21,7 +21,7 @@ FOLDERS = {
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Development and public evaluation mixtures, pooled; the splits are drawn anew."""
+    """Yield the development and public evaluation mixtures; HEAR pools them and draws new splits."""
     for archive, folder in FOLDERS.items():
         for annotation in sorted((archives[archive] / folder / "annotation").glob("*.txt")):
             sound = annotation.parent.parent / "sound" / f"{annotation.stem}.wav"
@@ -29,7 +29,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
 
 
 def _events(annotation: Path) -> tuple[Event, ...]:
-    """Rows of onset s, offset s, label, tab separated."""
+    """Return the events of a file with tab-separated onset, offset (both in seconds) and label."""
     with open(annotation, encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.reader(stream, delimiter="\t") if row]
     return tuple(Event(float(onset) * 1000, float(offset) * 1000, label) for onset, offset, label in rows)

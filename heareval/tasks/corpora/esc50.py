@@ -1,4 +1,4 @@
-"""ESC-50: fifty classes of environmental sound, five seconds each, in five given folds.
+"""ESC-50: fifty classes of environmental sounds in five-second clips and five given folds.
 
 Source: Piczak, "ESC: Dataset for Environmental Sound Classification", 2015.
 """
@@ -12,7 +12,7 @@ from heareval.tasks.sources import SCENE_METRICS, downsampled, read_table
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The clips of `esc50.csv` in the folds that it gives them."""
+    """Yield the clips of `esc50.csv`, in the folds that it gives."""
     folder = archives["all_folds"] / "ESC-50-master"
     for row in read_table(folder / "meta" / "esc50.csv"):
         path = folder / "audio" / row["filename"]
@@ -20,7 +20,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
         yield Recording(path, path.stem, (row["category"],), split=f"fold{int(row['fold']) - 1:02d}")
 
 
-# The archive of a branch: its checksum changes when the corpus is edited.
+# An archive of the master branch, so its checksum changes whenever the corpus is edited.
 _PUBLISHED = Download(
     "https://github.com/karoldvl/ESC-50/archive/master.zip", "7771e4b9d86d0945acce719c7a59305a", "all_folds"
 )

@@ -1,4 +1,4 @@
-"""FSD50K: Freesound clips of any length with several labels each.
+"""FSD50K: Freesound clips of different lengths, with several labels each.
 
 Source: Fonseca et al., "FSD50K: An Open Dataset of Human-Labeled Sound Events", 2022.
 """
@@ -12,16 +12,16 @@ from heareval.errors import HearevalError
 from heareval.spec import Archives, Download, Mode, Recording, Splits, TaskSpec
 from heareval.tasks.sources import downsampled, read_table, zenodo
 
-# Part of the corpus -> the archive with its sounds.
+# Part of the corpus -> the archive with its audio.
 PARTS = {"dev": "train", "eval": "test"}
 SPLITS = {"train": "train", "val": "valid", "test": "test"}
-# Clips of the development set that HEAR leaves out.
+# Clips of the development set that HEAR excludes.
 _LEFT_OUT = (83299, 83298, 121426, 121351, 121472, 121471, 124796, 397150, 124797, 124800, 124834, 124858)
 EXCLUDED = frozenset(map(str, _LEFT_OUT))
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The clips of `dev.csv`, which tells train from val, and of `eval.csv`, all of it test."""
+    """Yield the clips of `dev.csv`, which gives their split, and of `eval.csv`, which are all test."""
     excluded = set()
     for part, archive in PARTS.items():
         sounds = archives[archive] / f"FSD50K.{part}_audio"
@@ -45,7 +45,7 @@ RECORD = 4060432
 
 
 def _in_volumes(part: str, split: str, *checksums: str) -> Download:
-    """A zip of several volumes; the last one is called `.zip`."""
+    """Return the download of a zip in volumes, `.z01` and so on; the last volume ends in `.zip`."""
     *earlier, last = checksums
     name = f"FSD50K.{part}_audio"
     volumes = tuple(zenodo(RECORD, f"{name}.z{i:02d}", md5) for i, md5 in enumerate(earlier, start=1))

@@ -1,4 +1,4 @@
-"""Gunshot triangulation: 22 shots of seven firearms on four microphones; the label is the microphone.
+"""Gunshot triangulation: 22 shots of seven firearms, recorded by four microphones, which are the labels.
 
 Source: Cooper and Shaw, "Gunshots recorded in an open field using iPod Touch devices", 2020.
 """
@@ -12,15 +12,15 @@ from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
 from heareval.tasks import shots
 from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below, zenodo
 
-# File stem of each microphone's recording -> a sample that is the same moment in all four.
+# File stem of each microphone's recording -> the sample that marks the same moment in all four.
 MARKS = {"mic1raw": 15764451, "mic2raw16b": 13764742, "mic3raw": 9334032, "mic4raw": 6794611}
-LEAD = 48000  # samples of each recording that are kept before the mark
+LEAD = 48000  # samples before the mark that are used
 SHOTS = 22
 BEFORE_ONSET, CLIP = 6000, 72000  # in samples
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Every shot on every microphone; the shots are found on the first one."""
+    """Yield every shot of every microphone; the onsets are those in the first recording."""
     if mode == "small":
         for path in sounds_below(archives["train"], "**/mic*_shot*_fid*.wav"):
             microphone, _, firearm = path.stem.split("_")
@@ -31,19 +31,18 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
         path = archives[name] / f"{name}.wav"
         shots.check_rate(path)
         for shot, onset in enumerate(onsets):
-            firearm = (
-                f"fid{max(0, shot - 1) // 3 + 1}"  # the first firearm shoots four times, the others three
-            )
+            # The first firearm is shot four times, the others three times.
+            firearm = f"fid{max(0, shot - 1) // 3 + 1}"
             clip_id = f"mic{number}_shot{shot}_{firearm}"
             start = mark - LEAD + onset - BEFORE_ONSET
-            # The 2021 kit cut the samples down to 16 bit where everything else is rounded.
+            # Floor, instead of round, to 16 bit, as the 2021 kit did for this task only.
             yield Recording(
                 path, clip_id, (f"mic{number}",), group=firearm, start_frame=start, frames=CLIP, floor=True
             )
 
 
 def _onsets(archives: Archives) -> list[int]:
-    """Samples from the beginning of the aligned recordings to each shot."""
+    """Return the onset of each shot, in samples from the beginning of the aligned recordings."""
     name, mark = next(iter(MARKS.items()))
     onsets = shots.find_onsets(archives[name] / f"{name}.wav", mark - LEAD, SHOTS)
     if len(onsets) != SHOTS:

@@ -1,4 +1,4 @@
-"""LibriCount: five seconds of zero to ten people who speak at once; the label is how many.
+"""LibriCount: five-second mixtures of zero to ten simultaneous speakers; the label is their number.
 
 Source: Stöter et al., "Classification vs. Regression in Supervised Learning for Single Channel Speaker Count
 Estimation", 2018.
@@ -13,7 +13,7 @@ from heareval.tasks.sources import SCENE_METRICS, downsampled, sounds_below, zen
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Mixtures named `<speakers>_<id>.wav`."""
+    """Yield the mixtures, whose files are named `<speakers>_<id>.wav`."""
     for path in sounds_below(archives["train"] / "test"):
         yield Recording(path, path.stem, (int(path.stem.split("_")[0]),))
 

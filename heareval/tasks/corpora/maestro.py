@@ -1,4 +1,4 @@
-"""MAESTRO: piano performances with the notes that the piano itself recorded, pedal included.
+"""MAESTRO: piano performances with the notes and pedal movements that the piano recorded as MIDI.
 
 Source: Hawthorne et al., "Enabling Factorized Piano Music Modeling and Generation with the MAESTRO
 Dataset", 2019.
@@ -20,7 +20,7 @@ MAX_TABLE_GAP_S, MAX_SOUND_GAP_S = 0.05, 5.0
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The pieces of the table, their notes held by the pedal; the corpus' own splits are not used."""
+    """Yield the pieces of the table with their notes, as the pedal sustains them; its splits are ignored."""
     folder = archives["train_test_valid"] / "maestro-v3.0.0"
     stated_s, notes_s, sound_s = [], [], []
     for row in read_table(folder / "maestro-v3.0.0.csv"):
@@ -48,7 +48,7 @@ def _events(performance: midi.Performance) -> tuple[Event, ...]:
 
 
 def _check(what: str, one_s: Sequence[float], other_s: Sequence[float], limit_s: float, folder: Path) -> None:
-    """Sounds, notes and table must belong together: their lengths agree on average."""
+    """Raise HearevalError unless lengths from two sources agree on average, as those of one corpus do."""
     gap_s = fmean(abs(a - b) for a, b in zip(one_s, other_s, strict=True))
     if gap_s >= limit_s:
         raise HearevalError(

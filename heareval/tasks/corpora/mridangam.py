@@ -1,4 +1,4 @@
-"""Mridangam strokes: ten strokes on drums of six tonics; two tasks from the same clips.
+"""Mridangam: ten kinds of strokes on drums of six tonics; two tasks with the same clips.
 
 Source: Anantapadmanabhan et al., "Modal Analysis and Transcription of Strokes of the Mridangam using
 Non-negative Matrix Factorization", 2013.
@@ -14,7 +14,7 @@ from heareval.spec import Archives, Mode, Recording, Splits, TaskSpec
 from heareval.tasks.sources import SCENE_METRICS, downsampled, name_parts, sounds_below, zenodo
 
 FOLDER = "mridangam_stroke_1.5"
-# What is recognised -> its place in a name like `224030__akshaylaya__bheem-b-001.wav`, and its labels.
+# Kind of label -> its place in a name like `224030__akshaylaya__bheem-b-001.wav`, and the labels.
 STROKE, TONIC = "stroke", "tonic"
 PLACES = {STROKE: -3, TONIC: -2}
 LABELS = {
@@ -24,7 +24,7 @@ LABELS = {
 
 
 def read_recordings(archives: Archives, mode: str, *, kind: str) -> Iterator[Recording]:
-    """Every stroke, labelled by its kind or by the drum's tonic."""
+    """Yield every stroke, labelled with its kind or with the drum's tonic."""
     for path in sounds_below(archives["train"] / FOLDER):
         label = name_parts(path)[PLACES[kind]]
         if label not in LABELS[kind]:

@@ -17,7 +17,7 @@ PITCHES = range(21, 109)  # the keys of a piano; other notes are dropped
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The notes of the three sets, each listed in its `examples.json`."""
+    """Yield the notes of the three sets, each of which has its `examples.json`."""
     for split in SPLITS:
         folder = archives[split] / f"nsynth-{split}"
         notes = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ _DOWNSAMPLED = _downloads(
     ),
 )
 
-_SOME = Mode(_PUBLISHED, sounds=305979)  # of which a sixtieth or a sixth is used
+_SOME = Mode(_PUBLISHED, sounds=305979)  # the modes use a sixtieth or a sixth of them
 _SMALL = Mode(_DOWNSAMPLED, drop_missing_files=True)
 _PITCH = TaskSpec(
     name="nsynth_pitch",
@@ -74,7 +74,7 @@ _PITCH = TaskSpec(
     settings={"pitch_range_min": PITCHES[0], "pitch_range_max": PITCHES[-1]},
     is_open=True,
 )
-# The three sets pooled; no instrument is in two folds.
+# Cross-validation over all three sets; the notes of an instrument are in one fold.
 _KFOLD = replace(
     _PITCH,
     name="nsynth_pitch_kfold",

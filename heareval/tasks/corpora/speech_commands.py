@@ -14,17 +14,17 @@ from heareval.tasks.sources import open_downsampled
 
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 SILENCE, UNKNOWN, NOISE = "_silence_", "_unknown_", "_background_noise_"
-# This noise alone makes the silence of the validation split.
+# The only noise whose windows are the silence of the validation split.
 VALID_NOISE = "running_tap"
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Words of the training archive by its lists, windows of its noise, and the whole test archive."""
+    """Yield the words of the training archive, windows of its background noise, and the test archive."""
     train = archives["train"]
     valid, testing = (_listed(train / f"{name}_list.txt") for name in ("validation", "testing"))
     for name in valid:
         yield _word(train / name, "valid")
-    # The files of testing_list.txt stay out: the test split has an archive of its own.
+    # The files of testing_list.txt are not used: the test split has a separate archive.
     set_aside = {*valid, *testing}
     for path in sorted(train.glob("[!_]*/*.wav"), key=str):
         if f"{path.parent.name}/{path.name}" not in set_aside:
@@ -46,7 +46,7 @@ def _word(path: Path, split: str) -> Recording:
 
 
 def _silences(path: Path) -> Iterator[Recording]:
-    """One-second windows every half second; a window that would end exactly at the end is not made."""
+    """Yield a one-second window every half second, but not one that ends exactly at the end."""
     with wave.open(str(path)) as noise:
         rate, length = noise.getframerate(), noise.getnframes()
     split = "valid" if path.stem == VALID_NOISE else "train"

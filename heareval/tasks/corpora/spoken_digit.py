@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset, as TensorFlow Datasets (TFDS) named and ordered its clips.
+"""Free Spoken Digit Dataset, with the clip names of TensorFlow Datasets (TFDS).
 
 Source: Jackson et al., "Free Spoken Digit Dataset" v1.0.9; TFDS spoken_digit 1.0.9.
 """
@@ -15,7 +15,7 @@ NATIVE_RATE_HZ = 8000
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The original recordings under their TFDS ids; the small archive already carries such names."""
+    """Yield the original recordings with their TFDS ids; in the small archive, they are the file names."""
     if mode == "small":
         yield from tfds.small_recordings(archives["train"], "train")
         return
@@ -48,7 +48,7 @@ TASK = TaskSpec(
     default_mode="full",
     read_recordings=read_recordings,
     settings=tfds.settings("spoken_digit", "1.0.9"),
-    # In 2021 TFDS fetched this corpus, so the general settings name no download.
+    # In 2021, TFDS fetched this corpus, so the general settings list no download.
     lists_downloads=False,
     is_open=True,
 )

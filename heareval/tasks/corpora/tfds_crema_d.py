@@ -1,4 +1,4 @@
-"""CREMA-D: actors say sentences in six emotions, as TensorFlow Datasets (TFDS) named the clips.
+"""CREMA-D: actors say sentences with six emotions; clip names of TensorFlow Datasets (TFDS).
 
 Source: Cao et al., "CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset", 2014; TFDS crema_d 1.0.0.
 """
@@ -16,14 +16,14 @@ from heareval.tasks.sources import SCENE_METRICS, downsampled
 
 NATIVE_RATE_HZ = 16000
 SUMMARY = "summaryTable.csv"
-# Named in the table, and yet without sound or not to be used.
+# Entries of the table that have no audio or are not used.
 LEFT_OUT = ("FileName", "", "1040_ITH_SAD_XX", "1006_TIE_NEU_XX", "1013_WSI_DIS_XX", "1017_IWW_FEA_XX")
 _TABLE = "https://raw.githubusercontent.com/CheyneyComputerScience/CREMA-D/master/processedResults/"
 _SOUNDS = "https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master/AudioWAV/"
 
 
 def listed_files(archives: Archives) -> Iterator[Download]:
-    """The sounds of the summary table, with the checksums that TFDS knows of them."""
+    """Yield the audio files of the summary table, with the checksums that TFDS publishes."""
     published = tfds.published_checksums(archives["checksums"] / "crema_d.txt")
     table = archives["summary"] / SUMMARY
     found = hashlib.sha256(table.read_bytes()).hexdigest()
@@ -40,7 +40,7 @@ def _names(archives: Archives) -> list[str]:
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The three sets of TFDS, pooled; sounds are named `<speaker>_<sentence>_<emotion>_<level>.wav`."""
+    """Yield the three sets of TFDS; files are named `<speaker>_<sentence>_<emotion>_<level>.wav`."""
     if mode == "small":
         for split in ("train", "test", "valid"):
             yield from tfds.small_recordings(archives[split], split)
@@ -48,7 +48,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
     names = _names(archives)
     for split, speakers in tfds.draw_sets({name.split("_")[0] for name in names}).items():
         files = {n: archives[LISTED] / f"{n}.wav" for n in names if n.split("_")[0] in speakers}
-        # TFDS stores the four digits of the speaker beside the sound, and not the file's name.
+        # With the audio, TFDS stores the four digits of the speaker, and not the file's name.
         ids = tfds.clip_ids("crema_d", split, files, NATIVE_RATE_HZ, {"speaker_id": 4})
         for path, clip_id in ids.items():
             yield Recording(path, clip_id, (path.stem.split("_")[2],))

@@ -1,4 +1,4 @@
-"""GTZAN: half a minute each of ten genres of music, as TensorFlow Datasets (TFDS) named its clips.
+"""GTZAN: thirty-second clips of ten genres of music; clip names of TensorFlow Datasets (TFDS).
 
 Source: Tzanetakis and Cook, "Musical genre classification of audio signals", 2002; TFDS gtzan 1.0.0.
 """
@@ -16,7 +16,7 @@ GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The original files under their TFDS ids; the small archive already carries such names."""
+    """Yield the original files with their TFDS ids; in the small archive, they are the file names."""
     if mode == "small":
         yield from tfds.small_recordings(archives["train"], "train")
         return
@@ -25,7 +25,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
         yield Recording(path, clip_id, (path.name.split(".")[0],))
 
 
-# Its host is gone, and nobody ever published a checksum of it.
+# The original server is gone, and no checksum was ever published.
 _ORIGINAL = Download(
     "http://opihi.cs.uvic.ca/sound/genres.tar.gz",
     "",

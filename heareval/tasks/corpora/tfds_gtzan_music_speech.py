@@ -1,4 +1,4 @@
-"""GTZAN Music Speech: half a minute of either, as TensorFlow Datasets (TFDS) named its clips.
+"""GTZAN Music/Speech: thirty-second clips of music or speech; clip names of TensorFlow Datasets (TFDS).
 
 Source: Tzanetakis, "GTZAN Music/Speech Collection", 1999; TFDS gtzan_music_speech 1.0.0.
 """
@@ -16,18 +16,18 @@ NATIVE_RATE_HZ = 22050
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The original files under their TFDS ids; the small archive already carries such names."""
+    """Yield the original files with their TFDS ids; in the small archive, they are the file names."""
     if mode == "small":
         yield from tfds.small_recordings(archives["train"], "train")
         return
     found = sorted((archives["train"] / "music_speech").glob("*_wav/*.wav"))
-    # TFDS passes over files with other names, which other systems leave in archives.
+    # TFDS ignores files with other names, such as those that macOS adds to archives.
     files = {path.name: path for path in found if re.fullmatch(r"[\w-]*", path.stem)}
     for path, clip_id in tfds.clip_ids("gtzan_music_speech", "train", files, NATIVE_RATE_HZ).items():
         yield Recording(path, clip_id, (path.parent.name.removesuffix("_wav"),))
 
 
-# Its host is gone, and nobody ever published a checksum of it.
+# The original server is gone, and no checksum was ever published.
 _ORIGINAL = Download("http://opihi.cs.uvic.ca/sound/music_speech.tar.gz", "", "train")
 _DOWNSAMPLED = downsampled("gtzan_music_speech-small.zip", "11d0448e2c497ce1a3bd1a9ee5710aee")
 

@@ -1,4 +1,4 @@
-"""Vocal imitations of sounds; the label is the sound that is imitated.
+"""Vocal imitations of sounds; the label is the imitated sound.
 
 Source: Kim et al., "Vocal Imitation Set: a dataset of vocally imitated sound events using the AudioSet
 ontology", 2018.
@@ -14,7 +14,7 @@ from heareval.tasks.sources import downsampled, read_table, sounds_below, zenodo
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """The included imitations, each with the name of its reference recording."""
+    """Yield the included imitations; the label is the name of the reference recording."""
     folder = archives["train"] / "VocalImitationSet"
     table = folder / "vocal_imitations.txt"
     references: dict[str, str] = {}
@@ -29,7 +29,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
             raise HearevalError(
                 f"imitation {path.name}", got=f"no included row in {table}", expected="one for every sound"
             )
-        # Imitators do occur in several folds: the clip is the split key, as published.
+        # As published, the split key is the clip, so the same imitator can be in several folds.
         yield Recording(path, path.stem, (references[path.name],))
 
 

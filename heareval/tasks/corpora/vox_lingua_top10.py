@@ -1,4 +1,4 @@
-"""VoxLingua107: utterances from videos in the ten most frequent languages of its development set.
+"""VoxLingua107: utterances from videos, in the ten most frequent languages of the development set.
 
 Source: Valk and Alumäe, "VoxLingua107: a Dataset for Spoken Language Recognition", 2021.
 """
@@ -16,15 +16,15 @@ LANGUAGES = 10
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Files of the most frequent languages; the folder is the language."""
+    """Yield the files of the most frequent languages; the name of the folder is the language."""
     by_language: dict[str, list[Path]] = defaultdict(list)
     for path in sounds_below(archives["train"]):
         by_language[path.parent.name].append(path)
-    # The 2021 kit left a tie at the tenth place to the order of a directory; here the name decides.
+    # Between languages that tie for tenth, the 2021 kit chose by directory order; here the name decides.
     ranked = sorted(by_language, key=lambda language: (-len(by_language[language]), language))
     for language in ranked[:LANGUAGES]:
         for path in by_language[language]:
-            # The names end with times, which contain dots: only the last suffix goes.
+            # File names end with times, which contain dots, so `stem` must remove only the last suffix.
             yield Recording(path, path.stem, (language,))
 
 

@@ -1,1 +1,1 @@
-"""A task of one's own, declared by a TOML file in place of a module."""
+"""Tasks that users declare in a TOML file, without writing Python."""

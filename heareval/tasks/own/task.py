@@ -1,4 +1,4 @@
-"""A task of one's own, without writing Python: a small TOML file that names class folders or a table."""
+"""Load a user's task from a TOML file, which names class folders or a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heareval.errors import HearevalError, unknown_name
 from heareval.spec import EmbeddingType, Label, Mode, PredictionType, Splits, TaskSpec
 from heareval.tasks.own.sounds import SPLITS, Sounds, find_sounds
 from heareval.tasks.sources import SCENE_METRICS
-from heareval.tasks.splits import draw_splits, labels_of
+from heareval.tasks.splits import assign_splits, labels_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,28 +24,35 @@ else:
     import tomli as tomllib
 
 VERSION = 1
+# VERSION stands for the code that reads folders and tables in a task's fingerprint. heareval 0.1.0 also put a
+# digest of that code into the fingerprint; its value is kept, so that finished tasks stay complete.
+READER_DIGEST = "227026c4667939e2f09fc5006489299d40a7b7cbe8b18aaac1caf2a22ac5b2c6"
+READER_DIGEST_OF_PYTHON_3_10 = "ac6636e5ab2067a42d1b11e14635bdbbedfbc38e9da99866f87c48b28f759a64"
 MODE = "full"
-# What a task is scored by unless it says otherwise.
+# The metrics of a task whose file names none.
 DEFAULT_METRICS: Mapping[tuple[EmbeddingType, PredictionType], tuple[str, ...]] = {
     ("scene", "multiclass"): SCENE_METRICS,
     ("scene", "multilabel"): ("mAP", "d_prime", "aucroc", "top1_acc"),
     ("event", "multilabel"): ("event_onset_200ms_fms", "segment_1s_er"),
 }
-METRICS: Mapping[EmbeddingType, tuple[str, ...]] = {
+ALLOWED_METRICS: Mapping[EmbeddingType, tuple[str, ...]] = {
     "scene": (*SCENE_METRICS, "pitch_acc", "chroma_acc"),
     "event": (
         *("event_onset_200ms_fms", "event_onset_50ms_fms"),
         *("event_onset_offset_50ms_20perc_fms", "segment_1s_er"),
     ),
 }
-# Of k folds one is tested, another validates and the others train; their names have two digits.
+# One fold tests, another validates and the others train. Fold names have two digits.
 MIN_FOLDS, MAX_FOLDS = 3, 100
-MANY_LABELS = 12
+MAX_SHOWN_LABELS = 12
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a task's TOML file says; "", None and () where it says nothing."""
+class OwnTaskSettings:
+    """The keys of a task's TOML file, as docs/own_tasks.md explains them; "", None and () where it has none.
+
+    The names of the fields are keys of the file, and part of the task's fingerprint.
+    """
 
     name: str
     version: str = "v1"
@@ -59,14 +66,18 @@ class Settings:
 
 
 def load_task(file: Path) -> TaskSpec:
-    """The task that a TOML file declares; raises HearevalError for what is wrong in it or its data."""
+    """Return the task that a TOML file declares.
+
+    Raises:
+        HearevalError: the file is wrong, or the sounds do not fit it.
+    """
     file = file.absolute()
     settings = read_settings(file)
     return make_task(settings, find_sounds(file, folder=settings.folder, table=settings.table))
 
 
-def sounds_of(task: TaskSpec) -> Sounds | None:
-    """What lies behind a task of one's own; None for the tasks of the benchmark."""
+def get_sounds(task: TaskSpec) -> Sounds | None:
+    """Return the sounds of a user's task; None for a task of the benchmark."""
     owner = getattr(task.read_recordings, "__self__", None)
     return owner if isinstance(owner, Sounds) else None
 
@@ -98,8 +109,8 @@ def _are_names(value: object) -> bool:
     return bool(value) and len(set(value)) == len(value)
 
 
-# Key -> whether a value is right, and what it should be.
-CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+# Key -> the function that accepts a value, and the words for what it accepts.
+KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "name": (_matches("[A-Za-z0-9_]+"), "letters, digits and _"),
     "version": (_matches("[A-Za-z0-9_][A-Za-z0-9_.]*"), "letters, digits, _ and dots"),
     "folder": (_matches(".+"), "the path of a folder"),
@@ -107,79 +118,87 @@ CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "kind": (_matches("multiclass|multilabel"), "multiclass or multilabel"),
     "clip_duration_s": (_is_positive, "seconds above 0"),
     "folds": (_is_folds, f"a whole number from {MIN_FOLDS} to {MAX_FOLDS}"),
-    "split_percentages": (_are_shares, "shares of train, valid and test that make 100"),
+    "split_percentages": (_are_shares, "shares of train, valid and test that add up to 100"),
     "metrics": (_are_names, "a list of different names"),
 }
 
 
-def read_settings(file: Path) -> Settings:
-    """What a TOML file says, checked as far as it can be without the sounds."""
+def read_settings(file: Path) -> OwnTaskSettings:
+    """Return the settings in a TOML file, checked as far as possible without the sounds."""
     try:
         values = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        remedy = "Make one with `heareval tasks new`."
+        remedy = "Create one with `heareval tasks new`."
         raise HearevalError(f"task file {file}", got="no such file", remedy=remedy) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HearevalError(f"task file {file}", got=str(error), expected="TOML") from None
     return check_settings(values, file)
 
 
-def check_settings(values: Mapping[str, Any], file: Path) -> Settings:
-    """The settings, if every key and value is right."""
+def check_settings(values: Mapping[str, Any], file: Path) -> OwnTaskSettings:
+    """Return the keys and values of a TOML file as settings.
+
+    Raises:
+        HearevalError: a key is unknown or missing, or a value is wrong; `file` is named in the message.
+    """
     for key, value in values.items():
-        if key not in CHECKS:
-            raise unknown_name(f"key in {file}", key, CHECKS)
-        is_right, expected = CHECKS[key]
-        if not is_right(value):
+        if key not in KEY_RULES:
+            raise unknown_name(f"key in {file}", key, KEY_RULES)
+        accepts, expected = KEY_RULES[key]
+        if not accepts(value):
             raise HearevalError(f"{file}: {key}", got=repr(value), expected=expected)
     if "name" not in values:
-        raise HearevalError(f"{file}: name", got="nothing", expected=CHECKS["name"][1])
+        raise HearevalError(f"{file}: name", got="nothing", expected=KEY_RULES["name"][1])
     if ("folder" in values) == ("table" in values):
         got = "both" if "folder" in values else "neither"
-        raise HearevalError(f"{file}: folder and table", got=got, expected="one of them")
+        raise HearevalError(f"{file}: folder and table", got=got, expected="exactly one")
     if "folds" in values and "split_percentages" in values:
-        raise HearevalError(f"{file}: folds and split_percentages", got="both", expected="one at most")
-    return Settings(**{**values, "metrics": tuple(values.get("metrics", ()))})
+        raise HearevalError(f"{file}: folds and split_percentages", got="both", expected="at most one")
+    return OwnTaskSettings(**{**values, "metrics": tuple(values.get("metrics", ()))})
 
 
 # --------------------------------------------------------------------------- the task
 
 
-def make_task(settings: Settings, sounds: Sounds) -> TaskSpec:
-    """The task with these settings and sounds, if they fit each other."""
-    kind = _kind(settings, sounds)
+def make_task(settings: OwnTaskSettings, sounds: Sounds) -> TaskSpec:
+    """Return the task with these settings and sounds.
+
+    Raises:
+        HearevalError: they do not fit each other, for example labels that cannot be in every split.
+    """
+    kind = _choose_kind(settings, sounds)
     embedding_type: EmbeddingType = "event" if sounds.is_event else "scene"
     if sounds.is_event and settings.clip_duration_s is None:
-        expected = "seconds: clips with events have one length"
+        expected = "seconds, because all clips with events have one length"
         raise HearevalError(f"{sounds.file}: clip_duration_s", got="nothing", expected=expected)
     for name in settings.metrics:
-        if name not in METRICS[embedding_type]:
-            raise unknown_name(f"metric in {sounds.file}", name, METRICS[embedding_type])
+        if name not in ALLOWED_METRICS[embedding_type]:
+            raise unknown_name(f"metric in {sounds.file}", name, ALLOWED_METRICS[embedding_type])
     task = TaskSpec(
         name=settings.name,
         version=settings.version,
         embedding_type=embedding_type,
         prediction_type=kind,
-        splits=_splits(settings, sounds),
+        splits=_choose_splits(settings, sounds),
         clip_duration_s=settings.clip_duration_s,
         metrics=settings.metrics or DEFAULT_METRICS[embedding_type, kind],
-        modes={MODE: _mode(settings, sounds)},
+        modes={MODE: _make_mode(settings, sounds)},
         default_mode=MODE,
         read_recordings=sounds.read_recordings,
         lists_downloads=False,
-        content=files.fingerprint("own", VERSION, settings=asdict(settings), sounds=sounds.content),
+        content=files.fingerprint("own", VERSION, settings=asdict(settings), sounds=sounds.digest),
     )
     _check_splits(task, sounds)
     return task
 
 
-def _mode(settings: Settings, sounds: Sounds) -> Mode:
+def _make_mode(settings: OwnTaskSettings, sounds: Sounds) -> Mode:
     shares = settings.split_percentages
     return Mode((), split_percentages=shares, published=False, clips=len(sounds.recordings))
 
 
-def _kind(settings: Settings, sounds: Sounds) -> PredictionType:
-    """What the task says that it is, or else what its labels are."""
+def _choose_kind(settings: OwnTaskSettings, sounds: Sounds) -> PredictionType:
+    """Return the kind in the settings, or else the one that follows from the labels."""
     several = next((r for r in sounds.recordings if len(r.labels) > 1), None)
     if sounds.is_event or several:
         if settings.kind == "multiclass":
@@ -189,8 +208,8 @@ def _kind(settings: Settings, sounds: Sounds) -> PredictionType:
     return settings.kind or "multiclass"
 
 
-def _splits(settings: Settings, sounds: Sounds) -> Splits:
-    """How clips come to their splits: as given, in new folds, or drawn."""
+def _choose_splits(settings: OwnTaskSettings, sounds: Sounds) -> Splits:
+    """Return how clips are split: as given, into new folds, or drawn into train, valid and test."""
     if not sounds.has_splits:
         return Splits("new_split_kfold", settings.folds) if settings.folds else Splits("trainvaltest")
     given = {r.split for r in sounds.recordings}
@@ -198,63 +217,63 @@ def _splits(settings: Settings, sounds: Sounds) -> Splits:
     if not given <= set(SPLITS):
         splits = Splits("presplit_kfold", len(given))
         if given != set(splits.names) or not _is_folds(len(given)):
-            expected = f"train and test, also valid, or fold00 to fold{MIN_FOLDS - 1:02d} or more"
+            expected = f"train, test and perhaps valid; or fold00 to fold{MIN_FOLDS - 1:02d}, perhaps more"
             raise HearevalError(f"{sounds.file}: splits", got=", ".join(sorted(given)), expected=expected)
     elif "train" not in given:
-        raise HearevalError(f"{sounds.file}: splits", got=", ".join(sorted(given)), expected="train too")
+        raise HearevalError(f"{sounds.file}: splits", got=", ".join(sorted(given)), expected="train as well")
     draws = splits.mode == "trainvaltest" and set(SPLITS) - given
     if settings.folds or (settings.split_percentages and not draws):
         key = "folds" if settings.folds else "split_percentages"
-        remedy = f"Remove {key}, or the splits that are given."
-        raise HearevalError(f"{sounds.file}: {key}", got="splits that are given", remedy=remedy)
+        remedy = f"Remove {key}, or the given splits."
+        raise HearevalError(f"{sounds.file}: {key}", got="splits that are already given", remedy=remedy)
     return splits
 
 
 def _check_splits(task: TaskSpec, sounds: Sounds) -> None:
-    """Tell what is amiss with the labels of the splits before anything is prepared."""
+    """Raise HearevalError if a split would lack a label, before anything is prepared."""
     labels = set().union(*map(labels_of, sounds.recordings))
     if task.embedding_type == "scene" and len(labels) < 2:
         got = f"only {', '.join(map(str, labels))}"
         raise HearevalError(f"{sounds.file}: labels", got=got, expected="two or more")
     if task.splits.mode == "new_split_kfold":
-        _check_counts(task, sounds)
+        _check_folds(task, sounds)
         return
     _check_groups(task, sounds)
     shares = task.modes[MODE].split_percentages
-    split_of = draw_splits(sounds.recordings, task.splits, shares, need_every_label=False)
-    seen: dict[str, set[Label]] = defaultdict(set)
+    split_of = assign_splits(sounds.recordings, task.splits, shares, need_every_label=False)
+    labels_in: dict[str, set[Label]] = defaultdict(set)
     for each in sounds.recordings:
-        seen[split_of[each.clip_id]] |= labels_of(each)
+        labels_in[split_of[each.clip_id]] |= labels_of(each)
     for split in task.splits.names:
-        # Where several labels sound at once, the benchmark lets a split do without one.
-        if task.embedding_type == "scene" and labels - seen[split]:
-            lacking = sorted(map(str, labels - seen[split]))
+        # For events, which may overlap, the benchmark tolerates a split without some label.
+        if task.embedding_type == "scene" and labels - labels_in[split]:
+            lacking = sorted(map(str, labels - labels_in[split]))
             raise HearevalError(
                 f"{sounds.file}: split {split}",
-                got=f"no clip of {few(lacking)}",
+                got=f"no clip of {join_some(lacking)}",
                 expected="every label in every split",
-                remedy="More clips of it help, or folds = 5, or splits of your own in a table.",
+                remedy="Add clips of it, set folds = 5, or give the splits in a table.",
             )
 
 
-def _check_counts(task: TaskSpec, sounds: Sounds) -> None:
-    """Every fold needs a clip of every label, or at least a clip; clips of one group go together."""
+def _check_folds(task: TaskSpec, sounds: Sounds) -> None:
+    """Raise HearevalError if the folds cannot have a clip of every label each, or a clip at all."""
     folds, keys = len(task.splits.names), defaultdict(set)
     for each in sounds.recordings:
         for label in labels_of(each) if task.embedding_type == "scene" else {"all labels together"}:
             keys[label].add(each.split_key)
-    for label, of_label in keys.items():
-        if len(of_label) < folds:
+    for label, label_keys in keys.items():
+        if len(label_keys) < folds:
             raise HearevalError(
                 f"{sounds.file}: {label}",
-                got=f"{len(of_label)} clips or groups",
-                expected=f"{folds} or more, one for each fold",
-                remedy="Give it more clips, say fewer folds, or leave the label out.",
+                got=f"{len(label_keys)} clips or groups",
+                expected=f"at least {folds}, one for each fold",
+                remedy="Add clips of it, use fewer folds, or leave the label out.",
             )
 
 
 def _check_groups(task: TaskSpec, sounds: Sounds) -> None:
-    """A group with rows in several given splits would be torn, or moved, when the others are drawn."""
+    """Raise HearevalError for a group in several given splits, which drawing the other splits might move."""
     split_of: dict[str, str] = {}
     for each in sounds.recordings:
         split = split_of.setdefault(each.split_key, each.split)
@@ -263,16 +282,20 @@ def _check_groups(task: TaskSpec, sounds: Sounds) -> None:
             raise HearevalError(f"{sounds.file}: group {each.group}", got=got, expected="one split")
 
 
-def few(words: list[str]) -> str:
-    """The first words, and how many more there are."""
-    more = len(words) - MANY_LABELS
-    return ", ".join(words[:MANY_LABELS]) + (f" and {more} more" if more > 0 else "")
+def join_some(words: list[str]) -> str:
+    """Return the first words, and how many more there are.
+
+    >>> join_some([str(i) for i in range(15)])
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 3 more'
+    """
+    more = len(words) - MAX_SHOWN_LABELS
+    return ", ".join(words[:MAX_SHOWN_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
-def splits_in_words(splits: Splits) -> str:
-    """The splits in a few words.
+def describe_splits(splits: Splits) -> str:
+    """Return a short description of the splits.
 
-    >>> splits_in_words(Splits("new_split_kfold", 5))
+    >>> describe_splits(Splits("new_split_kfold", 5))
     '5 folds'
     """
     return f"{splits.folds} folds" if splits.folds else ", ".join(splits.names)

@@ -1,4 +1,4 @@
-"""Names of members that chance made: inside the folder, or one line; never anything else."""
+"""Random names of members: written inside the folder, or refused with one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS = ("a.zip", "a.tar", "a.rar")
 
 
 def write(path: Path, names: list[str]) -> Path:
-    """An archive with a file of each name."""
+    """Write an archive with a file of each name."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as out:
             for name in names:
@@ -45,17 +45,17 @@ def write(path: Path, names: list[str]) -> Path:
 
 
 def unpack_in_every_way(archive: Path, box: Path) -> None:
-    """Whole, scanned, and none of the members."""
-    count = extract(archive, box / "whole", lambda done, total: None)
+    """Unpack an archive whole, scan it, and extract none of its members."""
+    count = extract(archive, box / "whole")
     assert count == sum(path.is_file() for path in (box / "whole").rglob("*"))
-    parts.scan(archive, box / "scanned", lambda done, total: None, headers=True)
-    parts.extract_some(archive, box / "some", set(), lambda done, total: None)
-    # What rar archives hold is always unpacked whole.
+    parts.scan(archive, box / "scanned", headers=True)
+    parts.extract_some(archive, box / "some", set())
+    # Rar archives are always unpacked whole.
     assert archive.suffix == ".rar" or not [path for path in (box / "some").rglob("*") if path.is_file()]
 
 
 def check(kind: str, names: list[str]) -> None:
-    """What is written is below the folder; what is refused is told in one line with the archive's name."""
+    """Check that files are written below the folder, or refused in one line with the archive's name."""
     with tempfile.TemporaryDirectory() as name:
         box, complaint = Path(name), ""
         try:

@@ -1,4 +1,4 @@
-"""Archives of which only some sounds are unpacked, judged by those that are unpacked whole."""
+"""Unpacking parts of archives, compared with unpacking them whole."""
 
 from __future__ import annotations
 
@@ -27,12 +27,8 @@ TREE = {
     "three.flac": b"",
 }
 KINDS = ["a.zip", "a.tar.gz", "a.tar"]
-# The modes that use few of the sounds in their archives.
+# The modes that use only some of the sounds in their archives.
 SPARING = [(task, name) for task in all_tasks().values() for name, mode in task.modes.items() if mode.sounds]
-
-
-def silent(done: int, total: int) -> None:
-    """Progress that nobody watches."""
 
 
 def tree_of(folder: Path) -> dict[str, bytes]:
@@ -41,16 +37,16 @@ def tree_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_scanned_without_sounds(tmp_path: Path, name: str) -> None:
-    count = parts.scan(packed(tmp_path / name, TREE), tmp_path / "out", silent, headers=False)
+    count = parts.scan(packed(tmp_path / name, TREE), tmp_path / "out", headers=False)
     assert count == len(TREE)
     assert tree_of(tmp_path / "out" / "files") == {"a/labels.csv": b"x,1"}
     sounds = {tmp_path / "out" / "files" / member for member in TREE if member != "a/labels.csv"}
-    assert parts.listed_sounds(tmp_path / "out") == sounds
+    assert parts.list_sounds(tmp_path / "out") == sounds
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_scanned_with_the_headers_of_sounds(tmp_path: Path, name: str) -> None:
-    parts.scan(packed(tmp_path / name, TREE), tmp_path / "out", silent, headers=True)
+    parts.scan(packed(tmp_path / name, TREE), tmp_path / "out", headers=True)
     found = tree_of(tmp_path / "out" / "files")
     head = TREE["a/one.wav"][:HEAD_BYTES]
     assert found == {**TREE, "a/one.wav": head + bytes(len(TREE["a/one.wav"]) - len(head))}
@@ -59,47 +55,49 @@ def test_scanned_with_the_headers_of_sounds(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_some_members(tmp_path: Path, name: str) -> None:
     wanted = {"a/one.wav", "three.flac"}
-    parts.extract_some(packed(tmp_path / name, TREE), tmp_path / "out", wanted, silent)
+    parts.extract_some(packed(tmp_path / name, TREE), tmp_path / "out", wanted)
     assert tree_of(tmp_path / "out" / "files") == {member: TREE[member] for member in wanted}
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_wanted_member_that_is_not_there(tmp_path: Path, name: str) -> None:
     archive = packed(tmp_path / name, TREE)
-    with pytest.raises(HearevalError, match=rf"{name}: got no member 'b\.wav', expected one"):
-        parts.extract_some(archive, tmp_path / "out", {"a/one.wav", "b.wav"}, silent)
+    with pytest.raises(
+        HearevalError, match=rf"{name}: got no member 'b\.wav', expected a member that its scan listed"
+    ):
+        parts.extract_some(archive, tmp_path / "out", {"a/one.wav", "b.wav"})
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
 def test_a_label_must_not_be_the_head_of_a_sound(tmp_path: Path, kind: bytes) -> None:
     archive = write_tar(tmp_path / "a.tar", header("a.wav"), header("label.txt", kind, "a.wav"))
-    with pytest.raises(HearevalError, match="link to a file that is not unpacked like it"):
-        parts.scan(archive, tmp_path / "out", silent, headers=True)
+    with pytest.raises(HearevalError, match="link to a file of which another portion is unpacked"):
+        parts.scan(archive, tmp_path / "out", headers=True)
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
 def test_a_sound_must_not_be_a_link_to_one_that_is_not_wanted(tmp_path: Path, kind: bytes) -> None:
     archive = write_tar(tmp_path / "a.tar", header("a.wav"), header("b.wav", kind, "a.wav"))
-    with pytest.raises(HearevalError, match="link to a file that is not unpacked like it"):
-        parts.extract_some(archive, tmp_path / "out", {"b.wav"}, silent)
+    with pytest.raises(HearevalError, match="link to a file of which another portion is unpacked"):
+        parts.extract_some(archive, tmp_path / "out", {"b.wav"})
 
 
 @pytest.mark.parametrize(("task", "mode"), SPARING, ids=lambda value: getattr(value, "name", value))
 def test_the_same_clips_as_from_whole_archives(tmp_path: Path, task: TaskSpec, mode: str) -> None:
-    """Labels and splits, and the files of the drawn clips to the byte; only what is used is unpacked."""
+    """Labels, splits and the bytes of the selected clips are equal; only the sounds in use are unpacked."""
     spec = task.modes[mode]
     trees = stand_ins.CORPORA[stand_ins.corpus_of(task.name)]()
     whole, scanned = {}, {}
     for download in spec.downloads:
         archive = stand_ins.pack(trees[download.file_name], tmp_path / "archives" / download.file_name)
         whole[download.folder] = tmp_path / "whole" / "files" / download.folder
-        extract(archive, whole[download.folder], silent)
+        extract(archive, whole[download.folder])
         folder = tmp_path / "scanned" / download.folder
-        parts.scan(archive, folder, silent, headers=spec.headers)
+        parts.scan(archive, folder, headers=spec.headers)
         scanned[download.folder] = folder / "files"
-    sounds = set().union(*(parts.listed_sounds(path.parent) for path in scanned.values()))
-    expected = metadata.draw_clips(task, mode, task.read_recordings(whole, mode))
-    found = metadata.draw_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
+    sounds = set().union(*(parts.list_sounds(path.parent) for path in scanned.values()))
+    expected = metadata.select_clips(task, mode, task.read_recordings(whole, mode))
+    found = metadata.select_clips(task, mode, task.read_recordings(scanned, mode), sounds.__contains__)
     assert len(found.clips) == len(expected.clips) > 10
     for clip, same in zip(found.clips, expected.clips, strict=True):
         assert (clip.clip_id, clip.split, clip.labels, clip.events) == (
@@ -109,7 +107,7 @@ def test_the_same_clips_as_from_whole_archives(tmp_path: Path, task: TaskSpec, m
         here = {clip.path for clip in found.clips if clip.path.is_relative_to(scanned[download.folder])}
         wanted = {path.relative_to(scanned[download.folder]).as_posix() for path in here}
         out = tmp_path / "some" / download.folder
-        parts.extract_some(tmp_path / "archives" / download.file_name, out, wanted, silent)
+        parts.extract_some(tmp_path / "archives" / download.file_name, out, wanted)
         assert tree_of(out / "files") == {
             name: (whole[download.folder] / name).read_bytes() for name in wanted
         }
@@ -121,8 +119,8 @@ from pathlib import Path
 from heareval.archives.unpack import parts
 from heareval.archives.unpack.extract import extract
 archive = Path(sys.argv[1])
-parts.scan(archive, Path("scanned"), lambda done, total: None, headers=True)
-parts.extract_some(archive, Path("some"), {"last.wav"}, lambda done, total: None)
+parts.scan(archive, Path("scanned"), headers=True)
+parts.extract_some(archive, Path("some"), {"last.wav"})
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
@@ -131,7 +129,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 @pytest.mark.parametrize("name", ["large.tar", "large.zip"])
 def test_memory_of_an_archive_of_ten_gigabytes(tmp_path: Path, name: str) -> None:
-    """A hole of 10 GB, as a member that is not wanted, and a hundred thousand small files."""
+    """A member of 10 GB, which is not wanted, and a hundred thousand small files."""
     archive, hole = tmp_path / name, 10 << 30
     if archive.suffix == ".tar":
         with tarfile.open(archive, "w") as out:

@@ -1,4 +1,4 @@
-"""Zips in volumes: the real program's, ones beyond 4 GiB, damaged ones. Random damage to every kind."""
+"""Zips in volumes: of the program zip, beyond 4 GiB, and damaged. Random damage to archives of every kind."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from heareval.errors import HearevalError
 from tests.archives.unpack.test_extract import KINDS, packed, unpack
 
 GIB = 1 << 30
-# Random bytes don't pack, so the real program needs several volumes of its smallest size.
+# Random bytes do not compress, so the program zip needs several volumes of its smallest size.
 CORPUS = {f"clips/{n}ü.wav": random.Random(n).randbytes(n * 2711) for n in range(12)}
 FULL = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A member as it is, whose header begins so many bytes from the first volume's beginning."""
+    """An uncompressed member, whose header begins `start` bytes after the beginning of the first volume."""
 
     name: bytes
     content: bytes
@@ -37,7 +37,7 @@ class Stored:
 
     @property
     def facts(self) -> tuple[int, ...]:
-        """CRC, packed and unpacked size."""
+        """CRC, compressed and uncompressed size."""
         return zlib.crc32(self.content), len(self.content), len(self.content)
 
     @property
@@ -47,7 +47,7 @@ class Stored:
         return fixed + self.name + self.content
 
     def entry(self, bounds: Sequence[int], is_wide: bool) -> bytes:
-        """What the directory has of it; a wide entry keeps all numbers in its zip64 field."""
+        """Return the entry in the directory; a wide one keeps all numbers in its zip64 field."""
         disk = bisect.bisect_right(bounds, self.start) - 1
         crc, size, _ = self.facts
         place, extra = self.start - bounds[disk], b""
@@ -60,7 +60,7 @@ class Stored:
 
 
 def in_a_row(tree: dict[str, bytes]) -> list[Stored]:
-    """Members one after another, behind the mark that a first volume begins with."""
+    """Return members one after another, after the signature at the beginning of the first volume."""
     members, start = [], 4
     for name, content in tree.items():
         members.append(Stored(name.encode(), content, start))
@@ -69,7 +69,7 @@ def in_a_row(tree: dict[str, bytes]) -> list[Stored]:
 
 
 def split_zip(folder: Path, members: Sequence[Stored], bounds: Sequence[int], is_wide: bool) -> list[Path]:
-    """Volumes that begin at these places; between members they are sparse."""
+    """Write volumes that begin at these offsets; between members they are sparse."""
     folder.mkdir(exist_ok=True)
     last, begin = len(bounds) - 1, max(member.start + len(member.whole) for member in members)
     disk = bisect.bisect_right(bounds, begin) - 1
@@ -110,13 +110,13 @@ def three(tmp_path: Path) -> list[Path]:
     return split_zip(tmp_path / "zip", in_a_row(CORPUS), (0, 60_000, 120_000), is_wide=False)
 
 
-# --------------------------------------------------------------------------- good ones
+# --------------------------------------------------------------------------- intact archives
 
 
 @pytest.mark.skipif(shutil.which("zip") is None, reason="needs the program zip")
 @pytest.mark.parametrize("level", ["-0", "-6"])
 def test_volumes_of_the_real_program(tmp_path: Path, level: str) -> None:
-    # Whether it says that names are UTF-8 is a matter of how it was built, so these are ASCII.
+    # It depends on how zip was built whether it marks names as UTF-8, so these are ASCII.
     tree = {name.replace("ü", "u"): content for name, content in CORPUS.items()}
     tree["notes.txt"] = b"a line\n" * 30_000
     for name, content in tree.items():
@@ -146,9 +146,9 @@ def test_the_directory_may_lie_in_two_volumes(tmp_path: Path, is_wide: bool) -> 
 
 @pytest.mark.parametrize("is_wide", [False, True])
 def test_members_beyond_4_gib(tmp_path: Path, is_wide: bool) -> None:
-    """The files have holes and take no room."""
+    """The files are sparse and occupy no space."""
     bounds = (0, 3 * GIB, 6 * GIB, 9 * GIB)
-    # One before, one across a seam, one in the last volume: beyond what 32 bits tell.
+    # In the first volume, across two volumes, and in the last one, with offsets beyond 32 bits.
     places = (4, 6 * GIB - 1000, 9 * GIB + 5)
     members = [Stored(b"%d" % n, bytes([n]) * 5000, place) for n, place in enumerate(places)]
     paths = split_zip(tmp_path / "zip", members, bounds, is_wide)
@@ -156,13 +156,13 @@ def test_members_beyond_4_gib(tmp_path: Path, is_wide: bool) -> None:
 
 
 def test_other_facts_of_entries_stay(three: list[Path]) -> None:
-    with volumes.opened(three) as stream, zipfile.ZipFile(stream) as archive:
+    with volumes.open_volumes(three) as stream, zipfile.ZipFile(stream) as archive:
         assert [info.date_time[:3] for info in archive.infolist()] == [(1980, 1, 1)] * len(CORPUS)
         assert archive.namelist() == list(CORPUS)
         assert archive.testzip() is None
 
 
-# --------------------------------------------------------------------------- damaged ones
+# --------------------------------------------------------------------------- damaged archives
 
 
 def refused(paths: Sequence[Path], message: str) -> None:
@@ -174,7 +174,7 @@ def refused(paths: Sequence[Path], message: str) -> None:
 
 def test_missing_volumes(three: list[Path]) -> None:
     refused([three[0], three[2]], r"a\.zip: got 2 volumes, expected the 3 volumes of this zip")
-    refused([three[2]], r"a\.zip: got its last volume alone, expected the 3 volumes of this zip")
+    refused([three[2]], r"a\.zip: got only its last volume, expected the 3 volumes of this zip")
     refused([*three[:2], three[0], three[2]], r"a\.zip: got 4 volumes, expected the 3 volumes of this zip")
 
 
@@ -231,7 +231,7 @@ ODD_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, FULL)
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """Some bytes changed, numbers set to extremes, pieces lost, doubled, or put in front of an escape."""
+    """Return the content with bytes changed, removed or doubled, extreme numbers, or a path inserted."""
     data = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 8))):
         place, size = draw.randrange(len(data) + 1), draw.choice((1, 4, 20))
@@ -252,7 +252,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def with_true_tar_sums(content: bytes) -> bytes:
-    """A tar whose headers have the checksums of what they hold, so that damage to them is believed."""
+    """Return a tar with correct header checksums, so that damage to headers goes unnoticed."""
     data = bytearray(content)
     for place in range(0, len(data) - 511, 512):
         if data[place + 257 : place + 262] == b"ustar":
@@ -262,18 +262,18 @@ def with_true_tar_sums(content: bytes) -> bytes:
 
 
 def with_true_rar_sums(content: bytes) -> bytes:
-    """A RAR 5 archive whose headers have the checksums of what they hold."""
+    """Return a RAR 5 archive with correct header checksums."""
     data, place = bytearray(content), 8
     while place + 7 < len(data) and 0 < (size := data[place + 4]) < 128:
         head = data[place + 4 : place + 5 + size]
         data[place : place + 4] = struct.pack("<L", zlib.crc32(head))
-        # Only as long as the numbers are short is the content found, which suits the small archives here.
+        # This finds the content only where numbers are short, as in the small archives here.
         place += 5 + size + (data[place + 7] if data[place + 6] & 2 else 0)
     return bytes(data)
 
 
 def survives(name: str, contents: Sequence[bytes], box: Path) -> bool:
-    """Whether volumes could be unpacked; if not they must be refused, and nothing be written elsewhere."""
+    """Return whether volumes unpack; otherwise they must be refused. Nothing may be written elsewhere."""
     folder = box / "1/2/3"
     folder.mkdir(parents=True)
     paths = [*(folder / f"a.z{n:02}" for n in range(1, len(contents))), folder / name]
@@ -281,7 +281,7 @@ def survives(name: str, contents: Sequence[bytes], box: Path) -> bool:
         path.write_bytes(content)
     is_good = True
     try:
-        extract(paths[-1], folder / "out", lambda done, total: None, volumes=paths[:-1])
+        extract(paths[-1], folder / "out", volumes=paths[:-1])
     except HearevalError:
         is_good = False
     outside = {path for path in box.rglob("*") if folder / "out" not in path.parents}
@@ -299,7 +299,7 @@ REPAIRS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def fuzz(name: str, folder: Path, rounds: range) -> None:
-    """Rounds of damage, every other one behind true checksums; some must be believed and some refused."""
+    """Damage archives, every second time with correct checksums; some must unpack, some be refused."""
     source = packed(folder / name, SMALL).read_bytes()
     whole = [source]
     if name == "split.zip":

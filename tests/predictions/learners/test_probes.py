@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from heareval import layout
-from heareval.cli import main
+from heareval.commands import main
 from heareval.errors import HearevalError
 from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder

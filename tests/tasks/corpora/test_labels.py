@@ -1,4 +1,4 @@
-"""What corpora must not hold, and rows that their rules leave out."""
+"""Errors for unexpected content of corpora, and rows that the tasks exclude."""
 
 from __future__ import annotations
 
@@ -126,18 +126,18 @@ def test_labels_that_a_task_cannot_have(tmp_path: Path) -> None:
         audio.write_wav(path, np.ones(10, np.int16), tfds_gtzan.NATIVE_RATE_HZ)
     task = tfds_gtzan.TASK
     with pytest.raises(HearevalError, match=r"tfds_gtzan: .*: got labels \{'polka'\}, expected blues"):
-        metadata.draw_clips(task, "full", task.read_recordings({"train": tmp_path}, "full"))
+        metadata.select_clips(task, "full", task.read_recordings({"train": tmp_path}, "full"))
 
 
 def test_tables_of_another_form(tmp_path: Path) -> None:
-    """A byte order mark is passed over; a lost column is one line, not a traceback."""
+    """A byte order mark is ignored; a missing column is a one-line error, not a traceback."""
     table = tmp_path / "ESC-50-master" / "meta" / "esc50.csv"
     table.parent.mkdir(parents=True)
     table.write_text("filename,fold,category\na.wav,1,dog\n", encoding="utf-8-sig")
     assert [r.split for r in esc50.read_recordings({"all_folds": tmp_path}, "full")] == ["fold00"]
     table.write_text("name,fold,category\na.wav,1,dog\n")
-    with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected tables"):
-        metadata.draw_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
+    with pytest.raises(HearevalError, match=r"esc50: labels: got KeyError: 'filename', expected the tables"):
+        metadata.select_clips(esc50.TASK, "full", esc50.read_recordings({"all_folds": tmp_path}, "full"))
 
 
 def test_maestro_notes_and_table_must_belong_together(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small recordings and the files that make tasks of them."""
+"""Write small recordings, and the files that declare tasks of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import soundfile
 
 from heareval.spec import TaskSpec
 from heareval.tasks import metadata
-from heareval.tasks.metadata import Drawn
+from heareval.tasks.metadata import SelectedClips
 from heareval.tasks.own import task as own
 
 CLASSES = {"crow": 400.0, "owl": 900.0, "wren": 2500.0}
@@ -17,14 +17,14 @@ RATE = 16000
 
 
 def write_sound(path: Path, hertz: float = 500.0, seconds: float = 0.2) -> None:
-    """A tone, a little different for every path."""
+    """Write a tone, a little different for every path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     phase = 2 * np.pi * (hertz + 10 * len(path.name)) * np.arange(round(seconds * RATE)) / RATE
     soundfile.write(path, 0.3 * np.sin(phase), RATE)
 
 
 def write_birds(folder: Path) -> Path:
-    """Ten sounds of each of three classes in `recordings`."""
+    """Write ten sounds of each of three classes to `recordings`."""
     for label, hertz in CLASSES.items():
         for number in range(10):
             write_sound(folder / "recordings" / label / f"{number}.wav", hertz)
@@ -38,7 +38,7 @@ def write_task(folder: Path, *lines: str) -> Path:
 
 
 def write_table(folder: Path, header: str, *rows: str) -> Path:
-    """A table of sounds, which are there, and the task of it."""
+    """Write a table, the sounds in it, and the TOML file of its task; return that file."""
     for row in rows:
         if not (folder / row.split(",")[0]).exists():
             write_sound(folder / row.split(",")[0])
@@ -46,16 +46,16 @@ def write_table(folder: Path, header: str, *rows: str) -> Path:
     return write_task(folder, 'table = "clips.csv"')
 
 
-def drawn(task: TaskSpec) -> Drawn:
-    return metadata.draw_clips(task, own.MODE, task.read_recordings({}, own.MODE))
+def selected_clips(task: TaskSpec) -> SelectedClips:
+    return metadata.select_clips(task, own.MODE, task.read_recordings({}, own.MODE))
 
 
 def splits_by_clip(task: TaskSpec) -> dict[str, str]:
-    return {clip.clip_id: clip.split for clip in drawn(task).clips}
+    return {clip.clip_id: clip.split for clip in selected_clips(task).clips}
 
 
 def rows_of(*, folds: int = 3, columns: str = "") -> list[str]:
-    """A row for each of three clips of two labels in each fold; `columns` may name `{fold}`."""
+    """Return a row for each of three clips of two labels in each fold; `columns` may contain `{fold}`."""
     return [
         f"{label}/{fold}{copy}.wav,{label}" + columns.format(fold=fold)
         for fold in range(folds)

@@ -1,4 +1,4 @@
-"""The sounds of a task of one's own: class folders and tables, and what can be wrong with them."""
+"""The sounds of users' tasks: class folders, tables, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from heareval.spec import Event
 from heareval.tasks.own import task as own
 from heareval.tasks.splits import labels_of
 from tests.tasks.own.birds import (
-    drawn,
     rows_of,
+    selected_clips,
     splits_by_clip,
     write_birds,
     write_sound,
@@ -36,8 +36,8 @@ def birds(tmp_path: Path) -> Path:
 def test_class_folders(birds: Path) -> None:
     recordings = birds / "recordings"
     write_sound(recordings / "owl" / "2024" / "late night.FLAC")
-    for passed_over in ("notes.txt", "owl/notes.txt", "owl/.hidden.wav"):
-        (recordings / passed_over).write_text("no sound")
+    for ignored in ("notes.txt", "owl/notes.txt", "owl/.hidden.wav"):
+        (recordings / ignored).write_text("no sound")
     write_sound(recordings / ".trash" / "old.wav")
     write_sound(recordings / "owl" / ".trash" / "old.wav")
     task = own.load_task(write_task(birds, 'folder = "recordings"', "folds = 5", "clip_duration_s = 0.5"))
@@ -45,11 +45,11 @@ def test_class_folders(birds: Path) -> None:
     assert (task.embedding_type, task.prediction_type) == ("scene", "multiclass")
     assert task.metrics == ("top1_acc", "mAP", "d_prime", "aucroc")
     assert (task.duration_s("full"), task.modes["full"].clips) == (0.5, 31)
-    clips = {clip.clip_id: clip for clip in drawn(task).clips}
+    clips = {clip.clip_id: clip for clip in selected_clips(task).clips}
     assert Counter(clip.labels for clip in clips.values()) == {("crow",): 10, ("owl",): 11, ("wren",): 10}
     assert clips["owl_2024_late night"].path == recordings / "owl" / "2024" / "late night.FLAC"
-    assert {len(drawn(task).of_split(f"fold{fold:02d}")) for fold in range(5)} == {6, 7}
-    assert own.sounds_of(task).passed_over == 3
+    assert {len(selected_clips(task).of_split(f"fold{fold:02d}")) for fold in range(5)} == {6, 7}
+    assert own.get_sounds(task).ignored_files == 3
 
 
 def test_splits_as_folders(birds: Path) -> None:
@@ -68,11 +68,11 @@ def test_numbers_are_numbers_only_if_all_labels_are(tmp_path: Path) -> None:
             write_sound(tmp_path / "recordings" / label / f"{number}.wav")
     file = write_task(tmp_path, 'folder = "recordings"', "folds = 3")
     assert "0,1\n1,2\n2,10\n" in format_vocabulary(
-        set().union(*map(labels_of, drawn(own.load_task(file)).clips))
+        set().union(*map(labels_of, selected_clips(own.load_task(file)).clips))
     )
     (tmp_path / "recordings" / "1").rename(tmp_path / "recordings" / "01")
     assert "0,01\n1,10\n2,2\n" in format_vocabulary(
-        set().union(*map(labels_of, drawn(own.load_task(file)).clips))
+        set().union(*map(labels_of, selected_clips(own.load_task(file)).clips))
     )
 
 
@@ -80,13 +80,13 @@ def test_numbers_are_numbers_only_if_all_labels_are(tmp_path: Path) -> None:
 
 
 def test_table_from_a_spreadsheet(tmp_path: Path) -> None:
-    """With a mark at the beginning, spaces after commas, and empty rows at the end."""
+    """With a byte order mark, spaces after commas, and empty rows at the end."""
     write_table(tmp_path, "path,label", *rows_of())
     text = (tmp_path / "clips.csv").read_text().replace(",", ", ")
     (tmp_path / "clips.csv").write_text(text + ",\n\n", encoding="utf-8-sig")
     task = own.load_task(write_task(tmp_path, 'table = "clips.csv"', "folds = 3", 'version = "2.0"'))
     assert task.folder("full") == "birds-2.0-full"
-    assert {clip.labels for clip in drawn(task).clips} == {("crow",), ("owl",)}
+    assert {clip.labels for clip in selected_clips(task).clips} == {("crow",), ("owl",)}
     assert splits_by_clip(task).keys() == {row.split(".")[0].replace("/", "_") for row in rows_of()}
 
 
@@ -134,7 +134,7 @@ def test_several_rows_are_several_labels(tmp_path: Path) -> None:
     file = write_task(tmp_path, 'table = "clips.csv"', "folds = 3")
     task = own.load_task(file)
     assert (task.prediction_type, task.metrics[0]) == ("multilabel", "mAP")
-    assert {frozenset(clip.labels) for clip in drawn(task).clips if clip.clip_id == "crow_0a"} == {
+    assert {frozenset(clip.labels) for clip in selected_clips(task).clips if clip.clip_id == "crow_0a"} == {
         frozenset({"crow", "owl"})
     }
     write_task(tmp_path, 'table = "clips.csv"', "folds = 3", 'kind = "multiclass"')
@@ -150,11 +150,11 @@ def test_events(tmp_path: Path) -> None:
     task = own.load_task(write_task(tmp_path, 'table = "clips.csv"', "clip_duration_s = 0.1"))
     assert (task.embedding_type, task.prediction_type) == ("event", "multilabel")
     assert task.metrics == ("event_onset_200ms_fms", "segment_1s_er")
-    clip = next(clip for clip in drawn(task).clips if clip.clip_id == "7")
+    clip = next(clip for clip in selected_clips(task).clips if clip.clip_id == "7")
     assert set(clip.events) == {Event(7.0, 50.5, "owl"), Event(7.0, 100.0, "crow")}
 
 
-# --------------------------------------------------------------------------- what is wrong, in one line
+# --------------------------------------------------------------------------- errors
 
 BAD_TABLES = {
     "path;label\na.wav;owl": "clips.csv: got ';' between the columns, expected ','",
@@ -162,18 +162,18 @@ BAD_TABLES = {
     "path\na.wav": "clips.csv: got no column label, expected path, label",
     "path,label,start_ms\na.wav,owl,1": "got no column end_ms, expected path, label, start_ms, end_ms",
     "path,labels\na.wav,owl": r"unknown column of .*clips.csv: got 'labels'.* Did you mean label\?",
-    "path,label,label\na.wav,owl,owl": "got several columns label, expected one",
-    "path,label": "clips.csv: got no sounds, expected some",
+    "path,label,label\na.wav,owl,owl": "got several columns named label, expected one",
+    "path,label": "clips.csv: got no sounds, expected sounds with labels",
     "": "got no column path",
     "path,label\na.wav,owl\nb.wav,owl, small": "clips.csv line 3: got 3 cells, expected 2",
     "path,label\na.wav,owl\nb.wav, ": "clips.csv line 3: label: got an empty cell",
     "path,label,split\na.wav,owl,": "clips.csv line 2: split: got an empty cell",
     "path,label\nc.wav,owl": "clips.csv line 2: sound .*c.wav: got no such file",
-    "path,label\nx\\c.wav,owl": "no such file. The parts of a path have / between them",
+    "path,label\nx\\c.wav,owl": "no such file. Separate the parts of a path by /",
     "path,label\nempty.wav,owl": "line 2: sound .*empty.wav: got an empty file",
-    "path,label\n.,owl": "line 2: sound .*: got no file, expected a file with sound",
+    "path,label\n.,owl": "line 2: sound .*: got not a regular file, expected an audio file",
     "path,label\na.wav,owl\n./a.wav,owl": "line 3: a.wav: got owl twice, expected once",
-    "path,label,group\na.wav,owl,x\na.wav,crow,y": "line 3: a.wav: got another split or group than .*line 2",
+    "path,label,group\na.wav,owl,x\na.wav,crow,y": "line 3: a.wav: got another split or group than in .*2",
     "path,label\na.wav,owl\na.flac,crow": "clip name 'a': got .*a.flac and .*a.wav, expected one sound",
     "path,label\na.wav,owl\nb.wav,owl": "birds.toml: labels: got only owl, expected two or more",
     "path,label,start_ms,end_ms\na.wav,owl,5,4": "line 2: got start_ms 5 and end_ms 4, expected 0 or later",
@@ -181,8 +181,8 @@ BAD_TABLES = {
     "path,label,start_ms,end_ms\na.wav,owl,nan,4": "line 2: got start_ms nan and end_ms 4",
     'path,label,start_ms,end_ms\na.wav,owl,"1,5",4': "line 2: got could not convert .*'1,5', expected millis",
     "path,label,start_ms,end_ms\na.wav,owl,1,4": "clip_duration_s: got nothing, expected seconds",
-    "path,label,split\na.wav,owl,test\nb.wav,crow,test": "splits: got test, expected train too",
-    "path,label,split\na.wav,owl,train\nb.wav,crow,dev": "splits: got dev, train, expected train and test",
+    "path,label,split\na.wav,owl,test\nb.wav,crow,test": "splits: got test, expected train as well",
+    "path,label,split\na.wav,owl,train\nb.wav,crow,dev": "splits: got dev, train, expected train, test",
     "path,label,split\na.wav,owl,fold00\nb.wav,crow,fold02": "splits: got fold00, fold02, expected",
     "path,label,split,group\na.wav,owl,train,x\nb.wav,crow,test,x": "group x: got test and train, expect",
     "path,label\na.wav,owl\nb.wav,crow": "drawing the valid split: got 2 groups of clips in train",
@@ -210,7 +210,7 @@ def test_table_in_another_encoding(tmp_path: Path, content: bytes) -> None:
 
 def test_sound_without_a_class(birds: Path) -> None:
     write_sound(birds / "recordings" / "dawn.wav")
-    with pytest.raises(HearevalError, match=r"sound .*dawn.wav: got no class. Move it into"):
+    with pytest.raises(HearevalError, match=r"sound .*dawn.wav: got no class. Move the file into"):
         own.load_task(write_task(birds, 'folder = "recordings"'))
 
 
@@ -219,5 +219,5 @@ def test_sound_without_a_class(birds: Path) -> None:
 def test_names_that_no_clip_can_have(birds: Path, name: bytes) -> None:
     source = os.fsencode(birds / "recordings" / "owl")
     shutil.copy(source + b"/0.wav", source + b"/" + name)
-    with pytest.raises(HearevalError, match="expected UTF-8 of 240 bytes at most"):
+    with pytest.raises(HearevalError, match="expected UTF-8 with at most 240 bytes"):
         own.load_task(write_task(birds, 'folder = "recordings"'))

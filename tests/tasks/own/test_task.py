@@ -1,4 +1,4 @@
-"""Tasks of one's own: their TOML files, new ones, and the commands on them."""
+"""Tasks of users: reading and creating their TOML files, and the commands on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from heareval.tasks.own import task as own
 from heareval.tasks.registry import address, find_task, select
 from heareval.tasks.splits import labels_of
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
-from tests.tasks.own.birds import CLASSES, drawn, rows_of, write_birds, write_sound, write_table, write_task
+from tests.tasks.own.birds import (
+    CLASSES,
+    rows_of,
+    selected_clips,
+    write_birds,
+    write_sound,
+    write_table,
+    write_task,
+)
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def birds(tmp_path: Path) -> Path:
     return write_birds(tmp_path)
 
 
-# --------------------------------------------------------------------------- what is wrong, in one line
+# --------------------------------------------------------------------------- errors
 
 BAD_FILES = {
     "name = birds": r"birds.toml: got .*line 2, column 8.*, expected TOML",
@@ -38,12 +46,12 @@ BAD_FILES = {
     'kind = "regression"': "kind: got 'regression', expected multiclass or multilabel",
     'version = "a/b"': "version: got 'a/b', expected letters",
     "split_percentages = { train = 80, valid = 10 }": "split_percentages: got .*, expected shares",
-    "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* make 100",
+    "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* add up to 100",
     'metrics = ["top1_acc", "top1_acc"]': "metrics: got .*, expected a list of different names",
     'metrics = ["top_acc"]': r"unknown metric in .*birds.toml: got 'top_acc'.*Did you mean top1_acc",
     'metrics = ["segment_1s_er"]': "unknown metric in .*: got 'segment_1s_er', expected one of aucroc",
-    'table = "clips.csv"': "folder and table: got both, expected one of them",
-    "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected one at most",
+    'table = "clips.csv"': "folder and table: got both, expected exactly one",
+    "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected at most one",
 }
 
 
@@ -55,7 +63,7 @@ def test_bad_file(birds: Path, line: str) -> None:
 
 def test_no_file_no_name_no_sounds(tmp_path: Path) -> None:
     with pytest.raises(
-        HearevalError, match=r"birds.toml: got no such file. Make one with `heareval tasks new`"
+        HearevalError, match=r"birds.toml: got no such file. Create one with `heareval tasks new`"
     ):
         own.load_task(tmp_path / "birds.toml")
     with pytest.raises(HearevalError, match="folder and table: got neither"):
@@ -63,7 +71,7 @@ def test_no_file_no_name_no_sounds(tmp_path: Path) -> None:
     for line, complaint in {
         'folder = "none"': "folder .*none: got no such folder",
         'table = "none.csv"': "table .*none.csv: got no such file",
-        'folder = "."': "got no sounds, expected some",
+        'folder = "."': "got no sounds, expected sounds with labels",
     }.items():
         with pytest.raises(HearevalError, match=complaint):
             own.load_task(write_task(tmp_path, line))
@@ -77,7 +85,9 @@ def test_splits_that_lack_a_label(birds: Path) -> None:
     with pytest.raises(HearevalError, match=r"birds.toml: split (valid|test): got no clip of \w+.*folds = 5"):
         own.load_task(file)
     write_task(birds, 'folder = "recordings"', "folds = 11")
-    with pytest.raises(HearevalError, match=r"birds.toml: crow: got 10 clips or groups, expected 11 or more"):
+    with pytest.raises(
+        HearevalError, match=r"birds.toml: crow: got 10 clips or groups, expected at least 11"
+    ):
         own.load_task(file)
 
 
@@ -88,7 +98,7 @@ def test_given_splits_admit_no_other_rule(tmp_path: Path) -> None:
         "split_percentages = { train = 80, valid = 10, test = 10 }": "split_percentages",
     }.items():
         write_task(tmp_path, 'table = "clips.csv"', line)
-        with pytest.raises(HearevalError, match=f"{key}: got splits that are given. Remove {key}"):
+        with pytest.raises(HearevalError, match=f"{key}: got splits that are already given. Remove {key}"):
             own.load_task(file)
 
 
@@ -103,14 +113,14 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert lines[:3] == [
         "30 clips, 0.1 minutes",
-        "3 labels, multiclass, in so many clips: crow 10, owl 10, wren 10",
+        "3 labels, multiclass, with their numbers of clips: crow 10, owl 10, wren 10",
         "splits: 5 folds, drawn",
     ]
     task = own.load_task(Path("birds.toml"))
-    assert own.read_settings(Path("birds.toml")) == own.Settings(
+    assert own.read_settings(Path("birds.toml")) == own.OwnTaskSettings(
         *("birds", "v1", "recordings", "", "multiclass"), 0.25, 5, None, task.metrics
     )
-    with pytest.raises(HearevalError, match=r"birds.toml: got one that is there, expected a new name"):
+    with pytest.raises(HearevalError, match=r"birds.toml: got an existing file, expected a new name"):
         own_new.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
 
 
@@ -125,7 +135,7 @@ def test_new_leaves_what_works(birds: Path) -> None:
 
 def test_new_with_too_few_clips(tmp_path: Path) -> None:
     write_table(tmp_path, "path,label", *rows_of(), "wren.wav,wren")
-    with pytest.raises(HearevalError, match=r"new.toml: wren: got 1 clips or groups, expected 3 or more"):
+    with pytest.raises(HearevalError, match=r"new.toml: wren: got 1 clips or groups, expected at least 3"):
         own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
     assert not (tmp_path / "new.toml").exists()
 
@@ -142,7 +152,7 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
         "trainvaltest",
     )
     assert (
-        format_vocabulary(set().union(*map(labels_of, drawn(task).clips)))
+        format_vocabulary(set().union(*map(labels_of, selected_clips(task).clips)))
         == 'idx,label\n0,"owl ""ö"", tawny"\n'
     )
     late = own_new.new_task(
@@ -150,18 +160,18 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
     )
     assert not [line for line in late if line.startswith("note")]
     (tmp_path / "4.wav").write_bytes(b"no sound")
-    with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Say the length"):
+    with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Give the length"):
         own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
 
 
-# --------------------------------------------------------------------------- among the other tasks
+# --------------------------------------------------------------------------- the registry, and commands
 
 
 def test_metrics_are_those_that_predictors_know() -> None:
     for kind in ("scene", "event"):
-        assert set(own.METRICS[kind]) == {n for n, metric in METRICS.items() if metric.kind == kind}
+        assert set(own.ALLOWED_METRICS[kind]) == {n for n, metric in METRICS.items() if metric.kind == kind}
     for (embedding_type, _), names in own.DEFAULT_METRICS.items():
-        assert set(names) <= set(own.METRICS[embedding_type])
+        assert set(names) <= set(own.ALLOWED_METRICS[embedding_type])
 
 
 def test_found_by_file(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +197,7 @@ def test_two_tasks_of_one_name(birds: Path) -> None:
         select((str(file), str(birds / "other.toml")), None)
     file.write_text(file.read_text().replace('"birds"', '"esc50"'))
     (birds / "third.toml").write_text(file.read_text())
-    with pytest.raises(HearevalError, match="got esc50, expected one that no task of the benchmark has"):
+    with pytest.raises(HearevalError, match="got esc50, expected a name that no task of the benchmark has"):
         find_task(str(birds / "third.toml"))
 
 
@@ -208,7 +218,7 @@ def test_content_follows_the_data(birds: Path) -> None:
 def test_commands_from_folder_to_score(birds: Path) -> None:
     (birds / "my_model.py").write_text(MODEL)
     new = ("tasks", "new", "birds", "--folder", "recordings", "--folds", "3")
-    done = command(birds, "heareval.cli", *new)
+    done = command(birds, "heareval", *new)
     assert done.stdout.splitlines()[-3:] == [
         "birds.toml is written; next:",
         "  heareval prepare birds.toml",
@@ -224,7 +234,7 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
     write_sound(birds / "recordings" / "owl" / "3.wav", 5000)
     assert "7 steps done" in command(birds, *prepare).stdout
     assert clip.read_bytes() != before
-    done = command(birds, "heareval.cli", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
+    done = command(birds, "heareval", "evaluate", "my_model", "--tasks", "birds.toml", *SCORE)
     assert "2 steps done" in done.stdout, done.stderr
     results = files.read_json(birds / "embeddings" / "my_model" / "birds-v1-full" / RESULT)
     assert results["clips"] == {"fold00": 10, "fold01": 10, "fold02": 10}
@@ -232,12 +242,12 @@ def test_commands_from_folder_to_score(birds: Path) -> None:
 
 
 def test_new_tells_in_one_line(tmp_path: Path) -> None:
-    line = only_line(command(tmp_path, "heareval.cli", "tasks", "new", "esc50", "--folder", "recordings"))
-    assert line.endswith("got esc50, expected one that no task of the benchmark has")
+    line = only_line(command(tmp_path, "heareval", "tasks", "new", "esc50", "--folder", "recordings"))
+    assert line.endswith("got esc50, expected a name that no task of the benchmark has")
 
 
 def test_list_of_tasks(tmp_path: Path) -> None:
-    lines = command(tmp_path, "heareval.cli", "tasks", "list").stdout.splitlines()
+    lines = command(tmp_path, "heareval", "tasks", "list").stdout.splitlines()
     rows = {line.split()[0]: line for line in lines}
     row = rows["dcase2016_task2"].split("  ")
     assert [cell.strip() for cell in row if cell] == [
@@ -255,5 +265,5 @@ def test_new_doubts_events_after_the_sound_and_times_in_seconds(tmp_path: Path) 
     lines = own_new.new_task({"name": "owls", "table": "clips.csv"}, tmp_path / "owls.toml")
     assert lines[:2] == [
         "note: 1 of 11 events begin after the end of their sound",
-        "note: most events are shorter than 20 ms; are the times seconds?",
+        "note: most events are shorter than 20 ms; are the times in seconds?",
     ]

@@ -1,0 +1,494 @@
+"""The pipeline as plain functions: what the commands do, without a command line.
+
+Every function takes a few frozen dataclasses, writes into the folders of `Places`, and returns what it did.
+Errors that a user can correct are HearevalError.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model
+from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
+from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
+from heareval.errors import HearevalError, RunError
+from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
+from heareval.layout import Places
+from heareval.predictions.protocol import Protocol
+from heareval.spec import DEFAULT_SAMPLE_RATES
+from heareval.workflow.corpus import TaskJob
+from heareval.workflow.disk_space import check_disk_space
+from heareval.workflow.evaluate import Embed, Predict, score_task
+from heareval.workflow.jobs import CorpusRequest, check_tarballs_are_kept, find_jobs, use_demo_corpora
+from heareval.workflow.machine import ANY_MACHINE, Machine
+from heareval.workflow.pins import missing_archives, resolve_checksums
+from heareval.workflow.plan import DiskPlan, plan_run
+from heareval.workflow.prepare import PublishTask, publish_and_pack
+from heareval.workflow.run import Outcome, run
+from heareval.workflow.step import Step
+from heareval.workflow.submissions import open_submissions, prepare_submission
+
+if TYPE_CHECKING:
+    from heareval.predictions.compare import Comparison
+
+__all__ = [
+    "DEFAULT_PLACES",
+    "CorpusRequest",
+    "Embedded",
+    "EvaluationRequest",
+    "Places",
+    "Prepared",
+    "RunError",
+    "RunSettings",
+    "Scored",
+    "Validation",
+    "compare",
+    "embed",
+    "evaluate",
+    "plan",
+    "predict",
+    "prepare",
+    "report",
+    "resolve_places",
+    "run_demo",
+    "validate",
+]
+DEFAULT_PLACES = Places()
+BASELINE = "heareval.embeddings.baseline"
+# The published protocol tries 8 grid points and trains for up to 500 epochs. The demo shows the way in
+# minutes, and the protocol's name in its results says so.
+DEMO_PROTOCOLS = {
+    "speech_commands": Protocol(grid_points=2),
+    "nsynth_pitch": Protocol(grid_points=2),
+    "dcase2016_task2": Protocol(grid="fast", grid_points=2),
+}
+
+
+def notify_stderr(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is carried out; nothing here changes what it produces.
+
+    Args:
+        num_workers: worker processes that run side by side.
+        scheduler_url: a luigid that several machines share; "" schedules in this process.
+        machine: the GPUs to use, and how long to wait for a model.
+        notify: receives lines about what takes long or went wrong, while the run goes on.
+    """
+
+    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    scheduler_url: str = ""
+    machine: Machine = ANY_MACHINE
+    notify: Callable[[str], None] = notify_stderr
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Submissions to score, and the tasks to score them on.
+
+    Args:
+        submissions: the submissions and the options that describe them.
+        corpus: the tasks, and the data they are prepared from.
+        embedding_format: how embeddings are computed and stored.
+        protocol: how predictors are trained and selected.
+        sample_rates: rates to prepare beside those that the models ask for, in Hz.
+    """
+
+    submissions: SubmissionArgs
+    corpus: CorpusRequest
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT
+    protocol: Protocol = field(default_factory=Protocol)
+    sample_rates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The result of `prepare`.
+
+    Args:
+        outcome: how the run ended.
+        task_folders: the published folder of every task and mode asked for.
+    """
+
+    outcome: Outcome
+    task_folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The result of `embed`.
+
+    Args:
+        outcome: how the run ended.
+        folders: the folder of embeddings of each task.
+        submission: the submission's name.
+    """
+
+    outcome: Outcome
+    folders: tuple[Path, ...]
+    submission: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The result of `predict`, `evaluate` and `run_demo`.
+
+    Args:
+        outcome: how the run ended.
+        scores: the scores files that are complete.
+        task_folders: the published task folders, as far as the run prepared them.
+        submissions: names of the evaluated submissions.
+        not_opened: submissions that could not be opened.
+    """
+
+    outcome: Outcome
+    scores: tuple[Path, ...]
+    task_folders: tuple[Path, ...] = ()
+    submissions: tuple[str, ...] = ()
+    not_opened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of `validate`.
+
+    Args:
+        module: the submission's module.
+        findings: the result of every check.
+        ran_on: versions, framework and device.
+        log_folder: what the model wrote.
+    """
+
+    module: str
+    findings: tuple[Finding, ...]
+    ran_on: Mapping[str, str]
+    log_folder: Path
+
+
+# --------------------------------------------------------------------------- tasks
+
+
+def prepare(
+    corpus: CorpusRequest,
+    places: Places = DEFAULT_PLACES,
+    *,
+    sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
+    force: bool = False,
+    settings: RunSettings | None = None,
+) -> Prepared:
+    """Make the task folders and tarballs of a request.
+
+    Args:
+        sample_rates: rates to write, in Hz.
+        force: start although a disk seems to have too little room.
+
+    Raises:
+        HearevalError: an unknown task or mode, damaged data, or too little room on a disk.
+        RunError: an archive without a published checksum could not be fetched.
+    """
+    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
+    rates = tuple(sorted(set(sample_rates)))
+    corpus = use_demo_corpora(corpus, places)
+    jobs = find_jobs(corpus)
+    check_tarballs_are_kept(jobs, places, rates)
+    pack = functools.partial(publish_and_pack, places, sample_rates=rates, mirrors=corpus.mirrors)
+    if not force:
+        # Archives that are fetched to find their checksum take room, too.
+        known = resolve_checksums(jobs, places)
+        check_disk_space({job: pack([job]) for job in known}, places)
+    jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
+    outcome = _run(pack(jobs), places, settings)
+    return Prepared(outcome, tuple(places.task(job.folder) for job in jobs))
+
+
+def plan(
+    corpus: CorpusRequest,
+    places: Places = DEFAULT_PLACES,
+    *,
+    sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
+) -> DiskPlan:
+    """Return what `prepare` would still write, and whether the disks have room for it.
+
+    Nothing is fetched; servers are only asked for sizes.
+    """
+    places = resolve_places(places, "work", "tasks", "tars")
+    corpus = use_demo_corpora(corpus, places)
+    rates = tuple(sorted(set(sample_rates)))
+    jobs = resolve_checksums(find_jobs(corpus), places)
+    return plan_run({job: publish_and_pack(places, [job], rates, corpus.mirrors) for job in jobs}, places)
+
+
+def _with_all_checksums(
+    jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], settings: RunSettings
+) -> list[TaskJob]:
+    """Fetch the archives that no checksum was published for; return the jobs with their checksums."""
+    if missing := missing_archives(jobs, places, mirrors):
+        _run_all(missing, places, settings)
+    return resolve_checksums(jobs, places)
+
+
+# --------------------------------------------------------------------------- submissions
+
+
+def embed(
+    submission: SubmissionArgs,
+    places: Places = DEFAULT_PLACES,
+    *,
+    task: str = "all",
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
+    settings: RunSettings | None = None,
+) -> Embedded:
+    """Compute the embeddings of published task folders with one submission.
+
+    Args:
+        task: a folder name in `places.tasks`, a task's name, or `all`.
+    """
+    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
+    folders = find_task_folders(Path(places.tasks), task)
+    (opened,), _ = open_submissions(submission, places, settings.machine, settings.notify)
+    steps = [
+        Embed(
+            places,
+            task_folder=folder.name,
+            task_fingerprint=fingerprint_task_folder(folder, opened.sample_rate),
+            submission=opened,
+            embedding_format=embedding_format.for_task(read_task_folder(folder).metadata.embedding_type),
+            machine=settings.machine,
+        )
+        for folder in folders
+    ]
+    return Embedded(_run(steps, places, settings), tuple(step.folder for step in steps), opened.name)
+
+
+def validate(
+    submission: SubmissionArgs,
+    places: Places = DEFAULT_PLACES,
+    *,
+    limits: Limits | None = None,
+    on_finding: Callable[[Finding], None] = ignore_finding,
+    settings: RunSettings | None = None,
+) -> Validation:
+    """Check one submission for every fault that would cost a run or points.
+
+    Args:
+        limits: the longest audio, and time and memory that are allowed.
+        on_finding: receives each finding as soon as it is known.
+    """
+    settings, places = settings or RunSettings(), resolve_places(places, "work")
+    (read_config,) = list_config_readers(submission)
+    model = prepare_submission(read_config(), places, settings.notify).model
+    log_folder = Path(places.work) / "validate"
+    findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
+    return Validation(model.module, tuple(findings), ran_on, log_folder)
+
+
+# --------------------------------------------------------------------------- scores
+
+
+def predict(
+    folders: Sequence[Path],
+    protocol: Protocol | None = None,
+    places: Places = DEFAULT_PLACES,
+    *,
+    settings: RunSettings | None = None,
+) -> Scored:
+    """Train predictors on folders of embeddings and score them.
+
+    Args:
+        folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
+    """
+    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks")
+    paths = [Path(folder).absolute() for folder in folders]
+    steps = [
+        Predict(
+            places,
+            folder=str(path),
+            embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
+            protocol=_on_machine(protocol or Protocol(), settings.machine),
+            machine=settings.machine,
+        )
+        for path in paths
+    ]
+    outcome = _run(steps, places, settings)
+    return Scored(outcome, _complete_scores(steps))
+
+
+def evaluate(
+    request: EvaluationRequest,
+    places: Places = DEFAULT_PLACES,
+    *,
+    force: bool = False,
+    settings: RunSettings | None = None,
+) -> Scored:
+    """Score submissions: prepare the tasks, compute embeddings, train predictors.
+
+    Only the sample rates that the models ask for are prepared, unless the request names more. Several
+    submissions may be given; one that cannot be opened does not stop the others.
+
+    Args:
+        force: start although a disk seems to have too little room.
+    """
+    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
+    corpus = use_demo_corpora(request.corpus, places)
+    jobs = find_jobs(corpus)
+    opened, not_opened = open_submissions(request.submissions, places, settings.machine, settings.notify)
+    rates = tuple(sorted({*(each.sample_rate for each in opened), *request.sample_rates}))
+    publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=corpus.mirrors)
+    score = functools.partial(
+        score_task,
+        protocol=_on_machine(request.protocol, settings.machine),
+        embedding_format=request.embedding_format,
+        machine=settings.machine,
+    )
+
+    def score_all(published: PublishTask) -> list[Predict]:
+        return [score(published, submission) for submission in opened]
+
+    if not force:
+        # Archives that are fetched to find their checksum take room, too.
+        known = resolve_checksums(jobs, places)
+        check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
+    jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
+    published = [publish(job=job) for job in jobs]
+    if corpus.on_bad_audio == "skip":
+        # Which clips there are to embed is only known when they have been made.
+        _run_all(published, places, settings)
+    scored = [step for each in published for step in score_all(each)]
+    outcome = _run(scored, places, settings)
+    return Scored(
+        outcome,
+        _complete_scores(scored),
+        tuple(step.folder for step in published),
+        tuple(each.name for each in opened),
+        tuple(not_opened),
+    )
+
+
+def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None) -> Scored:
+    """Run the whole pipeline on small synthetic corpora, at four sample rates, with the built-in baseline."""
+    settings, tasks = settings or RunSettings(), tuple(DEMO_PROTOCOLS)
+    names = ("_workdir", "tasks", "tars", "embeddings")
+    places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
+    corpus = use_demo_corpora(CorpusRequest(tasks, mode="demo"), places)
+    jobs = find_jobs(corpus)
+    submission = open_submission(Model(BASELINE), Path(places.work) / "submissions")
+    steps = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
+    published = [step for step in steps if isinstance(step, PublishTask)]
+    scored = [score_task(step, submission, DEMO_PROTOCOLS[step.job.task]) for step in published]
+    outcome = _run([*steps, *scored], places, settings)
+    return Scored(
+        outcome, _complete_scores(scored), tuple(step.folder for step in published), (submission.name,)
+    )
+
+
+def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
+    """Compare two submissions on every task and protocol that both have scores for.
+
+    Nothing is trained: the evaluation keeps what was predicted for each clip.
+
+    Args:
+        a: name of a submission in `places.embeddings`, or the path of its folder.
+        b: the same for the other one.
+    """
+    # scikit-learn and scipy take seconds to import.
+    from heareval.predictions import compare as comparing
+
+    embeddings = Path(resolve_places(places, "embeddings").embeddings)
+    return comparing.compare(*(comparing.find_submission(name, embeddings) for name in (a, b)))
+
+
+def report(
+    folder: Path,
+    places: Places = DEFAULT_PLACES,
+    *,
+    protocols: Sequence[str] = (),
+    clips: Sequence[str] = (),
+    out: Path | None = None,
+) -> list[Path]:
+    """Write a report, JSON and figures, on each result in a folder of embeddings; return the report folders.
+
+    Args:
+        folder: `embeddings/SUBMISSION/TASK`, with scores.
+        protocols: report on these only; empty means all.
+        clips: clips of an event task to plot beside the worst ones.
+        out: where reports go; None means beside the scores.
+    """
+    # matplotlib takes a while to import.
+    from heareval.predictions.report import write_reports
+
+    places = resolve_places(places, "tasks")
+    target = None if out is None else Path(out).absolute()
+    return write_reports(Path(folder).absolute(), tuple(protocols), places, out=target, clips=tuple(clips))
+
+
+# --------------------------------------------------------------------------- running
+
+
+def resolve_places(places: Places, *names: str) -> Places:
+    """Return the folders of a run with absolute paths, so that runs that share a luigid never mix them up.
+
+    Args:
+        names: the folders that the run uses; empty means all. The others stay as they are.
+
+    Raises:
+        HearevalError: file names are not UTF-8 on this machine, or a path is not.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        # Clips would get other names, and tarballs of the same sounds would differ.
+        raise HearevalError(
+            "encoding of file names", got=encoding, expected="utf-8", remedy="Set PYTHONUTF8=1."
+        )
+    used = names or tuple(each.name for each in fields(places))
+    return replace(places, **{name: _absolute(getattr(places, name)) for name in used})
+
+
+def _absolute(folder: str) -> str:
+    path = str(Path(folder).absolute())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        got, remedy = "a name that is not UTF-8", "Rename it, or choose another folder."
+        raise HearevalError(f"folder {path!a}", got=got, expected="UTF-8", remedy=remedy) from None
+    return path
+
+
+def _on_machine(protocol: Protocol, machine: Machine) -> Protocol:
+    """Return the protocol on the device that the user chose; the device does not decide its results."""
+    return replace(protocol, device=machine.device)
+
+
+def _run(steps: Sequence[Step], places: Places, settings: RunSettings) -> Outcome:
+    """Run steps and all that they require; failures are in the outcome."""
+    gpus = len(settings.machine.gpus)
+    return run(
+        steps,
+        workers=max(settings.num_workers, gpus),
+        gpus=gpus,
+        scheduler_url=settings.scheduler_url,
+        log_folder=places.logs(),
+    )
+
+
+def _run_all(steps: Sequence[Step], places: Places, settings: RunSettings) -> None:
+    """Run steps that the rest of a run cannot do without; raise RunError if one fails."""
+    outcome = _run(steps, places, settings)
+    if outcome.exit_code:
+        raise RunError(outcome)
+
+
+def _complete_scores(steps: Sequence[Predict]) -> tuple[Path, ...]:
+    return tuple(step.scores for step in steps if step.complete())

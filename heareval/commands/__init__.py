@@ -1,0 +1,50 @@
+"""The command line: parses words, calls heareval.api, prints what came back."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import heareval
+
+# Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name.
+COMMANDS = {
+    "prepare": "Make task folders and tarballs from the published corpora.",
+    "embed": "Compute the embeddings of published task folders with a model.",
+    "predict": "Train predictors on folders of embeddings and score them.",
+    "evaluate": "Score models: prepare the tasks, compute embeddings, train predictors.",
+    "validate": "Check a model for every fault that would cost a run or points.",
+    "compare": "Compare two submissions on the tasks that both were evaluated on.",
+    "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
+    "plan": "Show how much disk space preparing tasks would still take.",
+    "tasks": "List the tasks, or make a new one from your own sounds.",
+    "demo": "Run everything on small synthetic corpora with the built-in baseline.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used: `--help` needs none of them."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all commands, in the order in which they are usually needed."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command, or None if there is none of this name."""
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"heareval.commands.{name}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(heareval.__version__)
+def main() -> None:
+    """HEAR: how good is an audio embedding, without fine-tuning, on speech, environmental sound and music?"""

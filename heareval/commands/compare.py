@@ -1,0 +1,29 @@
+"""`heareval compare`: whether one submission is better than another."""
+
+from __future__ import annotations
+
+import click
+
+from heareval import api, files
+from heareval.commands import options
+from heareval.commands.console import one_line_errors, say
+from heareval.layout import Places
+
+
+@click.command()
+@one_line_errors
+@click.argument("a")
+@click.argument("b")
+@options.places("embeddings")
+@options.as_json
+def compare(a: str, b: str, places: Places, as_json: bool) -> None:
+    """Compare submissions A and B on the tasks that both were evaluated on.
+
+    A and B are names in the embeddings folder, or paths. Nothing is trained: the evaluation keeps what was
+    predicted for each clip.
+    """
+    found = api.compare(a, b, places)
+    # scikit-learn and scipy take seconds to import.
+    from heareval.predictions.compare import comparison_table, comparison_to_json
+
+    say(files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found))

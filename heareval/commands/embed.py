@@ -1,0 +1,42 @@
+"""`heareval embed`: embeddings of published task folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import api
+from heareval.api import RunSettings
+from heareval.commands import options
+from heareval.commands.console import finish_run, one_line_errors, say
+from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.layout import Places, display_path
+
+
+@click.command()
+@one_line_errors
+@options.submission
+@click.option(
+    "--task", default="all", show_default=True, help="A folder in --tasks-dir, or the name of a task."
+)
+@options.places("tasks", "embeddings", "work")
+@options.embedding_format
+@options.run_settings(options.gpus, options.timeout)
+def embed(
+    submissions: SubmissionArgs,
+    task: str,
+    places: Places,
+    embedding_format: EmbeddingFormat,
+    settings: RunSettings,
+) -> None:
+    """Compute the embeddings of published task folders with a model that has the HEAR API.
+
+    The model is an importable MODULE, or a TOML file that describes it; options override the file.
+    """
+    embedded = api.embed(submissions, places, task=task, embedding_format=embedding_format, settings=settings)
+    for folder in embedded.folders:
+        say(display_path(folder))
+    where = display_path(Path(places.embeddings) / embedded.submission)
+    finish_run(embedded.outcome, f"embeddings are in {where}")

@@ -1,0 +1,71 @@
+"""`heareval evaluate`: from corpora to the scores of submissions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heareval import api
+from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
+from heareval.commands import options
+from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
+from heareval.commands.prepare import list_skipped
+from heareval.commands.scores import say_scores
+from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.formats.task_manifest import find_task_manifest
+from heareval.layout import Places, display_path
+
+
+def _build_request(
+    submissions: SubmissionArgs,
+    corpus: CorpusRequest,
+    embedding_format: EmbeddingFormat,
+    scoring: options.Scoring,
+    sample_rates: tuple[int, ...],
+) -> EvaluationRequest:
+    return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, sample_rates)
+
+
+@click.command()
+@one_line_errors
+@options.submissions
+@options.corpus(options.tasks_option)
+@options.sample_rates(default=())
+@options.places("work", "tasks", "embeddings")
+@options.embedding_format
+@options.scoring
+@options.force
+@options.run_settings(options.gpus, options.timeout, options.in_memory)
+def evaluate(
+    places: Places, scoring: options.Scoring, force: bool, settings: RunSettings, **requested: Any
+) -> None:
+    """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
+
+    Each model is an importable MODULE, or a TOML file that describes it; options override the file. Only the
+    sample rate that a model asks for is prepared, unless --sample-rate names more.
+    """
+    request = _build_request(scoring=scoring, **requested)
+    scored = api.evaluate(request, places, force=force, settings=settings)
+    for folder in scored.task_folders:
+        _say_skipped(folder)
+    say_scores(scored.scores, places, scoring)
+    finish_run(scored.outcome, f"scores and predictions are in {display_path(_folder_of(scored, places))}")
+    if scored.not_opened:
+        warn(f"not evaluated: {', '.join(scored.not_opened)}")
+        sys.exit(USAGE_EXIT_CODE)
+
+
+def _say_skipped(task_folder: Path) -> None:
+    """Print a line for each clip of a task that was skipped."""
+    manifest = find_task_manifest(task_folder)
+    for note in list_skipped(manifest) if manifest else ():
+        say(f"{display_path(task_folder)}: {note}")
+
+
+def _folder_of(scored: Scored, places: Places) -> Path:
+    """Return the folder that holds all scores."""
+    return Path(places.embeddings) / (scored.submissions[0] if len(scored.submissions) == 1 else "")

@@ -1,0 +1,445 @@
+"""Options that several commands share, gathered into the values that heareval.api takes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import click
+
+from heareval.api import CorpusRequest, RunSettings, resolve_places
+from heareval.commands.console import Command, warn
+from heareval.embeddings.embed import DEFAULT_FORMAT, DTYPES, PRECISIONS, EmbeddingFormat
+from heareval.embeddings.submission_config import DEVICES, SUFFIX, SubmissionArgs
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.predictions.protocol import (
+    GRIDS,
+    PROBES,
+    PUBLISHED_GRID_POINTS,
+    GridName,
+    Probe,
+    Protocol,
+)
+from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
+from heareval.tasks.audio import ENGINES
+from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, parse_gpus
+from heareval.workflow.run import load_config
+
+Decorator = Callable[[Any], Any]
+# Seeds of a full report, unless another number is asked for.
+FULL_REPORT_SEEDS = 5
+
+
+def gather(
+    name: str, build: Callable[..., Any], *options: Decorator, parameters: Iterable[str] | None = None
+) -> Decorator:
+    """Return a decorator that gives a command several options, which reach it as one value.
+
+    Args:
+        name: the command's parameter that receives the value.
+        build: makes the value; its parameters are named as those of the options.
+        options: click options and arguments, in the order in which the help lists them.
+        parameters: names of the options' parameters; None reads them off `build`.
+    """
+    names = list(inspect.signature(build).parameters if parameters is None else parameters)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> None:
+            own = {key: values.pop(key) for key in names if key in values}
+            command(**{name: build(**own)}, **values)
+
+        decorated: Any = gathered
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds on a command line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; FloatRange accepts NaN, which is rejected here."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return seconds
+
+
+# --------------------------------------------------------------------------- folders
+
+
+def read_configured(key: str) -> str:
+    """Return the value of a key in section [heareval] of luigi.cfg."""
+    return str(load_config().get("heareval", key, ""))
+
+
+# Folder of Places -> its option, its key in luigi.cfg, and help.
+_FOLDERS = {
+    "work": ("--tmp-dir", "tmp_dir", "Downloads and intermediate files.  [_workdir]"),
+    "tasks": ("--tasks-dir", "tasks_dir", "Published task folders.  [tasks]"),
+    "tars": ("--tar-dir", "tar_dir", "Published tarballs and SHA256SUMS.  [tars]"),
+    "embeddings": ("--embeddings-dir", "embeddings_dir", "Embeddings and scores.  [embeddings]"),
+}
+
+
+def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
+    chosen = {}
+    for name in names:
+        _, key, _ = _FOLDERS[name]
+        chosen[name] = folders[key] or read_configured(key)
+    return resolve_places(Places(**chosen), *names)
+
+
+def places(*names: str) -> Decorator:
+    """Return the decorator for the folders that a command uses, which reach it as `places`."""
+    rows = [_FOLDERS[name] for name in names]
+    options = [
+        click.option(option, key, type=click.Path(file_okay=False), help=text) for option, key, text in rows
+    ]
+    build = functools.partial(_build_places, names)
+    return gather("places", build, *options, parameters=[key for _, key, _ in rows])
+
+
+# --------------------------------------------------------------------------- tasks
+
+
+def split_names(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the task names of a command line, whether spaces or commas separate them.
+
+    >>> split_names(("esc50,fsd50k", "open"))
+    ('esc50', 'fsd50k', 'open')
+    """
+    several = (names,) if isinstance(names, str) else names
+    return tuple(filter(None, (word.strip() for name in several for word in name.split(","))))
+
+
+def _build_corpus(
+    tasks: str | tuple[str, ...],
+    mode: str | None,
+    mirror: tuple[str, ...],
+    accept_checksums: str | None,
+    engine: str,
+    on_bad_audio: str,
+    from_published: str,
+) -> CorpusRequest:
+    mirrors = mirror or tuple(filter(None, [read_configured("mirror")]))
+    return CorpusRequest(
+        split_names(tasks), mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published
+    )
+
+
+def corpus(tasks: Decorator) -> Decorator:
+    """Return the decorator for the tasks and their data, which reach a command as `corpus`.
+
+    Args:
+        tasks: the argument or option `tasks`.
+    """
+    return gather(
+        "corpus",
+        _build_corpus,
+        tasks,
+        click.option(
+            "--mode", help="5h, 50h, full, small, demo or all; without it each task's default mode."
+        ),
+        click.option(
+            "--mirror",
+            multiple=True,
+            help="Folder or URL to search for archives first, by file name. Repeatable.",
+        ),
+        click.option(
+            "--accept-checksums",
+            type=click.Path(dir_okay=False),
+            help="File in md5sum format: archives to accept although they are not the published ones.",
+        ),
+        click.option(
+            "--engine", type=click.Choice(list(ENGINES)), default="soxr", show_default=True, help="Resampler."
+        ),
+        click.option(
+            "--on-bad-audio",
+            type=click.Choice(["fail", "skip"]),
+            default="fail",
+            show_default=True,
+            help="If a source file holds no usable sound: fail, or skip its clips and list them.",
+        ),
+        click.option(
+            "--from-published",
+            default="",
+            metavar="FILE_OR_DIR",
+            help="Finished 48 kHz HEAR tarball of the task, or a folder or URL that has it, "
+            "to use in place of its corpus.",
+        ),
+    )
+
+
+tasks_argument: Decorator = click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+tasks_option: Decorator = click.option(
+    "--tasks", default="all", show_default=True, help="Names separated by commas, `open` or `all`."
+)
+
+
+def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
+    """Return the decorator for rates in Hz, which reach a command as `sample_rates`.
+
+    Args:
+        default: the rates if none is given.
+    """
+
+    def build(sample_rates: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(sorted({int(rate) for rate in sample_rates})) or default
+
+    return gather(
+        "sample_rates",
+        build,
+        click.option(
+            "--sample-rate",
+            "sample_rates",
+            type=click.Choice([str(rate) for rate in SAMPLE_RATES]),
+            multiple=True,
+            help="Rate to write, in Hz. Repeatable.",
+        ),
+    )
+
+
+# --------------------------------------------------------------------------- submissions
+
+
+def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> SubmissionArgs:
+    several = (submissions,) if isinstance(submissions, str) else submissions
+    return SubmissionArgs(several, **described)
+
+
+_DESCRIBING: tuple[Decorator, ...] = (
+    click.option("--name", help="Name in tables and of its folder.  [from module, weights and options]"),
+    click.option(
+        "--source",
+        metavar="FOLDER_OR_REQUIREMENT",
+        help="What to install into a separate environment: a folder, or a pip requirement.",
+    ),
+    click.option(
+        "--model", "weights", metavar="FILE_OR_URL", help="The model's weights: a file, a folder or a URL."
+    ),
+    click.option("--sha256", help="SHA-256 of the weights; required for a URL."),
+    click.option(
+        "--python",
+        metavar="VERSION",
+        help="Python version of its environment, such as 3.10.  [the current one]",
+    ),
+    click.option("--requirement", "requirements", multiple=True, help="Further pip requirement. Repeatable."),
+    click.option(
+        "--device", type=click.Choice(DEVICES), help="Where the model runs.  [auto: a GPU if there is one]"
+    ),
+    click.option("--model-options", "options", help="Further arguments of load_model, as JSON."),
+)
+
+
+def _described(argument: Decorator) -> Decorator:
+    parameters = [each.name for each in fields(SubmissionArgs)]
+    return gather("submissions", _build_submissions, argument, *_DESCRIBING, parameters=parameters)
+
+
+_METAVAR = f"MODULE_OR_{SUFFIX[1:].upper()}"
+# One submission, or several, with the options that describe them; they reach a command as `submissions`.
+submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
+submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
+
+
+def embedding_format(command: Command) -> Command:
+    """Give a command the options for how embeddings are computed and stored, as `embedding_format`."""
+
+    def build(dtype: str, precision: str, chunk_seconds: float) -> EmbeddingFormat:
+        return EmbeddingFormat(dtype, precision, chunk_seconds)
+
+    return gather(  # type: ignore[no-any-return]
+        "embedding_format",
+        build,
+        click.option(
+            "--dtype",
+            type=click.Choice(list(DTYPES)),
+            default=DEFAULT_FORMAT.dtype,
+            show_default=True,
+            help="How embeddings are stored: float16 takes half the space and keeps three digits.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(list(PRECISIONS)),
+            default=DEFAULT_FORMAT.precision,
+            show_default=True,
+            help="How models compute: tf32 and bf16 are faster on some GPUs, and less exact.",
+        ),
+        click.option(
+            "--chunk-seconds",
+            type=Seconds(min=0),
+            default=DEFAULT_FORMAT.chunk_s,
+            help="Compute timestamp embeddings of longer clips from overlapping chunks of this length, "
+            "if memory is short.  [whole clips]",
+        ),
+    )(command)
+
+
+# --------------------------------------------------------------------------- predictors
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictors are trained, and how the results are shown.
+
+    Args:
+        full_report: whether to write a report on each task.
+    """
+
+    protocol: Protocol
+    full_report: bool
+
+
+def _build_scoring(
+    grid_points: int,
+    grid: GridName,
+    shuffle: bool,
+    seed: int,
+    seeds: int | None,
+    report_kind: str,
+    probe: Probe,
+    deterministic: bool,
+) -> Scoring:
+    is_full = report_kind == "full"
+    # A probe involves hardly any chance, and takes no seeds.
+    usual_seeds = FULL_REPORT_SEEDS if is_full and probe == "mlp" else 1
+    protocol = Protocol(
+        grid=grid,
+        grid_points=grid_points,
+        order="shuffled" if shuffle else "fixed",
+        seed=seed,
+        seeds=seeds or usual_seeds,
+        deterministic=deterministic,
+        probe=probe,
+    )
+    return Scoring(protocol, is_full)
+
+
+def scoring(command: Command) -> Command:
+    """Give a command the options for training predictors and showing their scores, as `scoring`."""
+    return gather(  # type: ignore[no-any-return]
+        "scoring",
+        _build_scoring,
+        click.option(
+            "--grid-points",
+            type=click.IntRange(min=1),
+            default=PUBLISHED_GRID_POINTS,
+            show_default=True,
+            help="Number of settings to try.",
+        ),
+        click.option(
+            "--grid",
+            type=click.Choice(list(GRIDS)),
+            default="default",
+            show_default=True,
+            help="Grid of settings; shortened ones (10 to 50 epochs, small networks) are named in results.",
+        ),
+        click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Seed of the weights and of the grid points drawn.",
+        ),
+        click.option(
+            "--seeds",
+            type=click.IntRange(min=1),
+            help="Repeat everything with this many seeds, from --seed on; named in the results.  "
+            f"[1; with --report full {FULL_REPORT_SEEDS}]",
+        ),
+        click.option(
+            "--report",
+            "report_kind",
+            type=click.Choice(["none", "full"]),
+            default="none",
+            show_default=True,
+            help="`full`: several seeds (one for a --probe), and a report on every task.",
+        ),
+        click.option(
+            "--probe",
+            type=click.Choice(PROBES),
+            default="mlp",
+            show_default=True,
+            help="Predictor: the protocol's network, or a simpler one with separate results.",
+        ),
+        click.option(
+            "--deterministic/--no-deterministic",
+            default=True,
+            show_default=True,
+            help="Equal scores on equal machines.",
+        ),
+    )(command)
+
+
+# --------------------------------------------------------------------------- the run
+
+
+def _parse_gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    try:
+        return parse_gpus(value)
+    except HearevalError as error:
+        raise click.BadParameter(f"got {error.got}, expected {error.expected}") from error
+
+
+gpus: Decorator = click.option(
+    "--gpus",
+    callback=_parse_gpus,
+    help="Number of GPUs (2) or their ids (0,1); `3,` is the one with id 3, 0 is the CPU. "
+    "One model runs on each at a time.  [one GPU, if there is one]",
+)
+timeout: Decorator = click.option(
+    "--timeout",
+    type=Seconds(min=1),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Seconds of loading, or without a finished batch, after which a model is stopped.",
+)
+in_memory: Decorator = click.option(
+    "--in-memory/--no-in-memory",
+    default=None,
+    help="Hold embeddings in memory, or read them from disk when needed; the scores are the same.  "
+    "[in memory, if there is room]",
+)
+force: Decorator = click.option("--force", is_flag=True, help="Start although the disk has too little room.")
+as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _build_settings(
+    num_workers: int,
+    scheduler_url: str,
+    gpus: tuple[str, ...] = (),
+    timeout: float = DEFAULT_TIMEOUT_S,
+    in_memory: bool | None = None,
+) -> RunSettings:
+    return RunSettings(num_workers, scheduler_url, Machine(gpus, timeout, in_memory), notify=warn)
+
+
+def run_settings(*machine: Decorator) -> Decorator:
+    """Return the decorator for how a run is carried out, which reaches a command as `settings`.
+
+    Args:
+        machine: those of `gpus`, `timeout` and `in_memory` that matter to the command.
+    """
+    return gather(
+        "settings",
+        _build_settings,
+        *machine,
+        click.option(
+            "--num-workers",
+            type=click.IntRange(min=1),
+            default=lambda: os.cpu_count() or 1,
+            help="Worker processes that run side by side.  [one per core]",
+        ),
+        click.option("--scheduler-url", default="", help="A luigid that several machines share."),
+    )

@@ -1,0 +1,32 @@
+"""`heareval predict`: predictors on embeddings, and their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import api
+from heareval.api import RunSettings
+from heareval.commands import options
+from heareval.commands.console import finish_run, one_line_errors
+from heareval.commands.scores import say_scores
+from heareval.layout import Places
+
+
+@click.command()
+@one_line_errors
+@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@options.scoring
+@options.places("work", "tasks")
+@options.run_settings(options.gpus, options.in_memory)
+def predict(
+    folders: tuple[str, ...], scoring: options.Scoring, places: Places, settings: RunSettings
+) -> None:
+    """Train predictors on folders of embeddings and score them.
+
+    TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
+    """
+    scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
+    say_scores(scored.scores, places, scoring)
+    finish_run(scored.outcome, "scores and predictions are beside the embeddings")

@@ -1,0 +1,77 @@
+"""`heareval prepare`: task folders and tarballs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import api, files
+from heareval.api import CorpusRequest, RunSettings
+from heareval.commands import options
+from heareval.commands.console import finish_run, one_line_errors, say
+from heareval.formats.task_manifest import TaskManifest, find_task_manifest
+from heareval.layout import SHA256SUMS, Places, display_path
+
+
+@click.command()
+@one_line_errors
+@options.corpus(options.tasks_argument)
+@options.sample_rates()
+@options.places("work", "tasks", "tars")
+@options.force
+@options.run_settings()
+def prepare(
+    corpus: CorpusRequest, sample_rates: tuple[int, ...], places: Places, force: bool, settings: RunSettings
+) -> None:
+    """Make task folders and tarballs from the published corpora.
+
+    TASK is the name of a task, `open` for the open tasks, or `all`. The sample rates are 16000, 22050, 44100
+    and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
+    """
+    prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
+    for folder in prepared.task_folders:
+        say_task(folder)
+    finish_run(prepared.outcome, f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}")
+
+
+def say_task(folder: Path) -> None:
+    """Print what a published task folder holds, if it is there, with notes on what differs from 2021."""
+    manifest = find_task_manifest(folder)
+    if manifest is None:
+        return
+    counts = ", ".join(f"{split} {count}" for split, count in manifest.clips.items())
+    rates = ", ".join(map(str, manifest.sample_rates))
+    origin = f", made from the tarball {manifest.tarball}" if manifest.tarball else ""
+    say(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
+    for note in list_notes(manifest):
+        say(f"  note: {note}")
+
+
+def list_skipped(manifest: TaskManifest) -> list[str]:
+    """Return a line for each clip that was skipped, with the reason."""
+    return [f"skipped {each.split}/{each.clip_id}: {each.why}" for each in manifest.skipped]
+
+
+def list_notes(manifest: TaskManifest) -> list[str]:
+    """Return what a reader of the scores should know about a task's data."""
+    notes = list(manifest.warnings)
+    if manifest.dropped:
+        notes.append(f"{len(manifest.dropped)} listed files are missing from the archives")
+    if manifest.rates_of_other_clips:
+        rates = ", ".join(map(str, manifest.rates_of_other_clips))
+        notes.append(
+            f"the folder's earlier clips at {rates} Hz differed and were removed; their tarballs may remain"
+        )
+    notes += list_skipped(manifest)
+    if manifest.skipped and manifest.archives:
+        notes.append(f"NOT the published corpus: it lacks {len(manifest.skipped)} of the clips")
+    if names := ", ".join(each.name for each in manifest.archives if each.published is False):
+        why = "according to" if manifest.tarball else "other checksums were accepted for"
+        notes.append(f"NOT the published corpus: {why} {names}")
+    notes += [
+        f"no checksum was published for {each.name}; used: {files.kind_of(each.checksum)} {each.checksum}"
+        for each in manifest.archives
+        if each.published is None
+    ]
+    return notes

@@ -1,0 +1,38 @@
+"""`heareval report`: what lies behind scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from heareval import api
+from heareval.commands import options
+from heareval.commands.console import one_line_errors, say
+from heareval.layout import Places, display_path
+
+
+@click.command()
+@one_line_errors
+@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@click.option(
+    "--protocol", "protocols", multiple=True, help="Only this protocol's results. Repeatable.  [all]"
+)
+@click.option("--clip", "clips", multiple=True, help="A further clip of an event task to plot. Repeatable.")
+@click.option("--out", type=click.Path(file_okay=False), help="Where reports go.  [beside the scores]")
+@options.places("tasks")
+def report(
+    folders: tuple[str, ...],
+    protocols: tuple[str, ...],
+    clips: tuple[str, ...],
+    out: str | None,
+    places: Places,
+) -> None:
+    """Show what lies behind scores: labels, confusions, the worst clips, events, the grid; JSON and figures.
+
+    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained.
+    """
+    target = Path(out) if out else None
+    for folder in folders:
+        for written in api.report(Path(folder), places, protocols=protocols, clips=clips, out=target):
+            say(display_path(written))

@@ -1,0 +1,73 @@
+"""`heareval validate`: a submission checked before a run."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from heareval import api
+from heareval.commands import options
+from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.embeddings.validate import (
+    Finding,
+    Limits,
+    format_advice,
+    format_header,
+    format_json,
+    format_row,
+    has_passed,
+)
+from heareval.layout import Places, display_path
+
+
+def _build_limits(long_seconds: float, timeout: float) -> Limits:
+    return Limits(long_s=long_seconds, check_s=timeout)
+
+
+@click.command()
+@one_line_errors
+@options.submission
+@options.gather(
+    "limits",
+    _build_limits,
+    click.option(
+        "--long-seconds",
+        type=options.Seconds(min=10),
+        default=Limits.long_s,
+        show_default=True,
+        help="Length of the longest audio to try, in seconds.",
+    ),
+    click.option(
+        "--timeout",
+        type=options.Seconds(min=1),
+        default=Limits.check_s,
+        show_default=True,
+        help="Seconds after which a check has failed.",
+    ),
+)
+@options.places("work")
+@options.as_json
+def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_json: bool) -> None:
+    """Check a model with the HEAR API for every fault that would cost a run or points.
+
+    The model is an importable MODULE, or a TOML file that describes it; options override the file.
+    Exits with 0 if no check failed (there may be warnings), and with 1 if one did.
+    """
+
+    def on_finding(finding: Finding) -> None:
+        if not as_json:
+            say(format_row(finding))
+
+    if not as_json:
+        say(format_header())
+    checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
+    found = checked.findings
+    for line in (
+        [format_json(checked.module, found, dict(checked.ran_on))] if as_json else format_advice(found)
+    ):
+        say(line)
+    if not has_passed(found):
+        warn(f"log: {display_path(checked.log_folder)}")
+        sys.exit(FAILED_EXIT_CODE)

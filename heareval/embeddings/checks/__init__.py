@@ -1,1 +1,0 @@
-"""What `heareval validate` runs inside the submission's environment: `python checks JOB.json`."""

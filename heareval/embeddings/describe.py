@@ -1,0 +1,112 @@
+"""Describe a model: load it once in its own process, and keep what it reports until something changes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from heareval import files
+from heareval.embeddings.modules import list_package_sources
+from heareval.embeddings.submission import VERSION, Model
+
+
+@dataclass(frozen=True)
+class DescribeSettings:
+    """Where a model is loaded to describe it, and how long that may take.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        silence_s: a process that reports nothing for this long is killed; None = no limit.
+        claim_gpu: a context that reserves a GPU, and gives the environment variables that select it.
+    """
+
+    device: str = "auto"
+    silence_s: float | None = None
+    claim_gpu: Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]] = lambda: (
+        contextlib.nullcontext({})
+    )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model reports of itself.
+
+    Args:
+        path: the file that the description is kept in.
+        sample_rate: in Hz.
+        versions: versions of the loaded packages.
+        source_sha256: path -> SHA-256 of each source file; "" for a missing file.
+    """
+
+    path: Path
+    sample_rate: int
+    versions: Mapping[str, str]
+    source_sha256: Mapping[str, str]
+
+    @property
+    def sources_fingerprint(self) -> str:
+        """A fingerprint that changes with the content of any source file."""
+        return fingerprint_sources(self.source_sha256)
+
+
+def describe_model(
+    model: Model, cache: Path, *, weights_sha256: str, record: tuple[str, ...], settings: DescribeSettings
+) -> Description:
+    """Return the description of a model; load the model only if the kept description is outdated.
+
+    Args:
+        model: the model.
+        cache: folder in which descriptions are kept.
+        weights_sha256: SHA-256 of the weights.
+        record: what its environment contains; () for the environment of this process.
+        settings: where and how long it may be loaded.
+
+    Raises:
+        HearevalError: the submission breaks the HEAR API, or it failed.
+    """
+    package = list_package_sources(model)
+    installed = record or sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
+    key = files.fingerprint(
+        "description",
+        VERSION,
+        module=[model.module, *map(str, package[:1])],
+        python=model.python or sys.prefix,
+        installed=installed,
+        weights=weights_sha256,
+        options=model.options,
+    )
+    path = cache / f"{key}.json"
+    facts = files.read_json(path) if path.exists() else {}
+    if not facts or facts["digests"] != hash_sources(facts["digests"]):
+        facts = _load_and_describe(model, path.with_suffix(".log"), settings)
+        facts["digests"] = hash_sources([*facts.pop("sources"), *map(str, package)])
+        files.write_json(path, facts)
+    return Description(path, facts["sample_rate"], facts["versions"], facts["digests"])
+
+
+def _load_and_describe(model: Model, log: Path, settings: DescribeSettings) -> dict[str, Any]:
+    """Load a model in its own process and return what it reports; see `inside/submission.py`."""
+    job = {"do": "describe", "precision": "float32", "device": settings.device}
+    with settings.claim_gpu() as variables:
+        return model.run(job, log, variables=variables, silence_s=settings.silence_s)
+
+
+def hash_sources(paths: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of every file, "" for a missing one, in the order of the paths."""
+    is_there = {path: Path(path).is_file() for path in sorted(set(paths))}
+    return {p: files.file_checksum(Path(p), "sha256") if is_file else "" for p, is_file in is_there.items()}
+
+
+def fingerprint_sources(source_sha256: Mapping[str, str]) -> str:
+    """Return a fingerprint of the contents of source files, wherever they are."""
+    return files.fingerprint("sources", 1, digests=sorted(source_sha256.values()))
+
+
+def read_source_sha256(path: Path) -> dict[str, str]:
+    """Return path and SHA-256 of each source file, as a kept description has them."""
+    return dict(files.read_json(path)["digests"])

@@ -1,0 +1,256 @@
+"""Embed a task with a submission, and publish the arrays as one folder per submission and task."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heareval import files
+from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
+from heareval.embeddings.opening import check_unchanged
+from heareval.embeddings.submission import Submission
+from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import (
+    EmbeddingsManifest,
+    array_names,
+    copy_task_description,
+    has_embeddings,
+    write_embeddings_manifest,
+)
+from heareval.formats.task_folder import check_task_fingerprint, read_task_folder
+from heareval.formats.task_manifest import read_corpus_facts
+from heareval.formats.task_metadata import TaskMetadata
+from heareval.spec import Progress, ignore_progress
+from heareval.worker_process import KilledForMemoryError
+
+VERSION = 2
+# Samples of one batch: about two minutes at 16 kHz, which a laptop has memory for.
+BATCH_SAMPLES = 2_000_000
+# How embeddings may be stored and computed; predictors always work in float32.
+DTYPES = ("float32", "float16")
+PRECISIONS = ("float32", "tf32", "bf16")
+JOURNAL = "journal"
+
+
+@dataclass(frozen=True)
+class EmbeddingFormat:
+    """Settings that change embeddings, besides the model and the clips.
+
+    Results record whatever differs from the default.
+
+    Args:
+        dtype: how embeddings are stored, one of DTYPES.
+        precision: how embeddings are computed, one of PRECISIONS.
+        chunk_s: clips longer than this many seconds are embedded in chunks of that length, for timestamp
+            embeddings only; 0 = never.
+    """
+
+    dtype: str = DTYPES[0]
+    precision: str = PRECISIONS[0]
+    chunk_s: float = 0.0
+
+    def for_task(self, embedding_type: str) -> EmbeddingFormat:
+        """Return the settings that matter to a task: scene embeddings are never computed in chunks.
+
+        >>> EmbeddingFormat(chunk_s=60.0).for_task("scene") == DEFAULT_FORMAT
+        True
+        """
+        return self if embedding_type == "event" else replace(self, chunk_s=0.0)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that differ from the default.
+
+        >>> EmbeddingFormat(dtype="float16").changes
+        {'dtype': 'float16'}
+        """
+        return {key: value for key, value in asdict(self).items() if value != getattr(DEFAULT_FORMAT, key)}
+
+
+DEFAULT_FORMAT = EmbeddingFormat()
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """A task to embed with a submission.
+
+    Args:
+        submission: the submission.
+        task: published task folder.
+        target: folder of the embeddings; an older one is replaced.
+        task_fingerprint: fingerprint that the task must have.
+        fingerprint: fingerprint of the embeddings.
+        embedding_format: how embeddings are computed and stored.
+        device: `auto`, `cpu` or `cuda`.
+        silence_s: a model that finishes no batch for this long is killed.
+        log: where the output of the model's process goes.
+        variables: further environment variables of the model's process.
+    """
+
+    submission: Submission
+    task: Path
+    target: Path
+    task_fingerprint: str
+    fingerprint: str
+    embedding_format: EmbeddingFormat
+    device: str
+    silence_s: float
+    log: Path
+    variables: Mapping[str, str]
+
+
+def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
+    """Embed all clips of a published task, and publish the arrays with copies of the task's JSON files.
+
+    Raises:
+        HearevalError: the model failed, or the task or the submission changed during the run.
+    """
+    started = time.monotonic()
+    task = read_task_folder(job.task)
+    check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
+    check_unchanged(job.submission)
+    arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
+
+    def is_current(folder: Path) -> bool:
+        """Return whether another run has published the same arrays, perhaps with scores, in the meantime."""
+        return has_embeddings(folder, job.fingerprint)
+
+    with _unfinished(job) as unfinished:
+        if is_current(job.target):
+            return
+        facts = _compute(job, task.metadata, unfinished, progress)
+        with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
+            _take_arrays(unfinished, scratch, arrays)
+            copy_task_description(task, scratch)
+            check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
+            check_unchanged(job.submission)
+            manifest = EmbeddingsManifest(
+                fingerprint=job.fingerprint,
+                submission=job.submission.as_recorded(),
+                task=job.task.name,
+                made_from=read_corpus_facts(job.task),
+                form=asdict(job.embedding_format),
+                unusual_embedding=job.embedding_format.changes,
+                arrays=tuple(arrays),
+                clips=facts["clips"],
+                device=facts["device"],
+                framework=facts["framework"],
+                versions=facts["versions"],
+                seconds=round(time.monotonic() - started, 3),
+            )
+            write_embeddings_manifest(scratch, manifest)
+        files.remove_tree(unfinished)
+
+
+def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run the worker until all arrays are in the folder, and return what it reports.
+
+    Batches that the journal lists are not computed again. A worker that Linux kills because memory ran out is
+    started again with smaller batches.
+    """
+    journal = Journal(folder / JOURNAL)
+    begun: dict[str, Any] = {}
+
+    def handle(message: dict[str, Any]) -> None:
+        nonlocal begun
+        if "begun" in message:
+            begun = message
+        elif FITTED in message:
+            journal.note(FITTED, message[FITTED], message["clips"])
+            journal.sync(folder.glob("*.npy"))
+        elif TOO_LARGE in message:
+            journal.note(TOO_LARGE, message[TOO_LARGE], 0)
+        elif ARRAY in message:
+            journal.note(ARRAY, message[ARRAY], message["size"])
+
+    while True:
+        begun, done_before = {}, journal.done
+        try:
+            facts = _run_worker(job, task, folder, journal, progress, handle)
+            if journal.done != facts["clips"]:
+                got, expected = f"{journal.done} clips in {journal.path}", str(facts["clips"])
+                raise HearevalError("the embedding worker", got=got, expected=expected)
+            return facts
+        except KilledForMemoryError as error:
+            if not begun:
+                raise
+            # A model that leaks memory makes progress each time it is started again.
+            if begun["clips"] == 1 and journal.done == done_before:
+                raise _make_clip_error(begun["clip"], error) from error
+            journal.note(TOO_LARGE, begun["begun"], 0)
+
+
+def _run_worker(
+    job: EmbedJob,
+    task: TaskMetadata,
+    folder: Path,
+    journal: Journal,
+    progress: Progress,
+    handle: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Run the worker once and return what it reports when all clips are embedded."""
+    worker_job = {
+        "do": "embed",
+        "device": job.device,
+        **asdict(job.embedding_format),
+        "task": str(job.task),
+        "splits": task.splits,
+        "embedding_type": task.embedding_type,
+        "batch_samples": BATCH_SAMPLES,
+        "done": journal.done,
+        "history": journal.history,
+        "out": str(folder),
+    }
+    return job.submission.run(
+        worker_job,
+        job.log,
+        progress,
+        on_message=handle,
+        silence_s=job.silence_s,
+        variables=job.variables,
+    )
+
+
+def _make_clip_error(clip: str, error: HearevalError) -> HearevalError:
+    """Return the error for a clip that does not fit into memory even as a batch of one."""
+    return HearevalError(
+        f"clip {clip}",
+        got=f"{error.got}, on this clip alone",
+        expected="a clip that fits into the memory",
+        remedy=f"Use a machine with more memory, or for timestamp embeddings --chunk-seconds. {error.remedy}",
+    )
+
+
+@contextlib.contextmanager
+def _unfinished(job: EmbedJob) -> Iterator[Path]:
+    """Lock and yield the folder of unfinished arrays, with what an interrupted run has left in it.
+
+    It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
+    """
+    folder = files.unfinished_path(job.target, job.fingerprint)
+    with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
+        for other in files.all_unfinished(job.target):
+            if other != folder:
+                files.remove_tree(other)
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+        finally:
+            if not any(folder.glob("*.npy")):
+                files.remove_tree(folder)
+
+
+def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Link the arrays into another folder, so that a kill loses none, and sync them to disk."""
+    missing = [name for name in names if not (source / name).is_file()]
+    if missing:
+        raise HearevalError(
+            "the embedding worker", got=f"no {', '.join(missing)}", expected="an array for every split"
+        )
+    for name in names:
+        files.link_or_copy(source / name, target / name)
+        files.sync(target / name)

@@ -1,0 +1,1 @@
+"""The code that runs in the submission's environment: `python heareval/embeddings/inside JOB.json`."""

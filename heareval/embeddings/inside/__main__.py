@@ -1,0 +1,82 @@
+"""Run one job for a submission: `python heareval/embeddings/inside JOB.json`.
+
+This package runs in the submission's environment. It needs Python 3.8 or later, numpy and what the submission
+brings; nothing else of heareval has to be importable there. The job file is a JSON object whose `do` names
+one of `ACTIONS`. Messages go to stdout, one JSON object per line:
+
+* `describe` and `embed`: `{"done", "total"}` for progress; `embed` also reports each array (`{"array",
+  "size"}`) and what happens to each batch (`{"begun"}`, then `{"fitted"}` or `{"too_large"}`);
+* `check`: `{"begin": check}` and `{"finding": {...}}` for each check;
+* all of them end with `{"result": {...}}` or `{"error": {"what", "got", "expected", "remedy"}}`.
+
+Whatever the submission prints goes to stderr, which is the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = "heareval.embeddings.inside"
+# What a job can ask for -> the module and the function that do it. Only the module that is needed is
+# imported: the versions of all loaded modules are part of a submission's fingerprint.
+ACTIONS = {
+    "describe": ("submission", "describe"),
+    "embed": ("embed", "embed"),
+    "check": ("checks.run", "check"),
+}
+
+
+@contextlib.contextmanager
+def importable_package() -> Iterator[None]:
+    """Make this package importable, and afterwards remove every trace of it.
+
+    The submission may bring a package named heareval, and modules named like ours. Nothing is added to
+    sys.path: beside an installed heareval lie packages for another interpreter.
+    """
+    # Python has put the folder that it runs in front.
+    del sys.path[0]
+    for name, folder in (("heareval", HERE.parents[1]), ("heareval.embeddings", HERE.parent)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "heareval"]:
+            del sys.modules[name]
+
+
+def run_job(job_file: str) -> int:
+    """Run the job in a file and return the exit code."""
+    with importable_package():
+        channel = importlib.import_module(f"{PACKAGE}.channel")
+        channel.open_channel()
+        job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+        module, function = ACTIONS[job["do"]]
+        action = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)
+    if os.getppid() != job.get("parent", os.getppid()):
+        return 1  # the parent died before `open_channel` tied this process to it
+    if not job.get("is_installed"):
+        # A submission that is not installed lies in the user's working folder.
+        sys.path.insert(0, str(Path.cwd()))
+    return int(channel.run_action(action, job))
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = run_job(sys.argv[1])
+    except BaseException:
+        traceback.print_exc()
+    # Exit at once: a thread that the submission left running must not keep this process alive.
+    sys.stderr.flush()
+    os._exit(code)

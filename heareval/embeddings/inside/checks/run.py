@@ -1,0 +1,80 @@
+"""Run the checks of `heareval validate`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heareval.embeddings.inside.channel import Send
+from heareval.embeddings.inside.checks.memory import GPU_FUNCTIONS
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
+from heareval.embeddings.inside.checks.table import CHECKS, Check
+from heareval.embeddings.inside.errors import SubmissionError, describe_exception
+from heareval.embeddings.inside.frameworks import FRAMEWORKS
+
+
+def check(job: dict[str, Any], send: Send) -> dict[str, str]:
+    """Run the checks that the job does not list as `known`, and return what they ran on.
+
+    A check that ends the process loses only itself: the parent starts another one with what is known.
+    """
+    subject = Subject(job)
+    run_pending_checks(subject, job["known"], send)
+    return describe_environment(subject)
+
+
+def run_pending_checks(subject: Subject, known: dict[str, str], send: Send) -> None:
+    """Run the checks whose results are not known yet.
+
+    Args:
+        subject: the submission.
+        known: results of the checks that an earlier process ran.
+        send: gets a message when a check begins and when it ends.
+    """
+    results = dict(known)
+    for name in [name for name in CHECKS if name not in known]:
+        send({"begin": name})
+        failed_needs = [need for need in CHECKS[name].needs if results.get(need) in ("failed", "not run")]
+        began = time.perf_counter()
+        outcome = (
+            CheckOutcome("not run", f"needs {failed_needs[0]}")
+            if failed_needs
+            else run_check(CHECKS[name], subject)
+        )
+        results[name] = outcome.result
+        seconds = round(time.perf_counter() - began, 3)
+        facts = {"check": name, "result": outcome.result, "measured": outcome.measured, "seconds": seconds}
+        send({"finding": facts})
+
+
+def run_check(check: Check, subject: Subject) -> CheckOutcome:
+    """Return the outcome of a check; an exception is a failure, and its traceback goes to the log."""
+    try:
+        return check.run(subject)
+    except SubmissionError as error:
+        return CheckOutcome("failed", "{what}: got {got}, expected {expected}".format(**error.facts))
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"line {last.lineno} of {Path(last.filename).name}"
+        return CheckOutcome("failed", f"{describe_exception(error)} ({place})")
+
+
+def describe_environment(subject: Subject) -> dict[str, str]:
+    """Return the versions of Python, numpy and loaded frameworks, and the model's framework and device."""
+    facts = {"python": platform.python_version(), "numpy": np.__version__}
+    loaded = [each.name for each in FRAMEWORKS if each.name in sys.modules]
+    facts.update({name: str(sys.modules[name].__version__) for name in loaded})
+    # Don't load a model now: it failed to load, or an earlier process ran all checks that need it.
+    submission = vars(subject).get("submission")
+    if submission:
+        framework = submission.framework
+        device = GPU_FUNCTIONS[framework.name].name(framework.lib) if framework.is_gpu else "cpu"
+        facts.update({"framework": framework.name, "device": device})
+    return facts

@@ -1,0 +1,55 @@
+"""All checks, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heareval.embeddings.inside.checks import api, long_audio, robustness, timestamps, values
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check.
+
+    Args:
+        run: runs it.
+        needs: checks without which its outcome would mean nothing.
+    """
+
+    run: Callable[[Subject], CheckOutcome]
+    needs: tuple[str, ...] = ()
+
+
+CHECKS: dict[str, Check] = {
+    "functions": Check(api.check_functions),
+    "weights": Check(api.check_weights, ("functions",)),
+    "model": Check(api.check_model, ("weights",)),
+    "attributes": Check(api.check_attributes, ("model",)),
+    "sample rate": Check(api.check_sample_rate, ("attributes",)),
+    "types": Check(api.check_types, ("sample rate",)),
+    "device": Check(api.check_device, ("types",)),
+    "scene shape": Check(api.check_scene_shape, ("device",)),
+    "timestamp shape": Check(api.check_timestamp_shape, ("scene shape",)),
+    "finite": Check(robustness.check_finite, ("timestamp shape",)),
+    "silence": Check(robustness.check_silence, ("finite",)),
+    "clipping": Check(robustness.check_clipping, ("finite",)),
+    "short audio": Check(robustness.check_short_audio, ("finite",)),
+    "determinism": Check(values.check_determinism, ("finite",)),
+    "dimensions": Check(values.check_dimensions, ("determinism",)),
+    "reload": Check(values.check_reload, ("determinism",)),
+    "order": Check(values.check_order, ("determinism",)),
+    "batch": Check(values.check_batch, ("order",)),
+    "increasing": Check(timestamps.check_increasing, ("finite",)),
+    "milliseconds": Check(timestamps.check_milliseconds, ("increasing",)),
+    "regular": Check(timestamps.check_regular, ("increasing",)),
+    "inside": Check(timestamps.check_inside, ("milliseconds",)),
+    "coverage": Check(timestamps.check_coverage, ("inside", "regular")),
+    "hop": Check(timestamps.check_hop, ("milliseconds", "regular")),
+    "centring": Check(timestamps.check_centring, ("coverage", "determinism")),
+    "long audio": Check(long_audio.check_long_audio, ("finite",)),
+    "drift": Check(timestamps.check_drift, ("long audio", "coverage")),
+    "memory": Check(long_audio.check_memory, ("long audio",)),
+    "speed": Check(long_audio.check_speed, ("long audio",)),
+}

@@ -1,0 +1,79 @@
+"""Check the values of embeddings: that they differ between sounds, and depend on nothing but the sound."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject, grade
+
+# The largest difference of outputs that should be equal, as a share of their range: (ok, warning).
+FLOAT_NOISE, SAME_CALL = (1e-4, 1e-2), (1e-6, 1e-3)
+
+
+def find_non_finite(parts: list[np.ndarray]) -> str:
+    """Return how many values are NaN or infinite, in words; "" if all are finite."""
+    for part in parts:
+        if not np.isfinite(part).all():
+            kind = "NaN" if np.isnan(part).any() else "infinity"
+            return f"{kind} in {(~np.isfinite(part)).mean():.0%} of the values"
+    return ""
+
+
+def check_dimensions(subject: Subject) -> CheckOutcome:
+    """Check that embeddings differ between sounds, in every dimension, and that no dimension has a copy."""
+    sounds, faults = subject.make_sounds(12, 1.0), []
+    for name, part in zip(("scene", "timestamp"), subject.embed_both(sounds)):
+        rows = part.reshape(-1, part.shape[-1])
+        is_constant = np.ptp(rows, axis=0) <= 1e-7 * np.abs(rows).max(axis=0)
+        if is_constant.all():
+            return CheckOutcome("failed", f"{name} embeddings are the same for all sounds")
+        others = rows[:, ~is_constant]
+        copies = others.shape[1] - np.unique(others, axis=1).shape[1]
+        if is_constant.any() or copies:
+            faults.append(f"{name}: {is_constant.sum()} constant, {copies} duplicate")
+    return CheckOutcome("warning" if faults else "ok", "; ".join(faults) or "all different")
+
+
+def largest_difference(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    """Return the largest difference of two outputs, as a share of the range of the first."""
+    shares = [0.0]
+    for one, other in zip(first, second):
+        if one.shape != other.shape:
+            return math.inf
+        shares.append(float(np.abs(one - other).max() / max(np.ptp(one), 1e-30)))
+    return max(shares)
+
+
+def check_determinism(subject: Subject) -> CheckOutcome:
+    """Check that the same sounds have the same embeddings after other sounds in between."""
+    audio = subject.make_sounds(3, 1.0)
+    first, _ = subject.embed_both(audio), subject.embed_both(subject.make_sounds(2, 1.5, seed=1))
+    difference = largest_difference(first, subject.embed_both(audio))
+    return grade(difference, SAME_CALL, f"{difference:.1e} of the range")
+
+
+def check_reload(subject: Subject) -> CheckOutcome:
+    """Check that a model that is loaded again has the same output."""
+    audio = subject.make_sounds(3, 1.0)
+    reloaded = subject.embed_both(audio, subject.load().model)
+    difference = largest_difference(subject.embed_both(audio), reloaded)
+    return grade(difference, FLOAT_NOISE, f"{difference:.1e} of the range")
+
+
+def check_order(subject: Subject) -> CheckOutcome:
+    """Check that the position of a sound in its batch does not matter."""
+    audio = subject.make_sounds(5, 1.0)
+    reversed_back = [part[::-1] for part in subject.embed_both(audio[::-1])]
+    difference = largest_difference(subject.embed_both(audio), reversed_back)
+    return grade(difference, FLOAT_NOISE, f"{difference:.1e} of the range")
+
+
+def check_batch(subject: Subject) -> CheckOutcome:
+    """Check that the other sounds of a batch do not matter."""
+    audio = subject.make_sounds(5, 1.0)
+    alone = [subject.embed_both(audio[i : i + 1]) for i in range(len(audio))]
+    joined = [np.concatenate([parts[kind] for parts in alone]) for kind in range(2)]
+    difference = largest_difference(subject.embed_both(audio), joined)
+    return grade(difference, FLOAT_NOISE, f"{difference:.1e} of the range")

@@ -1,0 +1,253 @@
+"""What PyTorch and TensorFlow do differently."""
+
+from __future__ import annotations
+
+import abc
+import gc
+import os
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from heareval.embeddings.inside.errors import SubmissionError, blame_submission, is_out_of_memory
+
+GIB = 2**30
+
+# Python 3.8 evaluates these and cannot subscript `tuple` and collections.abc.Callable.
+# What a function of the API returns: embeddings, or embeddings and timestamps.
+Arrays = typing.Tuple[np.ndarray, ...]
+# Computes the embeddings of a batch `(clips, samples)`.
+EmbedBatch = typing.Callable[[Any], Arrays]
+
+
+class Framework(abc.ABC):
+    """The framework of a model, on one device.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        precision: `float32`, `tf32` or `bf16`.
+
+    Raises:
+        SubmissionError: device is `cuda`, and the framework finds no GPU.
+    """
+
+    name = ""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.lib: Any = sys.modules[self.name]
+        self.precision = precision
+        self.is_gpu = device != "cpu" and self.has_gpu()
+        if device == "cuda" and not self.is_gpu:
+            raise SubmissionError(
+                "device cuda",
+                got=f"no GPU that {self.name} {self.lib.__version__} can use",
+                expected="a GPU",
+                remedy="Fix the driver, install a build with GPU support, or use --device cpu.",
+            )
+
+    def compute(self, function: Callable[..., Any], audio: Any, model: Any) -> Arrays:
+        """Return the output of an API function on audio `(clips, samples)` as numpy arrays.
+
+        Raises:
+            SubmissionError: the function raised an exception.
+        """
+        with blame_submission(f"{function.__name__} on audio of shape {tuple(audio.shape)}"):
+            output = self.call(function, audio, model)
+            return tuple(map(self.to_numpy, output if isinstance(output, (tuple, list)) else (output,)))
+
+    @classmethod
+    @abc.abstractmethod
+    def is_framework_of(cls, model: Any) -> bool:
+        """Return whether a model is made with this framework, which is loaded."""
+
+    @abc.abstractmethod
+    def has_gpu(self) -> bool:
+        """Return whether the framework can use a GPU."""
+
+    @abc.abstractmethod
+    def prepare(self, model: Any) -> None:
+        """Move a model to the device and set the precision."""
+
+    @abc.abstractmethod
+    def call(self, function: Callable[..., Any], audio: Any, model: Any) -> Any:
+        """Return the output of an API function on audio `(clips, samples)`, unchanged."""
+
+    @abc.abstractmethod
+    def to_numpy(self, part: Any) -> np.ndarray:
+        """Return a tensor as a new array: the model may reuse the memory of its output."""
+
+    @property
+    def copies_sent_audio(self) -> bool:
+        """Whether `send_to_device` copies the audio, so that its array can be reused at once."""
+        return False
+
+    def send_to_device(self, audio: np.ndarray) -> Any:
+        """Begin to copy audio to the device; can be called from any thread."""
+        return audio
+
+    def wait_for(self, sent: Any) -> Any:
+        """Return what `send_to_device` sent, once the model may use it."""
+        return sent
+
+    def free_memory(self) -> None:
+        """Release memory that is no longer used."""
+        gc.collect()
+
+    def describe_memory(self) -> str:
+        """Return where the model is, and its free and total memory, to complete "the memory ..."."""
+        if self.is_gpu:
+            return "of the GPU"
+        try:
+            page = os.sysconf("SC_PAGE_SIZE")
+            free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        except (OSError, ValueError, AttributeError):
+            return "of the CPU"
+        return f"of the CPU, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+
+
+class Torch(Framework):
+    """PyTorch."""
+
+    name = "torch"
+
+    @classmethod
+    def is_framework_of(cls, model: Any) -> bool:
+        """Return whether a model is a torch.nn.Module."""
+        return isinstance(model, sys.modules["torch"].nn.Module)
+
+    def has_gpu(self) -> bool:
+        """Return whether CUDA is available."""
+        return bool(self.lib.cuda.is_available())
+
+    @property
+    def device(self) -> Any:
+        """The device of the model and the audio."""
+        return self.lib.device("cuda" if self.is_gpu else "cpu")
+
+    def prepare(self, model: Any) -> None:
+        """Move a model to the device; switch TF32 off unless asked for, whatever the model's code did."""
+        self.lib.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+        self.lib.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        model.to(self.device)
+        model.eval()
+        self.stream = self.lib.cuda.Stream(self.device) if self.is_gpu else None
+
+    def call(self, function: Callable[..., Any], audio: Any, model: Any) -> Any:
+        """Return the output of an API function on audio `(clips, samples)`, unchanged."""
+        audio = self.lib.as_tensor(audio).to(self.device).contiguous()
+        with self.lib.no_grad():
+            if self.precision != "bf16":
+                return function(audio, model)
+            # `torch.autocast` exists since PyTorch 1.10; don't require it for float32.
+            with self.lib.autocast(self.device.type, dtype=self.lib.bfloat16):
+                return function(audio, model)
+
+    def to_numpy(self, part: Any) -> np.ndarray:
+        """Return a tensor as a new array; under bf16 as float32."""
+        if isinstance(part, self.lib.Tensor):
+            part = part.detach().cpu()
+            part = (part.float() if self.precision == "bf16" else part).numpy()
+        return np.array(part)
+
+    @property
+    def copies_sent_audio(self) -> bool:
+        """Whether `send_to_device` copies: on a CPU the tensor shares the array's memory."""
+        return self.stream is not None
+
+    def send_to_device(self, audio: np.ndarray) -> Any:
+        """Begin to copy audio to a GPU from pinned memory, in a second stream, while the model works."""
+        here = self.lib.from_numpy(audio)
+        if self.stream is None:
+            return here, None
+        try:
+            with self.lib.cuda.stream(self.stream):
+                there = here.pin_memory().to(self.device, non_blocking=True)
+                return there, self.stream.record_event()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            # `call` copies it to the GPU when the batches before have freed their memory.
+            return here.clone(), None
+
+    def wait_for(self, sent: Any) -> Any:
+        """Return the tensor, after telling the model's stream to wait for its copy."""
+        audio, event = sent
+        if event is not None:
+            current = self.lib.cuda.current_stream(self.device)
+            event.wait(current)
+            # The allocator must not reuse this memory while the model's stream still reads it.
+            audio.record_stream(current)
+        return audio
+
+    def free_memory(self) -> None:
+        """Release memory that is no longer used, also PyTorch's cache on the GPU."""
+        gc.collect()
+        if self.is_gpu:
+            self.lib.cuda.empty_cache()
+
+    def describe_memory(self) -> str:
+        """Return where the model is, and its free and total memory, to complete "the memory ..."."""
+        if not self.is_gpu:
+            return super().describe_memory()
+        free, total = self.lib.cuda.mem_get_info()
+        return f"of the GPU, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+
+
+class TensorFlow(Framework):
+    """TensorFlow 2."""
+
+    name = "tensorflow"
+
+    @classmethod
+    def is_framework_of(cls, model: Any) -> bool:
+        """Return whether a model is a tf.Module, or trackable as Keras and SavedModel objects are."""
+        lib = sys.modules["tensorflow"]
+        return isinstance(model, (lib.Module, lib.__internal__.tracking.Trackable))
+
+    def has_gpu(self) -> bool:
+        """Return whether TensorFlow finds a GPU."""
+        return bool(self.lib.config.list_physical_devices("GPU"))
+
+    def prepare(self, model: Any) -> None:
+        """Set the precision; TensorFlow has placed the variables when they were created."""
+        if self.precision == "bf16":
+            # Keras fixes the precision of a layer when the layer is created.
+            raise SubmissionError(
+                "precision bf16",
+                got="a TensorFlow model",
+                expected="float32 or tf32",
+                remedy="Set Keras' mixed_bfloat16 policy in load_model.",
+            )
+        self.lib.config.experimental.enable_tensor_float_32_execution(self.precision == "tf32")
+
+    def call(self, function: Callable[..., Any], audio: Any, model: Any) -> Any:
+        """Return the output of an API function on audio `(clips, samples)`, unchanged."""
+        with self.lib.device("/GPU:0" if self.is_gpu else "/CPU:0"):
+            return function(self.lib.convert_to_tensor(audio), model)
+
+    def to_numpy(self, part: Any) -> np.ndarray:
+        """Return a tensor as a new array."""
+        return np.array(part)
+
+
+FRAMEWORKS: tuple[type[Framework], ...] = (Torch, TensorFlow)
+
+
+def find_framework(model: Any) -> type[Framework]:
+    """Return the framework that a model is made with.
+
+    Raises:
+        SubmissionError: the model is neither a PyTorch nor a TensorFlow model.
+    """
+    for framework in FRAMEWORKS:
+        if framework.name in sys.modules and framework.is_framework_of(model):
+            return framework
+    raise SubmissionError(
+        f"model {type(model).__name__}",
+        got=f"a {type(model).__module__}.{type(model).__qualname__}",
+        expected="a torch.nn.Module or a tf.Module",
+        remedy="Return one from load_model.",
+    )

@@ -1,0 +1,38 @@
+"""Names of submissions, which are also names of folders."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from heareval.embeddings.submission import Model
+
+# File systems allow 255 bytes; scratch and lock files add to the name of a folder.
+NAME_BYTES = 150
+
+
+def name_submission(model: Model, weights_sha256: str) -> str:
+    """Return a name made of the module and, where there are any, the weights and the options.
+
+    >>> name_submission(Model("my_model", "weights/best.pt", '{"size": 3}'), "0123456789")
+    'my_model+best-012345+804e33'
+    """
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(model.weights_path).stem)[:60]
+    of_weights = f"+{stem}-{weights_sha256[:6]}" if model.weights_path else ""
+    digest = hashlib.sha256(model.options.encode()).hexdigest()
+    of_options = f"+{digest[:6]}" if model.options != "{}" else ""
+    return shorten_name(f"{model.module}{of_weights}{of_options}")
+
+
+def shorten_name(name: str) -> str:
+    """Return a name that fits into NAME_BYTES: the end of a longer one is replaced by a digest.
+
+    >>> shorten_name("my_model"), len(shorten_name("x" * 1000))
+    ('my_model', 150)
+    """
+    encoded = name.encode()
+    if len(encoded) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{encoded[: NAME_BYTES - 13].decode(errors='ignore')}-{digest}"

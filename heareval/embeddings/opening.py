@@ -1,0 +1,97 @@
+"""Open a submission: check its weights, describe its model, name it and compute its fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from heareval import files
+from heareval.embeddings.describe import (
+    DescribeSettings,
+    Description,
+    describe_model,
+    fingerprint_sources,
+    hash_sources,
+    read_source_sha256,
+)
+from heareval.embeddings.naming import name_submission
+from heareval.embeddings.submission import VERSION, Model, Submission
+from heareval.embeddings.weights import check_weights
+from heareval.errors import HearevalError
+
+
+def open_submission(
+    model: Model,
+    cache: Path,
+    *,
+    name: str = "",
+    sha256: str = "",
+    record: tuple[str, ...] = (),
+    settings: DescribeSettings | None = None,
+) -> Submission:
+    """Return a submission with its fingerprint and sample rate; load its model only if something changed.
+
+    Args:
+        model: the model.
+        cache: folder in which descriptions are kept.
+        name: name of its folder; "" makes one from the module, the weights and the options.
+        sha256: SHA-256 that the weights must have; "" = any.
+        record: what its environment contains; () for the environment of this process.
+        settings: where and how long the model may be loaded; None = on its own device, without limit.
+
+    Raises:
+        HearevalError: the weights are wrong, or the submission breaks the HEAR API or failed.
+    """
+    weights_sha256 = check_weights(model.weights_path, sha256)
+    description = describe_model(
+        model,
+        cache,
+        weights_sha256=weights_sha256,
+        record=record,
+        settings=settings or DescribeSettings(model.device),
+    )
+    return Submission(
+        **asdict(model),
+        name=name or name_submission(model, weights_sha256),
+        weights_sha256=weights_sha256,
+        fingerprint=fingerprint_submission(description, weights_sha256, model.options, record),
+        sample_rate=description.sample_rate,
+        description_path=str(description.path),
+        sources_fingerprint=description.sources_fingerprint,
+    )
+
+
+def fingerprint_submission(
+    description: Description, weights_sha256: str, options: str, record: tuple[str, ...]
+) -> str:
+    """Return the fingerprint of a submission.
+
+    It does not depend on the device: that changes only rounding, and a run on another machine should not
+    compute all embeddings again.
+    """
+    return files.fingerprint(
+        "submission",
+        VERSION,
+        # Contents, not paths: another checkout of the same code is the same submission.
+        sources=[*sorted(description.source_sha256.values()), *record],
+        versions=description.versions,
+        weights=weights_sha256,
+        options=options,
+    )
+
+
+def check_unchanged(submission: Submission) -> None:
+    """Raise HearevalError if the weights or the sources have changed since a submission was opened."""
+    check_weights(submission.weights_path, submission.weights_sha256)
+    if not submission.description_path:
+        return
+    known = read_source_sha256(Path(submission.description_path))
+    found = hash_sources(known)
+    if fingerprint_sources(found) != submission.sources_fingerprint:
+        changed = [path for path, digest in known.items() if found[path] != digest]
+        raise HearevalError(
+            f"submission {submission.name}",
+            got=f"{changed[0] if changed else 'a source'} changed since the run began",
+            expected="the same as it was then",
+            remedy="Run again to embed the changed one.",
+        )

@@ -1,0 +1,110 @@
+"""From the tasks that a user asks for to jobs: tasks and modes, with all that decides their clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from heareval import layout, progress
+from heareval.archives import fetch
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.spec import Download
+from heareval.tasks import adopt, demo
+from heareval.tasks.registry import address, select
+from heareval.workflow.corpus import TaskJob
+
+
+@dataclass(frozen=True)
+class CorpusRequest:
+    """Which tasks to prepare, and from which data.
+
+    Args:
+        tasks: names of tasks and TOML files of own tasks, or the groups `open` and `all`.
+        mode: `5h`, `50h`, `full`, `small`, `demo`, or `all` for every published mode; None means each task's
+            default mode.
+        mirrors: folders and URLs to search for archives first, by file name.
+        accept_checksums: file in md5sum format; its archives are accepted although they are not the published
+            ones.
+        engine: `soxr` or `ffmpeg`, which resamples.
+        on_bad_audio: `fail`, or `skip` to leave out clips whose source file holds no usable sound.
+        from_published: finished 48 kHz tarball, or a folder or URL that has it, used in place of the corpus.
+
+    >>> CorpusRequest(("esc50", "open"), mode="small").engine
+    'soxr'
+    """
+
+    tasks: tuple[str, ...]
+    mode: str | None = None
+    mirrors: tuple[str, ...] = ()
+    accept_checksums: str = ""
+    engine: str = "soxr"
+    on_bad_audio: str = "fail"
+    from_published: str = ""
+
+
+def find_jobs(request: CorpusRequest) -> list[TaskJob]:
+    """Return a job for every task and mode of a request.
+
+    Raises:
+        HearevalError: an unknown task or mode, or no tarball of a task in `from_published`.
+    """
+    accepted = _read_accepted(request.accept_checksums)
+    jobs = [
+        TaskJob(
+            address(task),
+            mode,
+            request.engine,
+            _accepted_for(task.modes[mode].downloads, accepted),
+            on_bad_audio=request.on_bad_audio,
+        )
+        for task, mode in select(request.tasks, request.mode)
+    ]
+    return [_from_tarball(job, request.from_published) for job in jobs] if request.from_published else jobs
+
+
+def _read_accepted(file: str) -> dict[str, str]:
+    return fetch.read_accepted_checksums(Path(file)) if file else {}
+
+
+def _accepted_for(downloads: Sequence[Download], accepted: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return (archive name, checksum) where an accepted checksum differs from the published one."""
+    archives = [file for download in downloads for file in download.files]
+    pairs = {(each.file_name, accepted.get(each.file_name, each.checksum)) for each in archives}
+    return tuple(sorted(pairs - {(each.file_name, each.checksum) for each in archives}))
+
+
+def _from_tarball(job: TaskJob, source: str) -> TaskJob:
+    """Return the job that adopts a finished tarball; it fetches no archive, so it accepts none either."""
+    tarball = adopt.find_tarball(source, job.folder)
+    return replace(job, accepted=(), published=tarball, published_mark=adopt.read_mark(tarball))
+
+
+def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
+    """Build the synthetic corpora for a request in mode `demo` and point the request at them.
+
+    A request in another mode, or with data of its own, is returned as it is.
+    """
+    if request.mode != "demo" or request.mirrors or request.from_published:
+        return request
+    select(request.tasks, request.mode)  # report unknown names before the work
+    folder = Path(places.work) / "demo-corpora"
+    if not folder.exists():
+        with progress.show_steps(1), progress.report_step("demo corpora") as report:
+            demo.build_demo_corpora(folder, report)
+    return replace(request, mirrors=(str(folder),), accept_checksums=str(folder / demo.MD5SUMS))
+
+
+def check_tarballs_are_kept(jobs: Iterable[TaskJob], places: Places, sample_rates: Sequence[int]) -> None:
+    """Raise HearevalError if a run would overwrite the tarball that it reads."""
+    for job in jobs:
+        editions = (layout.TAR_EDITION, layout.TAR_LATEST)
+        written = [places.tar(job.folder, rate, edition) for rate in sample_rates for edition in editions]
+        if job.published and Path(job.published).resolve() in [path.resolve() for path in written]:
+            raise HearevalError(
+                f"tarball {job.published}",
+                got="the path that this run writes its own tarball to",
+                expected="a tarball elsewhere",
+                remedy="Move it to another folder, or choose another --tar-dir.",
+            )

@@ -1,0 +1,133 @@
+"""Submissions opened for a run: weights fetched, environment made, model described on the right device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from heareval import progress
+from heareval.archives import fetch
+from heareval.embeddings.describe import DescribeSettings
+from heareval.embeddings.environment import Environment, open_environment
+from heareval.embeddings.opening import open_submission
+from heareval.embeddings.submission import Model, Submission
+from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
+from heareval.embeddings.weights import check_weights
+from heareval.errors import HearevalError, file_error
+from heareval.layout import Places
+from heareval.spec import Download
+from heareval.workflow.evaluate import choose_device
+from heareval.workflow.machine import Machine, claim_gpu
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparedSubmission:
+    """A submission whose weights and environment are in place; nothing of it has been imported yet."""
+
+    config: SubmissionConfig
+    model: Model
+    record: tuple[str, ...]
+
+
+def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
+    """Fetch the weights of a submission and make its environment, unless they are there."""
+    weights = _fetch_weights(config, places) if "://" in config.weights else config.weights
+    # Checked before the environment is made, which takes longer.
+    check_weights(weights, config.sha256)
+    environment = Environment("", ())
+    if config.needs_environment:
+        environment = open_environment(
+            places.environments(),
+            source=config.source,
+            python=config.python,
+            requirements=config.requirements,
+            # The folders that a run writes may lie inside the submission's source folder.
+            excluded=[Path(folder) for folder in astuple(places)],
+            announce=lambda line: notify(f"{config.name or config.module}: {line}"),
+        )
+    model = Model(
+        config.module,
+        weights,
+        config.options,
+        python=environment.python,
+        is_installed=bool(config.source),
+        device=config.device,
+    )
+    return PreparedSubmission(config, model, environment.record)
+
+
+def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
+    """Download the weights of a submission, unless they are there; return the path of the file."""
+    download = Download(config.weights, config.sha256)
+    target = places.archive(config.sha256, download.file_name)
+    if not target.exists():
+        try:
+            with progress.show_steps(1), progress.report_step(f"weights {download.file_name}") as report:
+                fetch.fetch(download, target, (), report)
+        except HearevalError as error:
+            error.remedy = "Correct weights or sha256, or download the file yourself and give its path."
+            raise
+    return str(target)
+
+
+def open_prepared(prepared: PreparedSubmission, places: Places, machine: Machine) -> Submission:
+    """Return the submission with its fingerprint and sample rate; load the model if it is not known yet."""
+    config = prepared.config
+    claim = functools.partial(claim_gpu, machine.gpus)
+    return open_submission(
+        prepared.model,
+        Path(places.work) / "submissions",
+        name=config.name,
+        sha256=config.sha256,
+        record=prepared.record,
+        settings=DescribeSettings(choose_device(prepared.model, machine), machine.timeout_s, claim),
+    )
+
+
+def open_submissions(
+    args: SubmissionArgs, places: Places, machine: Machine, notify: Notify
+) -> tuple[list[Submission], list[str]]:
+    """Open every submission of a command; one that cannot be opened must not stop the others.
+
+    Args:
+        notify: receives an error line for each submission that cannot be opened.
+
+    Returns:
+        The opened submissions, and the names of the others.
+
+    Raises:
+        HearevalError: no submission can be opened.
+    """
+    opened: dict[str, Submission] = {}
+    failed: list[str] = []
+    for name, read_config in zip(args.submissions, list_config_readers(args), strict=True):
+        try:
+            submission = open_prepared(prepare_submission(read_config(), places, notify), places, machine)
+            _check_name_is_new(name, submission, opened)
+            opened[submission.name] = submission
+        except (HearevalError, OSError) as error:
+            is_last = len(failed) + len(opened) + 1 == len(args.submissions)
+            if is_last and not opened:
+                raise
+            failed.append(name)
+            notify(f"error: {_with_name(name, error)}")
+    return list(opened.values()), failed
+
+
+def _with_name(name: str, error: HearevalError | OSError) -> str:
+    text = str(file_error(error) if isinstance(error, OSError) else error)
+    return text if name in text else f"{name}: {text}"
+
+
+def _check_name_is_new(name: str, submission: Submission, opened: dict[str, Submission]) -> None:
+    if submission.name in opened:
+        raise HearevalError(
+            f"submission {name}",
+            got=f"the name {submission.name}, which another submission has",
+            expected="a different name",
+            remedy="Give it a `name`.",
+        )
