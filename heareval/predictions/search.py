@@ -11,7 +11,7 @@ from heareval.predictions.data import Split, SplitRoles, Task
 from heareval.predictions.learners import EvaluationContext, Learner
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Candidate, Criterion, TrainedModel
 from heareval.predictions.results import FoldResult, ModelResult, Run
-from heareval.spec import Progress, ignore_progress
+from heareval.spec import Progress
 
 MIN_TRAINING_ROWS = 2
 
@@ -42,16 +42,35 @@ class _Search:
 
 @dataclass
 class _Meter:
-    """Progress over several stages of work, in units."""
+    """Progress of trainings and of tests, which take turns, in units."""
 
     total: int
     progress: Progress
-    done: int = 0
+    planned: int = 0
+    trained: int = 0
+    tested: int = 0
 
-    def stage(self, units: int) -> Progress:
-        """Return the progress of the next stage, which takes these units."""
-        start, self.done = self.done, self.done + units
-        return lambda done, total: self.progress(start + units * done // max(total, 1), self.total)
+    def train(self, units: int) -> Progress:
+        """Return the progress of the next trainings, which take these units together."""
+        # Trainings that stop early report less than they planned.
+        start = self.trained = self.planned
+        self.planned += units
+
+        def report(done: int, total: int) -> None:
+            self.trained = start + units * done // max(total, 1)
+            self.progress(self.trained + self.tested, self.total)
+
+        return report
+
+    def test(self, units: int) -> Progress:
+        """Return the progress of the next test, which takes these units."""
+        start = self.tested
+
+        def report(done: int, total: int) -> None:
+            self.tested = start + units * done // max(total, 1)
+            self.progress(self.trained + self.tested, self.total)
+
+        return report
 
 
 def run_protocol(
@@ -81,7 +100,7 @@ def run_protocol(
         for seed, search in searches.items()
         for roles in rounds[1:]
     ]
-    for trained in _train(learner, others, meter.stage(UNITS_PER_TRAINING * len(others))):
+    for trained in _train(learner, others, meter.train(UNITS_PER_TRAINING * len(others))):
         folds[trained.candidate.seed].append(_test(context, learner, trained, meter))
     places = {roles: place for place, roles in enumerate(rounds)}
     progress(meter.total, meter.total)
@@ -99,7 +118,7 @@ def _search_grid(
     results: dict[int, dict[int, ModelResult]] = {candidate.seed: {} for candidate in candidates}
     best: dict[int, _Trained] = {}
     # Only the best models are kept, because all of them may fill the memory.
-    for trained in _train(learner, candidates, meter.stage(UNITS_PER_TRAINING * len(candidates))):
+    for trained in _train(learner, candidates, meter.train(UNITS_PER_TRAINING * len(candidates))):
         seed = trained.candidate.seed
         results[seed][trained.number] = trained.model.result
         if seed not in best or _is_better(criterion, trained, best[seed]):
@@ -132,8 +151,9 @@ def _test(context: EvaluationContext, learner: Learner, trained: _Trained, meter
         # Its weights are those before training.
         raise _no_defined_score(context, learner.criterion.name, context.splits[roles.valid])
     split = context.splits[roles.test]
-    progress = meter.stage(learner.units_per_test) if learner.units_per_test else ignore_progress
+    progress = meter.test(learner.units_per_test)
     probabilities = kind.shape_rows(split, model.predict(split.x, progress))
+    progress(1, 1)
     predictions = kind.predict(split, probabilities, model.validation.postprocessing)
     return FoldResult(roles, model.result, kind.score(split.name, predictions), predictions)
 

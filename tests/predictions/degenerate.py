@@ -1,4 +1,4 @@
-"""Embeddings folders made degenerate, and evaluations of them that must end with numbers."""
+"""Embeddings folders made degenerate, and evaluations of them that must end with scores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from heareval.predictions.report import make_report
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import write_results
 
-# No warning is to reach the user.
+# No warning may reach the user.
 SILENT = [
     pytest.mark.filterwarnings("error"),
     # Of dcase_util, which sed_eval needs.
     pytest.mark.filterwarnings("ignore:pkg_resources is deprecated"),
 ]
 FOLDS = {"splits": ("fold00", "fold01", "fold02", "fold03"), "split_mode": "new_split_kfold"}
-# What a fold is in the first round.
+# The roles of the folds in the first round.
 PARTS = {"fold00": "test", "fold01": "valid", "fold02": "train", "fold03": "train"}
 EVENT_METRICS = ("event_onset_200ms_fms", "event_onset_offset_50ms_20perc_fms", "segment_1s_er")
 GRID = {
@@ -33,7 +33,7 @@ GRID = {
     "patience": [3],
 }
 TINY = {"evaluation_params": {"task_specific_param_grid": GRID}}
-# Each kind of splits has two who try it.
+# Two probes are tested with each kind of splits.
 SPLITS = {"mlp": FOLDS, "knn-cosine": {}, "knn-l1": FOLDS, "linear": {}}
 LARGEST = np.finfo(np.float32).max
 
@@ -48,22 +48,22 @@ def evaluated(folder, probe):
 
 
 def scores_of(result):
-    """The first tested split's scores, by metric."""
+    """Return the scores of the first tested split, by metric."""
     return {score.metric: score.value for score in result.runs[0].folds[0].scores}
 
 
-def said_in(result):
-    """What was said about the first tested split."""
+def predicted_by(result):
+    """Return the probabilities predicted for the first tested split."""
     return result.runs[0].folds[0].predictions.probabilities
 
 
 def tried(result):
-    """Validation scores of everything that was tried."""
+    """Return the validation scores of all candidates."""
     return [point.validation.score for point in result.runs[0].grid]
 
 
 def written(folder, probe):
-    """What an evaluation writes, as strict JSON, after it was read back and reported."""
+    """Evaluate a folder, read the results back, report on them, and return the scores as strict JSON."""
     path = write_results(folder, evaluated(folder, probe), "beef", "0123456789abcdef")
     results = json.loads(path.read_text(), parse_constant=refuse)
     for metric, score in results["scores"].items():
@@ -80,12 +80,12 @@ def written(folder, probe):
 
 
 def refuse(text):
-    """For NaN and infinity in JSON."""
+    """Refuse NaN and infinity in JSON."""
     raise ValueError(f"{text} is no JSON")
 
 
 def chosen(result):
-    """The validation score of what was tested first."""
+    """Return the validation score of the first tested model."""
     return result.runs[0].folds[0].model.validation.score
 
 
@@ -99,7 +99,7 @@ def _read(path):
 
 
 def relabel(change):
-    """Gives clips what `change(part, number, labels)` says."""
+    """Relabel every clip with `change(part, number, labels)`."""
 
     def relabel(folder):
         for split, part in splits(folder):
@@ -111,7 +111,7 @@ def relabel(change):
 
 
 def embed(change):
-    """Puts `change(part, embeddings)` in the embeddings' place."""
+    """Replace the embeddings by `change(part, embeddings)`."""
 
     def embed(folder):
         for split, part in splits(folder):
@@ -123,7 +123,7 @@ def embed(change):
 
 
 def keep(**clips):
-    """Leaves the first clips of some parts."""
+    """Keep only the first clips of some parts."""
 
     def keep(folder):
         for split, part in splits(folder):
@@ -139,12 +139,12 @@ def keep(**clips):
 
 
 def one_row(part, value):
-    """The first embedding of a part has this value everywhere."""
+    """Fill the first embedding of a part with one value."""
     return embed(lambda mine, x: np.concatenate([np.full_like(x[:1], value), x[1:]]) if mine == part else x)
 
 
 def frames(first, stop):
-    """Leaves a stretch of the frames."""
+    """Keep only a stretch of the frames."""
 
     def cut(folder):
         for path in folder.glob("*.npy"):

@@ -1,4 +1,4 @@
-"""Resampled scores against a loop that really draws the clips and asks METRICS."""
+"""Resampled scores against a loop that copies the resampled clips and scores them with METRICS."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ LEFT_OUT |= dict.fromkeys(("aucroc", "d_prime"), lambda targets: targets.any(axi
 
 
 def _clips(seed, clips=30, labels=5, share=0.3, levels=8):
-    """Targets, and probabilities of few levels, so that there are ties."""
+    """Return targets, and probabilities of few levels, so that there are ties."""
     rng = np.random.default_rng(seed)
     targets = (rng.random((clips, labels)) < share).astype(np.uint8)
     said = np.round((rng.random((clips, labels)) + 0.4 * targets) * levels) / levels
@@ -30,7 +30,7 @@ def _clips(seed, clips=30, labels=5, share=0.3, levels=8):
 
 
 def _events(seed, clips=6, events=40):
-    """A reference with a clip of its own that is silent, and an estimate that hits about half of it."""
+    """Return reference events with one silent clip, and estimated events of which about half match."""
     rng = np.random.default_rng(seed)
     onset = rng.uniform(0, 8000, events)
     columns = [rng.integers(clips - 1, size=events), rng.integers(3, size=events)]
@@ -43,7 +43,7 @@ def _events(seed, clips=6, events=40):
 
 
 def _drawn_clips(name, fold, rows):
-    """The metric on the drawn rows; labels which only the draw lacks are left out."""
+    """Score the resampled rows, without labels that only the resample lacks."""
     targets, said = fold.reference[rows], fold.predicted[rows]
     tells = LEFT_OUT.get(name, lambda targets: np.ones(targets.shape[1], dtype=bool))
     kept = tells(targets) | ~tells(fold.reference)
@@ -52,7 +52,7 @@ def _drawn_clips(name, fold, rows):
 
 
 def _drawn_events(name, fold, rows):
-    """The metric on copies of the drawn clips, each a clip of its own."""
+    """Score copies of the resampled clips, each as a separate clip."""
     tables = []
     for table in (fold.reference, fold.predicted):
         parts = [(np.flatnonzero(table.clip == clip), number) for number, clip in enumerate(rows)]

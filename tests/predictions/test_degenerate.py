@@ -1,4 +1,4 @@
-"""Scene tasks that hardly are one end with a number, or in one line that says why not."""
+"""Degenerate scene tasks end with a score, or with one line that explains why there is none."""
 
 import math
 
@@ -20,9 +20,9 @@ from tests.predictions.degenerate import (
     evaluated,
     keep,
     one_row,
+    predicted_by,
     protocol,
     relabel,
-    said_in,
     scores_of,
     tried,
     written,
@@ -158,7 +158,7 @@ def test_the_last_batch_is_never_one_clip(probe, scene_folder):
     folder = scene_folder(clips=25, evaluation_params={"task_specific_param_grid": grid})
     found = [evaluate_folder(folder, protocol(probe), in_memory=in_memory) for in_memory in (True, False)]
     assert scores_of(found[0]) == scores_of(found[1])
-    assert (said_in(found[0]) == said_in(found[1])).all()
+    assert (predicted_by(found[0]) == predicted_by(found[1])).all()
 
 
 @pytest.mark.parametrize("probe", PROBES)

@@ -1,4 +1,4 @@
-"""Event tasks that hardly are one end with a number, or in one line that says why not."""
+"""Degenerate event tasks end with a score, or with one line that explains why there is none."""
 
 import math
 
@@ -63,7 +63,7 @@ EVENTS = {
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("case", list(EVENTS))
 def test_events_end_with_numbers(case, probe, event_folder):
-    # Either kind of metric has its turn to decide.
+    # Let each kind of metric decide model selection in some cases.
     metrics = EVENT_METRICS[:: -1 if SPLITS[probe] else 1]
     folder = event_folder(clips=3, evaluation=metrics, **TINY, **SPLITS[probe])
     EVENTS[case](folder)

@@ -1,4 +1,4 @@
-"""What users ask of degenerate tasks: the commands end with numbers or in a line, and print nothing else."""
+"""Commands on degenerate tasks end with numbers or one error line, and print nothing else."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_reports_and_comparisons(case, scene_folder, event_folder, tmp_path):
 
 
 def _blurred(noise, part, x):
-    """What would tell the labels perfectly, were there no noise."""
+    """Embeddings that would separate the labels perfectly without noise."""
     return np.random.default_rng(len(part)).normal(np.tile(np.eye(3), (8, 1)), noise)
 
 

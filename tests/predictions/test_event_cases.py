@@ -1,4 +1,4 @@
-"""Event scores against sed_eval on thousands of drawn cases; events against scipy and a plain loop."""
+"""Event scores against sed_eval on thousands of random cases; events against scipy and a plain loop."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ FEW, MANY = 200, 6000
 
 @dataclass(frozen=True)
 class Case:
-    """What is true and what was found."""
+    """Reference and estimated events."""
 
     reference: EventTable
     estimated: EventTable
@@ -41,7 +41,7 @@ def _table(rows, step_ms, origin_ms):
 
 @st.composite
 def _cases(draw):
-    # The last onsets are long after the others: past the end of a clip that nobody tells sed_eval.
+    # The last onsets are long after the others: past the end of a clip, which sed_eval doesn't know.
     onsets = st.integers(-3, 50) | st.integers(900, 910)
     lengths = st.integers(0, 6) | st.integers(0, 60)
     events = st.tuples(st.integers(0, CLIPS - 1), st.integers(0, LABELS - 1), onsets, lengths)
@@ -68,7 +68,7 @@ def _as_sed_eval(table, clip):
 
 
 def _judged(judge, case):
-    """sed_eval in one go, labels together; it is also told of clips without events."""
+    """Run sed_eval on all labels together, and also on clips without events."""
     for clip in range(CLIPS):
         judge.evaluate(_as_sed_eval(case.reference, clip), _as_sed_eval(case.estimated, clip))
     return judge
@@ -120,7 +120,7 @@ def test_scores_are_sed_evals_in_thousands_of_cases(case):
 
 @dataclass(frozen=True)
 class Frames:
-    """What a network might say of clips, and how it becomes events."""
+    """Probabilities of frames, and the postprocessing that turns them into events."""
 
     probabilities: np.ndarray
     timestamps_ms: np.ndarray

@@ -1,4 +1,4 @@
-"""Grids, the points drawn from them, and the names that results carry."""
+"""Grids, the grid points selected from them, and the names of results."""
 
 import subprocess
 import sys

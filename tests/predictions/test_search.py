@@ -12,7 +12,7 @@ from heareval.predictions.data import SplitRoles, read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.learners import mlp
-from heareval.predictions.protocol import Protocol
+from heareval.predictions.protocol import PROBES, Protocol
 from heareval.predictions.results import Validation
 from heareval.predictions.search import assign_roles
 
@@ -223,12 +223,16 @@ def test_metric_of_the_other_kind(scene_folder):
         _evaluate(scene_folder(evaluation=["segment_1s_er"]))
 
 
-def test_progress_rises_to_its_total(scene_folder):
-    told = []
-    evaluate_folder(
-        scene_folder(splits=FOLDS, split_mode="presplit_kfold"), TINY, lambda *facts: told.append(facts)
-    )
-    done = [done for done, _ in told]
+@pytest.mark.parametrize("probe", PROBES)
+def test_progress_rises_to_its_total(probe, scene_folder):
+    reported = []
+    protocol = TINY if probe == "mlp" else Protocol(probe=probe, device="cpu")
+    folder = scene_folder(splits=FOLDS, split_mode="presplit_kfold")
+    evaluate_folder(folder, protocol, lambda *facts: reported.append(facts))
+    done = [done for done, _ in reported]
     assert done == sorted(done)
-    assert {total for _, total in told} == {500}
-    assert told[-1] == (500, 500)
+    (total,) = {total for _, total in reported}
+    assert reported[-1] == (total, total)
+    if probe == "mlp":
+        # Two grid points in the first round, then one training in each of the others.
+        assert total == 500

@@ -249,10 +249,12 @@ class EventKind(Kind[EventSplit, EventPredictions]):
         return ClipEvents(*(self._list_events(table, row) for table in (fold.reference, fold.predicted)))
 
     def _list_events(self, table: EventTable, row: int) -> tuple[TimelineEvent, ...]:
-        mine = table.select(table.clip == row)
+        of_clip = table.select(table.clip == row)
         return tuple(
             TimelineEvent(self.task.labels[label], float(onset_ms), float(offset_ms))
-            for label, onset_ms, offset_ms in zip(mine.label, mine.onset_ms, mine.offset_ms, strict=True)
+            for label, onset_ms, offset_ms in zip(
+                of_clip.label, of_clip.onset_ms, of_clip.offset_ms, strict=True
+            )
         )
 
 
@@ -304,9 +306,9 @@ def label_frames(events: EventTable, timestamps_ms: NDArray[np.float64], labels:
     """
     y = np.zeros((*timestamps_ms.shape, labels), dtype=np.float32)
     for clip, times_ms in enumerate(timestamps_ms):
-        mine = events.select(events.clip == clip)
-        first = np.searchsorted(times_ms, mine.onset_ms, side="left")
-        last = np.searchsorted(times_ms, mine.offset_ms + END_MARGIN_MS, side="left")
-        for label, start, stop in zip(mine.label, first, last, strict=True):
+        of_clip = events.select(events.clip == clip)
+        first = np.searchsorted(times_ms, of_clip.onset_ms, side="left")
+        last = np.searchsorted(times_ms, of_clip.offset_ms + END_MARGIN_MS, side="left")
+        for label, start, stop in zip(of_clip.label, first, last, strict=True):
             y[clip, start:stop, label] = 1.0
     return y

@@ -16,7 +16,6 @@ from heareval.predictions.data import Split, SplitRoles
 from heareval.predictions.learners.learner import Candidate, Criterion, Learner, TrainedModel
 from heareval.predictions.learners.network import predict_logits
 from heareval.predictions.learners.training import Objective, Training, fit_all, max_stacked
-from heareval.predictions.metrics import find_metric
 from heareval.predictions.protocol import Settings, select_grid_points
 from heareval.predictions.results import Validation
 from heareval.predictions.rows import Rows
@@ -37,8 +36,7 @@ class Mlp(Learner):
         """Return what selects models: the validation loss if the task says so, else its first metric."""
         if self.context.task.metadata.loss_decides:
             return Criterion("loss", maximise=False)
-        name = self.context.task.metrics[0]
-        return Criterion(name, find_metric(name).maximise)
+        return super().criterion
 
     def fit(self, candidates: Sequence[Candidate], progress: Progress) -> Iterator[tuple[int, TrainedModel]]:
         splits, protocol = self.context.splits, self.context.protocol

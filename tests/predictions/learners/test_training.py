@@ -23,6 +23,7 @@ from heareval.predictions.learners.training import (
 )
 from heareval.predictions.protocol import Settings
 from heareval.predictions.results import Validation
+from heareval.spec import ignore_progress
 
 SETTINGS = Settings(
     1, 1e-3, "xavier_normal", hidden_dim=16, max_epochs=30, check_val_every_n_epoch=3, patience=3
@@ -35,9 +36,7 @@ def _split(rows=50, seed=0):
     return Split("train", tuple(map(str, range(rows))), x, (x[:, 0] > 0).long())
 
 
-def _fit(
-    scores=None, settings=SETTINGS, *, maximise=True, seed=1, order="fixed", progress=lambda done, total: None
-):
+def _fit(scores=None, settings=SETTINGS, *, maximise=True, seed=1, order="fixed", progress=ignore_progress):
     """Train; validations give the scores one after the other, or the accuracy."""
     train, valid = _split(), _split(20, seed=1)
     said = iter(scores or ())
