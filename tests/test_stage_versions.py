@@ -41,8 +41,8 @@ def test_exemptions_name_modules_that_exist(table: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("stage", "module"),
     [
-        ("predict", "predictions.knn"),
-        ("predict", "predictions.linear"),
+        ("predict", "predictions.learners.knn"),
+        ("predict", "predictions.learners.linear"),
         ("predict", "predictions.metrics.event"),
         ("clips", "tasks.midi"),
         ("audio", "tasks.decode"),
