@@ -125,7 +125,7 @@ def test_clip_missing_from_the_task_folder(prepared: Path, mirror: Path, tmp_pat
     next((folder / "tasks" / SPOKEN / "16000" / "fold02").iterdir()).unlink()
     (folder / "tars" / f"hear-2021.1.1-{SPOKEN}-16000.tar.gz").unlink()
     line = only_line(prepare(folder, mirror, "spoken_digit"))
-    assert "got 12 clips in 16000/fold02, expected 13. Something has changed it: remove " in line
+    assert "got 12 clips in 16000/fold02, expected 13. The folder was changed: remove " in line
 
 
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
