@@ -70,9 +70,10 @@ class Server:
                 "complaints": complaints.name,
             }
             print(json.dumps(request), file=self.process.stdin, flush=True)
-            code = int(self.process.stdout.readline())
+            answer = self.process.stdout.readline()
+            assert answer, "the fork server has ended; its last words are in the captured stderr"
             texts = [Path(file.name).read_text(encoding="utf-8") for file in (output, complaints)]
-        return code, texts[0], texts[1]
+        return int(answer), texts[0], texts[1]
 
     def close(self) -> None:
         """End the server."""
