@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.submission import Model
@@ -21,6 +22,8 @@ from heareval.embeddings.submission_config import SubmissionArgs, list_config_re
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.results_folder import read_scores
+from heareval.formats.scores import Scores
 from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
@@ -59,6 +62,7 @@ __all__ = [
     "prepare",
     "report",
     "resolve_places",
+    "results",
     "run_demo",
     "validate",
 ]
@@ -432,6 +436,30 @@ def report(
     places = resolve_places(places, "tasks")
     target = None if out is None else Path(out).absolute()
     return write_reports(Path(folder).absolute(), tuple(protocols), places, out=target, clips=tuple(clips))
+
+
+def results(folder: Path) -> list[Scores]:
+    """Return the scores in a folder of embeddings, of one task or of all tasks of a submission.
+
+    Args:
+        folder: `embeddings/SUBMISSION/TASK` or `embeddings/SUBMISSION`.
+
+    Raises:
+        HearevalError: there are no scores, or a scores file is damaged.
+
+    Example: `[(each.task, each.scores[each.metrics[0]].value) for each in results(Path("embeddings/mine"))]`
+    """
+    folder = Path(folder)
+    inside = sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    found = [
+        read_scores(task / layout.scores(protocol))
+        for task in (folder, *inside)
+        for protocol in layout.scored_protocols(task)
+    ]
+    if not found:
+        got = "no scores" if folder.is_dir() else "no such folder"
+        raise HearevalError(f"{folder}", got=got, remedy="Make them with `heareval evaluate`.")
+    return found
 
 
 # --------------------------------------------------------------------------- running

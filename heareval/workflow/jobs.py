@@ -8,10 +8,11 @@ from pathlib import Path
 
 from heareval import layout, progress
 from heareval.archives import fetch
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
-from heareval.spec import Download
+from heareval.spec import Download, TaskSpec
 from heareval.tasks import adopt, demo
+from heareval.tasks.own.task import get_sounds
 from heareval.tasks.registry import address, select
 from heareval.workflow.corpus import TaskJob
 
@@ -51,6 +52,9 @@ def find_jobs(request: CorpusRequest) -> list[TaskJob]:
         HearevalError: an unknown task or mode, or no tarball of a task in `from_published`.
     """
     accepted = _read_accepted(request.accept_checksums)
+    selected = select(request.tasks, request.mode)
+    for task, _ in selected:
+        check_own_metrics(task)
     jobs = [
         TaskJob(
             address(task),
@@ -59,9 +63,26 @@ def find_jobs(request: CorpusRequest) -> list[TaskJob]:
             _accepted_for(task.modes[mode].downloads, accepted),
             on_bad_audio=request.on_bad_audio,
         )
-        for task, mode in select(request.tasks, request.mode)
+        for task, mode in selected
     ]
     return [_from_tarball(job, request.from_published) for job in jobs] if request.from_published else jobs
+
+
+def check_own_metrics(task: TaskSpec) -> None:
+    """Raise HearevalError if an own task names a metric that does not score tasks of its kind.
+
+    It is checked here because rooms do not import each other, and before the task is prepared.
+    """
+    sounds = get_sounds(task)
+    if not sounds:
+        return
+    # scipy takes a while to import.
+    from heareval.predictions.metrics import METRICS
+
+    known = [name for name, metric in METRICS.items() if metric.kind == task.embedding_type]
+    for name in task.metrics:
+        if name not in known:
+            raise unknown_name(f"metric in {sounds.file}", name, known)
 
 
 def _read_accepted(file: str) -> dict[str, str]:

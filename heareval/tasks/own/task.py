@@ -35,13 +35,6 @@ DEFAULT_METRICS: Mapping[tuple[EmbeddingType, PredictionType], tuple[str, ...]] 
     ("scene", "multilabel"): ("mAP", "d_prime", "aucroc", "top1_acc"),
     ("event", "multilabel"): ("event_onset_200ms_fms", "segment_1s_er"),
 }
-ALLOWED_METRICS: Mapping[EmbeddingType, tuple[str, ...]] = {
-    "scene": (*SCENE_METRICS, "pitch_acc", "chroma_acc"),
-    "event": (
-        *("event_onset_200ms_fms", "event_onset_50ms_fms"),
-        *("event_onset_offset_50ms_20perc_fms", "segment_1s_er"),
-    ),
-}
 # One fold tests, another validates and the others train. Fold names have two digits.
 MIN_FOLDS, MAX_FOLDS = 3, 100
 MAX_SHOWN_LABELS = 12
@@ -171,9 +164,6 @@ def make_task(settings: OwnTaskSettings, sounds: Sounds) -> TaskSpec:
     if sounds.is_event and settings.clip_duration_s is None:
         expected = "seconds, because all clips with events have one length"
         raise HearevalError(f"{sounds.file}: clip_duration_s", got="nothing", expected=expected)
-    for name in settings.metrics:
-        if name not in ALLOWED_METRICS[embedding_type]:
-            raise unknown_name(f"metric in {sounds.file}", name, ALLOWED_METRICS[embedding_type])
     task = TaskSpec(
         name=settings.name,
         version=settings.version,

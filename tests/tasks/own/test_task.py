@@ -16,6 +16,7 @@ from heareval.tasks.own import new as own_new
 from heareval.tasks.own import task as own
 from heareval.tasks.registry import address, find_task, select
 from heareval.tasks.splits import labels_of
+from heareval.workflow.jobs import CorpusRequest, find_jobs
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
 from tests.tasks.own.birds import (
     CLASSES,
@@ -48,8 +49,6 @@ BAD_FILES = {
     "split_percentages = { train = 80, valid = 10 }": "split_percentages: got .*, expected shares",
     "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* add up to 100",
     'metrics = ["top1_acc", "top1_acc"]': "metrics: got .*, expected a list of different names",
-    'metrics = ["top_acc"]': r"unknown metric in .*birds.toml: got 'top_acc'.*Did you mean top1_acc",
-    'metrics = ["segment_1s_er"]': "unknown metric in .*: got 'segment_1s_er', expected one of aucroc",
     'table = "clips.csv"': "folder and table: got both, expected exactly one",
     "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected at most one",
 }
@@ -167,11 +166,28 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- the registry, and commands
 
 
-def test_metrics_are_those_that_predictors_know() -> None:
-    for kind in ("scene", "event"):
-        assert set(own.ALLOWED_METRICS[kind]) == {n for n, metric in METRICS.items() if metric.kind == kind}
+def test_default_metrics_are_those_that_predictors_know() -> None:
     for (embedding_type, _), names in own.DEFAULT_METRICS.items():
-        assert set(names) <= set(own.ALLOWED_METRICS[embedding_type])
+        assert set(names) <= {n for n, metric in METRICS.items() if metric.kind == embedding_type}
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (
+            'metrics = ["top_acc"]',
+            r"unknown metric in .*birds.toml: got 'top_acc'.*Did you mean top1_acc",
+        ),
+        (
+            'metrics = ["segment_1s_er"]',
+            "unknown metric in .*: got 'segment_1s_er', expected one of aucroc",
+        ),
+    ],
+)
+def test_metrics_are_checked_before_anything_is_prepared(birds: Path, line: str, error: str) -> None:
+    file = write_task(birds, line, 'folder = "recordings"', "folds = 5")
+    with pytest.raises(HearevalError, match=error):
+        find_jobs(CorpusRequest((str(file),)))
 
 
 def test_found_by_file(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
