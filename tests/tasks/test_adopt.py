@@ -169,8 +169,8 @@ def test_evaluation_goes_by_the_name_of_the_tarball(tree: Tree, tmp_path: Path) 
     assert manifest["is_the_published_corpus"] is None
     assert manifest["warnings"] == [
         f"the tarball of {SPOKEN} holds a folder mridangam_stroke-v2-full",
-        "task_name 'mridangam_stroke' in the tarball was corrected to 'spoken_digit', as in its name",
-        "version 'v2' in the tarball was corrected to '1.0.9', as in its name",
+        "task_name 'mridangam_stroke' of the tarball has become 'spoken_digit', as its name says",
+        "version 'v2' of the tarball has become '1.0.9', as its name says",
     ]
 
 
@@ -218,8 +218,15 @@ def test_no_tarball(tmp_path: Path) -> None:
 def test_a_run_does_not_write_over_its_source(prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(prepared / "tars", tmp_path / "tars")
     line = only_line(adopt_task(tmp_path, "tars"))
+<<<<<<< HEAD
     got = "got the path that this run writes its own tarball to, expected a tarball elsewhere"
     assert f"hear-2021.1.1-{SPOKEN}-48000.tar.gz: {got}" in line
+=======
+    assert (
+        f"{SPOKEN}-48000.tar.gz: got the path that this run writes its own tarball to, expected a tarball el"
+        in line
+    )
+>>>>>>> tasks
     done = adopt_task(tmp_path, "tars", "--sample-rate", "16000")
     assert done.returncode == 0, done.stderr
 

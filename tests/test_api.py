@@ -1,0 +1,75 @@
+"""The pipeline as plain functions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import heareval
+from heareval import api, files
+from heareval.api import CorpusRequest, Places
+from heareval.errors import HearevalError, RunError
+from heareval.formats.task_manifest import read_task_manifest
+from tests.commands import SPOKEN
+
+
+def spoken(mirror: Path, **changes: object) -> CorpusRequest:
+    sums = {"mirrors": (str(mirror),), "accept_checksums": str(mirror / "MD5SUMS")}
+    return CorpusRequest(**{"tasks": ("spoken_digit",), **sums, **changes})  # type: ignore[arg-type]
+
+
+def places_in(folder: Path) -> Places:
+    return Places(*(str(folder / name) for name in ("_workdir", "tasks", "tars", "embeddings")))
+
+
+def test_names_come_from_the_api_when_they_are_used() -> None:
+    code = "import sys, heareval; before = 'heareval.api' in sys.modules"
+    code += "; heareval.prepare; print(before, 'heareval.api' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    assert all(getattr(heareval, name) is getattr(api, name) for name in heareval._API)
+    with pytest.raises(AttributeError, match="'prepair'"):
+        _ = heareval.prepair
+
+
+def test_prepare_has_nothing_to_do(prepared: Path, mirror: Path) -> None:
+    done = heareval.prepare(spoken(mirror), places_in(prepared))
+    assert (done.outcome.exit_code, done.outcome.steps) == (0, 0)
+    assert [folder.name for folder in done.task_folders] == [SPOKEN]
+    assert sum(read_task_manifest(done.task_folders[0]).clips.values()) == 65
+
+
+def test_plan_of_what_is_there(prepared: Path, mirror: Path) -> None:
+    plan = heareval.plan(spoken(mirror), places_in(prepared))
+    assert [(task.folder, task.state) for task in plan.tasks] == [(SPOKEN, "done")]
+    assert plan.fits
+
+
+def test_errors_are_exceptions(mirror: Path, tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match="Did you mean spoken_digit"):
+        heareval.prepare(spoken(mirror, tasks=("spoken_digits",)), places_in(tmp_path))
+    with pytest.raises(HearevalError, match="got no such folder"):
+        heareval.results(tmp_path / "nobody")
+    with pytest.raises(HearevalError, match=r"other: got no such file"):
+        heareval.predict([tmp_path / "other"], places=places_in(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_that_fails_is_in_the_outcome(mirror: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "v1.0.9.tar.gz").write_bytes(b"no archive")
+    sums = tmp_path / "sums"
+    sums.write_text(f"{files.file_checksum(empty / 'v1.0.9.tar.gz', 'md5')}  v1.0.9.tar.gz\n")
+    request = spoken(empty, accept_checksums=str(sums))
+    done = heareval.prepare(request, places_in(tmp_path), sample_rates=(16000,))
+    assert done.outcome.exit_code == 30
+    ((title, explanation),) = done.outcome.failures
+    assert title == "extract v1.0.9.tar.gz"
+    assert "expected a readable archive" in explanation
+    error = RunError(done.outcome)
+    assert str(error).startswith("extract v1.0.9.tar.gz: archive ")
+    assert error.outcome is done.outcome
