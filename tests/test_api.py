@@ -53,7 +53,7 @@ def test_errors_are_exceptions(mirror: Path, tmp_path: Path) -> None:
         heareval.prepare(spoken(mirror, tasks=("spoken_digits",)), places_in(tmp_path))
     with pytest.raises(HearevalError, match="got no such folder"):
         heareval.results(tmp_path / "nobody")
-    with pytest.raises(HearevalError, match=r"other: got no such file"):
+    with pytest.raises(HearevalError, match=r"other: got no such folder"):
         heareval.predict([tmp_path / "other"], places=places_in(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

@@ -128,5 +128,5 @@ def test_a_loss_needs_no_events_to_decide_by(event_folder):
 def test_times_that_are_none_of_a_sound(start, end, message, event_folder):
     folder = event_folder()
     relabel(lambda part, i, mine: [_event(start, end)] if (part, i) == ("test", 3) else mine)(folder)
-    with pytest.raises(HearevalError, match=rf"event of test/test_3\.wav: {message}"):
+    with pytest.raises(HearevalError, match=rf"test/test_3\.wav: an event: {message}"):
         evaluated(folder, "knn-l1")

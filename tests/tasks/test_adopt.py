@@ -218,15 +218,8 @@ def test_no_tarball(tmp_path: Path) -> None:
 def test_a_run_does_not_write_over_its_source(prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(prepared / "tars", tmp_path / "tars")
     line = only_line(adopt_task(tmp_path, "tars"))
-<<<<<<< HEAD
     got = "got the path that this run writes its own tarball to, expected a tarball elsewhere"
     assert f"hear-2021.1.1-{SPOKEN}-48000.tar.gz: {got}" in line
-=======
-    assert (
-        f"{SPOKEN}-48000.tar.gz: got the path that this run writes its own tarball to, expected a tarball el"
-        in line
-    )
->>>>>>> tasks
     done = adopt_task(tmp_path, "tars", "--sample-rate", "16000")
     assert done.returncode == 0, done.stderr
 
