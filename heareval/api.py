@@ -7,10 +7,9 @@ Errors that a user can correct are HearevalError.
 from __future__ import annotations
 
 import functools
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +31,18 @@ from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
 from heareval.workflow.jobs import CorpusRequest, check_tarballs_are_kept, find_jobs, use_demo_corpora
-from heareval.workflow.machine import ANY_MACHINE, Machine
+from heareval.workflow.machine import Machine
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack
+from heareval.workflow.requests import (
+    Embedded,
+    EvaluationRequest,
+    Prepared,
+    RunSettings,
+    Scored,
+    Validation,
+)
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
 from heareval.workflow.submissions import open_submissions, prepare_submission
@@ -77,111 +84,6 @@ DEMO_PROTOCOLS = {
 }
 
 
-def notify_stderr(line: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{line}\n")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run is carried out; nothing here changes what it produces.
-
-    Args:
-        num_workers: worker processes that run side by side.
-        scheduler_url: a luigid that several machines share; "" schedules in this process.
-        machine: the GPUs to use, and how long to wait for a model.
-        notify: receives lines about what takes long or went wrong, while the run goes on.
-    """
-
-    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    scheduler_url: str = ""
-    machine: Machine = ANY_MACHINE
-    notify: Callable[[str], None] = notify_stderr
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """Submissions to score, and the tasks to score them on.
-
-    Args:
-        submissions: the submissions and the options that describe them.
-        corpus: the tasks, and the data they are prepared from.
-        embedding_format: how embeddings are computed and stored.
-        protocol: how predictors are trained and selected.
-        sample_rates: rates to prepare beside those that the models ask for, in Hz.
-    """
-
-    submissions: SubmissionArgs
-    corpus: CorpusRequest
-    embedding_format: EmbeddingFormat = DEFAULT_FORMAT
-    protocol: Protocol = field(default_factory=Protocol)
-    sample_rates: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The result of `prepare`.
-
-    Args:
-        outcome: how the run ended.
-        task_folders: the published folder of every task and mode asked for.
-    """
-
-    outcome: Outcome
-    task_folders: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The result of `embed`.
-
-    Args:
-        outcome: how the run ended.
-        folders: the folder of embeddings of each task.
-        submission: the submission's name.
-    """
-
-    outcome: Outcome
-    folders: tuple[Path, ...]
-    submission: str
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The result of `predict`, `evaluate` and `run_demo`.
-
-    Args:
-        outcome: how the run ended.
-        scores: the scores files that are complete.
-        task_folders: the published task folders, as far as the run prepared them.
-        submissions: names of the evaluated submissions.
-        not_opened: submissions that could not be opened.
-    """
-
-    outcome: Outcome
-    scores: tuple[Path, ...]
-    task_folders: tuple[Path, ...] = ()
-    submissions: tuple[str, ...] = ()
-    not_opened: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The result of `validate`.
-
-    Args:
-        module: the submission's module.
-        findings: the result of every check.
-        ran_on: versions, framework and device.
-        log_folder: what the model wrote.
-    """
-
-    module: str
-    findings: tuple[Finding, ...]
-    ran_on: Mapping[str, str]
-    log_folder: Path
-
-
 # --------------------------------------------------------------------------- tasks
 
 
@@ -202,6 +104,8 @@ def prepare(
     Raises:
         HearevalError: an unknown task or mode, damaged data, or too little room on a disk.
         RunError: an archive without a published checksum could not be fetched.
+
+    Example: `prepare(CorpusRequest(("spoken_digit",), mode="small"), sample_rates=(16000,)).task_folders`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
     rates = tuple(sorted(set(sample_rates)))
@@ -227,6 +131,8 @@ def plan(
     """Return what `prepare` would still write, and whether the disks have room for it.
 
     Nothing is fetched; servers are only asked for sizes.
+
+    Example: `plan(CorpusRequest(("all",))).fits`
     """
     places = resolve_places(places, "work", "tasks", "tars")
     corpus = use_demo_corpora(corpus, places)
@@ -259,6 +165,11 @@ def embed(
 
     Args:
         task: a folder name in `places.tasks`, a task's name, or `all`.
+
+    Raises:
+        HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
+
+    Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), task="esc50").folders`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
@@ -290,6 +201,8 @@ def validate(
     Args:
         limits: the longest audio, and time and memory that are allowed.
         on_finding: receives each finding as soon as it is known.
+
+    Example: `[each.check for each in validate(SubmissionArgs(("mine",))).findings if each.result == "failed"]`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work")
     (read_config,) = list_config_readers(submission)
@@ -313,6 +226,11 @@ def predict(
 
     Args:
         folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
+
+    Raises:
+        HearevalError: a folder holds no embeddings.
+
+    Example: `predict([Path("embeddings/mine/esc50-v2.0.0-full")], Protocol(probe="linear")).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks")
     paths = [Path(folder).absolute() for folder in folders]
@@ -344,6 +262,12 @@ def evaluate(
 
     Args:
         force: start although a disk seems to have too little room.
+
+    Raises:
+        HearevalError: an unknown task or mode, no submission that can be opened, or too little room on a disk.
+        RunError: a step that the rest of the run cannot do without failed.
+
+    Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     corpus = use_demo_corpora(request.corpus, places)
@@ -406,6 +330,11 @@ def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
     Args:
         a: name of a submission in `places.embeddings`, or the path of its folder.
         b: the same for the other one.
+
+    Raises:
+        HearevalError: no such submission, or nothing that both have scores for.
+
+    Example: `compare("my_model", "heareval.embeddings.baseline").differences[0].p`
     """
     # scikit-learn and scipy take seconds to import.
     from heareval.predictions import compare as comparing
@@ -429,6 +358,11 @@ def report(
         protocols: report on these only; empty means all.
         clips: clips of an event task to plot beside the worst ones.
         out: where reports go; None means beside the scores.
+
+    Raises:
+        HearevalError: the folder has no scores, or not those of a protocol that is named.
+
+    Example: `report(Path("embeddings/mine/esc50-v2.0.0-full"))[0] / "report.json"`
     """
     # matplotlib takes a while to import.
     from heareval.predictions.report import write_reports

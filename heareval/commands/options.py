@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import math
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +11,7 @@ import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.commands.console import Command, warn
+from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.embeddings.embed import DEFAULT_FORMAT, DTYPES, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SUFFIX, SubmissionArgs
 from heareval.errors import HearevalError
@@ -31,47 +29,8 @@ from heareval.tasks.audio import ENGINES
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, parse_gpus
 from heareval.workflow.run import load_config
 
-Decorator = Callable[[Any], Any]
 # Seeds of a full report, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
-
-
-def gather(
-    name: str, build: Callable[..., Any], *options: Decorator, parameters: Iterable[str] | None = None
-) -> Decorator:
-    """Return a decorator that gives a command several options, which reach it as one value.
-
-    Args:
-        name: the command's parameter that receives the value.
-        build: makes the value; its parameters are named as those of the options.
-        options: click options and arguments, in the order in which the help lists them.
-        parameters: names of the options' parameters; None reads them off `build`.
-    """
-    names = list(inspect.signature(build).parameters if parameters is None else parameters)
-
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def gathered(**values: Any) -> None:
-            own = {key: values.pop(key) for key in names if key in values}
-            command(**{name: build(**own)}, **values)
-
-        decorated: Any = gathered
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated  # type: ignore[no-any-return]
-
-    return decorate
-
-
-class Seconds(click.FloatRange):
-    """A finite number of seconds on a command line."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; FloatRange accepts NaN, which is rejected here."""
-        seconds = super().convert(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return seconds
 
 
 # --------------------------------------------------------------------------- folders

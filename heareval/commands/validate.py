@@ -9,6 +9,7 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.gather import Seconds, gather
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import (
     Finding,
@@ -29,19 +30,19 @@ def _build_limits(long_seconds: float, timeout: float) -> Limits:
 @click.command()
 @one_line_errors
 @options.submission
-@options.gather(
+@gather(
     "limits",
     _build_limits,
     click.option(
         "--long-seconds",
-        type=options.Seconds(min=10),
+        type=Seconds(min=10),
         default=Limits.long_s,
         show_default=True,
         help="Length of the longest audio to try, in seconds.",
     ),
     click.option(
         "--timeout",
-        type=options.Seconds(min=1),
+        type=Seconds(min=1),
         default=Limits.check_s,
         show_default=True,
         help="Seconds after which a check has failed.",

@@ -1,0 +1,122 @@
+"""What the functions of heareval.api take and return."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.embeddings.validate import Finding
+from heareval.predictions.protocol import Protocol
+from heareval.workflow.jobs import CorpusRequest
+from heareval.workflow.machine import ANY_MACHINE, Machine
+from heareval.workflow.run import Outcome
+
+
+def notify_stderr(line: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{line}\n")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is carried out; nothing here changes what it produces.
+
+    Args:
+        num_workers: worker processes that run side by side.
+        scheduler_url: a luigid that several machines share; "" schedules in this process.
+        machine: the GPUs to use, and how long to wait for a model.
+        notify: receives lines about what takes long or went wrong, while the run goes on.
+    """
+
+    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    scheduler_url: str = ""
+    machine: Machine = ANY_MACHINE
+    notify: Callable[[str], None] = notify_stderr
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Submissions to score, and the tasks to score them on.
+
+    Args:
+        submissions: the submissions and the options that describe them.
+        corpus: the tasks, and the data they are prepared from.
+        embedding_format: how embeddings are computed and stored.
+        protocol: how predictors are trained and selected.
+        sample_rates: rates to prepare beside those that the models ask for, in Hz.
+    """
+
+    submissions: SubmissionArgs
+    corpus: CorpusRequest
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT
+    protocol: Protocol = field(default_factory=Protocol)
+    sample_rates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The result of `prepare`.
+
+    Args:
+        outcome: how the run ended.
+        task_folders: the published folder of every task and mode asked for.
+    """
+
+    outcome: Outcome
+    task_folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The result of `embed`.
+
+    Args:
+        outcome: how the run ended.
+        folders: the folder of embeddings of each task.
+        submission: the submission's name.
+    """
+
+    outcome: Outcome
+    folders: tuple[Path, ...]
+    submission: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The result of `predict`, `evaluate` and `run_demo`.
+
+    Args:
+        outcome: how the run ended.
+        scores: the scores files that are complete.
+        task_folders: the published task folders, as far as the run prepared them.
+        submissions: names of the evaluated submissions.
+        not_opened: submissions that could not be opened.
+    """
+
+    outcome: Outcome
+    scores: tuple[Path, ...]
+    task_folders: tuple[Path, ...] = ()
+    submissions: tuple[str, ...] = ()
+    not_opened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of `validate`.
+
+    Args:
+        module: the submission's module.
+        findings: the result of every check.
+        ran_on: versions, framework and device.
+        log_folder: what the model wrote.
+    """
+
+    module: str
+    findings: tuple[Finding, ...]
+    ran_on: Mapping[str, str]
+    log_folder: Path
