@@ -202,7 +202,7 @@ def validate(
         limits: the longest audio, and time and memory that are allowed.
         on_finding: receives each finding as soon as it is known.
 
-    Example: `[each.check for each in validate(SubmissionArgs(("mine",))).findings if each.result == "failed"]`
+    Example: `[each.check for each in validate(SubmissionArgs(("mine",))).findings if each.result != "ok"]`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work")
     (read_config,) = list_config_readers(submission)
@@ -264,7 +264,7 @@ def evaluate(
         force: start although a disk seems to have too little room.
 
     Raises:
-        HearevalError: an unknown task or mode, no submission that can be opened, or too little room on a disk.
+        HearevalError: an unknown task or mode, no submission that can be opened, or a disk without room.
         RunError: a step that the rest of the run cannot do without failed.
 
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
