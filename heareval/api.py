@@ -118,8 +118,9 @@ def prepare(
         known = resolve_checksums(jobs, places)
         check_disk_space({job: pack([job]) for job in known}, places)
     jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
-    outcome = _run(pack(jobs), places, settings)
-    return Prepared(outcome, tuple(places.task(job.folder) for job in jobs))
+    steps = pack(jobs)
+    outcome = _run(steps, places, settings)
+    return Prepared(outcome, _published_folders(steps))
 
 
 def plan(
@@ -299,7 +300,7 @@ def evaluate(
     return Scored(
         outcome,
         _complete_scores(scored),
-        tuple(step.folder for step in published),
+        _published_folders(published),
         tuple(each.name for each in opened),
         tuple(not_opened),
     )
@@ -317,9 +318,7 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     published = [step for step in steps if isinstance(step, PublishTask)]
     scored = [score_task(step, submission, DEMO_PROTOCOLS[step.job.task]) for step in published]
     outcome = _run([*steps, *scored], places, settings)
-    return Scored(
-        outcome, _complete_scores(scored), tuple(step.folder for step in published), (submission.name,)
-    )
+    return Scored(outcome, _complete_scores(scored), _published_folders(published), (submission.name,))
 
 
 def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
@@ -450,6 +449,10 @@ def _run_all(steps: Sequence[Step], places: Places, settings: RunSettings) -> No
     outcome = _run(steps, places, settings)
     if outcome.exit_code:
         raise RunError(outcome)
+
+
+def _published_folders(steps: Sequence[Step]) -> tuple[Path, ...]:
+    return tuple(step.folder for step in steps if isinstance(step, PublishTask) and step.complete())
 
 
 def _complete_scores(steps: Sequence[Predict]) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ from tests.commands import SPOKEN
 def spoken(mirror: Path, **changes: object) -> CorpusRequest:
     sums = {"mirrors": (str(mirror),), "accept_checksums": str(mirror / "MD5SUMS")}
     return CorpusRequest(**{"tasks": ("spoken_digit",), **sums, **changes})  # type: ignore[arg-type]
+
+
+def spoken_damaged(tmp_path: Path) -> CorpusRequest:
+    """A request whose archive has the checksum that it should have, but is no archive."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "v1.0.9.tar.gz").write_bytes(b"no archive")
+    sums = tmp_path / "sums"
+    sums.write_text(f"{files.file_checksum(empty / 'v1.0.9.tar.gz', 'md5')}  v1.0.9.tar.gz\n")
+    return spoken(empty, accept_checksums=str(sums))
 
 
 def places_in(folder: Path) -> Places:
@@ -42,6 +53,14 @@ def test_prepare_has_nothing_to_do(prepared: Path, mirror: Path) -> None:
     assert sum(read_task_manifest(done.task_folders[0]).clips.values()) == 65
 
 
+def test_a_folder_of_an_earlier_run_is_not_one_of_a_run_that_failed(prepared: Path, tmp_path: Path) -> None:
+    places = replace(places_in(tmp_path), tasks=str(prepared / "tasks"))
+    done = heareval.prepare(spoken_damaged(tmp_path), places)
+    assert (Path(places.tasks) / SPOKEN).is_dir()
+    assert done.outcome.exit_code == 30
+    assert done.task_folders == ()
+
+
 def test_plan_of_what_is_there(prepared: Path, mirror: Path) -> None:
     plan = heareval.plan(spoken(mirror), places_in(prepared))
     assert [(task.folder, task.state) for task in plan.tasks] == [(SPOKEN, "done")]
@@ -58,18 +77,13 @@ def test_errors_are_exceptions(mirror: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_that_fails_is_in_the_outcome(mirror: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (empty / "v1.0.9.tar.gz").write_bytes(b"no archive")
-    sums = tmp_path / "sums"
-    sums.write_text(f"{files.file_checksum(empty / 'v1.0.9.tar.gz', 'md5')}  v1.0.9.tar.gz\n")
-    request = spoken(empty, accept_checksums=str(sums))
-    done = heareval.prepare(request, places_in(tmp_path), sample_rates=(16000,))
+def test_a_step_that_fails_is_in_the_outcome(tmp_path: Path) -> None:
+    done = heareval.prepare(spoken_damaged(tmp_path), places_in(tmp_path), sample_rates=(16000,))
     assert done.outcome.exit_code == 30
     ((title, explanation),) = done.outcome.failures
     assert title == "extract v1.0.9.tar.gz"
     assert "expected a readable archive" in explanation
+    assert done.task_folders == ()
     error = RunError(done.outcome)
     assert str(error).startswith("extract v1.0.9.tar.gz: archive ")
     assert error.outcome is done.outcome

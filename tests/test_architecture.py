@@ -145,14 +145,16 @@ def test_doors_only_call_their_command(module: str) -> None:
 def test_the_foundation_is_thin(module: str) -> None:
     for name in imports_of_ours(module):
         allowed = (*FOUNDATION[module], "heareval.errors") if module != "heareval.errors" else ()
-        assert name in allowed, f"{module} imports {name}"
+        assert name in allowed, f"{module} imports {name}; allowed: {', '.join(allowed)}"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if any(is_within(name, s) for s in STRICTER)])
 def test_stricter_packages(module: str) -> None:
     allowed = STRICTER[owner(module, dict.fromkeys(STRICTER, 0) | {"heareval": 0})]
     for name in imports_of_ours(module):
-        assert any(is_within(name, each) for each in allowed), f"{module} imports {name}"
+        assert any(is_within(name, each) for each in allowed), (
+            f"{module} imports {name}; allowed: {', '.join(allowed)}"
+        )
 
 
 @pytest.mark.parametrize("module", MODULES)

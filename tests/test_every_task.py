@@ -8,8 +8,9 @@ import pytest
 
 from heareval.errors import HearevalError
 from heareval.formats.task_description import KEY_ORDER
-from heareval.predictions.metrics import METRICS
+from heareval.predictions.metrics import find_metric
 from heareval.spec import TaskSpec
+from heareval.tasks.corpora import esc50
 from heareval.tasks.metadata import select_clips
 from heareval.tasks.registry import all_tasks, select
 from heareval.tasks.splits import labels_of
@@ -66,13 +67,13 @@ def test_every_label_in_every_split(task: TaskSpec, archives_of: ArchivesOf) -> 
 def test_metrics_are_known_and_fit(task: TaskSpec) -> None:
     assert task.metrics
     for name in task.metrics:
-        assert METRICS[name].kind == task.embedding_type
+        assert find_metric(name).kind == task.embedding_type
 
 
 def test_has_a_row_in_the_documentation(task: TaskSpec) -> None:
     page = (ROOT / "docs" / "tasks.md").read_text()
     rows = [line for line in page.splitlines() if f"| `{task.name}` |" in line]
-    assert len(rows) == 1
+    assert len(rows) == 1, f"docs/tasks.md: got {len(rows)} rows of {task.name}, expected one"
     assert rows[0].count(" | ") == 6
     for mode in task.modes:
         assert mode in rows[0]
@@ -89,3 +90,9 @@ def test_words_of_the_command_line() -> None:
     assert [mode for _, mode in select(("speech_commands",), "all")] == ["5h", "full", "small"]
     with pytest.raises(HearevalError, match="Did you mean dcase2016_task2"):
         select(("dcase2016_task",), None)
+
+
+def test_a_corpus_module_without_a_task_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(esc50, "TASK")
+    with pytest.raises(HearevalError, match=r"corpora\.esc50: task: got no TASK"):
+        all_tasks.__wrapped__()

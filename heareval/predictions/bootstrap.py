@@ -97,7 +97,7 @@ def draw_counts(clips: int, resamples: int, rng: np.random.Generator) -> Iterato
 
 
 def recenter(value: float, metric: str, resampled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shift resampled scores of a ranking metric so that their median is the observed score, `(resamples,)`.
+    """Shift resampled scores of a biased metric so that their median is the observed score, `(resamples,)`.
 
     A clip that was drawn twice stands next to its copy in a ranking, which raises precision. With few clips
     per label nearly all resamples score higher than the clips that they were drawn from. Metrics that are
@@ -108,7 +108,7 @@ def recenter(value: float, metric: str, resampled: NDArray[np.float64]) -> NDArr
         resampled: scores or differences of the resamples, `(resamples,)`. If their median or the observed
             value is infinite, the result is NaN.
     """
-    if not find_metric(metric).ranks_clips:
+    if not find_metric(metric).is_biased_by_copies:
         return resampled
     defined = resampled[~np.isnan(resampled)]
     median = float(np.sort(defined)[len(defined) // 2]) if len(defined) else math.nan

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from heareval.errors import HearevalError, unknown_name
 
@@ -20,7 +20,7 @@ GridName = Literal["default", "fast", "faster"]
 Order = Literal["fixed", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
 Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
-PROBES: tuple[Probe, ...] = ("mlp", "knn-cosine", "knn-l1", "linear")
+PROBES: tuple[Probe, ...] = get_args(Probe)
 Grid = Mapping[str, Sequence[Any]]
 
 

@@ -22,7 +22,15 @@ def all_tasks() -> Mapping[str, TaskSpec]:
     tasks: list[TaskSpec] = []
     for module_info in pkgutil.iter_modules(corpora.__path__):
         module = importlib.import_module(f"{corpora.__name__}.{module_info.name}")
-        tasks += getattr(module, "TASKS", None) or [module.TASK]
+        declared = getattr(module, "TASKS", None) or [getattr(module, "TASK", None)]
+        if None in declared:
+            raise HearevalError(
+                f"{module.__name__}: task",
+                got="no TASK and no TASKS",
+                expected="a module of heareval.tasks.corpora to declare one",
+                remedy="Code that corpora share belongs in heareval.tasks.",
+            )
+        tasks += declared
     return {task.name: task for task in sorted(tasks, key=lambda task: task.name)}
 
 

@@ -64,7 +64,8 @@ class Prepared:
 
     Args:
         outcome: how the run ended.
-        task_folders: the published folder of every task and mode asked for.
+        task_folders: the published folders that are complete. A folder of an earlier run that differs from
+            what was asked for is left out.
     """
 
     outcome: Outcome
@@ -93,7 +94,7 @@ class Scored:
     Args:
         outcome: how the run ended.
         scores: the scores files that are complete.
-        task_folders: the published task folders, as far as the run prepared them.
+        task_folders: the published task folders that are complete.
         submissions: names of the evaluated submissions.
         not_opened: submissions that could not be opened.
     """

@@ -1,6 +1,7 @@
 """The learners, by the names that `--probe` uses.
 
-A further learner is one more file with a subclass of `Learner` or `Probe`, and a line in `LEARNERS`.
+A further learner is one more file with a subclass of `Learner` or `Probe`, a line in `LEARNERS`, and its name
+in `protocol.Probe`.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def _ranking(
 ) -> Metric:
     """Return a metric that is the mean over labels of a score of the label's ranked clips."""
     resample = functools.partial(resampled.resample_rankings, score_label=score_label)
-    return _metric(function, resample, ranks_clips=True, **rules)
+    return _metric(function, resample, is_biased_by_copies=True, **rules)
 
 
 METRICS: Mapping[str, Metric] = {

@@ -30,8 +30,9 @@ class Metric:
         report: computes the score with its details, for publication; event metrics use sed_eval.
         resample: prepares scores of bootstrap resamples from references, predictions and the number of clips.
         maximise: whether a higher score is better.
-        ranks_clips: whether the metric ranks all clips in one list. A clip that a resample holds twice then
-            stands next to its copy, which biases the resampled scores; see `bootstrap.recenter`.
+        is_biased_by_copies: whether resamples, which hold some clips twice, score higher or lower on average
+            than the clips that they were drawn from. Metrics that rank clips do; shares of clips don't. The
+            resampled scores are then recentred; see `bootstrap.recenter`.
         scores_absent_labels_as_0: whether a label that no clip has counts 0 instead of being undefined.
     """
 
@@ -40,5 +41,5 @@ class Metric:
     report: Callable[[Any, Any], DetailedScore]
     resample: Callable[[Any, Any, int], Resampler]
     maximise: bool = True
-    ranks_clips: bool = False
+    is_biased_by_copies: bool = False
     scores_absent_labels_as_0: bool = False

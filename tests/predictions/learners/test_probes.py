@@ -16,7 +16,7 @@ from heareval.errors import HearevalError
 from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.kinds import find_kind, read_splits
-from heareval.predictions.learners import knn
+from heareval.predictions.learners import LEARNERS, knn
 from heareval.predictions.learners.knn import NEIGHBOURS, KnnSettings, fit_knn
 from heareval.predictions.learners.linear import LinearSettings, fit_ridge
 from heareval.predictions.metrics import METRICS
@@ -173,3 +173,7 @@ def test_settings_of_the_network_are_refused_on_the_command_line(scene_folder):
     assert run.exit_code == 2
     assert "probe knn-l1: got settings of the network" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_every_probe_that_a_protocol_can_name_is_a_learner():
+    assert tuple(LEARNERS) == PROBES
