@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 # Functions and types of heareval.api, imported when first used: importing heareval itself does nothing.
 _API = (
     *("prepare", "evaluate", "embed", "predict", "validate", "compare", "report", "results", "plan"),
-    *("CorpusRequest", "EvaluationRequest", "RunSettings"),
+    *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
+    *("Places", "RunSettings", "HearevalError", "RunError"),
 )
 
 
@@ -17,3 +18,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(importlib.import_module("heareval.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})

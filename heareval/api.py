@@ -1,7 +1,8 @@
 """The pipeline as plain functions: what the commands do, without a command line.
 
 Every function takes a few frozen dataclasses, writes into the folders of `Places`, and returns what it did.
-Errors that a user can correct are HearevalError.
+Errors that a user can correct are HearevalError. A step that fails does not stop the others: the functions
+return, and `outcome.raise_if_failed()` of what they return raises RunError.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from heareval.formats.scores import Scores
 from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
-from heareval.spec import DEFAULT_SAMPLE_RATES
+from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
@@ -41,7 +42,7 @@ from heareval.workflow.requests import (
     Prepared,
     RunSettings,
     Scored,
-    Validation,
+    Validated,
 )
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
@@ -54,13 +55,17 @@ __all__ = [
     "DEFAULT_PLACES",
     "CorpusRequest",
     "Embedded",
+    "EmbeddingFormat",
     "EvaluationRequest",
+    "HearevalError",
     "Places",
     "Prepared",
+    "Protocol",
     "RunError",
     "RunSettings",
     "Scored",
-    "Validation",
+    "SubmissionArgs",
+    "Validated",
     "compare",
     "embed",
     "evaluate",
@@ -108,7 +113,7 @@ def prepare(
     Example: `prepare(CorpusRequest(("spoken_digit",), mode="small"), sample_rates=(16000,)).task_folders`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
-    rates = tuple(sorted(set(sample_rates)))
+    rates = check_sample_rates(sample_rates)
     corpus = use_demo_corpora(corpus, places)
     jobs = find_jobs(corpus)
     check_tarballs_are_kept(jobs, places, rates)
@@ -137,7 +142,7 @@ def plan(
     """
     places = resolve_places(places, "work", "tasks", "tars")
     corpus = use_demo_corpora(corpus, places)
-    rates = tuple(sorted(set(sample_rates)))
+    rates = check_sample_rates(sample_rates)
     jobs = resolve_checksums(find_jobs(corpus), places)
     return plan_run({job: publish_and_pack(places, [job], rates, corpus.mirrors) for job in jobs}, places)
 
@@ -186,7 +191,8 @@ def embed(
         )
         for folder in folders
     ]
-    return Embedded(_run(steps, places, settings), tuple(step.folder for step in steps), opened.name)
+    outcome = _run(steps, places, settings)
+    return Embedded(outcome, tuple(step.folder for step in steps if step.complete()), opened.name)
 
 
 def validate(
@@ -196,7 +202,7 @@ def validate(
     limits: Limits | None = None,
     on_finding: Callable[[Finding], None] = ignore_finding,
     settings: RunSettings | None = None,
-) -> Validation:
+) -> Validated:
     """Check one submission for every fault that would cost a run or points.
 
     Args:
@@ -210,7 +216,7 @@ def validate(
     model = prepare_submission(read_config(), places, settings.notify).model
     log_folder = Path(places.work) / "validate"
     findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
-    return Validation(model.module, tuple(findings), ran_on, log_folder)
+    return Validated(model.module, tuple(findings), ran_on, log_folder)
 
 
 # --------------------------------------------------------------------------- scores
@@ -274,7 +280,7 @@ def evaluate(
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     opened, not_opened = open_submissions(request.submissions, places, settings.machine, settings.notify)
-    rates = tuple(sorted({*(each.sample_rate for each in opened), *request.sample_rates}))
+    rates = check_sample_rates([*(each.sample_rate for each in opened), *request.sample_rates])
     publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
         score_task,
@@ -296,7 +302,9 @@ def evaluate(
         # Which clips there are to embed is only known when they have been made.
         _run_all(published, places, settings)
     scored = [step for each in published for step in score_all(each)]
-    outcome = _run(scored, places, settings)
+    # Embeddings that are complete don't require a task folder, but the user may want one at more rates.
+    roots = [*published, *scored] if request.sample_rates else scored
+    outcome = _run(roots, places, settings)
     return Scored(
         outcome,
         _complete_scores(scored),
@@ -316,7 +324,15 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     submission = open_submission(Model(BASELINE), Path(places.work) / "submissions")
     steps = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
     published = [step for step in steps if isinstance(step, PublishTask)]
-    scored = [score_task(step, submission, DEMO_PROTOCOLS[step.job.task]) for step in published]
+    scored = [
+        score_task(
+            step,
+            submission,
+            _on_machine(DEMO_PROTOCOLS[step.job.task], settings.machine),
+            machine=settings.machine,
+        )
+        for step in published
+    ]
     outcome = _run([*steps, *scored], places, settings)
     return Scored(outcome, _complete_scores(scored), _published_folders(published), (submission.name,))
 
@@ -391,11 +407,30 @@ def results(folder: Path) -> list[Scores]:
     ]
     if not found:
         got = "no scores" if folder.is_dir() else "no such folder"
-        raise HearevalError(f"{folder}", got=got, remedy="Make them with `heareval evaluate`.")
+        raise HearevalError(f"{folder}", got=got, remedy="Run `heareval evaluate` first.")
     return found
 
 
 # --------------------------------------------------------------------------- running
+
+
+def check_sample_rates(rates: Sequence[int]) -> tuple[int, ...]:
+    """Return sample rates in Hz, sorted and each once.
+
+    >>> check_sample_rates([44100, 16000, 16000])
+    (16000, 44100)
+
+    Raises:
+        HearevalError: no rate, or one that tasks are not published at.
+    """
+    unknown = sorted(set(rates) - set(SAMPLE_RATES))
+    if unknown or not rates:
+        raise HearevalError(
+            "sample rates",
+            got=", ".join(map(str, unknown)) or "none",
+            expected=f"some of {', '.join(map(str, SAMPLE_RATES))} Hz",
+        )
+    return tuple(sorted(set(rates)))
 
 
 def resolve_places(places: Places, *names: str) -> Places:
@@ -447,8 +482,7 @@ def _run(steps: Sequence[Step], places: Places, settings: RunSettings) -> Outcom
 def _run_all(steps: Sequence[Step], places: Places, settings: RunSettings) -> None:
     """Run steps that the rest of a run cannot do without; raise RunError if one fails."""
     outcome = _run(steps, places, settings)
-    if outcome.exit_code:
-        raise RunError(outcome)
+    outcome.raise_if_failed()
 
 
 def _published_folders(steps: Sequence[Step]) -> tuple[Path, ...]:

@@ -94,10 +94,10 @@ def replaced_error(what: str, found: str, planned: str) -> HearevalError:
 
 
 # What was expected, and the remedy.
-NO_ACCESS = "to read or write it", "Check its permissions, or choose another."
+NO_ACCESS = "read and write access", "Check its permissions, or choose another."
 NO_ROOM = "room to write", "Free some space, or choose other folders."
-EXISTS = "nothing else of that name", "Move it away, or choose another folder."
-DAMAGED = "a file as a run writes it", "It is damaged: remove it, or its whole folder, and run again."
+EXISTS = "no existing file or folder of that name", "Move it away, or choose another folder."
+DAMAGED = "a file written by heareval", "It is damaged: remove it, or its whole folder, and run again."
 FILE_ERRORS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), EXISTS),

@@ -134,7 +134,7 @@ def _process_namespace() -> str:
 
 
 def remove_dead_scratch(target: Path) -> None:
-    """Remove the scratch of `target` that killed processes left; that of running processes stays."""
+    """Remove the scratch of `target` that killed processes left; keep the scratch of running processes."""
     _remove_abandoned(target.parent.glob(f".{glob_escape(target.name[:150])}.*{SCRATCH}"))
 
 

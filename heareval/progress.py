@@ -1,6 +1,6 @@
 """Progress of a run: bars on a terminal, lines in a log.
 
-Steps run in processes of their own. They write messages, one JSON object per line, to a pipe; a thread of the
+Steps run in separate processes. They write messages, one JSON object per line, to a pipe; a thread of the
 runner reads them and updates the display.
 """
 

@@ -1,4 +1,4 @@
-"""Commands as users type them, run in processes of their own on the stand-in archives."""
+"""Commands as users type them, run in separate processes on the stand-in archives."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 import heareval
 from heareval import api, files
-from heareval.api import CorpusRequest, Places
+from heareval.api import CorpusRequest, EmbeddingFormat, Places
 from heareval.errors import HearevalError, RunError
 from heareval.formats.task_manifest import read_task_manifest
 from tests.commands import SPOKEN
@@ -87,3 +87,31 @@ def test_a_step_that_fails_is_in_the_outcome(tmp_path: Path) -> None:
     error = RunError(done.outcome)
     assert str(error).startswith("extract v1.0.9.tar.gz: archive ")
     assert error.outcome is done.outcome
+
+
+def test_requests_refuse_what_no_option_allows(tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match=r"unknown on_bad_audio: got 'skp'.*Did you mean skip"):
+        CorpusRequest(("esc50",), on_bad_audio="skp")
+    with pytest.raises(HearevalError, match="unknown engine: got 'sox'"):
+        CorpusRequest(("esc50",), engine="sox")
+    with pytest.raises(HearevalError, match="tasks of a request: got 'esc50', expected a tuple of names"):
+        CorpusRequest("esc50")  # type: ignore[arg-type]
+    with pytest.raises(HearevalError, match="unknown dtype: got 'float8'"):
+        EmbeddingFormat("float8")
+    with pytest.raises(HearevalError, match="unknown precision: got 'fp4'"):
+        EmbeddingFormat(precision="fp4")
+    with pytest.raises(HearevalError, match="chunk_s: got -1"):
+        EmbeddingFormat(chunk_s=-1)
+    for rates, got in (((123, 16000), "123"), ((), "none")):
+        with pytest.raises(HearevalError, match=f"sample rates: got {got}, expected some of 16000, "):
+            heareval.prepare(CorpusRequest(("esc50",)), places_in(tmp_path), sample_rates=rates)
+
+
+def test_an_outcome_raises_what_failed(tmp_path: Path) -> None:
+    done = heareval.prepare(spoken_damaged(tmp_path), places_in(tmp_path), sample_rates=(16000,))
+    with pytest.raises(RunError, match=r"extract v1\.0\.9\.tar\.gz: archive "):
+        done.outcome.raise_if_failed()
+
+
+def test_names_of_the_api_are_listed() -> None:
+    assert set(heareval._API) <= set(dir(heareval))

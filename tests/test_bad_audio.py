@@ -115,7 +115,7 @@ def test_nothing_left(tmp_path: Path) -> None:
     everything = tuple(f"{label}/{i:02d}.wav" for label in ("lark", "owl") for i in range(CLIPS // 2))
     make_sounds(tmp_path, CLIPS, bad=everything)
     line = only_line(prepare_birds(tmp_path, "--on-bad-audio", "skip"))
-    assert "got no clip with usable sound, expected at least one" in line
+    assert "got no clip with usable audio, expected at least one" in line
     assert not (tmp_path / "tasks" / "birds-v1-full").exists()
 
 

@@ -1,4 +1,4 @@
-"""Evaluating a model as users do, in processes of their own, with models that fail."""
+"""Evaluating a model as users do, in separate processes, with models that fail."""
 
 from __future__ import annotations
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from heareval.commands import main
+from heareval.commands.options import _build_places
+from tests.commands import command
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "1e999", "-1"])
@@ -23,3 +28,45 @@ def test_seconds_are_finite(command: str, option: str, seconds: str) -> None:
     done = CliRunner().invoke(main, [command, "my_model", option, seconds])
     assert done.exit_code == 2
     assert f"Invalid value for '{option}'" in done.output
+
+
+def test_the_table_of_checks_starts_with_the_first_check(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text('modul = "m"')
+    done = CliRunner().invoke(main, ["validate", str(bad), "--tmp-dir", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "unknown key in " in done.stderr
+
+
+def test_each_of_several_submissions_is_named(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{name}.toml") for name in "ab"]
+    for name in names:
+        Path(name).write_text('module = "m"\nweights = "no.pt"')
+    places = ["--tmp-dir", str(tmp_path / "work"), "--tasks-dir", str(tmp_path / "tasks")]
+    done = CliRunner().invoke(main, ["evaluate", *names, "--tasks", "spoken_digit", *places])
+    assert done.exit_code == 2
+    *errors, summary = done.stderr.splitlines()
+    for name, error in zip(names, errors, strict=True):
+        assert error.startswith(f"error: {name}: model file ")
+    assert summary.startswith(f"error: submissions: got none of 2 can be opened: {', '.join(names)}")
+
+
+def test_an_empty_folder_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _build_places(("work",), tmp_dir="").work == str(tmp_path)
+    assert _build_places(("work",), tmp_dir=None).work == str(tmp_path / "_workdir")
+
+
+def test_a_luigid_that_does_not_answer_is_named(
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    config = tmp_path / "luigi.cfg"
+    config.write_text("[core]\nrpc-retry-attempts = 1\nrpc-retry-wait = 0\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["heareval", "prepare", "spoken_digit", "--mirror", str(mirror), "--sample-rate", "16000"]
+    words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--scheduler-url", f"http://127.0.0.1:{port}"]
+    done = command(tmp_path, *words)
+    assert done.returncode == 2
+    assert f"luigid at http://127.0.0.1:{port}: got ConnectionError, expected a running luigid" in done.stderr

@@ -140,7 +140,7 @@ def test_folder_that_may_not_be_written(usual: Path, mirror: Path, tmp_path: Pat
     done = command(tmp_path, "heareval.tasks.runner", *WORDS, *sums(mirror), before=bound_by_permissions())
     line = only_line(done)
     assert f"{tmp_path}/{place}" in line
-    assert "got Permission denied, expected to read or write it. Check its permissions" in line
+    assert "got Permission denied, expected read and write access. Check its permissions" in line
     assert is_part_of(tmp_path, usual)
     (tmp_path / place).chmod(0o755)
     assert prepare(tmp_path, mirror, *WORDS).returncode == 0

@@ -1,4 +1,4 @@
-"""Sizes in bytes: add and format them, round them to disk blocks, and ask servers for those of files."""
+"""Sizes in bytes: add and format them, round them to disk blocks, and ask servers for file sizes."""
 
 from __future__ import annotations
 

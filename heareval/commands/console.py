@@ -6,11 +6,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from heareval.errors import HearevalError, RunError, file_error
+
+if TYPE_CHECKING:
+    from heareval.workflow.run import Outcome
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # A submission with faults, as opposed to a command line with some.
@@ -33,22 +36,22 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def finish_run(outcome: Any, where: str) -> None:
+def finish_run(outcome: Outcome, where: str) -> None:
     """Print the last line of a run: what it did, how long it took, and where the results are.
 
     Ends the program with the run's exit code, and a line for each failed step, if the run failed.
 
     Args:
-        outcome: a `workflow.run.Outcome`.
+        outcome: how the run ended.
         where: `scores are in embeddings`.
     """
     fail_if_incomplete(outcome)
     noun = "step" if outcome.steps == 1 else "steps"
-    done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is there"
+    done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is up to date"
     say(f"{done}; {outcome.seconds:.1f} s; {where}")
 
 
-def fail_if_incomplete(outcome: Any) -> None:
+def fail_if_incomplete(outcome: Outcome) -> None:
     """End the program with a line for each failed step if a run did not complete."""
     if not outcome.exit_code:
         return
@@ -71,11 +74,12 @@ def one_line_errors(command: Command) -> Command:
             # The reader of our lines has gone; nothing more can be written, not even by Python as it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(BROKEN_PIPE_EXIT_CODE)
+        except RunError as error:
+            # The log has the traceback of each failed step.
+            fail_if_incomplete(error.outcome)
         except (HearevalError, OSError) as error:
             if debug:
                 raise
-            if isinstance(error, RunError):
-                fail_if_incomplete(error.outcome)
             warn(f"error: {file_error(error) if isinstance(error, OSError) else error}")
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:

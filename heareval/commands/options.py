@@ -12,9 +12,10 @@ import click
 from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.commands.console import Command, warn
 from heareval.commands.gather import Decorator, Seconds, gather
-from heareval.embeddings.embed import DEFAULT_FORMAT, DTYPES, PRECISIONS, EmbeddingFormat
+from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SUFFIX, SubmissionArgs
 from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.layout import Places
 from heareval.predictions.protocol import (
     GRIDS,
@@ -54,7 +55,8 @@ def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
     chosen = {}
     for name in names:
         _, key, _ = _FOLDERS[name]
-        chosen[name] = folders[key] or read_configured(key)
+        given = folders[key]
+        chosen[name] = read_configured(key) if given is None else given
     return resolve_places(Places(**chosen), *names)
 
 
@@ -106,9 +108,7 @@ def corpus(tasks: Decorator) -> Decorator:
         "corpus",
         _build_corpus,
         tasks,
-        click.option(
-            "--mode", help="5h, 50h, full, small, demo or all; without it each task's default mode."
-        ),
+        click.option("--mode", help="5h, 50h, full, small, demo or all.  [each task's default mode]"),
         click.option(
             "--mirror",
             multiple=True,
@@ -222,7 +222,7 @@ def embedding_format(command: Command) -> Command:
         build,
         click.option(
             "--dtype",
-            type=click.Choice(list(DTYPES)),
+            type=click.Choice(list(EMBEDDING_DTYPES)),
             default=DEFAULT_FORMAT.dtype,
             show_default=True,
             help="How embeddings are stored: float16 takes half the space and keeps three digits.",

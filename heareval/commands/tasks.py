@@ -35,7 +35,7 @@ def _describe_task(task: TaskSpec) -> tuple[str, ...]:
         task.name,
         f"{task.embedding_type}, {task.prediction_type}",
         describe_splits(task.splits_of(task.default_mode)),
-        "as it is" if seconds is None else f"{seconds:g}",
+        "varies" if seconds is None else f"{seconds:g}",
         ", ".join(modes),
         ", ".join(task.metrics),
     )

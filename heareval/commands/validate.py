@@ -57,12 +57,17 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
     Exits with 0 if no check failed (there may be warnings), and with 1 if one did.
     """
 
-    def on_finding(finding: Finding) -> None:
-        if not as_json:
-            say(format_row(finding))
+    has_header = False
 
-    if not as_json:
-        say(format_header())
+    def on_finding(finding: Finding) -> None:
+        nonlocal has_header
+        if as_json:
+            return
+        if not has_header:
+            say(format_header())
+            has_header = True
+        say(format_row(finding))
+
     checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
     found = checked.findings
     for line in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,8 +14,9 @@ from heareval import files
 from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
 from heareval.embeddings.opening import check_unchanged
 from heareval.embeddings.submission import Submission
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, unknown_name
 from heareval.formats.embeddings_folder import (
+    EMBEDDING_DTYPES,
     EmbeddingsManifest,
     array_names,
     copy_task_description,
@@ -30,8 +32,7 @@ from heareval.worker_process import KilledForMemoryError
 VERSION = 2
 # Samples of one batch: about two minutes at 16 kHz, which a laptop has memory for.
 BATCH_SAMPLES = 2_000_000
-# How embeddings may be stored and computed; predictors always work in float32.
-DTYPES = ("float32", "float16")
+# How embeddings may be computed; predictors always work in float32.
 PRECISIONS = ("float32", "tf32", "bf16")
 JOURNAL = "journal"
 
@@ -43,15 +44,25 @@ class EmbeddingFormat:
     Results record whatever differs from the default.
 
     Args:
-        dtype: how embeddings are stored, one of DTYPES.
+        dtype: how embeddings are stored, one of EMBEDDING_DTYPES.
         precision: how embeddings are computed, one of PRECISIONS.
         chunk_s: clips longer than this many seconds are embedded in chunks of that length, for timestamp
             embeddings only; 0 = never.
     """
 
-    dtype: str = DTYPES[0]
+    dtype: str = EMBEDDING_DTYPES[0]
     precision: str = PRECISIONS[0]
     chunk_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("dtype", self.dtype, EMBEDDING_DTYPES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        if not 0 <= self.chunk_s < math.inf:
+            raise HearevalError("chunk_s", got=str(self.chunk_s), expected="0 or more seconds")
 
     def for_task(self, embedding_type: str) -> EmbeddingFormat:
         """Return the settings that matter to a task: scene embeddings are never computed in chunks.

@@ -92,6 +92,6 @@ def check_unchanged(submission: Submission) -> None:
         raise HearevalError(
             f"submission {submission.name}",
             got=f"{changed[0] if changed else 'a source'} changed since the run began",
-            expected="the same as it was then",
+            expected="an unchanged submission",
             remedy="Run again to embed the changed one.",
         )

@@ -217,9 +217,11 @@ def _list_remote_refs(url: str, names: list[str]) -> list[str]:
         raise HearevalError("git", got="no such program", expected="one to fetch " + url) from None
     except subprocess.TimeoutExpired:
         raise HearevalError(
-            url, got=f"no answer in {GIT_TIMEOUT_S:g} s", expected="its tags", remedy=remedy
+            url, got=f"no answer in {GIT_TIMEOUT_S:g} s", expected="a list of its tags", remedy=remedy
         ) from None
     if done.returncode:
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise HearevalError(f"repository {url}", got=words, expected="its tags and branches", remedy=remedy)
+        raise HearevalError(
+            f"repository {url}", got=words, expected="a list of its tags and branches", remedy=remedy
+        )
     return done.stdout.splitlines()

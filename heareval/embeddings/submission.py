@@ -1,4 +1,4 @@
-"""Submissions: models with the HEAR API, which run in processes of their own."""
+"""Submissions: models with the HEAR API, which run in separate processes."""
 
 from __future__ import annotations
 

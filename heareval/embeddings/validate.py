@@ -53,7 +53,7 @@ class Finding:
 
 
 def ignore_finding(finding: Finding) -> None:
-    """Do nothing with a finding."""
+    """Ignore a finding."""
 
 
 def run_checks(

@@ -20,7 +20,7 @@ def check_weights(weights_path: str, expected: str = "") -> str:
         expected: the SHA-256 that the weights must have; "" = any.
 
     Raises:
-        HearevalError: there is no such file, or its SHA-256 is another.
+        HearevalError: there is no such file, or its SHA-256 differs.
     """
     if not weights_path:
         return ""

@@ -18,8 +18,8 @@ from heareval.formats.fields import Fields, read_fields
 from heareval.formats.names import is_inside
 from heareval.formats.task_folder import TaskFolder, read_task_folder
 
-EMBED_AGAIN = "Embed the task again."
-DAMAGED = "Remove the embeddings folder, and embed the task again."
+# A folder whose manifest is intact counts as complete, so embedding again without removing it does nothing.
+EMBED_AGAIN = "Remove the embeddings folder, and embed the task again."
 # How embeddings may be stored; the second takes half the space.
 EMBEDDING_DTYPES = ("float32", "float16")
 
@@ -73,7 +73,7 @@ def find_embeddings_manifest(folder: Path) -> EmbeddingsManifest | None:
         HearevalError: the file can't be read, or is not a manifest of embeddings.
     """
     path = folder / files.MANIFEST
-    return _parse_manifest(read_fields(path, remedy=DAMAGED)) if path.exists() else None
+    return _parse_manifest(read_fields(path, remedy=EMBED_AGAIN)) if path.exists() else None
 
 
 def read_embeddings_manifest(folder: Path) -> EmbeddingsManifest:

@@ -245,7 +245,7 @@ def remove_clips(folder: Path, split: str, clip_ids: Collection[str]) -> set[Lab
         name: labels for name, labels in fields.values.items() if name.removesuffix(".wav") not in clip_ids
     }
     if not kept:
-        raise HearevalError(f"split {split}", got="no clip with usable sound", expected="at least one")
+        raise HearevalError(f"split {split}", got="no clip with usable audio", expected="at least one")
     files.write_json(folder / layout.split_json(split), kept)
     return {
         each["label"] if isinstance(each, dict) else each

@@ -21,7 +21,8 @@ from heareval.errors import HearevalError, file_error
 from heareval.formats.fields import read_fields
 from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_json
 
-EVALUATE_AGAIN = "Evaluate the task again."
+# Scores that are there count as complete, so evaluating again without removing them does nothing.
+EVALUATE_AGAIN = "Remove the scores file of this protocol, and evaluate the task again."
 
 
 def write_scores(folder: Path, scores: Scores) -> Path:

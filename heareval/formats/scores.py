@@ -144,7 +144,7 @@ class Scores:
 
 
 def finite_or_none(value: float) -> float | None:
-    """Return a number as JSON has it, which knows neither NaN nor infinity.
+    """Return a number for JSON: NaN and infinity become None.
 
     >>> finite_or_none(0.5), finite_or_none(math.inf)
     (0.5, None)

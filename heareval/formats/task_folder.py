@@ -87,7 +87,7 @@ def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
             f"tasks folder {tasks}",
             got="no published task",
             expected=f"folders with {layout.TASK_METADATA}",
-            remedy="Make them with `heareval prepare`.",
+            remedy="Run `heareval prepare` first.",
         )
     if name == "all":
         return found

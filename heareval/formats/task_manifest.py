@@ -10,7 +10,7 @@ from typing import Any
 from heareval import files
 from heareval.formats.fields import Fields, read_fields
 
-REMEDY = "Remove the task folder and prepare the task again; or only this file, if it is not one of heareval."
+REMEDY = "Remove the task folder and prepare it again, or only this file if another program wrote it."
 # What embeddings and results repeat of a manifest.
 CORPUS_FACTS = ("archives", "tarball", "engine", "is_the_published_corpus", "warnings", "skipped")
 
@@ -81,7 +81,7 @@ class TaskManifest:
 
 
 def find_task_manifest(folder: Path) -> TaskManifest | None:
-    """Return the manifest of a task folder; None if it has none, as one that was unpacked from a tarball.
+    """Return the manifest of a task folder; None if it has none, such as the folder of an unpacked tarball.
 
     Raises:
         HearevalError: the file can't be read, or is not a task's manifest.

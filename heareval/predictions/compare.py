@@ -132,7 +132,7 @@ def compare(a: Path, b: Path) -> Comparison:
     scored_a, scored_b = _find_scored(a), _find_scored(b)
     for folder, scored in ((a, scored_a), (b, scored_b)):
         if not scored:
-            raise HearevalError(f"{folder}", got="no scores", remedy="Make them with `heareval evaluate`.")
+            raise HearevalError(f"{folder}", got="no scores", remedy="Run `heareval evaluate` first.")
     not_compared = [
         *_describe_exclusive(a.name, scored_a - scored_b),
         *_describe_exclusive(b.name, scored_b - scored_a),
@@ -175,7 +175,7 @@ def _describe_exclusive(name: str, scored: set[tuple[str, str]]) -> list[str]:
 
 
 def _find_scored(submission: Path) -> set[tuple[str, str]]:
-    """Return the protocols and tasks that a submission has scores of; hidden folders are no tasks."""
+    """Return the protocols and tasks that a submission has scores of; hidden folders are ignored."""
     tasks = [path for path in submission.glob("*") if path.is_dir() and not path.name.startswith(".")]
     return {(protocol, path.name) for path in tasks for protocol in layout.scored_protocols(path)}
 
@@ -277,7 +277,7 @@ def _p_value(
 
 
 def _clip_sums(result: StoredResult, metric: str) -> list[list[ClipSums]]:
-    """Return what each clip adds to the score, by seed and fold; [] if the score is no ratio of sums."""
+    """Return what each clip adds to the score, by seed and fold; [] if the score is not a ratio of sums."""
     resample = find_metric(metric).resample
     sums = [
         [resample(one.scored.reference, one.scored.predicted, one.scored.clips).sums for one in run]

@@ -133,20 +133,22 @@ def read_task(folder: Path) -> Task:
     return Task(folder, described.metadata, described.vocabulary, tuple(orders), manifest)
 
 
-def read_embeddings(task: Task, device: torch.device, *, in_memory: bool | None = None) -> dict[str, Rows]:
+def read_embeddings(
+    task: Task, device: torch.device, *, has_frames: bool, in_memory: bool | None = None
+) -> dict[str, Rows]:
     """Return the embeddings of all splits, `(rows, dim)` each, in the protocol's order.
 
     Args:
         device: where the embeddings are used.
+        has_frames: whether the arrays hold embeddings of frames, `(clips, frames, dim)`, or of clips.
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
             needed; None means if there is room.
 
     Raises:
         HearevalError: an array is missing, has another shape or type, or holds NaN or infinity.
     """
-    is_event = task.metadata.is_event
     arrays = {
-        order.name: open_embeddings(task.folder, order.name, clips=len(order.clips), is_event=is_event)
+        order.name: open_embeddings(task.folder, order.name, clips=len(order.clips), is_event=has_frames)
         for order in task.orders
     }
     if in_memory is None:

@@ -117,7 +117,8 @@ class Protocol:
         seeds: number of repetitions with consecutive seeds, starting from `seed`.
         device: "auto" uses a CUDA device if there is one.
         deterministic: make scores equal on every run of one machine; slower on CUDA.
-        probe: the learner. All except "mlp", the network, have no grid, and results of their own name.
+        probe: the learner. Only "mlp", the network, has a grid. Results of the others have
+            the probe in their name.
     """
 
     name: str = "hear2021"

@@ -53,7 +53,7 @@ def write_reports(
     known = layout.scored_protocols(folder)
     if not known:
         got = "no scores" if folder.is_dir() else "no such folder"
-        raise HearevalError(f"{folder}", got=got, remedy="Make them with `heareval predict`.")
+        raise HearevalError(f"{folder}", got=got, remedy="Run `heareval predict` first.")
     written = []
     for protocol in protocols or known:
         result = read_stored(folder, protocol)

@@ -162,7 +162,7 @@ def _no_defined_score(context: EvaluationContext, criterion: str, valid: Split) 
     missing = "" if criterion == "loss" else context.kind.describe_missing(valid, criterion)
     return HearevalError(
         f"no model of {context.task.name} can be selected on split {valid.name}",
-        got=f"{criterion} undefined at every validation",
+        got=f"{criterion} undefined in every validation",
         expected=missing or "a training that converges",
     )
 
@@ -179,7 +179,9 @@ def check_rows(rounds: Sequence[SplitRoles], splits: Mapping[str, Split]) -> Non
             )
         dims = {name: splits[name].x.shape[1] for name in (*roles.train, roles.valid, roles.test)}
         if len(set(dims.values())) > 1:
-            raise HearevalError("embedding sizes of the splits", got=str(dims), expected="one size")
+            raise HearevalError(
+                "embedding sizes of the splits", got=str(dims), expected="the same size in every split"
+            )
 
 
 def assign_roles(task: Task) -> tuple[SplitRoles, ...]:

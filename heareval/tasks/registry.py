@@ -53,7 +53,7 @@ def find_task(name: str) -> TaskSpec:
 
 
 def address(task: TaskSpec) -> str:
-    """Return what `find_task` finds a task by in every process and folder: its name or its TOML file."""
+    """Return what `find_task` resolves in any process and folder: the task's name or its TOML file."""
     sounds = get_sounds(task)
     return str(sounds.file) if sounds else task.name
 

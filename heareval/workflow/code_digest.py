@@ -49,7 +49,7 @@ def legacy_digest_code(source: str) -> str:
     """Return the digest that heareval 0.1.0 computed; it depends on the Python version.
 
     It only serves to recognise what that version made under the running Python, see
-    `TaskStep.clips_fingerprint`. What it made under another Python may have another digest and is made again.
+    `TaskStep.clips_fingerprint`. What another Python made may have a different digest and is rebuilt.
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -12,9 +12,13 @@ from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
 from heareval.spec import Download, TaskSpec
 from heareval.tasks import adopt, demo
+from heareval.tasks.audio import ENGINES
 from heareval.tasks.own.task import get_sounds
 from heareval.tasks.registry import address, select
 from heareval.workflow.corpus import TaskJob
+
+# What to do with a clip whose source file holds no usable audio.
+ON_BAD_AUDIO = ("fail", "skip")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ class CorpusRequest:
     engine: str = "soxr"
     on_bad_audio: str = "fail"
     from_published: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tasks, str):
+            raise HearevalError("tasks of a request", got=repr(self.tasks), expected="a tuple of names")
+        for kind, name, known in (
+            ("engine", self.engine, ENGINES),
+            ("on_bad_audio", self.on_bad_audio, ON_BAD_AUDIO),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
 
 
 def find_jobs(request: CorpusRequest) -> list[TaskJob]:

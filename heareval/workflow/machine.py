@@ -36,7 +36,7 @@ class Machine:
 
     @property
     def device(self) -> Literal["auto", "cpu", "cuda"]:
-        """The device for models: `auto`, or what the user named; the CPU is no fallback for a named GPU."""
+        """The device for models: `auto`, or what the user named; a named GPU never falls back to the CPU."""
         return "auto" if not self.gpus else "cpu" if self.gpus == ("",) else "cuda"
 
 

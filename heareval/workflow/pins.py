@@ -2,7 +2,7 @@
 
 Fingerprints name the inputs of a step by checksum, so an archive needs one before anything is made from it.
 The first one known is used: that in the manifest of the published folder, whose further sample rates must
-come from the same archive, or else that of the archive which was fetched into the work folder.
+come from the same archive, otherwise the checksum of the fetched archive into the work folder.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Embedded:
 
     Args:
         outcome: how the run ended.
-        folders: the folder of embeddings of each task.
+        folders: the folders of embeddings that are complete.
         submission: the submission's name.
     """
 
@@ -107,7 +107,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validated:
     """The result of `validate`.
 
     Args:

@@ -19,7 +19,7 @@ import luigi
 from luigi.execution_summary import LuigiStatusCode
 
 from heareval import files, progress
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.step import Step, incomplete_steps
 
@@ -57,6 +57,14 @@ class Outcome:
     failures: tuple[tuple[str, str], ...]
     log: Path | None
     seconds: float
+
+    def raise_if_failed(self) -> None:
+        """Raise RunError if a step failed, or if the run is incomplete for another reason.
+
+        >>> Outcome(exit_code=0, steps=3, failures=(), log=None, seconds=1.5).raise_if_failed()
+        """
+        if self.exit_code:
+            raise RunError(self)
 
 
 def load_config() -> luigi.configuration.base_parser.BaseParser:
@@ -123,7 +131,15 @@ def _build(roots: Sequence[Step], settings: dict[str, Any]) -> luigi.execution_s
     again until everything is complete or nobody works on it.
     """
     while True:
-        result = luigi.build(list(roots), detailed_summary=True, **settings)
+        try:
+            result = luigi.build(list(roots), detailed_summary=True, **settings)
+        except luigi.rpc.RPCError as error:
+            raise HearevalError(
+                f"luigid at {settings.get('scheduler_url')}",
+                got="no answer" if error.sub_exception is None else type(error.sub_exception).__name__,
+                expected="a running luigid",
+                remedy="Start luigid, or run without --scheduler-url.",
+            ) from error
         if DONE_ELSEWHERE not in result.summary_text or all(root.complete() for root in roots):
             return result
         time.sleep(RETRY_EVERY_S)

@@ -110,11 +110,16 @@ def open_submissions(
             _check_name_is_new(name, submission, opened)
             opened[submission.name] = submission
         except (HearevalError, OSError) as error:
-            is_last = len(failed) + len(opened) + 1 == len(args.submissions)
-            if is_last and not opened:
+            if len(args.submissions) == 1:
                 raise
             failed.append(name)
             notify(f"error: {_with_name(name, error)}")
+    if not opened:
+        raise HearevalError(
+            "submissions",
+            got=f"none of {len(failed)} can be opened: {', '.join(failed)}",
+            remedy="The errors above say why.",
+        )
     return list(opened.values()), failed
 
 

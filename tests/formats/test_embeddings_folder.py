@@ -94,7 +94,7 @@ def test_copies_of_the_task(tmp_path: Path) -> None:
     copied = read_embedded_task(copy)
     assert (copied.metadata, copied.vocabulary, copied.clips) == (task.metadata, task.vocabulary, task.clips)
     (copy / "test.json").unlink()
-    with pytest.raises(HearevalError, match=r"test\.json: got no such file.*Embed the task again\."):
+    with pytest.raises(HearevalError, match=r"test\.json: got no such file.*embed the task again\."):
         read_embedded_task(copy)
 
 
@@ -135,7 +135,7 @@ def test_arrays(tmp_path: Path) -> None:
 def test_wrong_arrays(tmp_path: Path, array: Any, message: str) -> None:
     folder = write_embeddings(tmp_path / "tones")
     np.save(folder / "test.npy", array)
-    with pytest.raises(HearevalError, match=rf"/test\.npy.*{message}.*Embed the task again"):
+    with pytest.raises(HearevalError, match=rf"/test\.npy.*{message}.*embed the task again"):
         open_embeddings(folder, "test", clips=2, is_event=False)
 
 
@@ -163,12 +163,12 @@ def _zip() -> bytes:
 def test_files_that_hold_no_array(tmp_path: Path, content: bytes) -> None:
     folder = write_embeddings(tmp_path / "tones")
     (folder / "test.npy").write_bytes(content)
-    with pytest.raises(HearevalError, match=r"/test\.npy.*Embed the task again"):
+    with pytest.raises(HearevalError, match=r"/test\.npy.*embed the task again"):
         open_embeddings(folder, "test", clips=2, is_event=False)
 
 
 def test_missing_arrays(tmp_path: Path) -> None:
-    with pytest.raises(HearevalError, match=r"test\.npy: got no such file, .*Embed the task again"):
+    with pytest.raises(HearevalError, match=r"test\.npy: got no such file, .*embed the task again"):
         open_embeddings(tmp_path, "test", clips=2, is_event=False)
     with pytest.raises(HearevalError, match=r"test\.timestamps\.npy: got no such file"):
         open_timestamps(tmp_path, "test", clips=2)

@@ -215,7 +215,7 @@ def test_removed_clips(tmp_path: Path) -> None:
     folder = write_task(tmp_path / "tones")
     assert remove_clips(folder, "train", {"low"}) == {60}
     assert (folder / "train.json").read_text() == files.dump_json({"high.wav": [60]})
-    with pytest.raises(HearevalError, match="split train: got no clip with usable sound"):
+    with pytest.raises(HearevalError, match="split train: got no clip with usable audio"):
         remove_clips(folder, "train", {"high"})
     events = write_task(tmp_path / "events", kind="event")
     assert remove_clips(events, "train", {"silence"}) == {"low"}

@@ -114,7 +114,7 @@ def test_one_seed_has_no_axis_in_the_file(tmp_path):
 def test_other_json_is_refused_with_the_file_and_the_remedy(text, tmp_path):
     path = tmp_path / layout.scores("hear2021")
     path.write_text(text)
-    with pytest.raises(HearevalError, match=r"predicted-scores\.json.*Evaluate the task again"):
+    with pytest.raises(HearevalError, match=r"predicted-scores\.json.*evaluate the task again"):
         read_scores(path)
     assert find_scores_fingerprint(tmp_path, "hear2021") == ""
 
@@ -147,7 +147,7 @@ def test_any_value_anywhere_is_read_or_refused(keys, value, tmp_path):
     _set(values, keys, value)
     path.write_text(json.dumps(values))
     message = _error_of(path)
-    assert message == "" or (str(path) in message and message.endswith("Evaluate the task again."))
+    assert message == "" or (str(path) in message and message.endswith("evaluate the task again."))
 
 
 def _error_of(path):

@@ -202,7 +202,7 @@ def wrong_volume_count(volumes: Sequence[Path], expected: int) -> HearevalError:
 
 
 def _absolute_entries(whole: _Joined, directory: Directory) -> tuple[list[Entry], int]:
-    """Return the entries with offsets from the beginning of the first volume, and that of the directory."""
+    """Return the entries with offsets from the beginning of the first volume, and the directory's offset."""
     volume_starts = whole.starts[:-1]
     begin = volume_starts[directory.disk] + directory.offset
     content, offset, entries = whole.bytes_at(begin, directory.size), 0, []

@@ -61,7 +61,7 @@ def embed_chunk(embed_batch: EmbedBatch, audio: Any, start: int, chunk: int, sam
     """Return the embeddings and timestamps of the chunk that begins at sample `start`.
 
     Raises:
-        SubmissionError: the shapes are wrong, or timestamps don't increase or are no milliseconds.
+        SubmissionError: the shapes are wrong, or timestamps don't increase or are not in milliseconds.
     """
     part = audio[:, start : start + chunk]
     # Copy: the model may change its input, which the next chunk shares in part.

@@ -38,5 +38,5 @@ def read_splits(kind: AnyKind, device: torch.device, *, in_memory: bool | None =
     Raises:
         HearevalError: an array is missing or wrong.
     """
-    embeddings = read_embeddings(kind.task, device, in_memory=in_memory)
+    embeddings = read_embeddings(kind.task, device, has_frames=kind.has_frames, in_memory=in_memory)
     return {order.name: kind.make_split(order, embeddings[order.name]) for order in kind.task.orders}

@@ -14,7 +14,7 @@ from torch import Tensor
 from heareval import layout
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import EMBED_AGAIN, open_timestamps
-from heareval.formats.results_folder import SplitPredictions
+from heareval.formats.results_folder import EVALUATE_AGAIN, SplitPredictions
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.data import Split, SplitOrder
 from heareval.predictions.events import (
@@ -186,7 +186,7 @@ class EventKind(Kind[EventSplit, EventPredictions]):
                 f"predictions for {order.name} in {self.task.folder}",
                 got="no timestamps or no postprocessing",
                 expected="those of an event task",
-                remedy="Evaluate the task again.",
+                remedy=EVALUATE_AGAIN,
             )
         values = {name: float(column[seed]) for name, column in stored.postprocessing.items()}
         return EventPredictions(
@@ -266,7 +266,7 @@ def _score(name: str, split_name: str, scored: ScoredSplit) -> Score:
 
 
 def _join_tables(tables: Sequence[EventTable], folds: Sequence[ScoredSplit]) -> EventTable:
-    """Return one table of all folds' events, with the clips numbered on from fold to fold."""
+    """Return one table of all folds' events; clip numbers continue from fold to fold."""
     first_clips = np.cumsum([0, *(fold.clips for fold in folds)])
     return EventTable(
         np.concatenate([table.clip + first for table, first in zip(tables, first_clips, strict=False)]),

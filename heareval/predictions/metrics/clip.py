@@ -17,7 +17,7 @@ from scipy.stats import norm
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import resampled
 from heareval.predictions.metrics.metric import DetailedScore, Metric
-from heareval.predictions.metrics.resampled import Resampler
+from heareval.predictions.metrics.resampled import BootstrapScorer
 
 Targets = NDArray[Any]
 Predictions = NDArray[np.floating[Any]]
@@ -193,7 +193,7 @@ def _check_shapes(targets: Targets, predictions: Predictions) -> None:
 
 
 def _metric(
-    function: Callable[[Any, Any], float], resample: Callable[[Any, Any, int], Resampler], **rules: bool
+    function: Callable[[Any, Any], float], resample: Callable[[Any, Any, int], BootstrapScorer], **rules: bool
 ) -> Metric:
     def report(targets: Any, predictions: Any) -> DetailedScore:
         return DetailedScore(function(targets, predictions), {})
@@ -206,7 +206,7 @@ def _accuracy(
 ) -> Metric:
     """Return a metric that is the share of clips that `find_hits` marks."""
 
-    def resample(targets: Any, predictions: Any, clips: int) -> Resampler:
+    def resample(targets: Any, predictions: Any, clips: int) -> BootstrapScorer:
         return resampled.resample_share(find_hits(targets, predictions))
 
     return _metric(function, resample)

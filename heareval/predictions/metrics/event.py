@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from heareval.errors import HearevalError
 from heareval.predictions.metrics.metric import DetailedScore, Metric
-from heareval.predictions.metrics.resampled import ClipSums, Resampler, count_per_clip, resample_sums
+from heareval.predictions.metrics.resampled import BootstrapScorer, ClipSums, count_per_clip, resample_sums
 
 # Largest difference between sed_eval's scores and ours.
 TOLERANCE = 1e-9
@@ -305,7 +305,9 @@ def _check_agreement(what: str, sed_eval: float, ours: float) -> None:
         )
 
 
-def resample_f_measure(reference: EventTable, estimated: EventTable, clips: int, collar: Collar) -> Resampler:
+def resample_f_measure(
+    reference: EventTable, estimated: EventTable, clips: int, collar: Collar
+) -> BootstrapScorer:
     """Prepare `event_f_measure` of resamples. A matching never joins two clips, so each clip has its own."""
     matched = reference.clip[find_matched(reference, estimated, collar)]
     hits, expected, found = (
@@ -314,7 +316,7 @@ def resample_f_measure(reference: EventTable, estimated: EventTable, clips: int,
     return resample_sums(ClipSums(2.0 * hits, expected + found, expected))
 
 
-def resample_error_rate(reference: EventTable, estimated: EventTable, clips: int) -> Resampler:
+def resample_error_rate(reference: EventTable, estimated: EventTable, clips: int) -> BootstrapScorer:
     """Prepare `segment_error_rate` of resamples."""
     if len(reference) == 0:
         return resample_sums(ClipSums(*np.zeros((3, clips))))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from heareval.predictions.metrics.resampled import Resampler
+from heareval.predictions.metrics.resampled import BootstrapScorer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Metric:
     kind: Literal["scene", "event"]
     function: Callable[[Any, Any], float]
     report: Callable[[Any, Any], DetailedScore]
-    resample: Callable[[Any, Any, int], Resampler]
+    resample: Callable[[Any, Any, int], BootstrapScorer]
     maximise: bool = True
     is_biased_by_copies: bool = False
     scores_absent_labels_as_0: bool = False

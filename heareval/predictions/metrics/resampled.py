@@ -41,7 +41,7 @@ class ClipSums:
 
 
 @dataclass(frozen=True)
-class Resampler:
+class BootstrapScorer:
     """A metric on given clips, prepared to score resamples of them.
 
     Args:
@@ -66,12 +66,12 @@ def divide(
     return scores
 
 
-def resample_sums(sums: ClipSums) -> Resampler:
+def resample_sums(sums: ClipSums) -> BootstrapScorer:
     """Prepare a score that is a ratio of sums over clips."""
-    return Resampler(sums.scores, sums)
+    return BootstrapScorer(sums.scores, sums)
 
 
-def resample_share(hits: NDArray[np.bool_]) -> Resampler:
+def resample_share(hits: NDArray[np.bool_]) -> BootstrapScorer:
     """Prepare a score that is the share of clips with a hit, `(clips,)`.
 
     >>> resample_share(np.array([True, False])).scores(np.array([[2, 1], [0, 1]])).tolist()
@@ -199,7 +199,7 @@ def d_prime(resampled: ResampledRanking) -> NDArray[np.float64]:
 
 def resample_rankings(
     targets: NDArray[Any], predictions: NDArray[np.floating[Any]], clips: int, score_label: LabelScore
-) -> Resampler:
+) -> BootstrapScorer:
     """Prepare a score that is the mean over labels of a score of the label's ranked clips.
 
     A label that is undefined on all clips together makes every resample undefined. A label that is undefined
@@ -225,7 +225,7 @@ def resample_rankings(
             defined += ~np.isnan(score)
         return divide(total, defined, defined)
 
-    return Resampler(scores)
+    return BootstrapScorer(scores)
 
 
 def count_per_clip(clip: NDArray[np.int64], clips: int) -> NDArray[np.float64]:

@@ -201,7 +201,9 @@ def _check_header(header: Sequence[str], table: Path) -> None:
         if name not in COLUMNS:
             raise unknown_name(f"column of {table}", name, COLUMNS)
         if header.count(name) > 1:
-            raise HearevalError(f"table {table}", got=f"several columns named {name}", expected="one")
+            raise HearevalError(
+                f"table {table}", got=f"several columns named {name}", expected="one such column"
+            )
     needed = COLUMNS[:2] + (COLUMNS[-2:] if {"start_ms", "end_ms"} & set(header) else ())
     for name in needed:
         if name not in header:
@@ -249,7 +251,9 @@ def _make_recording(path: Path, rows: Sequence[LabelledSound], label_of: Callabl
     for row in rows:
         label_and_times = (row.label, row.start_ms, row.end_ms)
         if label_and_times in seen:
-            raise HearevalError(f"{row.where}: {row.path}", got=f"{row.label} twice", expected="once")
+            raise HearevalError(
+                f"{row.where}: {row.path}", got=f"{row.label} twice", expected="each label once per sound"
+            )
         if (row.split, row.group) != (first.split, first.group):
             got = f"another split or group than in {first.where}"
             raise HearevalError(
