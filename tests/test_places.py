@@ -51,9 +51,9 @@ def is_part_of(folder: Path, usual: Path) -> bool:
 IN_THE_WAY: dict[str, tuple[str, str]] = {
     "file for a task folder": (f"mkdir tasks; echo mine > tasks/{SPOKEN}", f"tasks/{SPOKEN}: got Not a dir"),
     "dangling link for a task folder": (f"mkdir tasks; ln -s gone tasks/{SPOKEN}", f"tasks/{SPOKEN}: got "),
-    "dangling link for all tarballs": ("ln -s gone tars", "tars: got File exists, expected nothing else"),
-    "dangling link for the work": ("ln -s gone _workdir", "_workdir: got File exists, expected nothing else"),
-    "link to itself": ("ln -s tars tars", "got Too many levels of symbolic links, expected nothing else"),
+    "dangling link for all tarballs": ("ln -s gone tars", "tars: got File exists, expected no existing file"),
+    "dangling link for the work": ("ln -s gone _workdir", "_workdir: got File exists, expected no existing file"),
+    "link to itself": ("ln -s tars tars", "got Too many levels of symbolic links, expected no existing file"),
     "file for the logs": ("mkdir _workdir; echo mine > _workdir/logs", "_workdir/logs: got File exists"),
     "file for downloads": ("mkdir _workdir; echo mine > _workdir/downloads", "got Not a directory"),
     "folder for SHA256SUMS": ("mkdir -p tars/SHA256SUMS", "tars/SHA256SUMS: got Is a directory"),
@@ -97,7 +97,7 @@ def test_a_copy_never_goes_into_another_file(tmp_path: Path) -> None:
         files.link_or_copy(tmp_path / "Dog", tmp_path / "published")
     assert (tmp_path / "dog").read_text() == "dog"
     assert str(file_error(caught.value)).startswith(
-        f"{tmp_path}/published: got File exists, expected nothing else"
+        f"{tmp_path}/published: got File exists, expected no existing file"
     )
 
 

@@ -183,7 +183,7 @@ def test_one_that_hangs_when_imported_is_told(prepared: Path, tmp_path: Path) ->
 def test_when_none_can_be_opened_nothing_is_prepared(tmp_path: Path, mirror: Path) -> None:
     done = evaluate(tmp_path, mirror, {}, "no.toml", "no_model")
     assert done.returncode == 2
-    assert done.stderr.count("error: ") == 2
+    assert done.stderr.count("error: ") == 3
     assert not (tmp_path / "tasks").exists()
     line = only_line(evaluate(tmp_path, mirror, {}, "a", "b", "--model", "w.pt"))
     assert line == (
