@@ -52,7 +52,10 @@ IN_THE_WAY: dict[str, tuple[str, str]] = {
     "file for a task folder": (f"mkdir tasks; echo mine > tasks/{SPOKEN}", f"tasks/{SPOKEN}: got Not a dir"),
     "dangling link for a task folder": (f"mkdir tasks; ln -s gone tasks/{SPOKEN}", f"tasks/{SPOKEN}: got "),
     "dangling link for all tarballs": ("ln -s gone tars", "tars: got File exists, expected no existing file"),
-    "dangling link for the work": ("ln -s gone _workdir", "_workdir: got File exists, expected no existing file"),
+    "dangling link for the work": (
+        "ln -s gone _workdir",
+        "_workdir: got File exists, expected no existing file",
+    ),
     "link to itself": ("ln -s tars tars", "got Too many levels of symbolic links, expected no existing file"),
     "file for the logs": ("mkdir _workdir; echo mine > _workdir/logs", "_workdir/logs: got File exists"),
     "file for downloads": ("mkdir _workdir; echo mine > _workdir/downloads", "got Not a directory"),
