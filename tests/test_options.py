@@ -63,7 +63,7 @@ def test_a_luigid_that_does_not_answer_is_named(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     config = tmp_path / "luigi.cfg"
-    config.write_text("[core]\nrpc-retry-attempts = 1\nrpc-retry-wait = 0\n")
+    config.write_text("[core]\nrpc_retry_attempts = 1\nrpc_retry_wait = 0\n")
     monkeypatch.chdir(tmp_path)
     words = ["heareval", "prepare", "spoken_digit", "--mirror", str(mirror), "--sample-rate", "16000"]
     words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--scheduler-url", f"http://127.0.0.1:{port}"]
