@@ -104,7 +104,9 @@ def test_a_tag_or_branch_is_resolved_to_its_commit(package: Path) -> None:
     package.rename(package.with_name("gone"))
     # A full commit needs no look-up.
     assert pin_commit(f"{url}@{first}") == f"{url}@{first}"
-    with pytest.raises(HearevalError, match=r"repository .*package: got .*expected its tags.*full commit"):
+    with pytest.raises(
+        HearevalError, match=r"repository .*package: got .*expected a list of its tags.*full commit"
+    ):
         pin_commit(f"{url}@v1")
 
 

@@ -214,7 +214,7 @@ def test_too_few_training_rows(scene_folder):
 def test_splits_of_different_embedding_sizes(scene_folder):
     folder = scene_folder()
     np.save(folder / "valid.npy", np.zeros((24, 9), np.float32))
-    with pytest.raises(HearevalError, match="expected one size"):
+    with pytest.raises(HearevalError, match="expected the same size"):
         _evaluate(folder)
 
 

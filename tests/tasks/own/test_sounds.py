@@ -172,7 +172,7 @@ BAD_TABLES = {
     "path,label\nx\\c.wav,owl": "no such file. Separate the parts of a path by /",
     "path,label\nempty.wav,owl": "line 2: sound .*empty.wav: got an empty file",
     "path,label\n.,owl": "line 2: sound .*: got not a regular file, expected an audio file",
-    "path,label\na.wav,owl\n./a.wav,owl": "line 3: a.wav: got owl twice, expected once",
+    "path,label\na.wav,owl\n./a.wav,owl": "line 3: a.wav: got owl twice, expected each label once",
     "path,label,group\na.wav,owl,x\na.wav,crow,y": "line 3: a.wav: got another split or group than in .*2",
     "path,label\na.wav,owl\na.flac,crow": "clip name 'a': got .*a.flac and .*a.wav, expected one sound",
     "path,label\na.wav,owl\nb.wav,owl": "birds.toml: labels: got only owl, expected two or more",
