@@ -119,7 +119,7 @@ def prepare(
     check_tarballs_are_kept(jobs, places, rates)
     pack = functools.partial(publish_and_pack, places, sample_rates=rates, mirrors=corpus.mirrors)
     if not force:
-        # Archives that are fetched to find their checksum take room, too.
+        # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space({job: pack([job]) for job in known}, places)
     jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
@@ -293,7 +293,7 @@ def evaluate(
         return [score(published, submission) for submission in opened]
 
     if not force:
-        # Archives that are fetched to find their checksum take room, too.
+        # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
     jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)

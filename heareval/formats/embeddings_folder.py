@@ -102,7 +102,7 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
     made_from = manifest.object("made_from", {})
     made_from.flag("is_the_published_corpus", None)
     return EmbeddingsManifest(
-        fingerprint=_fingerprint(manifest),
+        fingerprint=manifest.fingerprint(),
         submission=manifest.mapping("submission", {}),
         task=manifest.text("task", ""),
         made_from=made_from.values,
@@ -115,13 +115,6 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
         versions=manifest.mapping("versions", {}),
         seconds=manifest.number("seconds", 0.0),
     )
-
-
-def _fingerprint(manifest: Fields) -> str:
-    fingerprint = manifest.text("fingerprint")
-    if not fingerprint:
-        raise manifest.error("fingerprint", "''", "hex digits")
-    return fingerprint
 
 
 def _no_embeddings(folder: Path, got: str) -> HearevalError:

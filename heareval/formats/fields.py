@@ -56,6 +56,13 @@ class Fields:
         """Return the text at `key`."""
         return self._typed(key, "text", lambda value: isinstance(value, str), default)
 
+    def fingerprint(self) -> str:
+        """Return the text at `fingerprint`, which must not be empty."""
+        fingerprint = self.text("fingerprint")
+        if not fingerprint:
+            raise self.error("fingerprint", "''", "hex digits")
+        return fingerprint
+
     def integer(self, key: str, default: Any = REQUIRED) -> int:
         """Return the whole number at `key`."""
         return self._typed(key, "a whole number", _is_integer, default)

@@ -16,7 +16,7 @@ from heareval.formats.names import check_clip
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata
 from heareval.spec import Event, Label
 
-# Segment metrics count segments up to the last event's end: a time in wrong units would fill the memory.
+# Segment metrics count segments up to the last event's end: a time in the wrong unit would exhaust memory.
 MAX_END_MS = 24 * 3600 * 1000.0
 EVENT_KEYS = ("label", "start", "end")
 HEADER = ("idx", "label")
@@ -177,7 +177,7 @@ def read_vocabulary(
         folder: a task folder, or an embeddings folder, which has a copy of the file.
         remedy: advice for the user if the file is missing or wrong.
         where: name of the file in errors; "" means its path.
-        is_exact: whether other columns and another order of the rows are errors, too.
+        is_exact: whether extra columns and rows in a different order are errors as well.
 
     Raises:
         HearevalError: the file is missing, or not a table of the indices 0, 1, 2 ... and different labels.

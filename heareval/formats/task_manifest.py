@@ -100,7 +100,7 @@ def read_task_manifest(folder: Path) -> TaskManifest:
     """
     manifest = read_fields(folder / files.MANIFEST, remedy=REMEDY)
     return TaskManifest(
-        fingerprint=_fingerprint(manifest),
+        fingerprint=manifest.fingerprint(),
         task=manifest.text("task", ""),
         mode=manifest.text("mode", ""),
         engine=manifest.text("engine", ""),
@@ -118,13 +118,6 @@ def read_task_manifest(folder: Path) -> TaskManifest:
         sample_rates=manifest.integers("sample_rates"),
         rates_of_other_clips=manifest.integers("rates_of_other_clips", ()),
     )
-
-
-def _fingerprint(manifest: Fields) -> str:
-    fingerprint = manifest.text("fingerprint")
-    if not fingerprint:
-        raise manifest.error("fingerprint", "''", "hex digits")
-    return fingerprint
 
 
 def _archive(archive: Fields) -> Archive:

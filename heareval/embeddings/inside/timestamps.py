@@ -6,7 +6,7 @@ import numpy as np
 
 
 def find_timestamp_fault(times_ms: np.ndarray, duration_ms: float) -> tuple[str, ...]:
-    """Return what is wrong with timestamps: got, expected and perhaps a remedy; () if nothing is.
+    """Return what is wrong with timestamps: got, expected and perhaps a remedy; () if they are right.
 
     Args:
         times_ms: `(clips, timestamps)`.
