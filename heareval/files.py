@@ -219,7 +219,11 @@ def building_file(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def building_folder(
-    target: Path, *, replace: bool = False, is_current: Callable[[Path], bool] = lambda folder: False
+    target: Path,
+    *,
+    replace: bool = False,
+    is_current: Callable[[Path], bool] = lambda folder: False,
+    mark: str = MANIFEST,
 ) -> Iterator[Path]:
     """Build a folder completely or not at all.
 
@@ -231,7 +235,13 @@ def building_folder(
         target: the folder's final path.
         replace: replace an existing folder, because the name does not contain a fingerprint.
         is_current: with `replace`, says whether an existing folder is the same and may stay.
+        mark: with `replace`, the file by which an existing folder is known to be heareval's.
+
+    Raises:
+        FileExistsError: with `replace`, the existing folder was not made by heareval.
     """
+    if replace:
+        check_is_ours(target, mark)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
     scratch = scratch_path(target)
@@ -240,7 +250,7 @@ def building_folder(
     try:
         yield scratch
         if replace:
-            _swap(scratch, target, is_current)
+            _swap(scratch, target, is_current, mark)
         else:
             _rename_unless_there(scratch, target)
     finally:
@@ -255,9 +265,21 @@ def _rename_unless_there(scratch: Path, target: Path) -> None:
             raise
 
 
-def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool]) -> None:
+def check_is_ours(folder: Path, mark: str = MANIFEST) -> None:
+    """Raise FileExistsError if a folder holds files that heareval did not make, which nobody may replace.
+
+    Args:
+        folder: a folder that is about to be replaced; it may be missing or empty.
+        mark: the file that heareval writes into every such folder.
+    """
+    if folder.is_dir() and not (folder / mark).exists() and any(folder.iterdir()):
+        raise FileExistsError(errno.EEXIST, f"files that heareval did not make (no {mark})", str(folder))
+
+
+def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool], mark: str) -> None:
     """Replace `target` by the new folder; the old folder is then at the scratch path and gets removed."""
     with locked(target.with_name(f".{target.name}.lock")):
+        check_is_ours(target, mark)
         if not target.exists():
             scratch.rename(target)
         elif not target.is_dir():

@@ -139,6 +139,26 @@ def test_unpacked_tarball_serves_as_task_folder(prepared: Path, evaluated: Path,
     assert "nothing to do" in command(tmp_path, *words).stdout
 
 
+def test_a_folder_of_the_2021_kit_is_kept(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    for submission in ("my_model", "other"):
+        folder = tmp_path / "embeddings" / submission / SPOKEN
+        folder.mkdir(parents=True)
+        (folder / "test.predicted-scores.json").write_text('{"test": {"test_score": 0.9}}')
+    scores = tmp_path.glob("embeddings/*/*/*")
+    before = {path: path.read_bytes() for path in scores}
+    words = ("heareval", "embed", "my_model", "--tasks-dir", str(prepared / "tasks"))
+    assert "got files that heareval did not make (no MANIFEST.json)" in only_line(command(tmp_path, *words))
+    for words in (("compare", "my_model", "other"), ("report", f"embeddings/other/{SPOKEN}")):
+        line = only_line(command(tmp_path, "heareval", *words))
+        assert "predicted-scores.json: got scores of the 2021 kit" in line
+    assert "no MANIFEST.json, as in folders of the 2021 kit" in only_line(
+        command(tmp_path, "heareval", "predict", f"embeddings/other/{SPOKEN}")
+    )
+    found = tmp_path.glob("embeddings/*/*/*")
+    assert {path: path.read_bytes() for path in found} == before
+
+
 BAD_MODELS = {
     "no load_model": (MODEL.replace("def load_model", "def open_model"), "got no function load_model"),
     "crash": (

@@ -43,9 +43,28 @@ def test_an_older_folder_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for content in ("old", "new"):
         with files.building_folder(target, replace=True) as scratch:
-            (scratch / content).write_text(content)
-    assert [p.name for p in target.iterdir()] == ["new"]
+            (scratch / files.MANIFEST).write_text(content)
+    assert (target / files.MANIFEST).read_text() == "new"
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == ["folder"]
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    with files.building_folder(target, replace=True):
+        pass  # an empty folder may go
+    (target / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="did not make"), files.building_folder(target, replace=True):
+        pytest.fail("the folder is built before anybody looks")
+    target.rename(tmp_path / "elsewhere")
+    with (  # noqa: PT012
+        pytest.raises(FileExistsError, match="did not make"),
+        files.building_folder(target, replace=True) as scratch,
+    ):
+        (scratch / files.MANIFEST).write_text("ours")
+        (tmp_path / "elsewhere").rename(target)  # while ours is built
+    assert (target / "thesis.txt").read_text() == "mine"
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_only_scratch_of_killed_processes_is_removed(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ IN_THE_WAY: dict[str, tuple[str, str]] = {
     "file for downloads": ("mkdir _workdir; echo mine > _workdir/downloads", "got Not a directory"),
     "folder for SHA256SUMS": ("mkdir -p tars/SHA256SUMS", "tars/SHA256SUMS: got Is a directory"),
     "folder for a tarball": (f"mkdir -p tars/{TARBALL}", f"tars/{TARBALL}: got Is a directory"),
+    "unpacked tarball for a task folder": (
+        f"mkdir -p tasks/{SPOKEN}/48000; echo mine > tasks/{SPOKEN}/task_metadata.json",
+        f"tasks/{SPOKEN}: got files that heareval did not make (no MANIFEST.json), expected no existing",
+    ),
+    "downloaded tarball": (
+        f"mkdir tars; echo mine > tars/{TARBALL}",
+        f"tars/{TARBALL}: got a tarball that heareval did not pack, expected no existing",
+    ),
     "folder for a manifest": (f"mkdir -p {MANIFEST}", f"{MANIFEST}: got Is a directory"),
     "empty manifest": (
         f"mkdir -p tasks/{SPOKEN}; : > {MANIFEST}",

@@ -88,7 +88,8 @@ def read_embeddings_manifest(folder: Path) -> EmbeddingsManifest:
     """
     manifest = find_embeddings_manifest(folder)
     if manifest is None:
-        raise _no_embeddings(folder, f"no {files.MANIFEST}" if folder.is_dir() else "no such folder")
+        missing = f"no {files.MANIFEST}, as in folders of the 2021 kit"
+        raise _no_embeddings(folder, missing if folder.is_dir() else "no such folder")
     return manifest
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_j
 # Scores that are there count as complete, so evaluating again without removing them does nothing.
 EVALUATE_AGAIN = "Remove the scores file of this protocol, and evaluate the task again."
 
+# The 2021 kit names every tested split at the top of its scores file.
+KEY_OF_2021 = re.compile(r"test|fold\d+|aggregated_scores")
+
 
 def write_scores(folder: Path, scores: Scores) -> Path:
     """Write a scores file whole or not at all, and return its path."""
@@ -38,7 +42,15 @@ def read_scores(path: Path) -> Scores:
     Raises:
         HearevalError: the file is missing, can't be read, or doesn't hold scores.
     """
-    return parse_scores(read_fields(path, remedy=EVALUATE_AGAIN))
+    fields = read_fields(path, remedy=EVALUATE_AGAIN)
+    if "fingerprint" not in fields and any(KEY_OF_2021.fullmatch(key) for key in fields):
+        raise HearevalError(
+            f"{path}",
+            got="scores of the 2021 kit",
+            expected="scores of heareval, with the predictions for every clip",
+            remedy="Move the folder away, then embed and evaluate the task again.",
+        )
+    return parse_scores(fields)
 
 
 def find_scores_fingerprint(folder: Path, protocol: str) -> str:

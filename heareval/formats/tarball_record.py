@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class TarballRecord:
     The attributes have the names of the keys on disk.
 
     Args:
-        sha256: hex digest of the tarball.
+        sha256: hex digest of the tarball; "" while heareval packs it for the first time.
         bytes: size of the tarball.
         names: the file names that it has.
         fingerprint: changes with the task's clips and the rate.
@@ -56,6 +57,27 @@ def read_tarball_record(sidecar: Path) -> TarballRecord:
         fingerprint=record.text("fingerprint"),
         seconds=record.number("seconds", 0.0),
     )
+
+
+def check_tarballs_are_ours(tarball: Path, latest: Path) -> None:
+    """Raise FileExistsError if a tarball exists that heareval did not pack, which nobody may replace.
+
+    Args:
+        tarball: the path that the record belongs to.
+        latest: the other name of the same tarball.
+    """
+    for path in (tarball, latest):
+        if path.is_file() and not layout.tar_manifest(tarball).exists():
+            raise FileExistsError(errno.EEXIST, "a tarball that heareval did not pack", str(path))
+
+
+def begin_tarball_record(tarball: Path, names: tuple[str, ...]) -> None:
+    """Write a record before the tarball exists, unless there is one.
+
+    If heareval is killed while it packs, the record says that the tarball is its own and may be replaced.
+    """
+    if not layout.tar_manifest(tarball).exists():
+        write_tarball_record(tarball, TarballRecord("", 0, names, ""))
 
 
 def write_tarball_record(tarball: Path, record: TarballRecord) -> None:

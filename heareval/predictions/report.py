@@ -60,7 +60,7 @@ def write_reports(
         target = folder if out is None else out / folder.parent.name / folder.name
         target /= layout.report(protocol)
         report = make_report(result, places, clips)
-        with files.building_folder(target, replace=True) as scratch:
+        with files.building_folder(target, replace=True, mark=REPORT) as scratch:
             files.write_json(scratch / REPORT, report.values)
             plot(scratch, result, report)
         written.append(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,13 +80,25 @@ def _add_member(tar: tarfile.TarFile, path: Path, task_folder: Path) -> None:
 
 
 def write_checksums(tars: Path) -> None:
-    """Write SHA256SUMS for all tarballs in a folder, from their sidecars."""
+    """Write SHA256SUMS for all tarballs in a folder, from their sidecars.
+
+    Lines about other files that are there, which heareval did not pack, stay.
+    """
     with files.locked(tars / ".manifests" / ".lock"):
-        lines = []
+        checksums: dict[str, str] = {}
         for sidecar in sorted((tars / ".manifests").glob("*.json")):
             record = read_tarball_record(sidecar)
-            lines += [f"{record.sha256}  {name}\n" for name in record.names if (tars / name).exists()]
-        files.write_text(tars / layout.SHA256SUMS, "".join(sorted(lines, key=lambda line: line.split()[1])))
+            checksums |= dict.fromkeys(record.names, record.sha256)
+        checksums = {**_read_checksums(tars / layout.SHA256SUMS), **checksums}
+        listed = {name: sha256 for name, sha256 in checksums.items() if sha256 and (tars / name).exists()}
+        text = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(listed.items()))
+        files.write_text(tars / layout.SHA256SUMS, text)
+
+
+def _read_checksums(path: Path) -> dict[str, str]:
+    """Return the SHA-256 by file name in a file of `sha256sum`; lines of another form are left out."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return {name: sha256 for sha256, name in re.findall(r"^([0-9a-f]{64})  ([^/\n]+)$", text, re.MULTILINE)}
 
 
 def is_listed(tar: Path) -> bool:

@@ -66,6 +66,9 @@ class Embed(Step):
     def requires(self) -> list[Step]:
         return self.upstream_step
 
+    def check_target(self) -> None:
+        files.check_is_ours(self.folder)
+
     def complete(self) -> bool:
         return has_embeddings(self.folder, self.fingerprint)
 

@@ -13,7 +13,13 @@ import luigi
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
-from heareval.formats.tarball_record import TarballRecord, find_tarball_record, write_tarball_record
+from heareval.formats.tarball_record import (
+    TarballRecord,
+    begin_tarball_record,
+    check_tarballs_are_ours,
+    find_tarball_record,
+    write_tarball_record,
+)
 from heareval.formats.task_manifest import Archive, SkippedClip, TaskManifest, find_task_manifest
 from heareval.layout import Places
 from heareval.spec import Progress
@@ -112,6 +118,9 @@ class PublishTask(TaskStep):
     def requires(self) -> list[TaskStep]:
         return [self.selection, *self.shards]
 
+    def check_target(self) -> None:
+        files.check_is_ours(self.folder)
+
     def complete(self) -> bool:
         return set(self.sample_rates) <= self.published_rates()
 
@@ -184,6 +193,9 @@ class PackTar(TaskStep):
             return False
         return record.fingerprint == self.fingerprint
 
+    def check_target(self) -> None:
+        check_tarballs_are_ours(self.path, self.latest)
+
     def complete(self) -> bool:
         # If clips may be skipped, only the published task says which ones were.
         is_known = self.job.on_bad_audio == "fail" or self.requires().complete()
@@ -207,11 +219,14 @@ class PackTar(TaskStep):
         task_fingerprint, fingerprint = self.task_fingerprint, self.fingerprint
         folder = self.requires().folder
         publish.check_published(folder, task_fingerprint, self.sample_rate)
+        names = (self.path.name, self.latest.name)
+        self.check_target()
+        begin_tarball_record(self.path, names)
         sha256 = tarball.pack(folder, self.sample_rate, self.path, progress)
         publish.check_published(folder, task_fingerprint, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
-        names, seconds = (self.path.name, self.latest.name), round(time.monotonic() - started, 3)
+        seconds = round(time.monotonic() - started, 3)
         record = TarballRecord(sha256, self.path.stat().st_size, names, fingerprint, seconds)
         write_tarball_record(self.path, record)
 

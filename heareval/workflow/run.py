@@ -96,6 +96,10 @@ def run(
         scheduler_url: a luigid that several machines share; "" schedules in this process.
         log_folder: where to write Luigi's log.
         gpus: how many models may run in parallel, if there is no luigid; 0 takes it from the configuration.
+
+    Raises:
+        HearevalError: luigi.cfg is wrong, or luigid does not answer.
+        FileExistsError: a step would replace files that heareval did not make; nothing has been done yet.
     """
     started = time.monotonic()
     load_config()
@@ -106,6 +110,8 @@ def run(
     todo = list(incomplete_steps(list(roots)))
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
+    for step in todo:
+        step.check_target()
     log = _open_log(log_folder)
     # Keep Luigi from writing its log to the terminal, between the progress bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")

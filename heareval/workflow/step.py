@@ -124,6 +124,9 @@ class Step(luigi.Task):  # type: ignore[misc]
             progress: called with (done, total) while the work goes on.
         """
 
+    def check_target(self) -> None:
+        """Raise an error if the output would replace something that heareval did not make."""
+
     def run(self) -> None:
         if self.complete():
             return
