@@ -5,7 +5,18 @@ from __future__ import annotations
 __version__ = "0.1.0"
 # Functions and types of heareval.api, imported when first used: importing heareval itself does nothing.
 _API = (
-    *("prepare", "evaluate", "embed", "predict", "validate", "compare", "report", "results", "plan"),
+    *(
+        "prepare",
+        "evaluate",
+        "embed",
+        "predict",
+        "validate",
+        "compare",
+        "report",
+        "results",
+        "plan",
+        "verify",
+    ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),
 )

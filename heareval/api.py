@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.results_folder import read_scores
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
+from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
@@ -77,6 +78,7 @@ __all__ = [
     "results",
     "run_demo",
     "validate",
+    "verify",
 ]
 DEFAULT_PLACES = Places()
 BASELINE = "heareval.embeddings.baseline"
@@ -409,6 +411,25 @@ def results(folder: Path) -> list[Scores]:
         got = "no scores" if folder.is_dir() else "no such folder"
         raise HearevalError(f"{folder}", got=got, remedy="Run `heareval evaluate` first.")
     return found
+
+
+def verify(places: Places = DEFAULT_PLACES) -> Iterator[Verified]:
+    """Read task folders, tarballs and embeddings again, and yield what differs from the recorded digests.
+
+    Raises:
+        HearevalError: none of the folders exists, or a file with digests is damaged.
+
+    Example: `[each.path for each in verify() if each.changes]`
+    """
+    places = resolve_places(places, "tasks", "tars", "embeddings")
+    folders = [Path(folder) for folder in (places.tasks, places.tars, places.embeddings)]
+    if not any(folder.is_dir() for folder in folders):
+        names = ", ".join(layout.display_path(folder) for folder in folders)
+        raise HearevalError(f"folders {names}", got="none of them", expected="what heareval has made")
+    for verify_folder, folder in zip(
+        (verify_tasks, verify_tarballs, verify_embeddings), folders, strict=True
+    ):
+        yield from verify_folder(folder)
 
 
 # --------------------------------------------------------------------------- running

@@ -11,6 +11,8 @@ TASK_METADATA = "task_metadata.json"
 PUBLISHED_PROTOCOL = "hear2021"
 _SCORES = "predicted-scores.json"
 SHA256SUMS = "SHA256SUMS"
+# In the folder of each sample rate of a task: the digests of its clips.
+CLIP_DIGESTS = "DIGESTS.json"
 # The folder inside the tarballs, as published: the version of the data, not of this program.
 TAR_EDITION = "hear-2021.1.1"
 TAR_LATEST = "hear-LATEST"

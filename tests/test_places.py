@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from heareval import files
+from heareval import files, layout
 from heareval.errors import file_error
 from tests.commands import SPOKEN, checksums, command, only_line, prepare, scratch_left
 from tests.disks import enlarge, small_disk
@@ -33,14 +33,19 @@ def usual(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
     return folder
 
 
+def task_files(folder: Path) -> set[Path]:
+    """The paths of all files of the task but its digests, which hold the times at which clips were made."""
+    found = [path for path in (folder / "tasks" / SPOKEN).rglob("*.*") if path.is_file()]
+    return {path.relative_to(folder) for path in found if path.name != layout.CLIP_DIGESTS}
+
+
 def is_part_of(folder: Path, usual: Path) -> bool:
     """Whether everything published is whole, and just as it should be."""
     tars = folder / "tars"
     listed = checksums(folder) if (tars / "SHA256SUMS").is_file() else {}
-    task = folder / "tasks" / SPOKEN
-    names = [path.relative_to(folder) for path in task.rglob("*.*") if path.is_file()]
+    names = task_files(folder)
     same = [(folder / name).read_bytes() == (usual / name).read_bytes() for name in names]
-    is_whole = not names or len(names) == len(list((usual / "tasks" / SPOKEN).rglob("*.*")))
+    is_whole = not names or names == task_files(usual)
     # A tarball is there from when it is whole, and listed a moment later.
     found = [path.read_bytes() == (usual / "tars" / path.name).read_bytes() for path in tars.glob("hear-*")]
     return is_whole and all([*same, *found]) and listed.items() <= checksums(usual).items()

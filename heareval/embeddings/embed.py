@@ -15,6 +15,7 @@ from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
 from heareval.embeddings.opening import check_unchanged
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError, unknown_name
+from heareval.formats.digests import digest_file
 from heareval.formats.embeddings_folder import (
     EMBEDDING_DTYPES,
     EmbeddingsManifest,
@@ -152,6 +153,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
                 framework=facts["framework"],
                 versions=facts["versions"],
                 seconds=round(time.monotonic() - started, 3),
+                digests={path.name: digest_file(path) for path in sorted(scratch.iterdir())},
             )
             write_embeddings_manifest(scratch, manifest)
         files.remove_tree(unfinished)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from heareval import files, layout
 from heareval.errors import HearevalError
+from heareval.formats.digests import FileDigest, check_unchanged, parse_digests
 from heareval.formats.fields import Fields, read_fields
 from heareval.formats.names import is_inside
 from heareval.formats.task_folder import TaskFolder, read_task_folder
@@ -44,6 +45,7 @@ class EmbeddingsManifest:
         framework: `torch` or `tensorflow`.
         versions: releases of the packages that computed the embeddings.
         seconds: duration of the last run that added to them.
+        digests: digests of all files of the folder but those of results; {} in folders of heareval 0.1.
     """
 
     fingerprint: str
@@ -58,6 +60,7 @@ class EmbeddingsManifest:
     framework: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    digests: Mapping[str, FileDigest] = field(default_factory=dict)
 
     @property
     def is_published_corpus(self) -> bool | None:
@@ -115,6 +118,7 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
         framework=manifest.text("framework", ""),
         versions=manifest.mapping("versions", {}),
         seconds=manifest.number("seconds", 0.0),
+        digests=parse_digests(manifest.object("digests", {})),
     )
 
 
@@ -164,14 +168,27 @@ def read_embedded_task(folder: Path) -> TaskFolder:
     """Return the description of the task in an embeddings folder, from the copies of the task's files.
 
     Raises:
-        HearevalError: a file is missing or wrong.
+        HearevalError: a file is missing or wrong, or another program has changed it.
 
     >>> read_embedded_task(Path("embeddings/my_model/esc50-v2.0.0-full")).metadata.name  # doctest: +SKIP
     'esc50'
     """
     if not (folder / layout.TASK_METADATA).is_file():
         raise _no_embeddings(folder, f"no {layout.TASK_METADATA}" if folder.is_dir() else "no such folder")
+    check_embeddings_unchanged(folder, lambda name: not name.endswith(".npy"))
     return read_task_folder(folder, remedy=EMBED_AGAIN)
+
+
+def check_embeddings_unchanged(folder: Path, is_needed: Callable[[str], bool]) -> None:
+    """Raise HearevalError if another program has changed a file of an embeddings folder.
+
+    Args:
+        is_needed: whether to check the file of this name.
+    """
+    manifest = find_embeddings_manifest(folder)
+    digests = manifest.digests if manifest else {}
+    needed = {name: digest for name, digest in digests.items() if is_needed(name)}
+    check_unchanged(folder, needed, f"{EMBED_AGAIN} Find out which program changed it.")
 
 
 # --------------------------------------------------------------------------- arrays
@@ -215,6 +232,7 @@ def open_timestamps(folder: Path, split: str, *, clips: int) -> NDArray[np.float
 
 def _open_array(path: Path, axes: Sequence[str], clips: int, dtypes: Sequence[str]) -> NDArray[Any]:
     expected = f"{' or '.join(dtypes)} ({', '.join(axes)}) with {clips} clips"
+    check_embeddings_unchanged(path.parent, lambda name: name == path.name)
     try:
         # np.load would also open zip archives and pickles.
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
@@ -237,4 +255,8 @@ def _open_array(path: Path, axes: Sequence[str], clips: int, dtypes: Sequence[st
 
 def write_embeddings_manifest(folder: Path, manifest: EmbeddingsManifest) -> None:
     """Write MANIFEST.json of an embeddings folder."""
-    files.write_json(folder / files.MANIFEST, asdict(manifest))
+    values = asdict(manifest)
+    # As heareval 0.1 wrote it.
+    if not manifest.digests:
+        del values["digests"]
+    files.write_json(folder / files.MANIFEST, values)

@@ -10,9 +10,15 @@ from pathlib import Path
 
 from heareval import files, layout
 from heareval.errors import HearevalError, replaced_error, unknown_name
+from heareval.formats.digests import FileDigest, check_unchanged, digests_to_json, parse_digests
+from heareval.formats.fields import read_fields
 from heareval.formats.labels import LabeledClip, read_clip_names, read_labels, read_vocabulary
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata, read_task_metadata
+
+CHANGED = (
+    "Remove the task folder and _workdir, prepare the task again, and find out which program changed it."
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,37 @@ def find_clips(folder: Path, sample_rate: int) -> list[Path]:
 
 
 def check_task_fingerprint(folder: Path, sample_rate: int, expected: str) -> None:
-    """Raise HearevalError if a task folder is no longer the one that a run was planned with."""
+    """Raise HearevalError if a task folder is no longer the one that a run was planned with.
+
+    If the folder has a manifest, its description and its clips at this rate are compared with their digests.
+    """
     found = fingerprint_task_folder(folder, sample_rate)
     if found != expected:
         raise replaced_error(f"task folder {folder}", found, expected)
+    check_task_unchanged(folder, sample_rate)
+
+
+# --------------------------------------------------------------------------- digests
+
+
+def check_task_unchanged(folder: Path, sample_rate: int) -> None:
+    """Raise HearevalError if another program has changed a task's description, or its clips at a rate."""
+    manifest = find_task_manifest(folder)
+    if manifest:
+        check_unchanged(folder, manifest.digests, CHANGED)
+        check_unchanged(folder / str(sample_rate), read_clip_digests(folder, sample_rate), CHANGED)
+
+
+def read_clip_digests(folder: Path, sample_rate: int) -> dict[str, FileDigest]:
+    """Return the digests of a task's clips at one rate, by `split/clip`; {} if none were recorded.
+
+    Raises:
+        HearevalError: the file can't be read, or is damaged.
+    """
+    path = folder / str(sample_rate) / layout.CLIP_DIGESTS
+    return parse_digests(read_fields(path, remedy=CHANGED)) if path.exists() else {}
+
+
+def write_clip_digests(folder: Path, sample_rate: int, digests: Mapping[str, FileDigest]) -> None:
+    """Write the digests of a task's clips at one rate."""
+    files.write_json(folder / str(sample_rate) / layout.CLIP_DIGESTS, digests_to_json(digests))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
+from heareval.formats.digests import FileDigest, parse_digests
 from heareval.formats.fields import Fields, read_fields
 
 REMEDY = "Remove the task folder and prepare it again, or only this file if another program wrote it."
@@ -62,6 +63,8 @@ class TaskManifest:
         versions: releases of the packages that made the clips.
         sample_rates: the rates that the folder has, in Hz.
         rates_of_other_clips: rates of an earlier folder that were made of other clips, and are gone.
+        digests: digests of the description, by file name; {} in folders of heareval 0.1. Those of the clips
+            are in the folders of the rates.
     """
 
     fingerprint: str
@@ -78,6 +81,7 @@ class TaskManifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     sample_rates: tuple[int, ...] = ()
     rates_of_other_clips: tuple[int, ...] = ()
+    digests: Mapping[str, FileDigest] = field(default_factory=dict)
 
 
 def find_task_manifest(folder: Path) -> TaskManifest | None:
@@ -117,6 +121,7 @@ def read_task_manifest(folder: Path) -> TaskManifest:
         versions=_texts_by_name(manifest.object("versions", {})),
         sample_rates=manifest.integers("sample_rates"),
         rates_of_other_clips=manifest.integers("rates_of_other_clips", ()),
+        digests=parse_digests(manifest.object("digests", {})),
     )
 
 
@@ -150,4 +155,8 @@ def write_task_manifest(folder: Path, manifest: TaskManifest) -> None:
 
 def manifest_values(manifest: TaskManifest) -> dict[str, Any]:
     """Return the JSON object of a manifest."""
-    return asdict(manifest)
+    values = asdict(manifest)
+    # As heareval 0.1 wrote it.
+    if not manifest.digests:
+        del values["digests"]
+    return values

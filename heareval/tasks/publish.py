@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from heareval import files
 from heareval.errors import HearevalError, replaced_error
+from heareval.formats.digests import FileDigest, check_unchanged, digest_file
+from heareval.formats.task_folder import check_task_unchanged, read_clip_digests, write_clip_digests
 from heareval.formats.task_manifest import (
     TaskManifest,
     find_task_manifest,
@@ -24,6 +26,7 @@ def publish_task(
     shards: Iterable[Path],
     sample_rates: Sequence[int],
     manifest: TaskManifest,
+    digests: Iterable[Mapping[str, FileDigest]],
 ) -> None:
     """Link the description and the clips of all shards into the task's folder, replacing an older one.
 
@@ -34,10 +37,11 @@ def publish_task(
         description: the folder with the task's JSON files and vocabulary.
         shards: the folders of prepared clips, `<rate>/<split>/`.
         sample_rates: the rates to link from the shards, in Hz.
-        manifest: the content of the new MANIFEST.json, except for the rates.
+        manifest: the content of the new MANIFEST.json, except for the rates and digests.
+        digests: for every shard, the digests of its clips by `rate/split/clip`; {} if it has none.
 
     Raises:
-        HearevalError: skipped clips leave a split empty.
+        HearevalError: skipped clips leave a split empty, or another program has changed a clip.
     """
     # One publisher at a time: each must see the rates that the previous one added.
     with (
@@ -49,17 +53,47 @@ def publish_task(
                 files.link_or_copy(path, scratch / path.name)
         if manifest.skipped:
             manifest = _remove_skipped(scratch, manifest)
-        for shard in shards:
+        known: dict[str, FileDigest] = {}
+        for shard, made in zip(shards, digests, strict=True):
+            check_unchanged(shard, made, f"Remove {shard}, and run again.")
+            known |= made
             for rate in sample_rates:
                 _link_tree(shard / str(rate), scratch / str(rate))
         older = find_task_manifest(target)
         kept = sorted(set(_find_rates_to_keep(older, manifest)) - set(sample_rates))
         for rate in kept:
+            check_task_unchanged(target, rate)
             _link_tree(target / str(rate), scratch / str(rate))
+            known |= {f"{rate}/{name}": each for name, each in read_clip_digests(target, rate).items()}
         rates = sorted({*sample_rates, *kept})
         removed = sorted(set(older.sample_rates if older else ()) - set(rates))
-        manifest = replace(manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(removed))
+        for rate in rates:
+            write_clip_digests(scratch, rate, _digest_clips(scratch / str(rate), known))
+        # Without times, so that the manifest does not change from run to run.
+        described = {
+            path.name: replace(digest_file(path), mtime_ns=None)
+            for path in sorted(scratch.iterdir())
+            if path.is_file()
+        }
+        manifest = replace(
+            manifest, sample_rates=tuple(rates), rates_of_other_clips=tuple(removed), digests=described
+        )
         write_task_manifest(scratch, manifest)
+
+
+def _digest_clips(folder: Path, known: Mapping[str, FileDigest]) -> dict[str, FileDigest]:
+    """Return the digests of the clips of one rate by `split/clip`.
+
+    Args:
+        known: digests of the files that the clips are links to or copies of, by `rate/split/clip`; clips
+            without one are read.
+    """
+    digests = {}
+    for path in sorted(folder.glob("*/*")):
+        name = f"{path.parent.name}/{path.name}"
+        made = known.get(f"{folder.name}/{name}")
+        digests[name] = digest_file(path, made.sha256 if made else "")
+    return digests
 
 
 def _remove_skipped(scratch: Path, manifest: TaskManifest) -> TaskManifest:
@@ -87,7 +121,7 @@ def _link_tree(source: Path, target: Path) -> None:
     """Link the clips of `source/<split>/` into `target/<split>/`; `source` may be missing."""
     if not source.exists():
         return
-    for split in sorted(source.iterdir()):
+    for split in sorted(path for path in source.iterdir() if path.is_dir()):
         (target / split.name).mkdir(parents=True, exist_ok=True)
         for path in split.iterdir():
             # The published clip is the same file as that in the work folder, so nobody should edit it.
@@ -97,7 +131,7 @@ def _link_tree(source: Path, target: Path) -> None:
 
 
 def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
-    """Raise HearevalError unless a published folder has this fingerprint and holds all its clips."""
+    """Raise HearevalError unless a published folder has this fingerprint and all its clips, unchanged."""
     manifest = read_task_manifest(folder)
     if manifest.fingerprint != fingerprint:
         raise replaced_error(f"task folder {folder}", manifest.fingerprint, fingerprint)
@@ -110,3 +144,4 @@ def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:
                 expected=str(count),
                 remedy=f"The folder was changed: remove {folder} and run again.",
             )
+    check_task_unchanged(folder, sample_rate)

@@ -13,6 +13,8 @@ import luigi
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
+from heareval.formats.digests import digest_file, digests_to_json, parse_digests
+from heareval.formats.fields import Fields
 from heareval.formats.tarball_record import (
     TarballRecord,
     begin_tarball_record,
@@ -81,6 +83,12 @@ class PrepareClips(TaskStep):
         with files.building_folder(self.folder) as scratch:
             skipped = audio.prepare_clips(clips, scratch, settings, progress)
             facts = {"clips": len(clips), "rates": self.sample_rates, "skipped": [asdict(s) for s in skipped]}
+            # Now, while the clips are still in the memory of the operating system.
+            digests = {
+                path.relative_to(scratch).as_posix(): digest_file(path)
+                for path in sorted(scratch.rglob("*.wav"))
+            }
+            facts["digests"] = digests_to_json(digests)
             write_manifest(scratch, self.samples_fingerprint, started, **facts)
 
 
@@ -132,7 +140,10 @@ class PublishTask(TaskStep):
 
     def work(self, progress: Progress) -> None:
         selected, shards = read_manifest(self.selection.folder), [shard.folder for shard in self.shards]
-        skipped = [SkippedClip(**each) for shard in shards for each in read_manifest(shard)["skipped"]]
+        made = [read_manifest(shard) for shard in shards]
+        skipped = [SkippedClip(**each) for shard in made for each in shard["skipped"]]
+        # Shards of heareval 0.1 have no digests.
+        digests = [parse_digests(Fields("digests", shard.get("digests", {}))) for shard in made]
         archives = tuple(Archive(**each) for each in selected["archives"])
         manifest = TaskManifest(
             fingerprint=self.fingerprint_without(skipped),
@@ -148,7 +159,9 @@ class PublishTask(TaskStep):
             skipped=tuple(skipped),
             versions=versions("heareval", "numpy", "soundfile", "soxr"),
         )
-        publish.publish_task(self.folder, self.selection.folder, shards, self.missing_rates, manifest)
+        publish.publish_task(
+            self.folder, self.selection.folder, shards, self.missing_rates, manifest, digests
+        )
 
 
 def _all_published(published: list[bool | None]) -> bool | None:

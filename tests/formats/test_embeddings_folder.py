@@ -69,7 +69,10 @@ def test_wrong_values(tmp_path: Path, change: dict[str, Any], message: str) -> N
 
 def test_folders_without_embeddings(tmp_path: Path) -> None:
     assert find_embeddings_manifest(tmp_path) is None
-    for folder, got in ((tmp_path, "no MANIFEST.json"), (tmp_path / "none", "no such folder")):
+    for folder, got in (
+        (tmp_path, "no MANIFEST.json, as in folders of the 2021 kit"),
+        (tmp_path / "none", "no such folder"),
+    ):
         with pytest.raises(HearevalError, match=f"^embeddings folder {folder}: got {got}, expected a folder"):
             read_embeddings_manifest(folder)
     write_json(tmp_path / "MANIFEST.json", TASK_MANIFEST)
