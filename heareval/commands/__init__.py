@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import click
 
 import heareval
+from heareval.commands.console import USAGE_EXIT_CODE, warn
+from heareval.errors import HearevalError
 
 # Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name.
 COMMANDS = {
@@ -33,16 +36,28 @@ class LazyGroup(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, or None if there is none of this name."""
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"heareval.commands.{name}")
-        command: click.Command = getattr(module, name)
-        return command
+        return _import_command(name) if name in COMMANDS else None
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def run_command(name: str) -> None:
+    """Run a command with the words of the command line, as `python -m heareval.tasks.runner` does."""
+    _import_command(name)()
+
+
+def _import_command(name: str) -> click.Command:
+    """Return a command; end the program with one line if Luigi, as it is imported, cannot read luigi.cfg."""
+    try:
+        module = importlib.import_module(f"heareval.commands.{name}")
+    except HearevalError as error:
+        warn(f"error: {error}")
+        sys.exit(USAGE_EXIT_CODE)
+    command: click.Command = getattr(module, name)
+    return command
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -27,19 +27,14 @@ from heareval.predictions.protocol import (
 )
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
 from heareval.tasks.audio import ENGINES
+from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, parse_gpus
-from heareval.workflow.run import load_config
 
 # Seeds of a full report, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
 
 
 # --------------------------------------------------------------------------- folders
-
-
-def read_configured(key: str) -> str:
-    """Return the value of a key in section [heareval] of luigi.cfg."""
-    return str(load_config().get("heareval", key, ""))
 
 
 # Folder of Places -> its option, its key in luigi.cfg, and help.
@@ -56,7 +51,7 @@ def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
     for name in names:
         _, key, _ = _FOLDERS[name]
         given = folders[key]
-        chosen[name] = read_configured(key) if given is None else given
+        chosen[name] = read_value(key) if given is None else given
     return resolve_places(Places(**chosen), *names)
 
 
@@ -92,7 +87,7 @@ def _build_corpus(
     on_bad_audio: str,
     from_published: str,
 ) -> CorpusRequest:
-    mirrors = mirror or tuple(filter(None, [read_configured("mirror")]))
+    mirrors = mirror or tuple(filter(None, [read_value("mirror")]))
     return CorpusRequest(
         split_names(tasks), mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published
     )

@@ -1,6 +1,6 @@
 """`python -m heareval.embeddings.runner my_model --model weights.pt` is `heareval embed`, as in 2021."""
 
-from heareval.commands.embed import embed
+from heareval.commands import run_command
 
 if __name__ == "__main__":
-    embed()
+    run_command("embed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import functools
 import logging
@@ -21,6 +20,7 @@ from luigi.execution_summary import LuigiStatusCode
 from heareval import files, progress
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
+from heareval.workflow.configuration import load_config
 from heareval.workflow.step import Step, incomplete_steps
 
 # An interrupt is raised again after this time, or after the shorter one if it came during a fork.
@@ -30,7 +30,6 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 RETRY_EVERY_S = 2.0
 # Part of Luigi's summary if it left steps to other runners.
 DONE_ELSEWHERE = "were being run by another worker"
-PACKAGED_CONFIG = Path(__file__).parent.parent / "luigi.cfg"
 # Status of luigi.build -> name of its exit code in [retcode].
 RETURN_CODES = {
     LuigiStatusCode.FAILED: "task_failed",
@@ -65,24 +64,6 @@ class Outcome:
         """
         if self.exit_code:
             raise RunError(self)
-
-
-def load_config() -> luigi.configuration.base_parser.BaseParser:
-    """Return Luigi's configuration.
-
-    The user's luigi.cfg in the current folder overrides the packaged one, LUIGI_CONFIG_PATH overrides both.
-
-    Raises:
-        HearevalError: a file that is not in ini syntax.
-    """
-    luigi.configuration.add_config_path(str(PACKAGED_CONFIG))
-    for path in ("luigi.cfg", os.environ.get("LUIGI_CONFIG_PATH", "")):
-        if path and Path(path).is_file():
-            try:
-                luigi.configuration.add_config_path(path)
-            except configparser.Error as error:
-                raise HearevalError(f"configuration {path}", got=str(error), expected="ini syntax") from error
-    return luigi.configuration.get_config()
 
 
 def run(

@@ -1,0 +1,77 @@
+"""luigi.cfg with errors: one line that names the file, whatever is wrong in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command, only_line
+
+PLAN = ("heareval", "plan", "spoken_digit")
+# What is in the file -> what the line tells after the file's name.
+UNREADABLE = {
+    "no section": (b"[core\nfoo", ", line 1: got '[core', expected a section, such as [heareval]. "),
+    "byte order mark": (
+        b"\xef\xbb\xbf[core]\nx = 1\n",
+        ", line 1: got a byte order mark, expected UTF-8 text",
+    ),
+    "key twice": (b"[core]\na = 1\na = 2\n", ", line 3: got a in [core] again, expected every key once. "),
+    "section twice": (b"[core]\n[core]\n", ", line 2: got [core] again, expected every section once. "),
+    "no value": (b"[core]\nfoo\n", ", line 2: got foo, expected key = value. "),
+    "binary": (b"\xff\xfe\x00junk", ": got no text, expected UTF-8 text. "),
+}
+WRONG_VALUES = {
+    "number": (
+        "[worker]\nping_interval = soon\n",
+        "ping_interval in [worker]: got 'soon', expected a number. ",
+    ),
+    "whole number": (
+        "[scheduler]\nretry_count = 1.5\n",
+        "retry_count in [scheduler]: got '1.5', expected a whole",
+    ),
+    "flag": ("[worker]\nkeep_alive = maybe\n", "keep_alive in [worker]: got 'maybe', expected true or false"),
+    "resource": ("[resources]\ngpu = two\n", "gpu in [resources]: got 'two', expected a whole number"),
+    "exit code": ("[retcode]\nnot_run = bad\n", "not_run in [retcode]: got 'bad', expected a whole number"),
+    "core": ("[core]\nrpc_retry_wait = x\n", "rpc_retry_wait in [core]: got 'x', expected a number"),
+    "per cent": ("[worker]\nwait_jitter = 5%\n", "wait_jitter in [worker]: got '5%', expected a number"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_luigi_cannot_read(tmp_path: Path, case: str) -> None:
+    content, told = UNREADABLE[case]
+    (tmp_path / "luigi.cfg").write_bytes(content)
+    # Luigi is imported by a new interpreter only, so no fork of a prepared one.
+    assert f"error: luigi.cfg{told}" in only_line(command(tmp_path, *PLAN, before=("env",)))
+    assert command(tmp_path, "heareval", "--help", before=("env",)).returncode == 0
+
+
+@pytest.mark.parametrize("case", WRONG_VALUES)
+def test_a_value_that_luigi_cannot_convert(tmp_path: Path, case: str) -> None:
+    content, told = WRONG_VALUES[case]
+    (tmp_path / "luigi.cfg").write_text(content)
+    assert f"error: luigi.cfg: {told}" in only_line(command(tmp_path, *PLAN))
+
+
+def test_a_file_that_the_user_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.cfg").write_text("[core\n")
+    (tmp_path / "folder.cfg").mkdir()
+    for name, told in (
+        ("mine.cfg", "mine.cfg, line 1: got '[core'"),
+        ("gone.cfg", "gone.cfg: got No such file or directory, expected"),
+        ("folder.cfg", "folder.cfg: got Is a directory, expected"),
+    ):
+        done = command(tmp_path, "heareval.tasks.runner", "--help", before=("env",), LUIGI_CONFIG_PATH=name)
+        assert f"error: {told}" in only_line(done)
+
+
+def test_a_mirror_may_have_percent_signs(tmp_path: Path, mirror: Path) -> None:
+    place = tmp_path / "with%20space"
+    place.symlink_to(mirror)
+    words = ("heareval", "prepare", "spoken_digit", "--sample-rate", "16000")
+    words += ("--accept-checksums", str(mirror / "MD5SUMS"))
+    for written in (str(place), str(place).replace("%", "%%")):
+        (tmp_path / "luigi.cfg").write_text(f"[heareval]\nmirror = {written}\n")
+        done = command(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
