@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from typing import Any
+
+# What moves the cursor, colors or renames a terminal, or reverses the direction of text.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return text that cannot control a terminal: control characters other than newline and tab are escaped.
+
+    >>> print(escape_controls("a label\x1b]0;title\x07 of a stranger"))
+    a label\x1b]0;title\x07 of a stranger
+    """
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class HearevalError(Exception):
@@ -33,7 +46,7 @@ class HearevalError(Exception):
             f"{word} {text}" for word, text in (("got", self.got), ("expected", self.expected)) if text
         )
         line = f"{self.what}: {facts}" if facts else self.what
-        return " ".join(f"{line}. {self.remedy}".split()) if self.remedy else " ".join(line.split())
+        return escape_controls(" ".join((f"{line}. {self.remedy}" if self.remedy else line).split()))
 
 
 class RunError(HearevalError):

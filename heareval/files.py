@@ -213,6 +213,10 @@ def building_file(target: Path) -> Iterator[Path]:
         yield scratch
         sync(scratch)
         scratch.replace(target)
+    except OSError as error:
+        # A failed write does not know which file it is about.
+        error.filename = error.filename or str(target)
+        raise
     finally:
         scratch.unlink(missing_ok=True)
 

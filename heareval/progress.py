@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from rich import progress as bars
 from rich.console import Console
 
+from heareval.errors import escape_controls
 from heareval.spec import Progress
 
 # Steps send at most one message in this time, and a log gets at most one line per step in that time.
@@ -118,7 +119,7 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
                 outcomes.finished.append(title)
             # A closed terminal or a full disk must not stop the steps, which wait for this thread.
             with contextlib.suppress(OSError, ValueError):
-                display.show(title, message)
+                display.show(escape_controls(title), message)
     with contextlib.suppress(OSError):
         display.close()
 

@@ -29,6 +29,16 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "table.json"
+    with pytest.raises(OSError, match="No space") as caught, files.building_file(target) as scratch:  # noqa: PT012
+        scratch.symlink_to("/dev/full")
+        with open(scratch, "wb", buffering=0) as stream:
+            stream.write(b"more")
+    assert caught.value.filename == str(target)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_first_of_two_processes_wins(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with files.building_folder(target) as scratch:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
 import heareval
-from heareval.commands.console import USAGE_EXIT_CODE, warn
+from heareval.commands.console import USAGE_EXIT_CODE, standard_streams, warn
 from heareval.errors import HearevalError
 
 # Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name.
@@ -30,6 +31,11 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used: `--help` needs none of them."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line."""
+        with standard_streams():
+            return super().main(*args, **extra)
+
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of all commands, in the order in which they are usually needed."""
         return list(COMMANDS)
@@ -46,7 +52,8 @@ class LazyGroup(click.Group):
 
 def run_command(name: str) -> None:
     """Run a command with the words of the command line, as `python -m heareval.tasks.runner` does."""
-    _import_command(name)()
+    with standard_streams():
+        _import_command(name)()
 
 
 def _import_command(name: str) -> click.Command:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from heareval.errors import HearevalError, RunError, file_error
+from heareval.errors import HearevalError, RunError, escape_controls, file_error
 
 if TYPE_CHECKING:
     from heareval.workflow.run import Outcome
@@ -20,20 +21,61 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FAILED_EXIT_CODE = 1
 # A wrong command line or input, as click and most programs have it.
 USAGE_EXIT_CODE = 2
+# File number of the last of the three standard streams.
+STANDARD_ERROR = 2
 # What shells report for a program that Ctrl-C ended, and for one whose reader has gone.
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
 
 
 def say(text: str) -> None:
-    """Print a line, also where standard output cannot encode all of it."""
+    """Print a line, also where standard output cannot encode all of it; it cannot control the terminal."""
     encoding = sys.stdout.encoding or "utf-8"
-    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+    try:
+        click.echo(escape_controls(text).encode(encoding, "backslashreplace").decode(encoding))
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def warn(text: str) -> None:
-    """Print a line to standard error."""
-    click.echo(text, err=True)
+    """Print a line to standard error; it cannot control the terminal."""
+    click.echo(escape_controls(text), err=True)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    """Make sure that a program can print, and end it with one line if printing fails."""
+    _open_closed_streams()
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if isinstance(error, BrokenPipeError):
+            sys.exit(BROKEN_PIPE_EXIT_CODE)
+        with contextlib.suppress(OSError):
+            warn(f"error: {file_error(error, 'standard output')}")
+        sys.exit(USAGE_EXIT_CODE)
+
+
+def _discard_output() -> None:
+    """Discard what is still to be printed, also by Python, which flushes once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that are closed, as a daemon may have them, on nothing.
+
+    The first files that the program opens would get their numbers otherwise, and what a library prints would
+    go into these files.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def finish_run(outcome: Outcome, where: str) -> None:
@@ -71,8 +113,8 @@ def one_line_errors(command: Command) -> Command:
         try:
             command(**arguments)
         except BrokenPipeError:
-            # The reader of our lines has gone; nothing more can be written, not even by Python as it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader of our lines has gone. click would exit with 1.
+            _discard_output()
             sys.exit(BROKEN_PIPE_EXIT_CODE)
         except RunError as error:
             # The log has the traceback of each failed step.

@@ -11,6 +11,7 @@ from pathlib import Path
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
+from heareval.errors import escape_controls
 from heareval.predictions.protocol import Protocol
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
@@ -18,8 +19,9 @@ from heareval.workflow.run import Outcome
 
 
 def notify_stderr(line: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line to standard error, if there is one; it cannot control the terminal."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{escape_controls(line)}\n")
 
 
 @dataclass(frozen=True)

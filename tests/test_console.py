@@ -1,0 +1,87 @@
+"""What commands print: without a terminal, on a full disk, and from strangers who send escape codes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heareval.errors import HearevalError, escape_controls
+from heareval.progress import report_step, show_steps
+from heareval.workflow.requests import notify_stderr
+from tests.commands import MODEL, command
+from tests.tasks.own.birds import write_sound
+
+ESCAPE = "\x1b]0;renamed\x07"
+
+
+def shell(folder: Path, words: str) -> subprocess.CompletedProcess[str]:
+    """Run the words after `heareval` in a shell."""
+    line = f"{sys.executable} -m heareval {words}"
+    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed_as_those_of_a_daemon(tmp_path: Path, closed: str) -> None:
+    for label in ("high", "low"):
+        for number in range(6):
+            write_sound(tmp_path / "sounds" / label / f"{number}.wav", 400 + 50 * number)
+    done = shell(tmp_path, f"tasks new mini --folder sounds {closed}")
+    assert done.returncode == 0, done.stderr
+    done = shell(tmp_path, f"prepare mini.toml --sample-rate 16000 {closed}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tasks" / "mini-v1-full" / "MANIFEST.json").is_file()
+    # Nothing that was printed went into a file.
+    assert not [path for path in tmp_path.rglob("*.json") if b"steps done" in path.read_bytes()]
+
+
+def test_a_full_disk_for_the_output_is_one_line(tmp_path: Path) -> None:
+    for words in ("tasks list", "plan spoken_digit", "--help", "prepare --help"):
+        done = shell(tmp_path, f"{words} >/dev/full")
+        assert done.returncode == 2
+        assert done.stderr == (
+            "error: standard output: got No space left on device, expected room to write. "
+            "Free some space, or choose other folders.\n"
+        )
+
+
+def test_a_reader_that_has_gone_ends_a_command_quietly(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m heareval plan all | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_escape_codes_of_strangers_do_not_reach_the_terminal(tmp_path: Path, prepared: Path) -> None:
+    (tmp_path / "my_model.py").write_text(
+        MODEL.replace("    return Model()", "    raise ValueError('\\x1b]0;renamed\\x07')")
+    )
+    done = command(tmp_path, "heareval", "embed", "my_model", "--tasks-dir", str(prepared / "tasks"))
+    assert "ValueError: \\x1b]0;renamed\\x07" in done.stderr
+    assert ESCAPE not in done.stderr + done.stdout
+    write_sound(tmp_path / "a.wav")
+    (tmp_path / "table.csv").write_text(f"path,label\na.wav,{ESCAPE}\n")
+    done = command(tmp_path, "heareval", "tasks", "new", "mine", "--table", "table.csv")
+    assert ESCAPE not in done.stderr + done.stdout
+    assert "renamed" in done.stderr + done.stdout
+
+
+def test_whatever_is_shown_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(HearevalError(f"label {ESCAPE}", got="\x9b2J", remedy="\u202eOff.")) == (
+        "label \\x1b]0;renamed\\x07: got \\x9b2J. \\u202eOff."
+    )
+    assert escape_controls("tab\tand\nline, 鳥 and é") == "tab\tand\nline, 鳥 and é"
+    notify_stderr(ESCAPE)
+    assert capsys.readouterr().err == "\\x1b]0;renamed\\x07\n"
+    stream = io.StringIO()
+    with show_steps(1, stream), report_step(f"task {ESCAPE}"):
+        pass
+    assert "task \\x1b]0;renamed\\x07" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
