@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
@@ -28,7 +28,7 @@ from heareval.formats.task_folder import find_task_folders, fingerprint_task_fol
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
-from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
+from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
@@ -181,20 +181,32 @@ def embed(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
-    (opened,), _ = open_submissions(submission, places, settings.machine, settings.notify)
+    types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
+    by_type = _group_by_type((kind, folder.name) for folder, kind in types.items())
+    (opened,), left_out = open_submissions(submission, by_type, places, settings.machine, settings.notify)
     steps = [
         Embed(
             places,
             task_folder=folder.name,
             task_fingerprint=fingerprint_task_folder(folder, opened.sample_rate),
-            submission=opened,
-            embedding_format=embedding_format.for_task(read_task_folder(folder).metadata.embedding_type),
+            submission=opened.by_type[kind],
+            embedding_format=embedding_format.for_task(kind),
             machine=settings.machine,
         )
-        for folder in folders
+        for folder, kind in types.items()
+        if kind in opened.by_type
     ]
     outcome = _run(steps, places, settings)
-    return Embedded(outcome, tuple(step.folder for step in steps if step.complete()), opened.name)
+    done = tuple(step.folder for step in steps if step.complete())
+    return Embedded(outcome, done, opened.name, tuple(left_out))
+
+
+def _group_by_type(tasks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the names of the tasks of each type of embeddings, from pairs of a type and a name."""
+    by_type: dict[str, list[str]] = {}
+    for embedding_type, name in tasks:
+        by_type.setdefault(embedding_type, []).append(name)
+    return by_type
 
 
 def validate(
@@ -281,7 +293,11 @@ def evaluate(
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
-    opened, not_opened = open_submissions(request.submissions, places, settings.machine, settings.notify)
+    by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
+    opened, not_opened = open_submissions(
+        request.submissions, by_type, places, settings.machine, settings.notify
+    )
+    jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     rates = check_sample_rates([*(each.sample_rate for each in opened), *request.sample_rates])
     publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
@@ -292,7 +308,9 @@ def evaluate(
     )
 
     def score_all(published: PublishTask) -> list[Predict]:
-        return [score(published, submission) for submission in opened]
+        by_type = (submission.by_type for submission in opened)
+        kind = published.job.spec.embedding_type
+        return [score(published, submissions[kind]) for submissions in by_type if kind in submissions]
 
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
@@ -323,20 +341,21 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
     corpus = use_demo_corpora(CorpusRequest(tasks, mode="demo"), places)
     jobs = find_jobs(corpus)
-    submission = open_submission(Model(BASELINE), Path(places.work) / "submissions")
+    cache = Path(places.work) / "submissions"
+    submissions = {kind: open_submission(Model(BASELINE), kind, cache) for kind in get_args(EmbeddingType)}
     steps = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
     published = [step for step in steps if isinstance(step, PublishTask)]
     scored = [
         score_task(
             step,
-            submission,
+            submissions[step.job.spec.embedding_type],
             _on_machine(DEMO_PROTOCOLS[step.job.task], settings.machine),
             machine=settings.machine,
         )
         for step in published
     ]
     outcome = _run([*steps, *scored], places, settings)
-    return Scored(outcome, _complete_scores(scored), _published_folders(published), (submission.name,))
+    return Scored(outcome, _complete_scores(scored), _published_folders(published), (BASELINE,))
 
 
 def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from heareval import api
 from heareval.api import RunSettings
 from heareval.commands import options
-from heareval.commands.console import finish_run, one_line_errors, say
+from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
@@ -40,3 +41,6 @@ def embed(
         say(display_path(folder))
     where = display_path(Path(places.embeddings) / embedded.submission)
     finish_run(embedded.outcome, f"embeddings are in {where}")
+    if embedded.left_out:
+        warn(f"not embedded: {', '.join(embedded.left_out)}")
+        sys.exit(USAGE_EXIT_CODE)

@@ -46,6 +46,11 @@ ADVICE = {
         "No task is prepared at this rate.",
         "Use 16000, 22050, 32000, 44100 or 48000 Hz, and resample inside the model if it needs another rate.",
     ),
+    "embeddings": Advice(
+        "Tasks of the type without embeddings can't be scored; those of the other type can.",
+        "Scene tasks need get_scene_embeddings, event tasks get_timestamp_embeddings. Add the missing one, "
+        "or evaluate on tasks of the other type only.",
+    ),
     "types": Advice(
         _FIRST_BATCH,
         "Return float32 tensors: embeddings, and (embeddings, timestamps) with floating-point timestamps.",
@@ -86,8 +91,10 @@ ADVICE = {
         "Look for dead units, a saturated nonlinearity, the wrong axis of mean(), or weights not loaded.",
     ),
     "reload": Advice(
-        "A resumed run mixes the embeddings of two models.",
-        "Use a generator with a fixed seed in load_model, or save random numbers with the weights.",
+        "Nobody can reproduce the scores, and a resumed run mixes the embeddings of two models.",
+        "Give the trained weights with --model, or load them in load_model when it gets no argument; look "
+        "for `if model_file_path:` without an else, and for strict=False. If random weights are wanted, use "
+        "a generator with a fixed seed.",
     ),
     "order": Advice(
         "Embeddings are assigned to the wrong clips.",

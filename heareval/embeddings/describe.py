@@ -1,4 +1,4 @@
-"""Describe a model: load it once in its own process, and keep what it reports until something changes."""
+"""Describe a model: load it in its own process, and keep what it reports until something changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.modules import list_package_sources
-from heareval.embeddings.submission import VERSION, Model
+from heareval.embeddings.submission import Model
+from heareval.errors import HearevalError
+
+# 2: a description for each type of embeddings, and default weights.
+DESCRIPTION_VERSION = 2
+
+
+class FaultyFunctionError(HearevalError):
+    """A model has no embeddings of one type: the function for them is missing or fails."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,20 @@ class DescribeSettings:
 
 @dataclass(frozen=True)
 class Description:
-    """What a model reports of itself.
+    """What a model reports of itself when one type of its embeddings is computed.
 
     Args:
         path: the file that the description is kept in.
         sample_rate: in Hz.
+        has_default_weights: whether load_model was left to use its own default for the weights.
         versions: versions of the loaded packages.
-        source_sha256: path -> SHA-256 of each source file; "" for a missing file.
+        source_sha256: path -> SHA-256 of each source file, and of the files of default weights; "" for a
+            missing file.
     """
 
     path: Path
     sample_rate: int
+    has_default_weights: bool
     versions: Mapping[str, str]
     source_sha256: Mapping[str, str]
 
@@ -55,25 +66,34 @@ class Description:
 
 
 def describe_model(
-    model: Model, cache: Path, *, weights_sha256: str, record: tuple[str, ...], settings: DescribeSettings
+    model: Model,
+    embedding_type: str,
+    cache: Path,
+    *,
+    weights_sha256: str,
+    record: tuple[str, ...],
+    settings: DescribeSettings,
 ) -> Description:
     """Return the description of a model; load the model only if the kept description is outdated.
 
     Args:
         model: the model.
-        cache: folder in which descriptions are kept.
+        embedding_type: `scene` or `event`: only the function for these embeddings is called.
+        cache: folder in which descriptions are kept, one for each type of embeddings.
         weights_sha256: SHA-256 of the weights.
         record: what its environment contains; () for the environment of this process.
         settings: where and how long it may be loaded.
 
     Raises:
+        FaultyFunctionError: the function for these embeddings is missing, or it failed.
         HearevalError: the submission breaks the HEAR API, or it failed.
     """
     package = list_package_sources(model)
     installed = record or sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
     key = files.fingerprint(
         "description",
-        VERSION,
+        DESCRIPTION_VERSION,
+        embedding_type=embedding_type,
         module=[model.module, *map(str, package[:1])],
         python=model.python or sys.prefix,
         installed=installed,
@@ -83,17 +103,29 @@ def describe_model(
     path = cache / f"{key}.json"
     facts = files.read_json(path) if path.exists() else {}
     if not facts or facts["digests"] != hash_sources(facts["digests"]):
-        facts = _load_and_describe(model, path.with_suffix(".log"), settings)
+        facts = _load_and_describe(model, embedding_type, path.with_suffix(".log"), settings)
         facts["digests"] = hash_sources([*facts.pop("sources"), *map(str, package)])
         files.write_json(path, facts)
-    return Description(path, facts["sample_rate"], facts["versions"], facts["digests"])
+    return Description(
+        path, facts["sample_rate"], facts["default_weights"], facts["versions"], facts["digests"]
+    )
 
 
-def _load_and_describe(model: Model, log: Path, settings: DescribeSettings) -> dict[str, Any]:
+def _load_and_describe(
+    model: Model, embedding_type: str, log: Path, settings: DescribeSettings
+) -> dict[str, Any]:
     """Load a model in its own process and return what it reports; see `inside/submission.py`."""
-    job = {"do": "describe", "precision": "float32", "device": settings.device}
+    job = {
+        "do": "describe",
+        "embedding_type": embedding_type,
+        "precision": "float32",
+        "device": settings.device,
+    }
     with settings.claim_gpu() as variables:
-        return model.run(job, log, variables=variables, silence_s=settings.silence_s)
+        facts = model.run(job, log, variables=variables, silence_s=settings.silence_s)
+    if "fault" in facts:
+        raise FaultyFunctionError(**facts["fault"])
+    return facts
 
 
 def hash_sources(paths: Iterable[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from heareval.errors import HearevalError
 
 def open_submission(
     model: Model,
+    embedding_type: str,
     cache: Path,
     *,
     name: str = "",
@@ -33,6 +34,8 @@ def open_submission(
 
     Args:
         model: the model.
+        embedding_type: the embeddings that are wanted, `scene` or `event`; nothing is asked of the model that
+            they don't need.
         cache: folder in which descriptions are kept.
         name: name of its folder; "" makes one from the module, the weights and the options.
         sha256: SHA-256 that the weights must have; "" = any.
@@ -40,11 +43,13 @@ def open_submission(
         settings: where and how long the model may be loaded; None = on its own device, without limit.
 
     Raises:
+        FaultyFunctionError: it has no embeddings of this type.
         HearevalError: the weights are wrong, or the submission breaks the HEAR API or failed.
     """
     weights_sha256 = check_weights(model.weights_path, sha256)
     description = describe_model(
         model,
+        embedding_type,
         cache,
         weights_sha256=weights_sha256,
         record=record,
@@ -75,7 +80,9 @@ def fingerprint_submission(
         # Contents, not paths: another checkout of the same code is the same submission.
         sources=[*sorted(description.source_sha256.values()), *record],
         versions=description.versions,
-        weights=weights_sha256,
+        # Until 0.1.0 load_model was given "" in place of its default: such embeddings may come from an
+        # untrained model.
+        weights="the default of load_model" if description.has_default_weights else weights_sha256,
         options=options,
     )
 

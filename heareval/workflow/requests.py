@@ -82,11 +82,13 @@ class Embedded:
         outcome: how the run ended.
         folders: the folders of embeddings that are complete.
         submission: the submission's name.
+        left_out: the submission on tasks that it has no embeddings for.
     """
 
     outcome: Outcome
     folders: tuple[Path, ...]
     submission: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Scored:
         scores: the scores files that are complete.
         task_folders: the published task folders that are complete.
         submissions: names of the evaluated submissions.
-        not_opened: submissions that could not be opened.
+        not_opened: submissions that could not be opened, or not for some tasks.
     """
 
     outcome: Outcome

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from heareval import progress
 from heareval.archives import fetch
-from heareval.embeddings.describe import DescribeSettings
+from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
 from heareval.embeddings.environment import Environment, open_environment
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.submission import Model, Submission
@@ -31,6 +31,27 @@ class PreparedSubmission:
     config: SubmissionConfig
     model: Model
     record: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OpenedSubmission:
+    """A submission opened for each type of embeddings that a run needs and the submission has.
+
+    Args:
+        by_type: `scene` and `event` -> the submission, described with these embeddings.
+    """
+
+    by_type: Mapping[str, Submission]
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return next(iter(self.by_type.values())).name
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the model, in Hz."""
+        return next(iter(self.by_type.values())).sample_rate
 
 
 def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
@@ -74,12 +95,15 @@ def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
     return str(target)
 
 
-def open_prepared(prepared: PreparedSubmission, places: Places, machine: Machine) -> Submission:
+def open_prepared(
+    prepared: PreparedSubmission, embedding_type: str, places: Places, machine: Machine
+) -> Submission:
     """Return the submission with its fingerprint and sample rate; load the model if it is not known yet."""
     config = prepared.config
     claim = functools.partial(claim_gpu, machine.gpus)
     return open_submission(
         prepared.model,
+        embedding_type,
         Path(places.work) / "submissions",
         name=config.name,
         sha256=config.sha256,
@@ -89,31 +113,44 @@ def open_prepared(prepared: PreparedSubmission, places: Places, machine: Machine
 
 
 def open_submissions(
-    args: SubmissionArgs, places: Places, machine: Machine, notify: Notify
-) -> tuple[list[Submission], list[str]]:
+    args: SubmissionArgs,
+    tasks: Mapping[str, Sequence[str]],
+    places: Places,
+    machine: Machine,
+    notify: Notify,
+) -> tuple[list[OpenedSubmission], list[str]]:
     """Open every submission of a command; one that cannot be opened must not stop the others.
 
+    A submission that has embeddings of one type only is opened for that type.
+
     Args:
-        notify: receives an error line for each submission that cannot be opened.
+        tasks: type of embeddings -> the tasks that need them.
+        notify: receives an error line for each submission that cannot be opened, or not for some tasks.
 
     Returns:
-        The opened submissions, and the names of the others.
+        The opened submissions, and the names of the others and of tasks that are left out.
 
     Raises:
         HearevalError: no submission can be opened.
     """
-    opened: dict[str, Submission] = {}
+    opened: dict[str, OpenedSubmission] = {}
     failed: list[str] = []
-    for name, read_config in zip(args.submissions, list_config_readers(args), strict=True):
+    for word, read_config in zip(args.submissions, list_config_readers(args), strict=True):
         try:
-            submission = open_prepared(prepare_submission(read_config(), places, notify), places, machine)
-            _check_name_is_new(name, submission, opened)
-            opened[submission.name] = submission
+            prepared = prepare_submission(read_config(), places, notify)
+            submission, faults = _open_by_type(prepared, tasks, places, machine)
+            _check_name_is_new(word, submission, opened)
         except (HearevalError, OSError) as error:
             if len(args.submissions) == 1:
                 raise
-            failed.append(name)
-            notify(f"error: {_with_name(name, error)}")
+            failed.append(word)
+            notify(f"error: {_with_name(word, error)}")
+            continue
+        opened[submission.name] = submission
+        for embedding_type, fault in faults.items():
+            left_out = ", ".join(tasks[embedding_type])
+            failed.append(f"{word} on {left_out}")
+            notify(f"error: {_with_name(word, fault)} Left out: {left_out}.")
     if not opened:
         raise HearevalError(
             "submissions",
@@ -123,12 +160,32 @@ def open_submissions(
     return list(opened.values()), failed
 
 
+def _open_by_type(
+    prepared: PreparedSubmission, embedding_types: Iterable[str], places: Places, machine: Machine
+) -> tuple[OpenedSubmission, dict[str, FaultyFunctionError]]:
+    """Open a submission for each type of embeddings; return also why it can't be opened for some.
+
+    Raises:
+        HearevalError: it can't be opened for any.
+    """
+    by_type: dict[str, Submission] = {}
+    faults: dict[str, FaultyFunctionError] = {}
+    for embedding_type in embedding_types:
+        try:
+            by_type[embedding_type] = open_prepared(prepared, embedding_type, places, machine)
+        except FaultyFunctionError as fault:
+            faults[embedding_type] = fault
+    if not by_type:
+        raise next(iter(faults.values()))
+    return OpenedSubmission(by_type), faults
+
+
 def _with_name(name: str, error: HearevalError | OSError) -> str:
     text = str(file_error(error) if isinstance(error, OSError) else error)
     return text if name in text else f"{name}: {text}"
 
 
-def _check_name_is_new(name: str, submission: Submission, opened: dict[str, Submission]) -> None:
+def _check_name_is_new(name: str, submission: OpenedSubmission, opened: Container[str]) -> None:
     if submission.name in opened:
         raise HearevalError(
             f"submission {name}",

@@ -38,7 +38,7 @@ def test_shortened_names_differ_and_are_counted_in_bytes(
     module = "\u4e2d" * 80
     (tmp_path / f"{module}.py").write_text(MODEL)
     names = [
-        open_submission(Model(module, options=options), tmp_path / "cache").name
+        open_submission(Model(module, options=options), "scene", tmp_path / "cache").name
         for options in ("{}", '{"size": 3}')
     ]
     assert len(set(names)) == 2

@@ -36,7 +36,7 @@ def test_jobs_and_checks(python: str, kind: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(KINDS[kind])
     model = Model("my_model", python=python, device="cpu")
-    described = run_job(model, tmp_path / "logs", do="describe")
+    described = run_job(model, tmp_path / "logs", do="describe", embedding_type="scene")
     assert (described["framework"], described["sample_rate"]) == ("tensorflow", 16000)
     task = write_task(tmp_path / "task", {"a": [16000] * 5}, "event")
     told = embed(model, task, tmp_path / "out")

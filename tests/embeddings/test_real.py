@@ -54,7 +54,7 @@ def test_a_real_model(model: Real, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip(f"needs {model.framework}")
     monkeypatch.chdir(WRAPPERS)
     ready = Model(model.module, python=python_for(model, tmp_path / "venv"), device="cpu")
-    described = run_job(ready, tmp_path / "logs", do="describe")
+    described = run_job(ready, tmp_path / "logs", do="describe", embedding_type="scene")
     assert (described["framework"], described["sample_rate"]) == (model.framework, model.sample_rate)
     rate = model.sample_rate
     task = write_task(tmp_path / "task", {"a": [rate] * 3}, "event", rate)

@@ -184,7 +184,9 @@ def test_changes_of_sources_and_weights_during_a_run_are_errors(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL)
     (tmp_path / "w.pt").write_bytes(b"weights")
-    submission = open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
+    submission = open_submission(
+        Model("my_model", weights_path=str(tmp_path / "w.pt")), "scene", tmp_path / "cache"
+    )
     check_unchanged(submission)
     for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
         before = (tmp_path / file).read_bytes()
@@ -193,7 +195,7 @@ def test_changes_of_sources_and_weights_during_a_run_are_errors(
             check_unchanged(submission)
         (tmp_path / file).write_bytes(before)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")
-    open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), tmp_path / "cache")
+    open_submission(Model("my_model", weights_path=str(tmp_path / "w.pt")), "scene", tmp_path / "cache")
     with pytest.raises(HearevalError, match="changed since the run began"):
         check_unchanged(submission)
 

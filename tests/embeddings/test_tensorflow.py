@@ -125,7 +125,7 @@ def test_a_description_does_not_import_the_submission_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path, KERAS)
-    assert open_submission(Model("my_model"), tmp_path / "cache").sample_rate == RATE
+    assert open_submission(Model("my_model"), "scene", tmp_path / "cache").sample_rate == RATE
     write_model(tmp_path, MODULE.replace("tf.Module", "object"))
     with pytest.raises(HearevalError, match=r"my_model\.Model, expected a torch\.nn\.Module or a tf\.Module"):
-        open_submission(Model("my_model"), tmp_path / "cache")
+        open_submission(Model("my_model"), "scene", tmp_path / "cache")

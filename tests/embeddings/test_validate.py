@@ -101,7 +101,7 @@ def test_the_command_prints_a_table_and_advice(tmp_path: Path) -> None:
     assert lines[0].split() == ["check", "result", "measured"]
     assert "milliseconds     failed   last of a 4 s clip: 3.975" in lines
     assert "  fix:    Multiply the timestamps by 1000: they are seconds." in lines
-    assert lines[-1].startswith("29 checks: 23 ok, 1 failed, ")
+    assert lines[-1].startswith("30 checks: 24 ok, 1 failed, ")
     assert "hello" not in done.stdout
     assert done.stderr.startswith("log: ")
 

@@ -337,7 +337,9 @@ def test_our_own_files_are_no_sources_of_a_submission(
     """multiprocessing, which torch imports, registers the main module under a second name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_model.py").write_text("import multiprocessing\n" + MODEL)
-    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    described = elsewhere.run_job(
+        submission.Model("my_model"), tmp_path / "logs", do="describe", embedding_type="scene"
+    )
     assert described["sources"] == [str(tmp_path / "my_model.py")]
 
 
@@ -367,7 +369,9 @@ def test_nothing_of_ours_is_in_the_way_of_a_submission(
     head = LEAVES_NO_TRACE.replace("WORKING_FOLDER", repr(str(folder)))
     theirs = "import heareval\nassert heareval.THEIRS\n"
     (folder / "my_model.py").write_text(head + theirs + MODEL)
-    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    described = elsewhere.run_job(
+        submission.Model("my_model"), tmp_path / "logs", do="describe", embedding_type="scene"
+    )
     assert len(described["sources"]) == 6
     assert all(Path(path).parent == folder for path in described["sources"])
 
@@ -383,7 +387,9 @@ def test_packages_beside_an_installed_heareval_are_not_found(
         (tmp_path / "site-packages" / name).write_text("raise RuntimeError('for another interpreter')")
     monkeypatch.setattr(submission, "INSIDE", inside)
     (tmp_path / "my_model.py").write_text(MODEL)
-    described = elsewhere.run_job(submission.Model("my_model"), tmp_path / "logs", do="describe")
+    described = elsewhere.run_job(
+        submission.Model("my_model"), tmp_path / "logs", do="describe", embedding_type="scene"
+    )
     assert described["sample_rate"] == RATE
 
 

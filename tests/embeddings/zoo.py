@@ -40,6 +40,13 @@ BY_BLOCK = """
     blocks = torch.nn.functional.pad(values, (0, 0, 0, gap)).unflatten(1, (-1, 30))
     values = (blocks - 9 * blocks.amax(2, keepdim=True)).flatten(1, 2)[:, :len(times)]
 """
+# Scene embeddings alone, and no size for others.
+ONLY_SCENES = (
+    "def get_scene_embeddings(audio, model):\n    return get_timestamp_embeddings(",
+    "frames_of = get_timestamp_embeddings\nModel.timestamp_embedding_size = None\n\n"
+    "def get_timestamp_embeddings(audio, model):\n    raise NotImplementedError('scenes only')\n\n"
+    "def get_scene_embeddings(audio, model):\n    return frames_of(",
+)
 LOAD = "        model.load_state_dict(torch.load(model_file_path, weights_only=True))"
 
 
@@ -61,13 +68,16 @@ class Broken:
 
 
 ZOO = {
-    "no_function": Broken("functions", "def get_scene_embeddings", "def get_scenes"),
+    "no_function": Broken("functions", "def load_model", "def load_weights"),
     "import_fails": Broken("functions", "import torch", "import torch, no_such_module"),
     "ignores_weights": Broken("weights", LOAD, "        pass"),
     "no_module": Broken("model", "    return model\n", "    return 'a model'\n"),
     "load_fails": Broken("model", "    model = Model()", "    raise OSError('no cloud')"),
     "float_size": Broken("attributes", "= 16000, 8, 8", "= 16000, 8.0, 8"),
     "odd_rate": Broken("sample rate", "16000, 8, 8", "24000, 8, 8"),
+    "no_scenes": Broken("embeddings", "def get_scene_embeddings", "def get_scenes", "warning"),
+    "refuses_timestamps": Broken("embeddings", *ONLY_SCENES, "warning"),
+    "refuses_both": Broken("embeddings", START, "    raise NotImplementedError\n" + START),
     "doubles": Broken("types", VALUES, "    return values.double(), times"),
     "arrays": Broken("types", VALUES, "    return values.numpy(), times"),
     "alone": Broken("types", VALUES + ".expand(len(audio), -1)", "    return values"),

@@ -6,7 +6,7 @@ one of `ACTIONS`. Messages go to stdout, one JSON object per line:
 
 * `describe` and `embed`: `{"done", "total"}` for progress; `embed` also reports each array (`{"array",
   "size"}`) and what happens to each batch (`{"begun"}`, then `{"fitted"}` or `{"too_large"}`);
-* `check`: `{"begin": check}` and `{"finding": {...}}` for each check;
+* `check`: `{"begin": check}` and `{"finding": {...}}` for each check; one of them starts the job `sample`;
 * all of them end with `{"result": {...}}` or `{"error": {"what", "got", "expected", "remedy"}}`.
 
 Whatever the submission prints goes to stderr, which is the log.
@@ -32,6 +32,7 @@ ACTIONS = {
     "describe": ("submission", "describe"),
     "embed": ("embed", "embed"),
     "check": ("checks.run", "check"),
+    "sample": ("checks.reload", "write_sample"),
 }
 
 

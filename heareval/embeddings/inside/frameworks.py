@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import gc
 import os
 import sys
 import typing
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +80,19 @@ class Framework(abc.ABC):
     @abc.abstractmethod
     def to_numpy(self, part: Any) -> np.ndarray:
         """Return a tensor as a new array: the model may reuse the memory of its output."""
+
+    @abc.abstractmethod
+    def list_weights(self, model: Any) -> typing.Iterable[tuple[str, Any]]:
+        """Return the name and the tensor of each weight of a model, in the same order after each load."""
+
+    def checksum_weights(self, model: Any) -> list[tuple[str, int]]:
+        """Return the name and the checksum of each weight of a model that numpy can hold."""
+        checksums = []
+        for name, weight in self.list_weights(model):
+            # Not quantized or sparse ones.
+            with contextlib.suppress(TypeError, RuntimeError):
+                checksums.append((name, zlib.crc32(np.ascontiguousarray(self.to_numpy(weight)).data)))
+        return checksums
 
     @property
     def copies_sent_audio(self) -> bool:
@@ -151,6 +166,12 @@ class Torch(Framework):
             part = part.detach().cpu()
             part = (part.float() if self.precision == "bf16" else part).numpy()
         return np.array(part)
+
+    def list_weights(self, model: Any) -> typing.Iterable[tuple[str, Any]]:
+        """Return the parameters and buffers of a model."""
+        for name, weight in (*model.named_parameters(), *model.named_buffers()):
+            # numpy has neither bfloat16 nor the smaller types.
+            yield name, weight.float() if weight.is_floating_point() and weight.element_size() < 4 else weight
 
     @property
     def copies_sent_audio(self) -> bool:
@@ -231,6 +252,10 @@ class TensorFlow(Framework):
     def to_numpy(self, part: Any) -> np.ndarray:
         """Return a tensor as a new array."""
         return np.array(part)
+
+    def list_weights(self, model: Any) -> typing.Iterable[tuple[str, Any]]:
+        """Return the variables of a model: those of a module or layer, or those that a SavedModel names."""
+        return [(variable.name, variable) for variable in getattr(model, "variables", ())]
 
 
 FRAMEWORKS: tuple[type[Framework], ...] = (Torch, TensorFlow)

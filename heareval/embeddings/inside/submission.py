@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import sysconfig
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heareval.embeddings.inside.channel import Send, ignore_message
-from heareval.embeddings.inside.errors import SubmissionError, blame_submission
+from heareval.embeddings.inside.errors import SubmissionError, blame_submission, describe_exception
 from heareval.embeddings.inside.frameworks import Framework, find_framework
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 ATTRIBUTES = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
+# Type of a task's embeddings -> the function that computes them, and the attribute with their size.
+FUNCTIONS = {"scene": API[1], "event": API[2]}
+SIZES = {"scene": ATTRIBUTES[1], "event": ATTRIBUTES[2]}
+
+
+class IncompleteSubmissionError(SubmissionError):
+    """The submission lacks a function or a size that one type of embeddings needs."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +42,33 @@ class LoadedSubmission:
 def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     """Import a submission, load its model, check both against the HEAR API and move the model to its device.
 
+    Only what the job's `embedding_type` needs is asked for: a model may have scene embeddings alone.
+
     Raises:
+        IncompleteSubmissionError: it lacks what this type of embeddings needs.
         SubmissionError: the module or the model breaks the API, or the submission's code failed.
     """
     prepare_environment(job["device"])
-    name = job["module"]
+    name, embedding_type = job["module"], job["embedding_type"]
     with blame_submission(f"import of {name}"):
         module = importlib.import_module(name)
-    for function in API:
+    for function in (API[0], FUNCTIONS[embedding_type]):
         if not callable(getattr(module, function, None)):
-            raise SubmissionError(
+            raise IncompleteSubmissionError(
                 f"submission {name}",
                 got=f"no function {function}",
-                expected=", ".join(API),
+                expected=f"{API[0]} and {FUNCTIONS[embedding_type]}",
                 remedy="See the HEAR API in docs/protocol.md; heareval/embeddings/baseline.py is an example.",
             )
     with blame_submission(f"load_model of {name}"):
-        model = module.load_model(job["weights_path"], **job["options"])
-    for attribute in ATTRIBUTES:
+        model = call_load_model(module, job["weights_path"], job["options"])
+    for attribute, kind in (
+        (ATTRIBUTES[0], SubmissionError),
+        (SIZES[embedding_type], IncompleteSubmissionError),
+    ):
         value = getattr(model, attribute, None)
         if not isinstance(value, int) or value <= 0:
-            raise SubmissionError(
+            raise kind(
                 f"model of {name}",
                 got=f"{attribute} = {value!r}",
                 expected=f"an attribute {attribute}, a positive int",
@@ -70,6 +85,75 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     return LoadedSubmission(module, model, framework)
 
 
+def call_load_model(module: Any, weights_path: str, options: dict[str, Any]) -> Any:
+    """Return what load_model returns: given the weights as its first argument, or without that argument.
+
+    Raises:
+        SubmissionError: there are weights, and load_model takes none.
+    """
+    parameter = find_weights_parameter(module.load_model)
+    if not weights_path:
+        return module.load_model(*([""] if needs_weights_argument(parameter, options) else []), **options)
+    if parameter is None:
+        raise SubmissionError(
+            f"load_model of {module.__name__}",
+            got="no parameter that could take the weights",
+            expected="model_file_path as its first parameter",
+            remedy="Add it, or leave --model out.",
+        )
+    return module.load_model(weights_path, **options)
+
+
+def find_weights_parameter(load_model: Any) -> inspect.Parameter | None:
+    """Return the first parameter that can be given by its position, whatever its name; None without one."""
+    try:
+        parameters = inspect.signature(load_model).parameters.values()
+    except (TypeError, ValueError):
+        # Python can't tell the parameters of some functions that are written in C.
+        return inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)
+    by_keyword = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    return next((each for each in parameters if each.kind not in by_keyword), None)
+
+
+def needs_weights_argument(parameter: inspect.Parameter | None, options: dict[str, Any]) -> bool:
+    """Return whether load_model must be given "" if there are no weights: its first parameter is required.
+
+    A default may stand for trained weights, so it must hold. In 2021 the argument was always left out.
+    """
+    if parameter is None or parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return False
+    return parameter.default is inspect.Parameter.empty and parameter.name not in options
+
+
+def describe_default_weights(module: Any, options: dict[str, Any]) -> str:
+    """Return how load_model is called without weights, in words."""
+    parameter = find_weights_parameter(module.load_model)
+    if needs_weights_argument(parameter, options):
+        return 'none given: load_model gets ""'
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        return "none given: load_model gets no argument"
+    return f"none given: load_model uses its default, {parameter.name} = {parameter.default!r}"
+
+
+def find_default_weights(job: dict[str, Any], module: Any) -> list[str] | None:
+    """Return the files of the weights that load_model uses by default, as far as its signature names them.
+
+    Returns None if it has no default of its own: it was given weights, requires them, or has the default "".
+    """
+    parameter = find_weights_parameter(module.load_model)
+    if job["weights_path"] or needs_weights_argument(parameter, job["options"]):
+        return None
+    default = parameter.default if parameter else None
+    if not isinstance(default, (str, os.PathLike)):
+        return []
+    if default == "":
+        return None
+    path = Path(default).resolve()
+    if path.is_dir() and path not in (Path.cwd(), *Path.cwd().parents):
+        return sorted(str(each) for each in path.rglob("*") if each.is_file())
+    return [str(path)] if path.is_file() else []
+
+
 def prepare_environment(device: str) -> None:
     """Set the environment variables that frameworks read when they are imported."""
     # By default TensorFlow takes all memory of a GPU at once, leaving none to other processes.
@@ -80,18 +164,45 @@ def prepare_environment(device: str) -> None:
 
 
 def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
-    """Return what the pipeline must know to plan: sample rate, embedding sizes, sources and versions."""
-    submission = load_submission(job)
+    """Return what the pipeline must know to plan: sample rate, sources and versions.
+
+    Only the function for the job's `embedding_type` is called, on a model that nothing else has touched: what
+    the other one does, or leaves behind, must not matter. If it is missing or fails, `fault` says how.
+    """
+    try:
+        submission = load_submission(job)
+    except IncompleteSubmissionError as error:
+        return {"fault": error.facts}
     module, model, framework = submission.module, submission.model, submission.framework
     # Embed a second of silence: some submissions import modules only when they embed.
-    for function in (module.get_scene_embeddings, module.get_timestamp_embeddings):
+    try:
+        function = getattr(module, FUNCTIONS[job["embedding_type"]])
         framework.compute(function, np.zeros((1, model.sample_rate), np.float32), model)
-    facts = {name: getattr(model, name) for name in ATTRIBUTES}
+    except SubmissionError as error:
+        return {"fault": describe_refusal(job, error) if is_refusal(error) else error.facts}
+    default_weights = find_default_weights(job, module)
     return {
-        **facts,
+        "sample_rate": model.sample_rate,
         "framework": framework.name,
-        "sources": list_loaded_sources(),
+        "default_weights": default_weights is not None,
+        "sources": sorted({*list_loaded_sources(), *(default_weights or ())}),
         "versions": list_loaded_versions(),
+    }
+
+
+def is_refusal(error: SubmissionError) -> bool:
+    """Return whether a function says that the submission has no embeddings of its type."""
+    return isinstance(error.__cause__, NotImplementedError)
+
+
+def describe_refusal(job: dict[str, Any], error: SubmissionError) -> dict[str, str]:
+    """Return what to tell of a submission that has no embeddings of one type."""
+    function = FUNCTIONS[job["embedding_type"]]
+    return {
+        "what": f"submission {job['module']}",
+        "got": f"{describe_exception(error.__cause__ or error)} from {function}",
+        "expected": f"embeddings for {job['embedding_type']} tasks",
+        "remedy": "Choose tasks of the other type, or implement it.",
     }
 
 

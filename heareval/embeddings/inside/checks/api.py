@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
-from heareval.embeddings.inside.submission import API, ATTRIBUTES, SAMPLE_RATES
+from heareval.embeddings.inside.submission import (
+    API,
+    ATTRIBUTES,
+    FUNCTIONS,
+    SAMPLE_RATES,
+    SIZES,
+    describe_default_weights,
+)
 
 
 def check_functions(subject: Subject) -> CheckOutcome:
-    """Check that the module can be imported and has the three functions."""
-    missing = [name for name in API if not callable(getattr(subject.module, name, None))]
-    return (
-        CheckOutcome("failed", f"no function {', '.join(missing)}")
-        if missing
-        else CheckOutcome("ok", "all three")
-    )
+    """Check that the module can be imported and has load_model and a function for embeddings."""
+    there = [name for name in API if callable(getattr(subject.module, name, None))]
+    if API[0] in there and len(there) > 1:
+        return CheckOutcome("ok", ", ".join(there))
+    return CheckOutcome("failed", f"no function {', '.join(name for name in API if name not in there)}")
 
 
 def check_weights(subject: Subject) -> CheckOutcome:
     """Check that the weights can be loaded, and that load_model refuses a file of garbage."""
     weights = subject.job["weights_path"]
     if not weights:
-        return CheckOutcome("ok", "no file given")
+        return CheckOutcome("ok", describe_default_weights(subject.module, subject.job["options"]))
     if not Path(weights).exists():
         return CheckOutcome("failed", f"no file {weights}")
-    subject.load_model(weights)
+    subject.load_first_model()
     with tempfile.TemporaryDirectory() as folder:
         garbage = Path(folder) / Path(weights).name
         if Path(weights).is_dir():
@@ -52,8 +57,16 @@ def check_model(subject: Subject) -> CheckOutcome:
 
 def check_attributes(subject: Subject) -> CheckOutcome:
     """Check that the sample rate and the sizes are positive ints."""
-    values = {name: getattr(subject.model, name, None) for name in ATTRIBUTES}
-    wrong = {n: v for n, v in values.items() if not isinstance(v, int) or isinstance(v, bool) or v <= 0}
+
+    def find_wrong(names: Iterable[str]) -> dict[str, Any]:
+        values = {name: getattr(subject.model, name, None) for name in names}
+        return {n: v for n, v in values.items() if not isinstance(v, int) or isinstance(v, bool) or v <= 0}
+
+    names = list(ATTRIBUTES)
+    if not find_wrong(ATTRIBUTES[:1]):
+        # A model without embeddings of one type needs no size for them.
+        names = [name for name in names if name not in map(SIZES.get, subject.lacking)]
+    values, wrong = {name: getattr(subject.model, name, None) for name in names}, find_wrong(names)
     measured = ", ".join(f"{name} = {value!r}" for name, value in (wrong or values).items())
     return CheckOutcome("failed" if wrong else "ok", measured)
 
@@ -64,23 +77,36 @@ def check_sample_rate(subject: Subject) -> CheckOutcome:
     return CheckOutcome("ok" if rate in SAMPLE_RATES else "failed", f"{rate} Hz")
 
 
+def check_embeddings(subject: Subject) -> CheckOutcome:
+    """Check that there are embeddings for both types of tasks."""
+    lacking = subject.lacking
+    if not lacking:
+        return CheckOutcome("ok", "for scene and event tasks")
+    told = "; ".join(f"{why}: no score on {kind} tasks" for kind, why in lacking.items())
+    return CheckOutcome("failed" if len(lacking) == len(FUNCTIONS) else "warning", told)
+
+
 def check_types(subject: Subject) -> CheckOutcome:
     """Check that embeddings are float32 tensors and that timestamps are returned with theirs."""
-    lib, audio = subject.framework.lib, subject.make_sounds(2, 1.0)
-    scenes, pair = subject.call(API[1], audio), subject.call(API[2], audio)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        return CheckOutcome(
-            "failed", f"{API[2]} returns a {type(pair).__name__}, not embeddings and timestamps"
-        )
-    named = {"scene embeddings": scenes, "timestamp embeddings": pair[0], "timestamps": pair[1]}
+    lib, audio, named = subject.framework.lib, subject.make_sounds(2, 1.0), {}
+    if "scene" not in subject.lacking:
+        named["scene embeddings"] = subject.call(API[1], audio)
+    if "event" not in subject.lacking:
+        pair = subject.call(API[2], audio)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            return CheckOutcome(
+                "failed", f"{API[2]} returns a {type(pair).__name__}, not embeddings and timestamps"
+            )
+        named["timestamp embeddings"], named["timestamps"] = pair
     for name, value in named.items():
         if not isinstance(value, lib.Tensor):
             return CheckOutcome("failed", f"{name}: a {type(value).__module__}.{type(value).__name__}")
         if name != "timestamps" and value.dtype != lib.float32:
             return CheckOutcome("failed", f"{name}: {dtype_name(value.dtype)}")
-    is_float = pair[1].dtype in (lib.float16, lib.float32, lib.float64)
-    measured = "float32" if is_float else f"timestamps: {dtype_name(pair[1].dtype)}"
-    return CheckOutcome("ok" if is_float else "warning", measured)
+    times = named.get("timestamps")
+    if times is not None and times.dtype not in (lib.float16, lib.float32, lib.float64):
+        return CheckOutcome("warning", f"timestamps: {dtype_name(times.dtype)}")
+    return CheckOutcome("ok", "float32")
 
 
 def dtype_name(dtype: Any) -> str:
@@ -91,7 +117,8 @@ def dtype_name(dtype: Any) -> str:
 def check_device(subject: Subject) -> CheckOutcome:
     """Check that outputs are on the device of the audio."""
     audio = subject.make_sounds(2, 1.0)
-    outputs = (subject.call(API[1], audio), *subject.call(API[2], audio))
+    scenes = [subject.call(API[1], audio)] if "scene" not in subject.lacking else []
+    outputs = [*scenes, *(subject.call(API[2], audio) if "event" not in subject.lacking else ())]
     here = device_name(subject.framework.call(lambda sent, model: sent, audio, subject.model))
     elsewhere = sorted({device_name(part) for part in outputs} - {here})
     if elsewhere:

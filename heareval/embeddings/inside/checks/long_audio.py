@@ -27,7 +27,7 @@ class LongAudio:
     Args:
         seconds: length of the audio in seconds -> computing time in seconds.
         peaks: length -> peak memory in bytes.
-        counts: length -> number of timestamps.
+        counts: length -> number of timestamps, if there are any.
         hop_ms: mean distance of the timestamps of the longest audio.
         fault: what went wrong, with the length.
         note: why longer audio was not tried.
@@ -43,7 +43,7 @@ class LongAudio:
     @property
     def longest_s(self) -> float:
         """The longest audio that was tried."""
-        return max(self.counts)
+        return max(self.seconds)
 
 
 def extrapolate(measured: dict[float, float], length: float) -> float:
@@ -79,7 +79,7 @@ def try_longer_audio(subject: Subject) -> LongAudio:
     """Try longer and longer audio, as far as time and memory are expected to suffice."""
     long, goal = LongAudio(), subject.job["long_s"]
     for length in sorted({*(each for each in LENGTHS_S if each < goal), goal}):
-        if long.counts and not long.fault:
+        if long.seconds and not long.fault:
             seconds = extrapolate(long.seconds, length)
             need = extrapolate(long.peaks, length) - long.peaks[long.longest_s]
             if seconds > subject.job["long_budget_s"]:
@@ -101,12 +101,15 @@ def measure(subject: Subject, long: LongAudio, length: float) -> None:
     audio = subject.make_sounds(1, length)
     reset_peak(subject.framework)
     began = time.perf_counter()
-    scenes, (embeddings, times) = subject.embed_scenes(audio), subject.embed_timestamps(audio)
+    outputs = subject.embed_by_type(audio)
     long.seconds[length] = time.perf_counter() - began
     long.peaks[length] = peak_bytes(subject.framework)
-    fault = find_non_finite([scenes, embeddings, times])
-    long.counts[length], long.fault = times.shape[1], f"{fault}, at {length:g} s" if fault else ""
-    long.hop_ms = float(times[0, -1] - times[0, 0]) / max(1, times.shape[1] - 1)
+    fault = find_non_finite([array for output in outputs.values() for array in output])
+    long.fault = f"{fault}, at {length:g} s" if fault else ""
+    if "event" in outputs:
+        times = outputs["event"][1]
+        long.counts[length] = times.shape[1]
+        long.hop_ms = float(times[0, -1] - times[0, 0]) / max(1, times.shape[1] - 1)
 
 
 def check_long_audio(subject: Subject) -> CheckOutcome:

@@ -12,11 +12,16 @@ SHORTEST_S, SHORTER_S = 0.3, 0.01
 
 
 def check_embeddings(subject: Subject, audio: np.ndarray) -> CheckOutcome:
-    """Check that both functions return finite embeddings, one per sound."""
-    scenes, (embeddings, times) = subject.embed_scenes(audio), subject.embed_timestamps(audio)
-    if len(scenes) != len(audio) or embeddings.shape[:2] != times.shape or not times.size:
-        return CheckOutcome("failed", f"shapes {scenes.shape}, {embeddings.shape} and {times.shape}")
-    fault = find_non_finite([scenes, embeddings, times])
+    """Check that the functions return finite embeddings, one per sound."""
+    outputs = subject.embed_by_type(audio)
+    arrays = [array for output in outputs.values() for array in output]
+    is_right = all(len(array) == len(audio) for array in arrays)
+    if "event" in outputs:
+        embeddings, times = outputs["event"]
+        is_right = is_right and embeddings.shape[:2] == times.shape and times.size > 0
+    if not is_right:
+        return CheckOutcome("failed", f"shapes {', '.join(str(array.shape) for array in arrays)}")
+    fault = find_non_finite(arrays)
     return CheckOutcome("failed" if fault else "ok", fault or "finite")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from heareval.embeddings.inside.channel import Send
 from heareval.embeddings.inside.checks.memory import GPU_FUNCTIONS
+from heareval.embeddings.inside.checks.reload import take_sample_elsewhere
 from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
 from heareval.embeddings.inside.checks.table import CHECKS, Check
 from heareval.embeddings.inside.errors import SubmissionError, describe_exception
@@ -24,7 +25,7 @@ def check(job: dict[str, Any], send: Send) -> dict[str, str]:
 
     A check that ends the process loses only itself: the parent starts another one with what is known.
     """
-    subject = Subject(job)
+    subject = Subject(job, take_sample_elsewhere)
     run_pending_checks(subject, job["known"], send)
     return describe_environment(subject)
 
@@ -40,17 +41,31 @@ def run_pending_checks(subject: Subject, known: dict[str, str], send: Send) -> N
     results = dict(known)
     for name in [name for name in CHECKS if name not in known]:
         send({"begin": name})
-        failed_needs = [need for need in CHECKS[name].needs if results.get(need) in ("failed", "not run")]
         began = time.perf_counter()
-        outcome = (
-            CheckOutcome("not run", f"needs {failed_needs[0]}")
-            if failed_needs
-            else run_check(CHECKS[name], subject)
-        )
+        hindrance = find_hindrance(name, results, subject)
+        outcome = CheckOutcome("not run", hindrance) if hindrance else run_check(CHECKS[name], subject)
         results[name] = outcome.result
         seconds = round(time.perf_counter() - began, 3)
         facts = {"check": name, "result": outcome.result, "measured": outcome.measured, "seconds": seconds}
         send({"finding": facts})
+
+
+def find_hindrance(name: str, results: dict[str, str], subject: Subject) -> str:
+    """Return why a check can't run, in words; "" if it can.
+
+    Args:
+        name: name of the check.
+        results: results of the checks before it.
+        subject: the submission.
+    """
+    # Whether embeddings are lacking is known once the model has been loaded.
+    lacking = subject.lacking if results.get("embeddings") == "warning" else {}
+    if CHECKS[name].embedding_type in lacking:
+        return f"no embeddings for {CHECKS[name].embedding_type} tasks"
+    for need in CHECKS[name].needs:
+        if results.get(need) in ("failed", "not run") and CHECKS[need].embedding_type not in lacking:
+            return f"needs {need}"
+    return ""
 
 
 def run_check(check: Check, subject: Subject) -> CheckOutcome:

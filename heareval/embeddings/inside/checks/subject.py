@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import typing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.frameworks import Framework, find_framework
-from heareval.embeddings.inside.submission import API, LoadedSubmission, prepare_environment
+from heareval.embeddings.inside.errors import describe_exception
+from heareval.embeddings.inside.frameworks import Arrays, Framework, find_framework
+from heareval.embeddings.inside.submission import (
+    API,
+    FUNCTIONS,
+    LoadedSubmission,
+    call_load_model,
+    prepare_environment,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,23 @@ class CheckOutcome:
     measured: str
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What a model is and does after load_model has been called once in a process.
+
+    Args:
+        weights: name and checksum of each weight.
+        embeddings: embeddings of some sounds, of each type that the submission has.
+    """
+
+    weights: list[tuple[str, int]]
+    embeddings: list[np.ndarray]
+
+
+# Loads the submission of a job in another process and returns its sample.
+TakeSample = typing.Callable[[typing.Dict[str, Any]], Sample]
+
+
 def grade(value: float, limits: tuple[float, float], measured: str) -> CheckOutcome:
     """Return `ok` up to the first limit, `warning` up to the second, and `failed` above."""
     good, fair = limits
@@ -37,10 +62,12 @@ class Subject:
 
     Args:
         job: the job, with the keys `module`, `weights_path`, `options`, `device` and the limits.
+        take_sample: loads the submission in another process.
     """
 
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.job = job
+    def __init__(self, job: dict[str, Any], take_sample: TakeSample) -> None:
+        self.job, self.take_sample = job, take_sample
+        self.first_model: Any = None
         # The measurements of long_audio.py, which several checks share.
         self.long_audio: Any = None
 
@@ -52,19 +79,38 @@ class Subject:
 
     def load_model(self, weights_path: str) -> Any:
         """Return what the submission's load_model returns."""
-        return self.module.load_model(weights_path, **self.job["options"])
+        return call_load_model(self.module, weights_path, self.job["options"])
 
-    def load(self) -> LoadedSubmission:
-        """Load a new model onto its device, in float32."""
-        model = self.load_model(self.job["weights_path"])
+    def load_first_model(self) -> Any:
+        """Return what the first call of load_model in this process returned: that is what is evaluated."""
+        if self.first_model is None:
+            self.first_model = self.load_model(self.job["weights_path"])
+        return self.first_model
+
+    @functools.cached_property
+    def submission(self) -> LoadedSubmission:
+        """The submission that all checks share: the first model on its device, in float32."""
+        model = self.load_first_model()
         framework = find_framework(model)(self.job["device"], "float32")
         framework.prepare(model)
         return LoadedSubmission(self.module, model, framework)
 
     @functools.cached_property
-    def submission(self) -> LoadedSubmission:
-        """The submission that all checks share."""
-        return self.load()
+    def lacking(self) -> dict[str, str]:
+        """Types of embeddings that the submission does not have -> how that shows."""
+        reasons = {}
+        for embedding_type, function in FUNCTIONS.items():
+            if not callable(getattr(self.module, function, None)):
+                reasons[embedding_type] = f"no function {function}"
+                continue
+            try:
+                self.call(function, self.make_sounds(1, 1.0))
+            except NotImplementedError as error:
+                reasons[embedding_type] = f"{describe_exception(error)}, from {function}"
+            except Exception:
+                # A fault, which a later check reports.
+                continue
+        return reasons
 
     @property
     def model(self) -> Any:
@@ -76,31 +122,32 @@ class Subject:
         """The framework of the shared model."""
         return self.submission.framework
 
-    def call(self, name: str, audio: np.ndarray, model: Any = None) -> Any:
-        """Return the output of an API function, unchanged.
-
-        Args:
-            name: name of the function.
-            audio: float32 `(sounds, samples)`.
-            model: another model than the shared one.
-        """
+    def call(self, name: str, audio: np.ndarray) -> Any:
+        """Return the output of an API function on audio `(sounds, samples)`, unchanged."""
         # Copy: models may change their input.
-        return self.framework.call(
-            getattr(self.module, name), audio.copy(), self.model if model is None else model
-        )
+        return self.framework.call(getattr(self.module, name), audio.copy(), self.model)
 
-    def embed_scenes(self, audio: np.ndarray, model: Any = None) -> np.ndarray:
+    def embed_scenes(self, audio: np.ndarray) -> np.ndarray:
         """Return scene embeddings `(sounds, size)`."""
-        return self.framework.to_numpy(self.call(API[1], audio, model))
+        return self.framework.to_numpy(self.call(API[1], audio))
 
-    def embed_timestamps(self, audio: np.ndarray, model: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def embed_timestamps(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return timestamp embeddings `(sounds, timestamps, size)` and timestamps in ms."""
-        embeddings, times = map(self.framework.to_numpy, self.call(API[2], audio, model))
+        embeddings, times = map(self.framework.to_numpy, self.call(API[2], audio))
         return embeddings, times.astype(np.float64)
 
-    def embed_both(self, audio: np.ndarray, model: Any = None) -> list[np.ndarray]:
-        """Return scene embeddings and timestamp embeddings."""
-        return [self.embed_scenes(audio, model), self.embed_timestamps(audio, model)[0]]
+    def embed_by_type(self, audio: np.ndarray) -> dict[str, Arrays]:
+        """Return scene embeddings, and timestamp embeddings with their timestamps, if the model has them."""
+        outputs: dict[str, Arrays] = {}
+        if "scene" not in self.lacking:
+            outputs["scene"] = (self.embed_scenes(audio),)
+        if "event" not in self.lacking:
+            outputs["event"] = self.embed_timestamps(audio)
+        return outputs
+
+    def embed_both(self, audio: np.ndarray) -> list[np.ndarray]:
+        """Return scene embeddings and timestamp embeddings, or the one that the submission has."""
+        return [arrays[0] for arrays in self.embed_by_type(audio).values()]
 
     def make_sounds(self, count: int, seconds: float, seed: int = 0) -> np.ndarray:
         """Return sounds that differ in pitch, loudness, rhythm and noise: float32 `(count, samples)`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heareval.embeddings.inside.checks import api, long_audio, robustness, timestamps, values
+from heareval.embeddings.inside.checks import api, long_audio, reload, robustness, timestamps, values
 from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
 
 
@@ -16,10 +16,12 @@ class Check:
     Args:
         run: runs it.
         needs: checks without which its outcome would mean nothing.
+        embedding_type: the type of embeddings that it is about; "" = all that the submission has.
     """
 
     run: Callable[[Subject], CheckOutcome]
     needs: tuple[str, ...] = ()
+    embedding_type: str = ""
 
 
 CHECKS: dict[str, Check] = {
@@ -28,28 +30,29 @@ CHECKS: dict[str, Check] = {
     "model": Check(api.check_model, ("weights",)),
     "attributes": Check(api.check_attributes, ("model",)),
     "sample rate": Check(api.check_sample_rate, ("attributes",)),
-    "types": Check(api.check_types, ("sample rate",)),
+    "embeddings": Check(api.check_embeddings, ("sample rate",)),
+    "types": Check(api.check_types, ("embeddings",)),
     "device": Check(api.check_device, ("types",)),
-    "scene shape": Check(api.check_scene_shape, ("device",)),
-    "timestamp shape": Check(api.check_timestamp_shape, ("scene shape",)),
-    "finite": Check(robustness.check_finite, ("timestamp shape",)),
+    "scene shape": Check(api.check_scene_shape, ("device",), "scene"),
+    "timestamp shape": Check(api.check_timestamp_shape, ("scene shape",), "event"),
+    "finite": Check(robustness.check_finite, ("scene shape", "timestamp shape")),
     "silence": Check(robustness.check_silence, ("finite",)),
     "clipping": Check(robustness.check_clipping, ("finite",)),
     "short audio": Check(robustness.check_short_audio, ("finite",)),
     "determinism": Check(values.check_determinism, ("finite",)),
     "dimensions": Check(values.check_dimensions, ("determinism",)),
-    "reload": Check(values.check_reload, ("determinism",)),
+    "reload": Check(reload.check_reload, ("determinism",)),
     "order": Check(values.check_order, ("determinism",)),
     "batch": Check(values.check_batch, ("order",)),
-    "increasing": Check(timestamps.check_increasing, ("finite",)),
-    "milliseconds": Check(timestamps.check_milliseconds, ("increasing",)),
-    "regular": Check(timestamps.check_regular, ("increasing",)),
-    "inside": Check(timestamps.check_inside, ("milliseconds",)),
-    "coverage": Check(timestamps.check_coverage, ("inside", "regular")),
-    "hop": Check(timestamps.check_hop, ("milliseconds", "regular")),
-    "centring": Check(timestamps.check_centring, ("coverage", "determinism")),
+    "increasing": Check(timestamps.check_increasing, ("finite",), "event"),
+    "milliseconds": Check(timestamps.check_milliseconds, ("increasing",), "event"),
+    "regular": Check(timestamps.check_regular, ("increasing",), "event"),
+    "inside": Check(timestamps.check_inside, ("milliseconds",), "event"),
+    "coverage": Check(timestamps.check_coverage, ("inside", "regular"), "event"),
+    "hop": Check(timestamps.check_hop, ("milliseconds", "regular"), "event"),
+    "centring": Check(timestamps.check_centring, ("coverage", "determinism"), "event"),
     "long audio": Check(long_audio.check_long_audio, ("finite",)),
-    "drift": Check(timestamps.check_drift, ("long audio", "coverage")),
+    "drift": Check(timestamps.check_drift, ("long audio", "coverage"), "event"),
     "memory": Check(long_audio.check_memory, ("long audio",)),
     "speed": Check(long_audio.check_speed, ("long audio",)),
 }
