@@ -62,10 +62,8 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
             )
     with blame_submission(f"load_model of {name}"):
         model = call_load_model(module, job["weights_path"], job["options"])
-    for attribute, kind in (
-        (ATTRIBUTES[0], SubmissionError),
-        (SIZES[embedding_type], IncompleteSubmissionError),
-    ):
+    attributes = {ATTRIBUTES[0]: SubmissionError, SIZES[embedding_type]: IncompleteSubmissionError}
+    for attribute, kind in attributes.items():
         value = getattr(model, attribute, None)
         if not isinstance(value, int) or value <= 0:
             raise kind(

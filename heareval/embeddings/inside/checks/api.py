@@ -24,7 +24,7 @@ def check_functions(subject: Subject) -> CheckOutcome:
     """Check that the module can be imported and has load_model and a function for embeddings."""
     there = [name for name in API if callable(getattr(subject.module, name, None))]
     if API[0] in there and len(there) > 1:
-        return CheckOutcome("ok", ", ".join(there))
+        return CheckOutcome("ok", "all three" if len(there) == len(API) else ", ".join(there))
     return CheckOutcome("failed", f"no function {', '.join(name for name in API if name not in there)}")
 
 
