@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
@@ -81,7 +82,6 @@ __all__ = [
     "verify",
 ]
 DEFAULT_PLACES = Places()
-BASELINE = "heareval.embeddings.baseline"
 # The published protocol tries 8 grid points and trains for up to 500 epochs. The demo shows the way in
 # minutes, and the protocol's name in its results says so.
 DEMO_PROTOCOLS = {

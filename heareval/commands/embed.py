@@ -34,7 +34,8 @@ def embed(
 ) -> None:
     """Compute the embeddings of published task folders with a model that has the HEAR API.
 
-    The model is an importable MODULE, or a TOML file that describes it; options override the file.
+    The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
+    override the TOML file.
     """
     embedded = api.embed(submissions, places, task=task, embedding_format=embedding_format, settings=settings)
     for folder in embedded.folders:

@@ -45,8 +45,9 @@ def evaluate(
 ) -> None:
     """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
 
-    Each model is an importable MODULE, or a TOML file that describes it; options override the file. Only the
-    sample rate that a model asks for is prepared, unless --sample-rate names more.
+    Each model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
+    override the TOML file. Only the sample rate that a model asks for is prepared, unless --sample-rate
+    names more.
     """
     request = _build_request(scoring=scoring, **requested)
     scored = api.evaluate(request, places, force=force, settings=settings)

@@ -13,7 +13,7 @@ from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.commands.console import Command, warn
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
-from heareval.embeddings.submission_config import DEVICES, SUFFIX, SubmissionArgs
+from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.layout import Places
@@ -200,7 +200,7 @@ def _described(argument: Decorator) -> Decorator:
     return gather("submissions", _build_submissions, argument, *_DESCRIBING, parameters=parameters)
 
 
-_METAVAR = f"MODULE_OR_{SUFFIX[1:].upper()}"
+_METAVAR = "MODULE_OR_FILE"
 # One submission, or several, with the options that describe them; they reach a command as `submissions`.
 submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
 submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))

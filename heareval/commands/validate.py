@@ -53,7 +53,8 @@ def _build_limits(long_seconds: float, timeout: float) -> Limits:
 def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_json: bool) -> None:
     """Check a model with the HEAR API for every fault that would cost a run or points.
 
-    The model is an importable MODULE, or a TOML file that describes it; options override the file.
+    The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
+    override the TOML file.
     Exits with 0 if no check failed (there may be warnings), and with 1 if one did.
     """
 

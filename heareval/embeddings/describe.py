@@ -94,7 +94,7 @@ def describe_model(
         "description",
         DESCRIPTION_VERSION,
         embedding_type=embedding_type,
-        module=[model.module, *map(str, package[:1])],
+        module=[model.module, *map(str, package[:1]), model.api_object],
         python=model.python or sys.prefix,
         installed=installed,
         weights=weights_sha256,

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import sys
 from pathlib import Path
 
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
+
+# The submission that heareval brings.
+BASELINE = "heareval.embeddings.baseline"
+# Python gives these names to the program that runs, not to a file.
+PROGRAM = ("__main__", "__mp_main__")
+
+
+def check_module(model: Model) -> None:
+    """Raise HearevalError for a file that is missing, and for a module of Python or of heareval itself."""
+    if model.file:
+        if not Path(model.file).is_file():
+            raise HearevalError(f"submission {model.file}", got="no such file", expected="a Python file")
+        return
+    top = model.module.partition(".")[0]
+    kind = ""
+    if top in PROGRAM:
+        kind = "the name of the program that runs"
+    elif model.is_installed:
+        return
+    elif top == "heareval" and model.module != BASELINE:
+        kind = "a module of heareval itself"
+    elif top in sys.stdlib_module_names and not _find_in_folder(top):
+        kind = "a module of Python's standard library"
+    if kind:
+        remedy = f"heareval's own submission is {BASELINE}." if top == "heareval" else ""
+        raise HearevalError(
+            f"submission {model.module}", got=kind, expected="a module with the HEAR API", remedy=remedy
+        )
 
 
 def list_package_sources(model: Model) -> list[Path]:
@@ -20,7 +49,7 @@ def list_package_sources(model: Model) -> list[Path]:
     """
     if model.is_installed:
         return []
-    file = find_module_file(model.module, only_here=bool(model.python))
+    file = Path(model.file) if model.file else find_module_file(model.module, only_here=bool(model.python))
     if file is None:
         return []
     is_in_package = (file.parent / "__init__.py").exists()
@@ -39,7 +68,7 @@ def find_module_file(module: str, *, only_here: bool) -> Path | None:
     """
     top, *rest = module.split(".")
     # Submissions find modules in the working folder first. Finding a top-level module imports nothing.
-    spec = importlib.machinery.PathFinder.find_spec(top, [str(Path.cwd())])
+    spec = _find_in_folder(top)
     if not spec and not only_here:
         spec = importlib.util.find_spec(top)
     name = top
@@ -51,11 +80,14 @@ def find_module_file(module: str, *, only_here: bool) -> Path | None:
         return Path(spec.origin)
     if only_here:
         return None
-    is_file_name = module.endswith(".py")
-    remedy = "Install it with `pip install PATH`, or run in the folder that contains it."
     raise HearevalError(
         f"submission {module}",
         got="no such module",
         expected="an importable module",
-        remedy=f"Did you mean {Path(module).stem}?" if is_file_name else remedy,
+        remedy="Install it with `pip install PATH`, run in the folder that contains it, or give its path.",
     )
+
+
+def _find_in_folder(module: str) -> importlib.machinery.ModuleSpec | None:
+    """Return the spec of a top-level module in the working folder."""
+    return importlib.machinery.PathFinder.find_spec(module, [str(Path.cwd())])

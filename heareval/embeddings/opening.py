@@ -59,7 +59,9 @@ def open_submission(
         **asdict(model),
         name=name or name_submission(model, weights_sha256),
         weights_sha256=weights_sha256,
-        fingerprint=fingerprint_submission(description, weights_sha256, model.options, record),
+        fingerprint=fingerprint_submission(
+            description, weights_sha256, model.options, record, api_object=model.api_object
+        ),
         sample_rate=description.sample_rate,
         description_path=str(description.path),
         sources_fingerprint=description.sources_fingerprint,
@@ -67,7 +69,12 @@ def open_submission(
 
 
 def fingerprint_submission(
-    description: Description, weights_sha256: str, options: str, record: tuple[str, ...]
+    description: Description,
+    weights_sha256: str,
+    options: str,
+    record: tuple[str, ...],
+    *,
+    api_object: str = "",
 ) -> str:
     """Return the fingerprint of a submission.
 
@@ -84,6 +91,8 @@ def fingerprint_submission(
         # untrained model.
         weights="the default of load_model" if description.has_default_weights else weights_sha256,
         options=options,
+        # Absent for a module: the fingerprints of earlier releases stay.
+        **({"api_object": api_object} if api_object else {}),
     )
 
 

@@ -31,7 +31,9 @@ class Model:
     """What is needed to load a model in another process.
 
     Args:
-        module: importable module with the HEAR API.
+        module: name of the module with the HEAR API.
+        file: absolute path of the module's file; "" for a module that Python finds by its name.
+        api_object: name of the object in the module that has the functions of the API; "" for the module.
         weights_path: file or folder with the weights, or "".
         options: further arguments of load_model, as JSON.
         python: interpreter of the submission's environment; "" is the interpreter of this process, on
@@ -47,6 +49,8 @@ class Model:
     python: str = ""
     is_installed: bool = False
     device: str = "auto"
+    file: str = ""
+    api_object: str = ""
 
     def run(
         self,
@@ -71,6 +75,8 @@ class Model:
         """
         job = {
             "module": self.module,
+            "file": self.file,
+            "api_object": self.api_object,
             "weights_path": self.weights_path,
             "options": json.loads(self.options),
             "device": self.device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ else:
     import tomli as tomllib
 
 SUFFIX = ".toml"
+PYTHON_SUFFIX = ".py"
 DEVICES = ("auto", "cpu", "cuda")
 # Nested tables and lists: Python's JSON functions are recursive.
 MAX_DEPTH = 50
@@ -74,7 +76,8 @@ class SubmissionConfig:
     """The configuration of a submission; whether its files exist has not been checked.
 
     Args:
-        module: importable module with the HEAR API.
+        module: importable module with the HEAR API, or the absolute path of its file; after a colon perhaps
+            the name of an object in it.
         name: name of its folder; "" = made from the module, the weights and the options.
         source: what is installed: an absolute path, or a requirement for pip; "" = nothing.
         weights: file or URL, or "".
@@ -94,6 +97,31 @@ class SubmissionConfig:
     requirements: tuple[str, ...] = ()
     device: str = "auto"
     options: str = "{}"
+
+    @property
+    def file(self) -> str:
+        """The path of the module's file; "" for a module that Python finds by its name."""
+        place, _, _ = self.module.partition(":")
+        return place if place.endswith(PYTHON_SUFFIX) else ""
+
+    @property
+    def module_name(self) -> str:
+        """The name of the module, for a file that of the file.
+
+        >>> SubmissionConfig("/models/mine.py:Large").module_name
+        'mine'
+        """
+        place, _, _ = self.module.partition(":")
+        return Path(place).stem if self.file else place
+
+    @property
+    def api_object(self) -> str:
+        """The name of the object in the module that has the functions of the API; "" for the module itself.
+
+        >>> SubmissionConfig("/models/mine.py:Large").api_object
+        'Large'
+        """
+        return self.module.partition(":")[2]
 
     @property
     def needs_environment(self) -> bool:
@@ -188,7 +216,12 @@ def _matches(pattern: str) -> Callable[[object], bool]:
 
 
 def _is_module(value: object) -> bool:
-    return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
+    if not isinstance(value, str):
+        return False
+    place, colon, name = value.partition(":")
+    is_object = name.isidentifier() if colon else True
+    is_file = place.endswith(PYTHON_SUFFIX) and "." not in Path(place).stem and place.isprintable()
+    return is_object and (is_file or all(part.isidentifier() for part in place.split(".")))
 
 
 def _is_requirement(value: object) -> bool:
@@ -231,7 +264,10 @@ def _format_value(value: object) -> str:
 
 # Key -> a function that returns whether a value is right, and what the value should be.
 KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "module": (_is_module, "an importable module, such as my_model or my_package.module"),
+    "module": (
+        _is_module,
+        "an importable module, such as my_model or my_package.module, or a file, such as my_model.py",
+    ),
     "name": (
         # It becomes the name of a folder.
         _matches(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"),
@@ -278,9 +314,7 @@ def _check_keys(values: Mapping[str, Any], name_of: Callable[[str], str]) -> Non
             raise unknown_name(f"key in {name_of(key).partition(': ')[0]}", key, KEY_RULES)
         is_right, expected = KEY_RULES[key]
         if not is_right(value):
-            is_file_name = key == "module" and isinstance(value, str) and value.endswith(".py")
-            remedy = f"Did you mean {Path(value).stem}?" if is_file_name else ""
-            raise HearevalError(name_of(key), got=_format_value(value), expected=expected, remedy=remedy)
+            raise HearevalError(name_of(key), got=_format_value(value), expected=expected)
 
 
 def _resolve_paths(values: Mapping[str, Any], folder: Path, name_of: Callable[[str], str]) -> dict[str, Any]:
@@ -294,6 +328,11 @@ def _resolve_paths(values: Mapping[str, Any], folder: Path, name_of: Callable[[s
             raise HearevalError(name_of(key), got=_format_value(values[key]), expected=expected) from None
 
     resolved = dict(values)
+    if PYTHON_SUFFIX in (module := values.get("module", "")):
+        place, colon, name = module.partition(":")
+        if place.endswith(PYTHON_SUFFIX):
+            path = folder / Path(place).expanduser()
+            resolved["module"] = f"{os.path.abspath(path)}{colon}{name}"  # noqa: PTH100 - links are kept
     if weights := values.get("weights"):
         resolved["weights"] = weights if _is_url(weights) else str(path_of("weights"))
     if source := values.get("source"):
@@ -334,6 +373,12 @@ def _check_together(values: Mapping[str, Any], name_of: Callable[[str], str]) ->
     """Raise HearevalError if values that are right alone contradict each other."""
     if "module" not in values:
         raise HearevalError(name_of("module"), got="nothing", expected=KEY_RULES["module"][1])
+    if values.get("source") and PYTHON_SUFFIX in values["module"]:
+        raise HearevalError(
+            name_of("module"),
+            got=f"the path {values['module']} and a source",
+            expected="the name of a module that the source installs",
+        )
     weights, has_sha256 = values.get("weights", ""), "sha256" in values
     if has_sha256 and not weights:
         raise HearevalError(name_of("sha256"), got="no weights", expected="the weights it belongs to")

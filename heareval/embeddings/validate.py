@@ -9,7 +9,7 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.advice import ADVICE
-from heareval.embeddings.naming import shorten_name
+from heareval.embeddings.naming import name_module, shorten_name
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
@@ -83,7 +83,9 @@ def run_checks(
         begun: list[str] = []
         # A check that ends its process loses only itself: another process runs the remaining ones.
         try:
-            ran_on = _run(model, job, folder / f"{shorten_name(model.module)}.log", findings, begun, add)
+            ran_on = _run(
+                model, job, folder / f"{shorten_name(name_module(model))}.log", findings, begun, add
+            )
             break
         except HearevalError as error:
             lost = begun[-1] if begun else "functions"

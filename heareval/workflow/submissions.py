@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from heareval import progress
 from heareval.archives import fetch
 from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
 from heareval.embeddings.environment import Environment, open_environment
+from heareval.embeddings.modules import check_module
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
 from heareval.embeddings.weights import check_weights
 from heareval.errors import HearevalError, file_error
+from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.layout import Places
 from heareval.spec import Download
 from heareval.workflow.evaluate import choose_device
@@ -57,7 +60,17 @@ class OpenedSubmission:
 def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
     """Fetch the weights of a submission and make its environment, unless they are there."""
     weights = _fetch_weights(config, places) if "://" in config.weights else config.weights
+    model = Model(
+        config.module_name,
+        weights,
+        config.options,
+        is_installed=bool(config.source),
+        device=config.device,
+        file=config.file,
+        api_object=config.api_object,
+    )
     # Checked before the environment is made, which takes longer.
+    check_module(model)
     check_weights(weights, config.sha256)
     environment = Environment("", ())
     if config.needs_environment:
@@ -70,15 +83,7 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
             excluded=[Path(folder) for folder in astuple(places)],
             announce=lambda line: notify(f"{config.name or config.module}: {line}"),
         )
-    model = Model(
-        config.module,
-        weights,
-        config.options,
-        python=environment.python,
-        is_installed=bool(config.source),
-        device=config.device,
-    )
-    return PreparedSubmission(config, model, environment.record)
+    return PreparedSubmission(config, replace(model, python=environment.python), environment.record)
 
 
 def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
@@ -140,6 +145,7 @@ def open_submissions(
             prepared = prepare_submission(read_config(), places, notify)
             submission, faults = _open_by_type(prepared, tasks, places, machine)
             _check_name_is_new(word, submission, opened)
+            _check_name_is_free(submission, places)
         except (HearevalError, OSError) as error:
             if len(args.submissions) == 1:
                 raise
@@ -183,6 +189,30 @@ def _open_by_type(
 def _with_name(name: str, error: HearevalError | OSError) -> str:
     text = str(file_error(error) if isinstance(error, OSError) else error)
     return text if name in text else f"{name}: {text}"
+
+
+def _check_name_is_free(submission: OpenedSubmission, places: Places) -> None:
+    """Raise HearevalError if a name that the user chose stands for the embeddings of another module.
+
+    The two may consist of the same files, and then nothing else would tell them apart.
+    """
+    wanted = next(iter(submission.by_type.values()))
+    for folder in sorted((Path(places.embeddings) / submission.name).glob("[!.]*")):
+        # A damaged folder is reported by the step that needs it.
+        with contextlib.suppress(HearevalError):
+            manifest = find_embeddings_manifest(folder)
+            recorded = manifest.submission if manifest else {}
+            found = recorded.get("module", wanted.module), recorded.get("api_object", "")
+            if found != (wanted.module, wanted.api_object):
+                break
+    else:
+        return
+    raise HearevalError(
+        f"name {submission.name}",
+        got=f"embeddings of {':'.join(filter(None, found))} under it, in {folder}",
+        expected=f"those of {':'.join(filter(None, (wanted.module, wanted.api_object)))}",
+        remedy="Choose another --name, or remove that folder.",
+    )
 
 
 def _check_name_is_new(name: str, submission: OpenedSubmission, opened: Container[str]) -> None:

@@ -100,8 +100,8 @@ def test_weights_are_given_by_position(load_model: Any) -> None:
 
 @pytest.mark.parametrize("load_model", [of_nothing, of_keywords])
 def test_weights_for_a_model_that_takes_none_are_an_error(load_model: Any) -> None:
-    module = types.SimpleNamespace(load_model=load_model, __name__="mine")
-    with pytest.raises(SubmissionError, match=r"load_model of mine.*no parameter.*leave --model out"):
+    module = types.SimpleNamespace(load_model=load_model)
+    with pytest.raises(SubmissionError, match=r"load_model.*no parameter.*leave --model out"):
         call_load_model(module, "w.pt", {})
 
 
@@ -147,7 +147,7 @@ def test_embeddings_are_those_of_the_default_weights(tmp_path: Path) -> None:
     assert "1 step done" in command(tmp_path, "heareval", "embed", "of_file").stdout
     np.testing.assert_allclose(first_row(tmp_path, "of_file"), 5 * first_row(tmp_path, "of_api"), 1e-5)
     done = command(tmp_path, "heareval", "embed", "of_nothing", "--model", "trained.txt")
-    assert "load_model of of_nothing: got no parameter that could take the weights" in only_line(done)
+    assert "load_model of the submission: got no parameter that could take the weights" in only_line(done)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,9 @@ WRONG = {
     "": r"sub\.toml: module: got nothing, expected an importable module",
     "module = 3": r"sub\.toml: module: got 3, expected an importable module",
     'module = "../m"': r"sub\.toml: module: got '\.\./m'",
-    'module = "a/m.py"': r"module: got 'a/m\.py'.*Did you mean m\?",
+    'module = "a/m.x.py"': r"module: got 'a/m\.x\.py'.*or a file, such as my_model\.py",
+    'module = "a/m.py:"': r"module: got 'a/m\.py:'",
+    'module = "a/m.py"\nsource = "m==1"': r"module: got the path .*/a/m\.py and a source",
     'module = "m"\nname = ""': "name: got '', expected at most 100 letters, digits",
     'module = "m"\nname = "a/b"': "name: got 'a/b'",
     'module = "m"\nname = ".."': r"name: got '\.\.'",
@@ -205,8 +207,8 @@ def test_an_error_names_the_option() -> None:
         read_config("m", {"name": "a\udcffb"})
     with pytest.raises(HearevalError, match=r"^--sha256: got nothing, expected the SHA-256 of http"):
         read_config("m", {"weights": "http://host/w"})
-    with pytest.raises(HearevalError, match=r"^submission a/m\.py: got .*Did you mean m\?"):
-        read_config("a/m.py", {})
+    with pytest.raises(HearevalError, match=r"^submission a/m\.x\.py: got 'a/m\.x\.py', expected "):
+        read_config("a/m.x.py", {})
 
 
 def test_options_describe_one_submission() -> None:

@@ -64,11 +64,17 @@ def run_job(job_file: str) -> int:
         job = json.loads(Path(job_file).read_text(encoding="utf-8"))
         module, function = ACTIONS[job["do"]]
         action = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)
+        refuse_name = importlib.import_module(f"{PACKAGE}.submission").refuse_name
     if os.getppid() != job.get("parent", os.getppid()):
         return 1  # the parent died before `open_channel` tied this process to it
+    if job["module"].partition(".")[0] in sys.modules:
+        # Importing it would return a module of Python, of numpy, or this program itself.
+        return int(channel.run_action(refuse_name, job))
     if not job.get("is_installed"):
-        # A submission that is not installed lies in the user's working folder.
+        # A submission that is not installed lies in the user's working folder, or beside its file.
         sys.path.insert(0, str(Path.cwd()))
+    if job.get("file"):
+        sys.path.insert(0, str(Path(job["file"]).parent))
     return int(channel.run_action(action, job))
 
 

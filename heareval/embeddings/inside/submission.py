@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -50,8 +51,7 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     """
     prepare_environment(job["device"])
     name, embedding_type = job["module"], job["embedding_type"]
-    with blame_submission(f"import of {name}"):
-        module = importlib.import_module(name)
+    module = import_submission(job)
     for function in (API[0], FUNCTIONS[embedding_type]):
         if not callable(getattr(module, function, None)):
             raise IncompleteSubmissionError(
@@ -83,6 +83,45 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     return LoadedSubmission(module, model, framework)
 
 
+def refuse_name(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
+    """Raise the error for a module whose name is taken in this process before anything is imported."""
+    raise SubmissionError(
+        f"submission {job.get('file') or job['module']}",
+        got="the name of a module that Python or numpy has loaded already",
+        expected="a module with a name of its own",
+        remedy="Rename the module.",
+    )
+
+
+def import_submission(job: dict[str, Any]) -> Any:
+    """Return what has the functions of the HEAR API: a module, or an object in one; a class is called first.
+
+    Raises:
+        SubmissionError: there is no such file or object, or the import failed.
+    """
+    name, file, api_object = job["module"], job.get("file"), job.get("api_object")
+    with blame_submission(f"import of {file or name}"):
+        if file and name not in sys.modules:
+            # By its path: a package or another file of that name could be found first.
+            spec: Any = importlib.util.spec_from_file_location(name, file)
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        found = importlib.import_module(name)
+    if not api_object:
+        return found
+    if not hasattr(found, api_object):
+        classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+        raise SubmissionError(
+            f"submission {file or name}",
+            got=f"nothing named {api_object} in it",
+            expected=f"a class or an object with {', '.join(API)}",
+            remedy=f"It has {', '.join(classes)}." if classes else "",
+        )
+    found = getattr(found, api_object)
+    with blame_submission(f"{api_object} of {file or name}"):
+        return found() if isinstance(found, type) else found
+
+
 def call_load_model(module: Any, weights_path: str, options: dict[str, Any]) -> Any:
     """Return what load_model returns: given the weights as its first argument, or without that argument.
 
@@ -94,7 +133,7 @@ def call_load_model(module: Any, weights_path: str, options: dict[str, Any]) -> 
         return module.load_model(*([""] if needs_weights_argument(parameter, options) else []), **options)
     if parameter is None:
         raise SubmissionError(
-            f"load_model of {module.__name__}",
+            "load_model of the submission",
             got="no parameter that could take the weights",
             expected="model_file_path as its first parameter",
             remedy="Add it, or leave --model out.",

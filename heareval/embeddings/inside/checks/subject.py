@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from heareval.embeddings.inside.submission import (
     FUNCTIONS,
     LoadedSubmission,
     call_load_model,
+    import_submission,
     prepare_environment,
 )
 
@@ -75,7 +75,7 @@ class Subject:
     def module(self) -> Any:
         """The imported module."""
         prepare_environment(self.job["device"])
-        return importlib.import_module(self.job["module"])
+        return import_submission(self.job)
 
     def load_model(self, weights_path: str) -> Any:
         """Return what the submission's load_model returns."""
