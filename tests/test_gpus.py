@@ -36,7 +36,9 @@ def get_scene_embeddings(audio, model):
 )
 
 
-@pytest.mark.parametrize("text", ["0,0", "00,0", "a", "1,-1", "1.5", "", ",", "\u0663,", "99999"])
+@pytest.mark.parametrize(
+    "text", ["0,0", "00,0", "a", "1,-1", "1.5", "", ",", "[]", "[0", "[0,0]", "\u0663,", "99999"]
+)
 def test_invalid_gpus_are_refused(text: str) -> None:
     with pytest.raises(HearevalError, match="--gpus"):
         parse_gpus(text)

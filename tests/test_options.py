@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from heareval.commands import main
 from heareval.commands.options import _build_places
-from tests.commands import command
+from tests.commands import MODEL, command, only_line
+from tests.embeddings.clips import write_task
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "1e999", "-1"])
@@ -70,3 +71,23 @@ def test_a_luigid_that_does_not_answer_is_named(
     done = command(tmp_path, *words)
     assert done.returncode == 2
     assert f"luigid at http://127.0.0.1:{port}: got ConnectionError, expected a running luigid" in done.stderr
+
+
+@pytest.mark.parametrize("module", [["heareval", "predict"], ["heareval.predictions.runner"]])
+def test_command_lines_of_2021_still_work(tmp_path: Path, module: list[str]) -> None:
+    """Their booleans are values."""
+    write_task(tmp_path / "tasks" / "task", {"train": [8000] * 4, "valid": [8000] * 2, "test": [8000] * 2})
+    (tmp_path / "my_model.py").write_text(MODEL)
+    embedded = command(tmp_path, "heareval", "embed", "my_model")
+    assert embedded.returncode == 0, embedded.stderr
+    words = ("--gpus", "0", "--in-memory", "False", "--shuffle", "True", "--deterministic=False")
+    words = (*words, "--grid", "faster", "--grid-points", "1", "embeddings/my_model/task")
+    done = command(tmp_path, *module, *words)
+    assert done.returncode == 0, done.stderr
+    (scores,) = (tmp_path / "embeddings" / "my_model" / "task").glob("test.*.predicted-scores.json")
+    assert "-shuffled" in scores.name
+
+
+def test_gpus_may_be_a_list(tmp_path: Path) -> None:
+    words = ("heareval", "predict", "--gpus", "[0]", str(tmp_path / "nothing"))
+    assert "embeddings folder" in only_line(command(tmp_path, *words))

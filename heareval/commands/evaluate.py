@@ -30,7 +30,7 @@ def _build_request(
     return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, sample_rates)
 
 
-@click.command()
+@click.command(cls=options.CommandOf2021)
 @one_line_errors
 @options.submissions
 @options.corpus(options.tasks_option)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -242,6 +243,41 @@ def embedding_format(command: Command) -> Command:
 # --------------------------------------------------------------------------- predictors
 
 
+class CommandOf2021(click.Command):
+    """A command whose switches also take True or False as the next word, as they did in 2021."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Parse the words of a command line."""
+        options = [each for each in self.params if isinstance(each, click.Option) and each.secondary_opts]
+        switches = {each.opts[0]: each.secondary_opts[0] for each in options}
+        return super().parse_args(context, replace_booleans(words, switches))
+
+
+def replace_booleans(words: Sequence[str], switches: Mapping[str, str]) -> list[str]:
+    """Return a command line with switches in place of options that have the value True or False.
+
+    Args:
+        words: the command line.
+        switches: option -> the option that says the opposite.
+
+    >>> switches = {"--shuffle": "--no-shuffle"}
+    >>> replace_booleans(["--shuffle", "True", "folder", "--shuffle=false"], switches)
+    ['--shuffle', 'folder', '--no-shuffle']
+    """
+    replaced: list[str] = []
+    for i, word in enumerate(words):
+        option, _, value = word.partition("=")
+        value = value.lower()
+        before = words[i - 1] if i else ""
+        if before in switches and word.lower() in ("true", "false"):
+            replaced[-1] = before if word.lower() == "true" else switches[before]
+        elif option in switches and value in ("true", "false"):
+            replaced.append(option if value == "true" else switches[option])
+        else:
+            replaced.append(word)
+    return replaced
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How predictors are trained, and how the results are shown.
@@ -298,7 +334,11 @@ def scoring(command: Command) -> Command:
             show_default=True,
             help="Grid of settings; shortened ones (10 to 50 epochs, small networks) are named in results.",
         ),
-        click.option("--shuffle", is_flag=True, help="Shuffle the training data; named in the results."),
+        click.option(
+            "--shuffle/--no-shuffle",
+            default=False,
+            help="Shuffle the training data; named in the results.",
+        ),
         click.option(
             "--seed",
             type=click.IntRange(min=0),
@@ -349,7 +389,7 @@ def _parse_gpus(context: click.Context, option: click.Parameter, value: str | No
 gpus: Decorator = click.option(
     "--gpus",
     callback=_parse_gpus,
-    help="Number of GPUs (2) or their ids (0,1); `3,` is the one with id 3, 0 is the CPU. "
+    help="Number of GPUs (2) or their ids (0,1); `3,` or [3] is the one with id 3, 0 is the CPU. "
     "One model runs on each at a time.  [one GPU, if there is one]",
 )
 timeout: Decorator = click.option(

@@ -14,7 +14,7 @@ from heareval.commands.scores import say_scores
 from heareval.layout import Places
 
 
-@click.command()
+@click.command(cls=options.CommandOf2021)
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @options.scoring

@@ -46,15 +46,21 @@ ANY_MACHINE = Machine()
 def parse_gpus(text: str | None) -> tuple[str, ...]:
     """Return the GPUs that `--gpus` names: one number is a count, several or `3,` are numbers of GPUs.
 
+    So are numbers in brackets, as the command lines of 2021 have them.
+
     Raises:
         HearevalError: the text is neither.
 
     >>> parse_gpus("2"), parse_gpus("0,3"), parse_gpus("3,"), parse_gpus("0"), parse_gpus(None)
     (('0', '1'), ('0', '3'), ('3',), ('',), ())
+    >>> parse_gpus("[0]"), parse_gpus("[1, 3]")
+    (('0',), ('1', '3'))
     """
     if text is None:
         return ()
-    words = [word.strip() for word in text.split(",")]
+    bare = text.strip()
+    is_list = bare.startswith("[") and bare.endswith("]")
+    words = [word.strip() for word in (f"{bare[1:-1]}," if is_list else text).split(",")]
     numbers = [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 5]
     if (
         len(numbers) < len([word for word in words if word])
