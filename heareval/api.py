@@ -18,6 +18,7 @@ from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
+from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
@@ -25,7 +26,12 @@ from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.results_folder import read_scores
 from heareval.formats.scores import Scores
-from heareval.formats.task_folder import find_task_folders, fingerprint_task_folder, read_task_folder
+from heareval.formats.task_folder import (
+    find_task_folders,
+    fingerprint_task_folder,
+    list_sample_rates,
+    read_task_folder,
+)
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
@@ -167,12 +173,14 @@ def embed(
     *,
     task: str = "all",
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
+    any_rate: bool = False,
     settings: RunSettings | None = None,
 ) -> Embedded:
     """Compute the embeddings of published task folders with one submission.
 
     Args:
         task: a folder name in `places.tasks`, a task's name, or `all`.
+        any_rate: resample the clips of tasks that are not prepared at the model's rate.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
@@ -183,14 +191,23 @@ def embed(
     folders = find_task_folders(Path(places.tasks), task)
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     by_type = _group_by_type((kind, folder.name) for folder, kind in types.items())
-    (opened,), left_out = open_submissions(submission, by_type, places, settings.machine, settings.notify)
+    (opened,), left_out = open_submissions(
+        submission, by_type, places, settings.machine, settings.notify, any_rate=any_rate
+    )
+
+    def find_source_rate(folder: Path) -> int:
+        prepared = list_sample_rates(folder) if any_rate else []
+        return choose_source_rate(opened.sample_rate, prepared or [opened.sample_rate])
+
     steps = [
         Embed(
             places,
             task_folder=folder.name,
-            task_fingerprint=fingerprint_task_folder(folder, opened.sample_rate),
+            task_fingerprint=fingerprint_task_folder(folder, find_source_rate(folder)),
             submission=opened.by_type[kind],
-            embedding_format=embedding_format.for_task(kind),
+            embedding_format=embedding_format.for_task(kind).for_rates(
+                opened.sample_rate, find_source_rate(folder)
+            ),
             machine=settings.machine,
         )
         for folder, kind in types.items()
@@ -295,22 +312,31 @@ def evaluate(
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
     opened, not_opened = open_submissions(
-        request.submissions, by_type, places, settings.machine, settings.notify
+        request.submissions,
+        by_type,
+        places,
+        settings.machine,
+        settings.notify,
+        any_rate=request.any_rate,
     )
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
-    rates = check_sample_rates([*(each.sample_rate for each in opened), *request.sample_rates])
+    source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
+    rates = check_sample_rates([*source_rates.values(), *request.sample_rates])
     publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
         score_task,
         protocol=_on_machine(request.protocol, settings.machine),
-        embedding_format=request.embedding_format,
         machine=settings.machine,
     )
 
     def score_all(published: PublishTask) -> list[Predict]:
-        by_type = (submission.by_type for submission in opened)
         kind = published.job.spec.embedding_type
-        return [score(published, submissions[kind]) for submissions in by_type if kind in submissions]
+        steps = []
+        for each in opened:
+            form = request.embedding_format.for_rates(each.sample_rate, source_rates[each.sample_rate])
+            if kind in each.by_type:
+                steps.append(score(published, each.by_type[kind], embedding_format=form))
+        return steps
 
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
@@ -452,6 +478,13 @@ def verify(places: Places = DEFAULT_PLACES) -> Iterator[Verified]:
 
 
 # --------------------------------------------------------------------------- running
+
+
+def _choose_prepared_rate(sample_rate: int) -> int:
+    """Return the rate to prepare for a model: its own, or the one that its clips are resampled from."""
+    if sample_rate in SAMPLE_RATES:
+        return sample_rate
+    return choose_source_rate(sample_rate, DEFAULT_SAMPLE_RATES)
 
 
 def check_sample_rates(rates: Sequence[int]) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ STAGES = {
         "heareval.embeddings.embed:VERSION",
         ["heareval.embeddings.embed", "heareval.embeddings.inside"],
     ),
+    "resample": ("heareval.embeddings.resample:VERSION", ["heareval.embeddings.resample"]),
     "predict": ("heareval.predictions.protocol:PREDICTOR_VERSION", ["heareval.predictions.worker"]),
 }
 # Module or package -> why its code can't change the output of a stage that imports it.

@@ -19,6 +19,7 @@ FLOORS = {
     "heareval.files": 0,
     "heareval.layout": 0,
     "heareval.progress": 0,
+    "heareval.resampling": 0,
     "heareval.spec": 0,
     "heareval.worker_process": 0,
     "heareval.archives": 1,
@@ -44,6 +45,7 @@ FOUNDATION = {
     "heareval.spec": (),
     "heareval.files": (),
     "heareval.progress": ("heareval.spec",),
+    "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": ("heareval.errors", "heareval.spec"),
 }

@@ -24,12 +24,14 @@ from heareval.layout import Places, display_path
 )
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
+@options.any_rate
 @options.run_settings(options.gpus, options.timeout)
 def embed(
     submissions: SubmissionArgs,
     task: str,
     places: Places,
     embedding_format: EmbeddingFormat,
+    any_rate: bool,
     settings: RunSettings,
 ) -> None:
     """Compute the embeddings of published task folders with a model that has the HEAR API.
@@ -37,7 +39,14 @@ def embed(
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
     override the TOML file.
     """
-    embedded = api.embed(submissions, places, task=task, embedding_format=embedding_format, settings=settings)
+    embedded = api.embed(
+        submissions,
+        places,
+        task=task,
+        embedding_format=embedding_format,
+        any_rate=any_rate,
+        settings=settings,
+    )
     for folder in embedded.folders:
         say(display_path(folder))
     where = display_path(Path(places.embeddings) / embedded.submission)

@@ -24,10 +24,11 @@ def _build_request(
     submissions: SubmissionArgs,
     corpus: CorpusRequest,
     embedding_format: EmbeddingFormat,
+    any_rate: bool,
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:
-    return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, sample_rates)
+    return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
 
 
 @click.command(cls=options.CommandOf2021)
@@ -37,6 +38,7 @@ def _build_request(
 @options.sample_rates(default=())
 @options.places("work", "tasks", "embeddings")
 @options.embedding_format
+@options.any_rate
 @options.scoring
 @options.force
 @options.run_settings(options.gpus, options.timeout, options.in_memory)

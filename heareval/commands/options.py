@@ -240,6 +240,13 @@ def embedding_format(command: Command) -> Command:
     )(command)
 
 
+any_rate: Decorator = click.option(
+    "--any-rate",
+    is_flag=True,
+    help="Resample the clips for a model at a rate that tasks are not prepared at; named in the results.",
+)
+
+
 # --------------------------------------------------------------------------- predictors
 
 

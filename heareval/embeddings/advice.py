@@ -43,8 +43,9 @@ ADVICE = {
         "Set sample_rate, scene_embedding_size and timestamp_embedding_size on the model, as positive ints.",
     ),
     "sample rate": Advice(
-        "No task is prepared at this rate.",
-        "Use 16000, 22050, 32000, 44100 or 48000 Hz, and resample inside the model if it needs another rate.",
+        "No task is prepared at this rate: the model is refused, or with --any-rate gets resampled clips.",
+        "Use 16000, 22050, 32000, 44100 or 48000 Hz and resample inside the model, or evaluate with "
+        "--any-rate.",
     ),
     "embeddings": Advice(
         "Tasks of the type without embeddings can't be scored; those of the other type can.",

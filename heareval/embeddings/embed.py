@@ -49,11 +49,13 @@ class EmbeddingFormat:
         precision: how embeddings are computed, one of PRECISIONS.
         chunk_s: clips longer than this many seconds are embedded in chunks of that length, for timestamp
             embeddings only; 0 = never.
+        resampled_from_hz: rate of the task's clips that are resampled for the model; 0 = none are.
     """
 
     dtype: str = EMBEDDING_DTYPES[0]
     precision: str = PRECISIONS[0]
     chunk_s: float = 0.0
+    resampled_from_hz: int = 0
 
     def __post_init__(self) -> None:
         for kind, name, known in (
@@ -72,6 +74,22 @@ class EmbeddingFormat:
         True
         """
         return self if embedding_type == "event" else replace(self, chunk_s=0.0)
+
+    def for_rates(self, sample_rate: int, source_rate: int) -> EmbeddingFormat:
+        """Return the settings for a model at one rate, and clips at the same or another one, in Hz.
+
+        >>> DEFAULT_FORMAT.for_rates(24000, 44100).resampled_from_hz
+        44100
+        """
+        return replace(self, resampled_from_hz=source_rate if source_rate != sample_rate else 0)
+
+    @property
+    def for_fingerprint(self) -> dict[str, Any]:
+        """The settings as a fingerprint holds them: what earlier releases did not have only if it is used."""
+        settings = asdict(self)
+        if not self.resampled_from_hz:
+            del settings["resampled_from_hz"]
+        return settings
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -93,6 +111,7 @@ class EmbedJob:
     Args:
         submission: the submission.
         task: published task folder.
+        clips: folder of the clips at the model's rate: the task's, or one of resampled clips.
         target: folder of the embeddings; an older one is replaced.
         task_fingerprint: fingerprint that the task must have.
         fingerprint: fingerprint of the embeddings.
@@ -105,6 +124,7 @@ class EmbedJob:
 
     submission: Submission
     task: Path
+    clips: Path
     target: Path
     task_fingerprint: str
     fingerprint: str
@@ -113,6 +133,11 @@ class EmbedJob:
     silence_s: float
     log: Path
     variables: Mapping[str, str]
+
+    @property
+    def source_rate(self) -> int:
+        """The rate of the task's clips that are embedded, in Hz."""
+        return self.embedding_format.resampled_from_hz or self.submission.sample_rate
 
 
 def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
@@ -123,7 +148,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
     """
     started = time.monotonic()
     task = read_task_folder(job.task)
-    check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
+    check_task_fingerprint(job.task, job.source_rate, job.task_fingerprint)
     check_unchanged(job.submission)
     arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
 
@@ -138,7 +163,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
         with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
             _take_arrays(unfinished, scratch, arrays)
             copy_task_description(task, scratch)
-            check_task_fingerprint(job.task, job.submission.sample_rate, job.task_fingerprint)
+            check_task_fingerprint(job.task, job.source_rate, job.task_fingerprint)
             check_unchanged(job.submission)
             manifest = EmbeddingsManifest(
                 fingerprint=job.fingerprint,
@@ -210,7 +235,7 @@ def _run_worker(
         "do": "embed",
         "device": job.device,
         **asdict(job.embedding_format),
-        "task": str(job.task),
+        "task": str(job.clips),
         "splits": task.splits,
         "embedding_type": task.embedding_type,
         "batch_samples": BATCH_SAMPLES,

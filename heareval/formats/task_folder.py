@@ -142,6 +142,12 @@ def fingerprint_task_folder(folder: Path, sample_rate: int) -> str:
     return digest.hexdigest()[: files.FINGERPRINT_DIGITS]
 
 
+def list_sample_rates(folder: Path) -> list[int]:
+    """Return the rates in Hz that a task folder has clips at, in increasing order."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and name != "0")
+
+
 def find_clips(folder: Path, sample_rate: int) -> list[Path]:
     """Return the sound files of all clips of a task folder at one rate, in the order of its descriptions.
 
@@ -150,12 +156,13 @@ def find_clips(folder: Path, sample_rate: int) -> list[Path]:
     """
     sounds = folder / str(sample_rate)
     if not sounds.is_dir():
-        rates = sorted((path.name for path in folder.iterdir() if path.name.isdecimal()), key=int)
+        rates = ", ".join(map(str, list_sample_rates(folder)))
         raise HearevalError(
             f"task folder {folder}",
-            got=f"sample rates {', '.join(rates) or 'none'}",
+            got=f"sample rates {rates or 'none'}",
             expected=f"{sample_rate}, which the model asks for",
-            remedy=f"Run `heareval prepare` with --sample-rate {sample_rate}, or unpack that tarball.",
+            remedy=f"Run `heareval prepare` with --sample-rate {sample_rate}, unpack that tarball, or use "
+            "--any-rate, which resamples the clips for the model.",
         )
     paths = []
     for split in read_task_metadata(folder).splits:

@@ -22,6 +22,7 @@ import numpy as np
 
 from heareval.errors import HearevalError
 from heareval.formats.task_manifest import SkippedClip
+from heareval.resampling import ResamplerPool
 from heareval.spec import SAMPLE_RATES, Progress, Recording, ignore_progress
 from heareval.tasks import decode
 from heareval.tasks.decode import BLOCK_FRAMES, BadAudio, FramesAt, Samples
@@ -32,7 +33,6 @@ from heareval.tasks.ffmpeg_command import (
     format_file_name,
     read_errors,
 )
-from heareval.tasks.resampling import ResamplerPool
 
 VERSION = 2
 ENGINES = ("soxr", "ffmpeg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,16 +20,70 @@ from heareval.embeddings.embed import (
     embed_task,
 )
 from heareval.embeddings.embed import VERSION as EMBED_VERSION
+from heareval.embeddings.resample import VERSION as RESAMPLE_VERSION
+from heareval.embeddings.resample import resample_task
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
 from heareval.formats.results_folder import find_scores_fingerprint
+from heareval.formats.task_folder import check_task_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Machine, claim_gpu
 from heareval.workflow.prepare import PublishTask
-from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step
+from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step, write_manifest
+
+
+class Resample(Step):
+    """Write the clips of a published task at a rate that it is not prepared at, for all models of that rate.
+
+    Its upstream is the step that publishes the task. Without one, the task folder must exist.
+    """
+
+    task_folder = luigi.Parameter()
+    task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
+    source_rate = luigi.IntParameter()
+    sample_rate = luigi.IntParameter()
+
+    @property
+    def title(self) -> str:
+        return f"{self.task_folder}: clips at {self.sample_rate} Hz"
+
+    @property
+    def folder(self) -> Path:
+        fingerprint = files.fingerprint(
+            "resample",
+            RESAMPLE_VERSION,
+            content=self.task_fingerprint,
+            source_rate=self.source_rate,
+            sample_rate=self.sample_rate,
+        )
+        return self.places.stage(self.task_folder, "resampled", fingerprint)
+
+    def requires(self) -> list[Step]:
+        return self.upstream_step
+
+    def complete(self) -> bool:
+        return self.folder.exists()
+
+    def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
+        for step in self.upstream_step:
+            if isinstance(step, PublishTask):
+                return DiskNeed("work", step.clips_size((self.sample_rate,), sizes))
+        return NO_DISK_NEED
+
+    def work(self, progress: Progress) -> None:
+        started, task = time.monotonic(), self.places.task(self.task_folder)
+        check_task_fingerprint(task, self.source_rate, self.task_fingerprint)
+        with files.building_folder(self.folder) as scratch:
+            clips = resample_task(
+                task, scratch, source_rate=self.source_rate, sample_rate=self.sample_rate, progress=progress
+            )
+            check_task_fingerprint(task, self.source_rate, self.task_fingerprint)
+            write_manifest(
+                scratch, self.folder.name, started, clips=clips, resampled_from_hz=self.source_rate
+            )
 
 
 class Embed(Step):
@@ -56,15 +111,29 @@ class Embed(Step):
             content=self.task_fingerprint,
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
-            form=asdict(self.embedding_format),
+            form=self.embedding_format.for_fingerprint,
         )
 
     @property
     def folder(self) -> Path:
         return self.places.embeddings_of(self.submission.name, self.task_folder)
 
+    @functools.cached_property
+    def resampled(self) -> Resample | None:
+        """The step that resamples the clips; None if the task is prepared at the model's rate."""
+        if not self.embedding_format.resampled_from_hz:
+            return None
+        return Resample(
+            self.places,
+            task_folder=self.task_folder,
+            task_fingerprint=self.task_fingerprint,
+            source_rate=self.embedding_format.resampled_from_hz,
+            sample_rate=self.submission.sample_rate,
+            upstream=self.upstream,
+        )
+
     def requires(self) -> list[Step]:
-        return self.upstream_step
+        return [self.resampled] if self.resampled else self.upstream_step
 
     def check_target(self) -> None:
         files.check_is_ours(self.folder)
@@ -81,6 +150,7 @@ class Embed(Step):
             job = EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
+                self.resampled.folder if self.resampled else self.places.task(self.task_folder),
                 self.folder,
                 self.task_fingerprint,
                 self.fingerprint,

@@ -50,6 +50,7 @@ class EvaluationRequest:
         corpus: the tasks, and the data they are prepared from.
         embedding_format: how embeddings are computed and stored.
         protocol: how predictors are trained and selected.
+        any_rate: whether models may have rates that tasks are not prepared at; they get resampled clips.
         sample_rates: rates to prepare beside those that the models ask for, in Hz.
     """
 
@@ -57,6 +58,7 @@ class EvaluationRequest:
     corpus: CorpusRequest
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT
     protocol: Protocol = field(default_factory=Protocol)
+    any_rate: bool = False
     sample_rates: tuple[int, ...] = ()
 
 

@@ -14,6 +14,7 @@ from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
 from heareval.embeddings.environment import Environment, open_environment
 from heareval.embeddings.modules import check_module
 from heareval.embeddings.opening import open_submission
+from heareval.embeddings.resample import check_sample_rate
 from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
 from heareval.embeddings.weights import check_weights
@@ -101,12 +102,16 @@ def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
 
 
 def open_prepared(
-    prepared: PreparedSubmission, embedding_type: str, places: Places, machine: Machine
+    prepared: PreparedSubmission, embedding_type: str, places: Places, machine: Machine, *, any_rate: bool
 ) -> Submission:
-    """Return the submission with its fingerprint and sample rate; load the model if it is not known yet."""
+    """Return the submission with its fingerprint and sample rate; load the model if it is not known yet.
+
+    Args:
+        any_rate: whether the model may have a rate that tasks are not prepared at.
+    """
     config = prepared.config
     claim = functools.partial(claim_gpu, machine.gpus)
-    return open_submission(
+    opened = open_submission(
         prepared.model,
         embedding_type,
         Path(places.work) / "submissions",
@@ -115,6 +120,8 @@ def open_prepared(
         record=prepared.record,
         settings=DescribeSettings(choose_device(prepared.model, machine), machine.timeout_s, claim),
     )
+    check_sample_rate(prepared.config.module, opened.sample_rate, any_rate=any_rate)
+    return opened
 
 
 def open_submissions(
@@ -123,6 +130,8 @@ def open_submissions(
     places: Places,
     machine: Machine,
     notify: Notify,
+    *,
+    any_rate: bool = False,
 ) -> tuple[list[OpenedSubmission], list[str]]:
     """Open every submission of a command; one that cannot be opened must not stop the others.
 
@@ -131,6 +140,7 @@ def open_submissions(
     Args:
         tasks: type of embeddings -> the tasks that need them.
         notify: receives an error line for each submission that cannot be opened, or not for some tasks.
+        any_rate: whether models may have rates that tasks are not prepared at.
 
     Returns:
         The opened submissions, and the names of the others and of tasks that are left out.
@@ -143,7 +153,7 @@ def open_submissions(
     for word, read_config in zip(args.submissions, list_config_readers(args), strict=True):
         try:
             prepared = prepare_submission(read_config(), places, notify)
-            submission, faults = _open_by_type(prepared, tasks, places, machine)
+            submission, faults = _open_by_type(prepared, tasks, places, machine, any_rate=any_rate)
             _check_name_is_new(word, submission, opened)
             _check_name_is_free(submission, places)
         except (HearevalError, OSError) as error:
@@ -167,7 +177,12 @@ def open_submissions(
 
 
 def _open_by_type(
-    prepared: PreparedSubmission, embedding_types: Iterable[str], places: Places, machine: Machine
+    prepared: PreparedSubmission,
+    embedding_types: Iterable[str],
+    places: Places,
+    machine: Machine,
+    *,
+    any_rate: bool,
 ) -> tuple[OpenedSubmission, dict[str, FaultyFunctionError]]:
     """Open a submission for each type of embeddings; return also why it can't be opened for some.
 
@@ -178,7 +193,9 @@ def _open_by_type(
     faults: dict[str, FaultyFunctionError] = {}
     for embedding_type in embedding_types:
         try:
-            by_type[embedding_type] = open_prepared(prepared, embedding_type, places, machine)
+            by_type[embedding_type] = open_prepared(
+                prepared, embedding_type, places, machine, any_rate=any_rate
+            )
         except FaultyFunctionError as fault:
             faults[embedding_type] = fault
     if not by_type:

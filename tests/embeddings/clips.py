@@ -130,6 +130,7 @@ def main(folder: Path) -> None:
     embed_job = embedding.EmbedJob(
         submission,
         task,
+        task,
         folder / "out",
         fingerprint_task_folder(task, RATE),
         files.fingerprint("test", 1, form=asdict(embedding_format)),

@@ -14,8 +14,8 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
+from heareval.resampling import resample
 from heareval.tasks import adopt, audio
-from heareval.tasks.resampling import resample
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line, scratch_left
 from tests.http_server import serving
 from tests.stand_ins import Tree, pack

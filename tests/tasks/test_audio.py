@@ -19,10 +19,10 @@ import soundfile
 import soxr
 
 from heareval.errors import HearevalError
+from heareval.resampling import QUALITY, Resampler, ResamplerPool, resample
 from heareval.spec import Recording
 from heareval.tasks import audio, decode, ffmpeg_command
 from heareval.tasks.ffmpeg_command import find_ffmpeg
-from heareval.tasks.resampling import QUALITY, Resampler, ResamplerPool, resample
 from tests.disks import small_disk
 
 RATE = 16000

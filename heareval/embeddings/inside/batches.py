@@ -39,7 +39,7 @@ def plan_blocks(task: Path, clips: Mapping[str, list[str]], sample_rate: int, bu
             f"task folder {task}",
             got=f"sample rates {', '.join(rates) or 'none'}",
             expected=f"{sample_rate}, which the model asks for",
-            remedy=f"Run `python -m heareval.tasks.runner` with --sample-rate {sample_rate}.",
+            remedy=f"Run `heareval prepare` with --sample-rate {sample_rate}, or use --any-rate.",
         )
     blocks = []
     for split, names in clips.items():

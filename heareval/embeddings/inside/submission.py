@@ -71,12 +71,6 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
                 got=f"{attribute} = {value!r}",
                 expected=f"an attribute {attribute}, a positive int",
             )
-    if model.sample_rate not in SAMPLE_RATES:
-        raise SubmissionError(
-            f"model of {name}",
-            got=f"sample_rate = {model.sample_rate}",
-            expected=f"one of {', '.join(map(str, SAMPLE_RATES))}",
-        )
     framework = find_framework(model)(job["device"], job["precision"])
     with blame_submission(f"moving the model of {name} to its device"):
         framework.prepare(model)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from heareval.tasks.decode import Samples
+Samples = npt.NDArray[np.int16]
 
 QUALITY = "HQ"
 # The sources of most tasks have a single rate. This bounds the memory for a task whose sources have many.
