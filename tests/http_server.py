@@ -24,7 +24,9 @@ class Behaviour:
     Args:
         cut_after: bytes after which each of the next answers breaks off.
         resets: whether it breaks off with a reset instead of a close.
+        hangups: how many requests are reset before any answer.
         statuses: status codes to answer with first, instead of the file.
+        retry_after: the Retry-After header of those answers.
         failing: status codes of paths that never answer otherwise.
         redirects: where paths lead to.
         editions: content of the file in the next answers; the last one stays.
@@ -36,6 +38,7 @@ class Behaviour:
         headers: headers to send instead of the right ones; "" leaves one out.
         coding: "gzip" to compress whatever the client asks for.
         chunked: whether bodies are sent in chunks.
+        endless: whether bodies are sent over and over again.
         drip_bytes: size of the pieces that a body is sent in; 0 for one piece.
         drip_s: pause before each piece.
         header_drip_s: pause after each byte of the headers.
@@ -44,7 +47,9 @@ class Behaviour:
 
     cut_after: list[int] = field(default_factory=list)
     resets: bool = False
+    hangups: int = 0
     statuses: list[int] = field(default_factory=list)
+    retry_after: str = ""
     failing: dict[str, int] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     editions: list[bytes] = field(default_factory=list)
@@ -56,6 +61,7 @@ class Behaviour:
     headers: dict[str, str] = field(default_factory=dict)
     coding: str = ""
     chunked: bool = False
+    endless: bool = False
     drip_bytes: int = 0
     drip_s: float = 0.0
     header_drip_s: float = 0.0
@@ -79,13 +85,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         self.close_connection = True
+        if self.behaviour.hangups:
+            self.behaviour.hangups -= 1
+            return self.reset()
         content = self.content()
         if self.path in self.behaviour.redirects:
             self.send_response(302)
             self.send_headers({"Location": self.behaviour.redirects[self.path], "Content-Length": "0"})
         elif self.behaviour.statuses or self.path in self.behaviour.failing or content is None:
             first = self.behaviour.statuses.pop(0) if self.behaviour.statuses else None
-            self.send_error(first or self.behaviour.failing.get(self.path, 404))
+            self.send_response(first or self.behaviour.failing.get(self.path, 404))
+            self.send_headers({"Retry-After": self.behaviour.retry_after, "Content-Length": "0"})
         else:
             self.send_file(content)
 
@@ -138,17 +148,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_body(self, body: bytes, is_cut: bool) -> None:
         """Send in pieces what is not cut off."""
+        while True:
+            self.send_pieces(body)
+            if not self.behaviour.endless:
+                break
+        if self.behaviour.chunked and not is_cut:
+            self.wfile.write(b"0\r\n\r\n")
+        if is_cut and self.behaviour.resets:
+            self.reset()
+
+    def send_pieces(self, body: bytes) -> None:
         size = self.behaviour.drip_bytes or max(1, len(body))
         for start in range(0, len(body), size):
             time.sleep(self.behaviour.drip_s)
             piece = body[start : start + size]
             framed = b"%x\r\n%b\r\n" % (len(piece), piece)
             self.wfile.write(framed if self.behaviour.chunked else piece)
-        if self.behaviour.chunked and not is_cut:
-            self.wfile.write(b"0\r\n\r\n")
-        if is_cut and self.behaviour.resets:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.connection.detach())
+
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
 
     def log_message(self, *_: object) -> None:
         pass

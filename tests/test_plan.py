@@ -92,7 +92,7 @@ def test_servers_report_sizes(tmp_path: Path) -> None:
         }
         assert sizes_on_the_web(addresses, patience_s=60) == {"first": 12345, "second": 12345}
         assert {method for method, *_ in behaviour.requests} == {"HEAD"}
-        behaviour.statuses = [503]
+        behaviour.failing = {"/a.zip": 501}
         assert content_length([f"{address}/a.zip"]) is None
     assert sizes_on_the_web({}) == {}
     assert sizes_on_the_web(addresses, patience_s=0) == {}

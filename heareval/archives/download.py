@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent import futures
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import NoReturn
 
 import requests
 import urllib3
 
+from heareval.archives.sizes import readable
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress
 
@@ -20,6 +24,16 @@ BLOCK_BYTES = 1 << 18
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 # ValueError is raised for a redirect to an invalid URL.
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
+# An address that is wrong, or leads in circles, will not become another.
+HOPELESS = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.TooManyRedirects,
+)
+# Twice the largest archive of the benchmark, that of maestro with 101 GB. Whatever is larger, or never ends,
+# is something else, and would fill the disk.
+MOST_BYTES = 200 * 10**9
 # In place of a validator: the part was decompressed on the way, so its size is no offset for the server.
 DECOMPRESSED = "unpacked"
 
@@ -32,13 +46,39 @@ class Patience:
         tries: give up after this many failed attempts in a row.
         pause_s: pause after the first failed attempt; it doubles with each further one.
         least_bytes_per_s: an attempt that is slower has failed.
-        window_s: end an attempt when this many seconds pass without a response, or at a lower speed.
+        window_s: end an attempt when this many seconds pass without a response, or at a lower speed. A server
+            that asks for a longer pause (`Retry-After`) is asked again after this time.
+        tries_to_connect: give up after this many attempts in a row that reach no server; None = `tries`.
+        most_bytes: refuse a larger file.
     """
 
     tries: int
     pause_s: float
     least_bytes_per_s: float = 1000.0
     window_s: float = 120.0
+    tries_to_connect: int | None = None
+    most_bytes: int = MOST_BYTES
+
+
+class RefusedError(HearevalError):
+    """A server refuses to send a file: it does not have it, or not for everybody."""
+
+
+class UnansweredError(HearevalError):
+    """A server could not be reached, was busy, or broke off, however often it was asked."""
+
+
+class _BusyError(requests.ConnectionError):
+    """A server asks to come back later.
+
+    Args:
+        message: its answer.
+        pause_s: the pause that it asks for, in seconds; 0 if it names none.
+    """
+
+    def __init__(self, message: str, pause_s: float) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
 
 
 PATIENT = Patience(tries=5, pause_s=1.0)
@@ -70,7 +110,9 @@ def fetch_part(url: str, part: Path, download: Download, progress: Progress, pat
     """Fetch a file to `part`; return whether it may be put together from several responses.
 
     Raises:
-        HearevalError: the server refuses the file, or `patience` has run out.
+        RefusedError: the server refuses the file.
+        UnansweredError: `patience` has run out.
+        HearevalError: the file is larger than announced, or than `patience` allows. Nothing of it is left.
     """
     failures, furthest, started = 0, _size(part), time.monotonic()
     while True:
@@ -83,14 +125,27 @@ def fetch_part(url: str, part: Path, download: Download, progress: Progress, pat
             new, now = _size(part) - furthest, time.monotonic()
             failures = 0 if new > patience.least_bytes_per_s * (now - started) else failures + 1
             furthest, started = furthest + max(0, new), now
-            if failures >= patience.tries:
-                raise HearevalError(
+            if failures >= _count_tries(error, patience):
+                tries = f" ({failures} tries in a row)" if failures > 1 else ""
+                raise UnansweredError(
                     f"download of {url}",
-                    got=f"{_reason(error)} ({failures} tries in a row)",
+                    got=f"{_reason(error)}{tries}",
                     expected="the archive",
                     remedy="Check the network, or put the file into a folder, and give it with --mirror.",
                 ) from error
-            time.sleep(patience.pause_s * 2 ** max(0, failures - 1))
+            asked_s = min(getattr(error, "pause_s", 0.0), patience.window_s)
+            time.sleep(max(asked_s, patience.pause_s * 2 ** max(0, failures - 1)))
+
+
+def _count_tries(error: Exception, patience: Patience) -> int:
+    """Return how many attempts in a row may fail like this one."""
+    if isinstance(error, HOPELESS):
+        return 1
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    is_unreachable = isinstance(error, requests.ConnectTimeout) or isinstance(
+        cause, urllib3.exceptions.NewConnectionError
+    )
+    return (is_unreachable and patience.tries_to_connect) or patience.tries
 
 
 def _reason(error: Exception) -> str:
@@ -123,22 +178,65 @@ def _fetch_rest(url: str, part: Path, download: Download, progress: Progress, pa
         if answer.status_code == OK:
             have = 0
             _start_over(part, DECOMPRESSED if is_compressed else _read_validator(answer))
-        _append(part, have, answer, _read_blocks(answer, is_compressed, patience), progress)
+        length = answer.headers.get("Content-Length", "")
+        announced = have + int(length) if length.isdecimal() and not is_compressed else None
+        limit = _SizeLimit(url, part, announced, patience.most_bytes)
+        _append(limit, have, _read_blocks(answer, is_compressed, patience), progress)
         if answer.status_code == PARTIAL and not content_range.endswith(("/*", f"/{_size(part)}")):
             raise requests.ConnectionError(f"a response with {content_range} only")
     return True
 
 
-def _append(
-    part: Path, have: int, answer: requests.Response, blocks: Iterator[bytes], progress: Progress
-) -> None:
-    length = answer.headers.get("Content-Length", "")
-    total = have + (int(length) if length.isdecimal() else 0)
-    with open(part, "ab") as stream:
+@dataclass(frozen=True)
+class _SizeLimit:
+    """How much of a response may be written.
+
+    Args:
+        url: the address of the file.
+        part: the file to write.
+        announced: the bytes that the whole file has, by the response; None if it does not say.
+        most_bytes: the most that any file may have.
+    """
+
+    url: str
+    part: Path
+    announced: int | None
+    most_bytes: int
+
+    def check(self, size: int) -> None:
+        """Raise HearevalError, and remove what was written, if a file of this size is too large."""
+        if size > self.most_bytes:
+            self.refuse(f"more than {readable(self.most_bytes)}", "no file of that size")
+        if self.announced is not None and size > self.announced:
+            self.refuse(f"more than the {self.announced} bytes that were announced", "the archive")
+
+    def refuse(self, got: str, expected: str) -> NoReturn:
+        """Remove what was written, and raise HearevalError."""
+        self.part.unlink(missing_ok=True)
+        remove_validator(self.part)
+        raise HearevalError(
+            f"download of {self.url}",
+            got=got,
+            expected=expected,
+            remedy="The server sends something else: put the file into a folder, and give it with --mirror.",
+        )
+
+
+def _append(limit: _SizeLimit, have: int, blocks: Iterator[bytes], progress: Progress) -> None:
+    limit.check(limit.announced or 0)
+    with open(limit.part, "ab") as stream:
         for block in blocks:
-            stream.write(block)
+            limit.check(have + len(block))
+            try:
+                stream.write(block)
+                stream.flush()
+            except OSError as error:
+                # Without an announced size, nothing says that a larger disk would be enough.
+                if limit.announced is None and error.errno == errno.ENOSPC:
+                    limit.refuse(f"{have} bytes without an end, which fill the disk", "a size in its headers")
+                raise
             have += len(block)
-            progress(have, max(total, have))
+            progress(have, max(limit.announced or 0, have))
 
 
 def _start_over(part: Path, validator: str) -> None:
@@ -177,14 +275,29 @@ def _validator_file(part: Path) -> Path:
 
 def _raise_for_status(url: str, answer: requests.Response, wanted: Collection[int]) -> None:
     if answer.status_code >= 500 or answer.status_code == requests.codes.too_many_requests:
-        raise requests.ConnectionError(f"HTTP {answer.status_code} {answer.reason}")
+        raise _BusyError(f"HTTP {answer.status_code} {answer.reason}", read_retry_after(answer.headers))
     if answer.status_code not in wanted:
-        raise HearevalError(
+        raise RefusedError(
             f"download of {url}",
             got=f"HTTP {answer.status_code} {answer.reason}",
             expected="the archive",
             remedy="It has moved: put the file into a folder, and give it with --mirror.",
         )
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float:
+    """Return the pause in seconds that a response asks for, in seconds or until a date; 0 if there is none.
+
+    >>> read_retry_after({"Retry-After": "30"}), read_retry_after({"Retry-After": "soon"})
+    (30.0, 0.0)
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _size(part: Path) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heareval import files
-from heareval.archives.download import NO_ANSWER, PATIENT, Patience, ask, fetch_part, remove_validator
+from heareval.archives.download import (
+    PATIENT,
+    Patience,
+    RefusedError,
+    UnansweredError,
+    fetch_part,
+    remove_validator,
+)
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress, ignore_progress
 
@@ -29,10 +36,13 @@ class Mirror:
     Args:
         address: the folder or URL.
         found: the files in a folder and its sub-folders, by name; None for a URL.
+        has_failed: set when a URL gave no answer, however often it was asked for a file. Then it is asked
+            once for each further file: a mirror that is down must not delay each of thousands.
     """
 
     address: str
     found: Mapping[str, Sequence[Path]] | None
+    has_failed: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
 def open_mirrors(addresses: Sequence[str]) -> list[Mirror]:
@@ -127,47 +137,65 @@ def _fetch(
 ) -> None:
     if target.exists():
         return
-    errors: list[HearevalError] = []
+    answers: dict[str, str] = {}
+    damaged: list[HearevalError] = []
     for mirror in mirrors:
         try:
             if _fetch_from_mirror(mirror, download, target, progress, patience):
                 return
+            answers[mirror.address] = "no such file"
+        except (RefusedError, UnansweredError) as error:
+            answers[mirror.address] = error.got
         except HearevalError as error:
-            errors.append(error)  # another mirror may have an intact copy
-    if errors:
-        raise errors[0]
-    _fetch_from_publisher(download, target, mirrors, progress, patience)
+            damaged.append(error)  # another mirror may have an intact copy
+    if damaged:
+        raise damaged[0]
+    _fetch_from_publisher(download, target, answers, progress, patience)
 
 
 def _fetch_from_mirror(
     mirror: Mirror, download: Download, target: Path, progress: Progress, patience: Patience
 ) -> bool:
-    """Fetch an archive from a mirror; return False if the mirror does not have it."""
+    """Fetch an archive from a mirror; return False if the mirror is a folder that does not have it.
+
+    Raises:
+        RefusedError: the mirror is a URL that does not have it.
+        UnansweredError: it is a URL that gives no answer.
+        HearevalError: its copy is damaged.
+    """
     if mirror.found is not None:
         return _copy_from_folder(mirror.found.get(download.file_name, ()), download, target)
     url = f"{mirror.address.rstrip('/')}/{download.file_name}"
-    if not _has_file(url, patience):
-        return False
-    _download(url, download, target, progress, patience)
+    try:
+        tries = 1 if mirror.has_failed.is_set() else patience.tries
+        _download(url, download, target, progress, replace(patience, tries=tries))
+    except UnansweredError:
+        mirror.has_failed.set()
+        raise
     return True
 
 
 def _fetch_from_publisher(
-    download: Download, target: Path, mirrors: Sequence[Mirror], progress: Progress, patience: Patience
+    download: Download, target: Path, answers: dict[str, str], progress: Progress, patience: Patience
 ) -> None:
+    """Fetch an archive from the first of its addresses that has it.
+
+    Args:
+        answers: what the mirrors answered, by their addresses; an error names them all.
+    """
     *others, last = (download.url, *download.other_urls)
     for url in others:
-        # Only the last address gets all tries; the others may have been offline for years.
-        with contextlib.suppress(HearevalError):
-            return _download(url, download, target, progress, replace(patience, tries=1))
+        try:
+            # Only the last host gets all tries if it cannot be reached; the others may be gone for years.
+            return _download(url, download, target, progress, replace(patience, tries_to_connect=1))
+        except HearevalError as error:
+            answers[url] = error.got
     try:
         _download(last, download, target, progress, patience)
     except HearevalError as error:
-        if others:
-            error.remedy = f"It was not found at {', '.join(others)} either. {error.remedy}"
-        if mirrors:
-            names = ", ".join(mirror.address for mirror in mirrors)
-            error.remedy = f"No mirror has it either ({names}). {error.remedy}"
+        if answers:
+            tried = ", ".join(f"{address} ({answer})" for address, answer in answers.items())
+            error.remedy = f"Tried before: {tried}. {error.remedy}"
         raise
 
 
@@ -196,15 +224,6 @@ def wrong_checksum(location: str, got: str, download: Download) -> HearevalError
     return HearevalError(
         f"archive {location}", got=f"{kind} {got}", expected=download.expected_checksum, remedy=remedy
     )
-
-
-def _has_file(url: str, patience: Patience) -> bool:
-    """Return whether a mirror has a file; False also if the mirror cannot be reached."""
-    try:
-        with ask(url, {}, patience) as answer:
-            return answer.ok
-    except NO_ANSWER:
-        return False
 
 
 def _download(url: str, download: Download, target: Path, progress: Progress, patience: Patience) -> None:

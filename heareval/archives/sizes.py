@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 import requests
+import urllib3
 
 # The unit in which most file systems allocate space.
 BLOCK_BYTES = 4096
@@ -18,6 +20,10 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 PATIENCE_S = 4.0
 TIMEOUT_S = 3.0
 PARALLEL_REQUESTS = 32
+# How often a server is asked that is busy or resets the connection, and the pause in between.
+TRIES = 3
+PAUSE_S = 1.0
+BUSY = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,20 @@ def sizes_on_the_web(
 def content_length(urls: Sequence[str]) -> int | None:
     """Return the size of a file in bytes from the first server that sends it; None if none does."""
     for url in urls:
-        try:
-            headers = {"Accept-Encoding": "identity"}
-            with requests.head(url, headers=headers, allow_redirects=True, timeout=TIMEOUT_S) as answer:
-                length = answer.headers.get("Content-Length", "")
-                if answer.ok and length.isdecimal():
-                    return int(length)
-        except requests.RequestException:
-            continue
+        for turn in range(TRIES):
+            if turn:
+                time.sleep(PAUSE_S)
+            try:
+                headers = {"Accept-Encoding": "identity"}
+                with requests.head(url, headers=headers, allow_redirects=True, timeout=TIMEOUT_S) as answer:
+                    length = answer.headers.get("Content-Length", "")
+                    if answer.ok and length.isdecimal():
+                        return int(length)
+                    is_busy = answer.status_code in BUSY
+            except requests.RequestException as error:
+                is_busy = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
+            if not is_busy:
+                break
     return None
 
 

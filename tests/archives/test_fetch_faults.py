@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
-from heareval.archives import download, fetch
+from heareval.archives import download, fetch, sizes
 from heareval.archives.download import Patience
 from heareval.errors import HearevalError
 from heareval.spec import Download
@@ -27,6 +30,8 @@ OTHER = b"PK" + random.Random(2).randbytes(99_998)
 MD5, OTHER_MD5 = (hashlib.md5(content).hexdigest() for content in (CONTENT, OTHER))
 # Every byte counts as progress, so a connection may break after any of them.
 ANY_PROGRESS = Patience(tries=3, pause_s=0.0, least_bytes_per_s=0.0)
+SHORT = Patience(tries=2, pause_s=0.0, least_bytes_per_s=4000, window_s=0.2)
+NOWHERE = "http://127.0.0.1:9/a.zip"
 
 
 @pytest.fixture
@@ -267,9 +272,163 @@ def test_redirect_to_a_page(server: tuple[str, Behaviour], tmp_path: Path) -> No
         get(f"{address}/a.zip", tmp_path, "")
 
 
-# --------------------------------------------------------------------------- slow servers
+@pytest.mark.parametrize("asked", ["1", "a date"])
+def test_a_pause_that_a_busy_server_asks_for(
+    asked: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.statuses = [503]
+    # A date has whole seconds.
+    behaviour.retry_after = (
+        asked if asked == "1" else format_datetime(datetime.now(timezone.utc) + timedelta(seconds=2))
+    )
+    started = time.time()
+    assert get(f"{address}/a.zip", tmp_path) == CONTENT
+    assert time.time() - started >= 1
 
-SHORT = Patience(tries=2, pause_s=0.0, least_bytes_per_s=4000, window_s=0.2)
+
+@pytest.mark.parametrize("asked", ["3600", "never", "-5", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_that_is_too_long_or_nonsense(
+    asked: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    address, behaviour = server
+    behaviour.statuses, behaviour.retry_after = [429], asked
+    assert get(f"{address}/a.zip", tmp_path, patience=SHORT) == CONTENT
+
+
+# --------------------------------------------------------------------------- mirrors
+
+
+def get_from(
+    mirrors: list[str], folder: Path, patience: Patience = ANY_PROGRESS, url: str = NOWHERE
+) -> bytes:
+    target = folder / "downloads" / "a.zip"
+    fetch.fetch(Download(url, MD5), target, fetch.open_mirrors(mirrors), patience=patience)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["busy", "reset", "cut"])
+def test_a_mirror_that_fails_at_first(fault: str, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    if fault == "busy":
+        behaviour.statuses = [503, 429]
+    elif fault == "reset":
+        behaviour.hangups = 2
+    else:
+        behaviour.cut_after, behaviour.resets = [30_000, 20_000], True
+    assert get_from([address], tmp_path) == CONTENT
+
+
+def test_an_error_tells_what_each_mirror_answered(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    (tmp_path / "folder").mkdir()
+    behaviour.failing, behaviour.statuses = {"/busy/a.zip": 503}, []
+    mirrors = [f"{address}/busy", f"{address}/other", str(tmp_path / "folder")]
+    tried = (
+        rf"Tried before: {address}/busy \(HTTP 503 Service Unavailable \(3 tries in a row\)\), "
+        rf"{address}/other \(HTTP 404 Not Found\), {tmp_path}/folder \(no such file\)\."
+    )
+    with pytest.raises(HearevalError, match=rf"a.zip: got .*refused.*, expected the archive. {tried}"):
+        get_from(mirrors, tmp_path)
+
+
+def test_a_mirror_that_breaks_off_for_good_is_no_dead_end(
+    server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    """The publisher goes on where the mirror stopped."""
+    address, behaviour = server
+    with serving(tmp_path / "served") as (mirror, theirs):
+        theirs.cut_after, theirs.resets = [60_000], True
+        never_again = Patience(tries=1, pause_s=0.0, least_bytes_per_s=10**9)
+        assert get_from([mirror], tmp_path, never_again, f"{address}/a.zip") == CONTENT
+        assert sent(theirs) == 60_000
+    assert sent(behaviour) == 40_000
+
+
+def test_a_mirror_that_is_down_delays_one_of_many_files(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, _ = server
+    monkeypatch.setattr(fetch, "PATIENT", Patience(tries=3, pause_s=0.0))
+    monkeypatch.setattr(fetch, "PARALLEL_DOWNLOADS", 1)
+    for number in range(5):
+        (tmp_path / "served" / f"{number}.wav").write_bytes(bytes([number]))
+    listed = [Download(f"{address}/{i}.wav", hashlib.md5(bytes([i])).hexdigest()) for i in range(5)]
+    with serving(tmp_path) as (mirror, theirs):
+        theirs.statuses = [503] * 99
+        fetch.fetch_listed(listed, tmp_path / "files", fetch.open_mirrors([mirror]))
+        assert 99 - len(theirs.statuses) == 3 + 4
+
+
+def test_an_old_host_that_is_busy_is_asked_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.statuses = [503]
+    download_ = Download(f"{address}/a.zip", MD5, other_urls=(NOWHERE,))
+    fetch.fetch(download_, tmp_path / "downloads" / "a.zip", [], patience=ANY_PROGRESS)
+
+
+def test_a_mirror_without_an_address_is_not_asked_again(tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match=r"Tried before: ftp://x \(No connection adapters .*'\)\. "):
+        get_from(["ftp://x"], tmp_path)
+
+
+# --------------------------------------------------------------------------- sizes
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "downloads").iterdir() if not path.name.endswith(".lock")]
+
+
+@pytest.mark.parametrize("checksum", [MD5, ""])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_endless_bodies(chunked: bool, checksum: str, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.endless, behaviour.chunked = True, chunked
+    behaviour.headers = {"Content-Length": ""}
+    patience = replace(ANY_PROGRESS, most_bytes=1_500_000)
+    with pytest.raises(HearevalError, match=r"a\.zip: got more than 1\.5 MB, expected no file of that size"):
+        get(f"{address}/a.zip", tmp_path, checksum, patience)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_size_beyond_all_bounds_is_refused_at_once(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.headers = {"Content-Length": str(10**15)}
+    with pytest.raises(HearevalError, match=r"a\.zip: got more than 200\.0 GB, expected no file"):
+        get(f"{address}/a.zip", tmp_path)
+    assert left_behind(tmp_path) == []
+
+
+def test_chunks_beyond_the_announced_size(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    behaviour.chunked, behaviour.headers = True, {"Content-Length": "60000"}
+    with pytest.raises(HearevalError, match=r"a\.zip: got more than the 60000 bytes that were announced"):
+        get(f"{address}/a.zip", tmp_path)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_small_answer_that_unpacks_to_a_large_one(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    address, behaviour = server
+    (tmp_path / "served" / "a.zip").write_bytes(bytes(3_000_000))
+    behaviour.coding = "gzip"
+    with pytest.raises(HearevalError, match=r"a\.zip: got more than 1\.5 MB"):
+        get(f"{address}/a.zip", tmp_path, patience=replace(ANY_PROGRESS, most_bytes=1_500_000))
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", ["busy", "reset"])
+def test_the_size_from_a_server_that_fails_at_first(fault: str, server: tuple[str, Behaviour]) -> None:
+    address, behaviour = server
+    if fault == "busy":
+        behaviour.statuses = [503]
+    else:
+        behaviour.hangups = 1
+    assert sizes.content_length([f"{address}/a.zip"]) == len(CONTENT)
+    behaviour.statuses = [404]
+    assert sizes.content_length([f"{address}/a.zip"]) is None
+
+
+# --------------------------------------------------------------------------- slow servers
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -295,10 +454,10 @@ def test_endless_headers_are_given_up(server: tuple[str, Behaviour], tmp_path: P
         get(f"{address}/a.zip", tmp_path, patience=SHORT)
     # The headers take longer than both tries; only after them does the server note a request.
     assert behaviour.requests == []
-    # As a mirror, such a server counts as one without the file.
+    # As a mirror, such a server is passed over, and its answer told.
     target = tmp_path / "downloads" / "a.zip"
     nowhere = Download("http://127.0.0.1:9/a.zip", MD5)
-    with pytest.raises(HearevalError, match=r"refused.*No mirror has it either"):
+    with pytest.raises(HearevalError, match=rf"refused.*Tried before: {address} \(no answer within 0.2 s"):
         fetch.fetch(nowhere, target, fetch.open_mirrors([address]), patience=SHORT)
 
 
@@ -390,6 +549,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kilobytes."""
     with small_disk(tmp_path / "disk", 1 << 16) as folder:
         yield folder
+
+
+def test_an_endless_body_fills_no_disk(server: tuple[str, Behaviour], tmp_path: Path, disk: Path) -> None:
+    address, behaviour = server
+    behaviour.endless, behaviour.chunked = True, True
+    with pytest.raises(HearevalError, match=r"got \d+ bytes without an end, which fill the disk"):
+        get(f"{address}/a.zip", disk)
+    assert left_behind(disk) == []
 
 
 def test_a_disk_that_fills_up(server: tuple[str, Behaviour], tmp_path: Path, disk: Path) -> None:
