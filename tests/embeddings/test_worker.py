@@ -18,10 +18,8 @@ from heareval.embeddings.inside import embed as inside_embed  # noqa: E402
 from heareval.embeddings.inside.errors import SubmissionError  # noqa: E402
 from heareval.embeddings.inside.frameworks import Torch  # noqa: E402
 from heareval.embeddings.inside.reading import (  # noqa: E402
-    HEADER_BYTES,
     BufferPool,
     ClipBlock,
-    parse_plain_header,
     read_ahead,
     read_block,
     read_length,
@@ -244,20 +242,6 @@ def test_error_names_the_clip(monkeypatch: pytest.MonkeyPatch, task: Path) -> No
     write_wav(task / str(RATE) / "train" / "4.wav", np.zeros(round(SECONDS * RATE), np.int16), RATE)
     with pytest.raises(SubmissionError, match=r"train/4\.wav"):
         embed(monkeypatch, task, get_scene_embeddings=silent_about_one)
-
-
-def test_wav_files_with_other_headers_hold_the_same_samples(tmp_path: Path) -> None:
-    samples = np.arange(-500, 500, dtype=np.int16)
-    plain, listed = tmp_path / "plain.wav", tmp_path / "listed.wav"
-    write_wav(plain, samples, RATE)
-    content = plain.read_bytes()
-    size = (len(content) + 4).to_bytes(4, "little")
-    listed.write_bytes(content[:4] + size + content[8:36] + b"LIST\x04\0\0\0INFO" + content[36:])
-    for path in (str(plain), str(listed)):
-        assert read_length(path, RATE) == 1000
-        read = read_block(ClipBlock("a", [0], [path], 1000))
-        np.testing.assert_array_equal(read[0], samples.astype(np.float32) / 32768)
-    assert parse_plain_header(content[:HEADER_BYTES]) == (1000, 1, 2, RATE)
 
 
 def test_a_buffer_is_lent_to_one_reader_at_a_time() -> None:

@@ -6,20 +6,19 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
-import struct
+import os
 import threading
-import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any
 
 import numpy as np
 
 from heareval.embeddings.inside.errors import SubmissionError
 from heareval.embeddings.inside.frameworks import Framework
+from heareval.embeddings.inside.wav import WavError, find_samples
 
-# Bytes before the samples of a wav file as heareval writes it.
-HEADER_BYTES = 44
 READER_THREADS = 2
 # Blocks of clips that may wait for the model.
 BLOCKS_AHEAD = 4
@@ -60,35 +59,25 @@ def read_length(path: str, sample_rate: int) -> int:
     Raises:
         SubmissionError: it is not a mono file of 16 bits at this rate, or it is empty.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            frames, *kind = parse_plain_header(file.read(HEADER_BYTES)) or read_any_header(path)
-    except (OSError, EOFError, wave.Error) as error:
-        raise SubmissionError(f"clip {path}", got=str(error), expected="a wav file of the task") from error
-    if kind != [1, 2, sample_rate]:
-        got = "{} channels, {} bytes a sample, {} Hz".format(*kind)
+    with _opened(path) as file:
+        found = find_samples(file)
+    if (found.channels, found.sample_bytes, found.sample_rate) != (1, 2, sample_rate):
+        got = f"{found.channels} channels, {found.sample_bytes} bytes a sample, {found.sample_rate} Hz"
         raise SubmissionError(f"clip {path}", got=got, expected=f"1 channel, 2 bytes, {sample_rate} Hz")
-    if not frames:
+    if not found.frames:
         raise SubmissionError(f"clip {path}", got="no samples", expected="at least one")
-    return frames
+    return found.frames
 
 
-def parse_plain_header(content: bytes) -> tuple[int, int, int, int] | None:
-    """Return frames, channels, bytes per sample and rate from the header that heareval writes.
-
-    Returns None for any other header.
-    """
-    if len(content) < HEADER_BYTES or content[8:20] != b"WAVEfmt \x10\0\0\0" or content[36:40] != b"data":
-        return None
-    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[20:36])
-    (size,) = struct.unpack("<I", content[40:44])
-    return (size // 2, channels, bits // 8, rate) if (kind, channels, bits) == (1, 1, 16) else None
-
-
-def read_any_header(path: str) -> tuple[int, int, int, int]:
-    """Return frames, channels, bytes per sample and rate of any wav file."""
-    with wave.open(path) as sound:
-        return sound.getnframes(), sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[FileIO]:
+    """Open a clip; its faults become errors that name it."""
+    try:
+        # A FIFO opens at once, too, and is then refused.
+        with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            yield file
+    except (OSError, WavError) as error:
+        raise SubmissionError(f"clip {path}", got=str(error), expected="a whole wav file of PCM") from error
 
 
 def read_clip(path: str, scratch: np.ndarray, out: np.ndarray) -> None:
@@ -96,25 +85,20 @@ def read_clip(path: str, scratch: np.ndarray, out: np.ndarray) -> None:
 
     Args:
         path: the wav file.
-        scratch: uint8, with room for the whole file.
+        scratch: uint8, with room for the samples.
         out: float32 `(samples,)`, as long as the clip; gets the samples.
 
     Raises:
         SubmissionError: the file cannot be read or has another length.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            length = file.readinto(scratch.data)
-            header = parse_plain_header(scratch[:HEADER_BYTES].tobytes())
-            if header:
-                content = scratch[HEADER_BYTES : min(length, HEADER_BYTES + 2 * header[0])]
-            else:
-                with wave.open(path) as sound:
-                    content = np.frombuffer(sound.readframes(sound.getnframes()), np.uint8)
-    except (OSError, EOFError, wave.Error) as error:
-        raise SubmissionError(f"clip {path}", got=str(error), expected="a wav file of the task") from error
-    if len(content) != 2 * len(out):
-        raise SubmissionError(f"clip {path}", got=f"{len(content) // 2} samples", expected=f"{len(out)}")
+    with _opened(path) as file:
+        found = find_samples(file)
+        if found.frames != len(out):
+            raise SubmissionError(f"clip {path}", got=f"{found.frames} samples", expected=f"{len(out)}")
+        content = scratch[: 2 * found.frames]
+        file.seek(found.start)
+        if file.readinto(content.data) < len(content):
+            raise WavError("samples that end too early")
     out[:] = content.view("<i2")
     out *= np.float32(1 / 32768)
 
@@ -122,7 +106,7 @@ def read_clip(path: str, scratch: np.ndarray, out: np.ndarray) -> None:
 def read_block(block: ClipBlock, out: np.ndarray | None = None) -> np.ndarray:
     """Return the clips of a block as float32 `(clips, samples)`, in `out` if it is given."""
     audio = np.empty((len(block.paths), block.frames), np.float32) if out is None else out
-    scratch = np.empty(HEADER_BYTES + 2 * block.frames, np.uint8)
+    scratch = np.empty(2 * block.frames, np.uint8)
     for path, row in zip(block.paths, audio):  # Python 3.8 has no `strict`
         read_clip(path, scratch, row)
     return audio
