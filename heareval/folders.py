@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from heareval.errors import HearevalError
@@ -20,40 +21,72 @@ SPECIAL_FILES = {
 }
 
 
-def walk_files(folder: Path, *, inside: Collection[Path] = ()) -> Iterator[tuple[str, Path]]:
-    """Yield everything in a folder that is no folder itself, at any depth, and follow links to folders.
-
-    Yields the path inside the folder and the whole path, in the order of the names in each folder.
+@dataclass(frozen=True)
+class FolderContent:
+    """What lies directly in a folder.
 
     Args:
-        folder: the folder.
-        inside: folders that contain it; a link to one of them is a loop, too.
+        path: the folder.
+        name: its path inside the folder where the walk began, with a `/` at the end; "" for that folder.
+        files: names of everything that is no folder, sorted.
+        folders: names of its folders and of links to folders, sorted; also of those that are not entered.
+    """
+
+    path: Path
+    name: str
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+def walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield everything in a folder that is no folder itself, at any depth, and follow links to folders.
+
+    Yields the path inside the folder and the whole path.
 
     Raises:
         HearevalError: a link leads back to a folder that contains it.
         OSError: a folder cannot be read.
     """
-    parents = {_identify(each): each for each in (*inside, folder)}
-    return _walk(folder, "", parents)
+    for content in walk_folders(folder):
+        yield from ((f"{content.name}{name}", content.path / name) for name in content.files)
 
 
-def _walk(folder: Path, name: str, parents: dict[tuple[int, int], Path]) -> Iterator[tuple[str, Path]]:
+def walk_folders(
+    folder: Path, *, inside: Path | None = None, is_entered: Callable[[str], bool] = lambda name: True
+) -> Iterator[FolderContent]:
+    """Yield the content of a folder and of all folders below it, and follow links to folders.
+
+    Args:
+        folder: the folder.
+        inside: a folder that contains it; a link to that one is a loop, too.
+        is_entered: says by its name whether a folder is entered.
+
+    Raises:
+        HearevalError: a link leads back to a folder that contains it.
+        OSError: a folder cannot be read.
+    """
+    parents = {_identify(each): each for each in (inside or folder, folder)}
+    return _walk(folder, "", parents, is_entered)
+
+
+def _walk(
+    folder: Path, name: str, parents: dict[tuple[int, int], Path], is_entered: Callable[[str], bool]
+) -> Iterator[FolderContent]:
     with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = folder / entry.name
-        if not _is_folder(entry):
-            yield f"{name}{entry.name}", path
-            continue
+        is_folder = {entry.name: _is_folder(entry) for entry in sorted(entries, key=lambda entry: entry.name)}
+    folders = tuple(each for each in is_folder if is_folder[each])
+    yield FolderContent(folder, name, tuple(each for each in is_folder if not is_folder[each]), folders)
+    for each in filter(is_entered, folders):
+        path = folder / each
         identity = _identify(path)
         if identity in parents:
             raise HearevalError(
-                f"link {path}",
-                got=f"a loop: it leads back to {parents[identity]}",
+                f"folder {path}",
+                got=f"a loop of links, which leads back to {parents[identity]}",
                 expected="links to other folders",
                 remedy="Remove the link.",
             )
-        yield from _walk(path, f"{name}{entry.name}/", {**parents, identity: path})
+        yield from _walk(path, f"{name}{each}/", {**parents, identity: path}, is_entered)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.spec import Recording, TaskSpec
+from heareval.tasks.metadata import select_clips
+from heareval.tasks.own.overview import describe_new_task, read_length_s
 from heareval.tasks.own.sounds import Sounds, find_sounds
-from heareval.tasks.own.task import (
-    OwnTaskSettings,
-    check_settings,
-    describe_splits,
-    join_some,
-    make_task,
-    read_settings,
-)
-from heareval.tasks.splits import assign_splits, labels_of
+from heareval.tasks.own.task import MODE, OwnTaskSettings, check_settings, make_task, read_settings
+from heareval.tasks.splits import assign_splits
 
 # Numbers of folds to try in turn, if drawing train, valid and test would leave one without some label.
 FOLDS_TO_TRY = (5, 4, 3)
-# Real events are rarely shorter; times in seconds instead of milliseconds are.
-SHORT_MS = 20
 COMMENTS = {
     "version": "Every version has its own folder of clips.",
     "folder": "A folder with a sub-folder for each class, relative to this file.",
@@ -66,12 +55,11 @@ def new_task(values: Mapping[str, Any], file: Path) -> list[str]:
     requested, settings = settings, _choose_splits(settings, sounds)
     task = make_task(settings, sounds)
     settings = replace(settings, kind=task.prediction_type, metrics=task.metrics)
+    # Selected as `prepare` will do it, so that nothing is written that it would refuse.
+    clips = select_clips(task, MODE, sounds.recordings)
     files.write_text(file, format_toml(settings))
-    lines = _describe(make_task(read_settings(file), sounds), sounds)
-    if settings.folds == requested.folds:
-        return lines
-    reason = "drawing train, valid and test would leave one without some label, or without clips"
-    return [*lines, f"  folds, because {reason}"]
+    task = make_task(read_settings(file), sounds)
+    return describe_new_task(task, sounds, clips, has_chosen_folds=settings.folds != requested.folds)
 
 
 def _choose_splits(settings: OwnTaskSettings, sounds: Sounds) -> OwnTaskSettings:
@@ -104,15 +92,6 @@ def _find_longest_s(sounds: Sounds) -> float:
     return math.ceil(max(known) * 1000) / 1000
 
 
-def read_length_s(recording: Recording) -> float | None:
-    """Return the length of a recording in seconds by its header; None if only ffmpeg can read the file."""
-    try:
-        facts = soundfile.info(str(recording.path))
-    except soundfile.LibsndfileError:
-        return None
-    return float(facts.frames / facts.samplerate)
-
-
 def format_toml(settings: OwnTaskSettings) -> str:
     """Return the settings as the text of a TOML file, with comments that explain the keys."""
     lines = [f"# A task for heareval: `heareval prepare {settings.name}.toml`"]
@@ -122,31 +101,3 @@ def format_toml(settings: OwnTaskSettings) -> str:
             # JSON and TOML write text, numbers and lists of text alike.
             lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"
-
-
-def _describe(task: TaskSpec, sounds: Sounds) -> list[str]:
-    lengths = [read_length_s(each) for each in sounds.recordings]
-    minutes, unknown = sum(length or 0 for length in lengths) / 60, lengths.count(None)
-    counts = Counter(label for each in sounds.recordings for label in labels_of(each))
-    names = [" ".join(f"{label} {count}".split()) for label, count in counts.most_common()]
-    sizes = f"{len(lengths)} clips, {minutes:.1f} minutes"
-    sizes += f" ({unknown} of them of unknown length)" if unknown else ""
-    sizes += f"; other files ignored: {sounds.ignored_files}" if sounds.ignored_files else ""
-    given = "given" if sounds.has_splits else "drawn"
-    return [
-        *_list_suspicions(sounds.recordings, lengths),
-        sizes,
-        f"{len(counts)} labels, {task.prediction_type}, with their numbers of clips: {join_some(names)}",
-        f"splits: {describe_splits(task.splits)}, {given}",
-    ]
-
-
-def _list_suspicions(recordings: Sequence[Recording], lengths: Sequence[float | None]) -> list[str]:
-    """Return notes about times of events that are probably mistakes."""
-    events = [(event, length) for r, length in zip(recordings, lengths, strict=True) for event in r.events]
-    late = sum(length is not None and event.onset_ms >= length * 1000 for event, length in events)
-    short = sum(event.offset_ms - event.onset_ms < SHORT_MS for event, _ in events)
-    lines = [f"note: {late} of {len(events)} events begin after the end of their sound"] if late else []
-    if 2 * short > len(events):
-        lines.append(f"note: most events are shorter than {SHORT_MS} ms; are the times in seconds?")
-    return lines

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
 import os
 import posixpath
 import re
-import stat
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from heareval import files
-from heareval.errors import HearevalError, unknown_name
+from heareval.errors import HearevalError
+from heareval.folders import describe_unusual_file
 from heareval.spec import Archives, Event, Label, Recording
+from heareval.tasks.own.class_folders import read_class_folders
+from heareval.tasks.own.labelled_sound import LabelledSound
+from heareval.tasks.own.table import read_table
 
-SPLITS = ("train", "valid", "test")
-SOUND_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".mp3", ".ogg", ".opus", ".webm", ".m4a")
-COLUMNS = ("path", "label", "split", "group", "start_ms", "end_ms")
 # File systems allow 255 bytes; this leaves room for the suffixes of clips and of scratch files.
 MAX_NAME_BYTES = 240
 SURROGATE = re.compile("[\ud800-\udfff]")
 DECIMAL = re.compile("0|[1-9][0-9]*")
-
-
-@dataclass(frozen=True)
-class LabelledSound:
-    """A sound with one of its labels: a row of a table, or a file in a class folder.
-
-    Args:
-        where: names the row or folder in errors.
-        path: the audio file, relative to the folder or table.
-        label: the label.
-        split: the split, "" where none is given.
-        group: sounds of one group stay in one split; "" means that the sound is a group by itself.
-        start_ms: onset of an event in milliseconds; None for a label of the whole sound.
-        end_ms: its offset.
-    """
-
-    where: str
-    path: str
-    label: str
-    split: str = ""
-    group: str = ""
-    start_ms: float | None = None
-    end_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +35,8 @@ class Sounds:
         recordings: one for each sound, sorted by path; the paths are absolute, nothing is copied.
         has_splits: whether splits are given, at least some.
         is_event: whether the labels have onsets and offsets.
-        ignored_files: how many files in the class folders are hidden, or not audio.
+        left_out: what lies in the folder and does not belong to the task, in words.
+        doubts: what is probably a mistake, in words.
         digest: changes with the folder, the table, and the names, sizes and modification times of the sounds.
     """
 
@@ -68,7 +44,8 @@ class Sounds:
     recordings: tuple[Recording, ...]
     has_splits: bool
     is_event: bool
-    ignored_files: int
+    left_out: tuple[str, ...]
+    doubts: tuple[str, ...]
     digest: str
 
     def read_recordings(self, archives: Archives, mode: str) -> tuple[Recording, ...]:
@@ -88,141 +65,69 @@ def find_sounds(file: Path, *, folder: str = "", table: str = "") -> Sounds:
         HearevalError: there are no sounds, or the folder or table is wrong.
     """
     source = file.parent / (folder or table)
-    base, (rows, ignored) = (
-        (source, _read_folder(source)) if folder else (source.parent, (_read_table(source), 0))
-    )
+    base = source if folder else source.parent
+    found = read_class_folders(source) if folder else read_table(source)
+    rows = found.rows
     if not rows:
-        raise HearevalError(str(source), got="no sounds", expected="sounds with labels")
+        left_out = f"Left out: {', '.join(found.left_out)}." if found.left_out else ""
+        raise HearevalError(str(source), got="no sounds", expected="sounds with labels", remedy=left_out)
     digest = hashlib.sha256(str(base).encode())
     if table:
         digest.update(files.file_checksum(source, "sha256").encode())
     # As in the published tasks, labels are numbers only if all of them are.
     label_of = int if all(DECIMAL.fullmatch(row.label) for row in rows) else str
     recordings = []
+    paths_of: dict[tuple[int, int], list[str]] = defaultdict(list)
     for path, path_rows in sorted(_group_by_path(rows).items()):
         sound = base / path
         facts = _stat_sound(sound, path_rows[0].where)
+        paths_of[facts.st_dev, facts.st_ino].append(path)
         digest.update(f"{path!r} {facts.st_size} {facts.st_mtime_ns}\n".encode())
         recordings.append(_make_recording(sound, path_rows, label_of))
     _check_clip_names(recordings)
-    is_event, has_splits = rows[0].start_ms is not None, bool(rows[0].split)
-    return Sounds(file, tuple(recordings), has_splits, is_event, ignored, digest.hexdigest())
+    doubts = (
+        *found.doubts,
+        *_doubt_spellings({row.label for row in rows}),
+        *_doubt_copies(paths_of.values()),
+    )
+    return Sounds(
+        file=file,
+        recordings=tuple(recordings),
+        has_splits=bool(rows[0].split),
+        is_event=rows[0].start_ms is not None,
+        left_out=found.left_out,
+        doubts=doubts,
+        digest=digest.hexdigest(),
+    )
 
 
-def _read_folder(folder: Path) -> tuple[list[LabelledSound], int]:
-    """Return the sounds in the class folders, and the number of other files.
+def _doubt_spellings(labels: set[str]) -> list[str]:
+    """Return a note about each group of labels that are probably one.
 
-    The class folders may be in folders `train`, `valid` and `test`, or two of them, which give the splits.
+    >>> _doubt_spellings({"Dog", "dog ", "cat"})
+    ["'Dog' and 'dog ' are different labels; should they be one?"]
     """
-    if not folder.is_dir():
-        raise HearevalError(
-            f"folder {folder}", got="no such folder", expected="a folder with a sub-folder for each class"
-        )
-    tops = _list_folders(folder)
-    has_splits = len(tops) > 1 and {top.name for top in tops} <= set(SPLITS)
-    parents = tops if has_splits else [folder]
-    beside = [path for parent in parents for path in sorted(parent.iterdir()) if path.is_file()]
-    for path in beside:
-        if _is_sound(path.name):
-            raise HearevalError(
-                f"sound {path}", got="no class", remedy="Move the file into the sub-folder of its class."
-            )
-    rows: list[LabelledSound] = []
-    ignored = len(beside)
-    for class_folder in (inner for parent in parents for inner in _list_folders(parent)):
-        split = class_folder.parent.name if has_splits else ""
-        for name, is_sound in _walk_files(class_folder):
-            ignored += not is_sound
-            if is_sound:
-                relative = name[len(f"{folder}/") :]
-                rows.append(LabelledSound(str(class_folder), relative, class_folder.name, split))
-    return rows, ignored
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        # NFKC: a letter and its accent may be one character or two.
+        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].append(label)
+    return [
+        f"{' and '.join(map(repr, group))} are different labels; should they be one?"
+        for group in alike.values()
+        if len(group) > 1
+    ]
 
 
-def _list_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _walk_files(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the files of a class at any depth, without hidden folders, and whether each is a sound."""
-    for parent, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from ((f"{parent}/{name}", _is_sound(name)) for name in names)
-
-
-def _is_sound(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SOUND_SUFFIXES)
-
-
-def _read_table(table: Path) -> list[LabelledSound]:
-    try:
-        # utf-8-sig: Excel writes a byte order mark.
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            return list(_parse_rows(stream, table))
-    except FileNotFoundError:
-        raise HearevalError(f"table {table}", got="no such file", expected="a CSV file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise HearevalError(f"table {table}", got=str(error), expected="CSV in UTF-8") from None
-
-
-def _parse_rows(stream: TextIO, table: Path) -> Iterator[LabelledSound]:
-    lines = csv.reader(stream)
-    header = [cell.strip() for cell in next(lines, [])]
-    _check_header(header, table)
-    for cells in lines:
-        where = f"{table} line {lines.line_num}"
-        # Spreadsheets may leave rows of empty cells at the end.
-        if not any(cells):
-            continue
-        if len(cells) != len(header):
-            expected = f"{len(header)} as in the first line"
-            raise HearevalError(where, got=f"{len(cells)} cells", expected=expected)
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        for name in header:
-            if not row[name] and name != "group":
-                raise HearevalError(f"{where}: {name}", got="an empty cell")
-        start_ms, end_ms = _parse_times(row, where)
-        yield LabelledSound(
-            where=where,
-            path=posixpath.normpath(row["path"]),
-            label=row["label"],
-            split=row.get("split", ""),
-            group=row.get("group", ""),
-            start_ms=start_ms,
-            end_ms=end_ms,
-        )
-
-
-def _check_header(header: Sequence[str], table: Path) -> None:
-    separator = next((mark for mark in ";\t" if mark in "".join(header)), "")
-    if separator and len(header) == 1:
-        raise HearevalError(f"table {table}", got=f"{separator!r} between the columns", expected="','")
-    for name in header:
-        if name not in COLUMNS:
-            raise unknown_name(f"column of {table}", name, COLUMNS)
-        if header.count(name) > 1:
-            raise HearevalError(
-                f"table {table}", got=f"several columns named {name}", expected="one such column"
-            )
-    needed = COLUMNS[:2] + (COLUMNS[-2:] if {"start_ms", "end_ms"} & set(header) else ())
-    for name in needed:
-        if name not in header:
-            raise HearevalError(f"table {table}", got=f"no column {name}", expected=", ".join(needed))
-
-
-def _parse_times(row: Mapping[str, str], where: str) -> tuple[float, float] | tuple[None, None]:
-    """Return the start and end of an event in milliseconds, or None for both if the table has no times."""
-    if "start_ms" not in row:
-        return None, None
-    try:
-        start, end = float(row["start_ms"]), float(row["end_ms"])
-    except ValueError as error:
-        raise HearevalError(where, got=str(error), expected="milliseconds such as 1250.5") from None
-    # This also rejects NaN, with which every comparison is false.
-    if not 0 <= start <= end < math.inf:
-        got = f"start_ms {start:g} and end_ms {end:g}"
-        raise HearevalError(where, got=got, expected="0 or later, and an end that is not before the start")
-    return start, end
+def _doubt_copies(paths_of_files: Iterable[list[str]]) -> list[str]:
+    """Return a note if a file is taken several times, under several paths."""
+    several = [paths for paths in paths_of_files if len(paths) > 1]
+    if not several:
+        return []
+    count = "1 file is" if len(several) == 1 else f"{len(several)} files are"
+    return [
+        f"{count} taken several times, by links or several spellings of a path, such as {several[0][0]} and "
+        f"{several[0][1]}; such clips may be in train and test at once"
+    ]
 
 
 def _group_by_path(rows: Sequence[LabelledSound]) -> dict[str, list[LabelledSound]]:
@@ -234,14 +139,11 @@ def _group_by_path(rows: Sequence[LabelledSound]) -> dict[str, list[LabelledSoun
 
 def _stat_sound(path: Path, where: str) -> os.stat_result:
     """Return the size and times of a sound; raise HearevalError if it is not a file with content."""
-    try:
-        facts = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        remedy = "Separate the parts of a path by /." if "\\" in path.name else ""
-        raise HearevalError(f"{where}: sound {path}", got="no such file", remedy=remedy) from None
-    if not stat.S_ISREG(facts.st_mode) or not facts.st_size:
-        got = "an empty file" if stat.S_ISREG(facts.st_mode) else "not a regular file"
-        raise HearevalError(f"{where}: sound {path}", got=got, expected="an audio file")
+    if unusual := describe_unusual_file(path):
+        raise HearevalError(f"{where}: sound {path}", got=unusual, expected="an audio file")
+    facts = path.stat()
+    if not facts.st_size:
+        raise HearevalError(f"{where}: sound {path}", got="an empty file", expected="an audio file")
     return facts
 
 

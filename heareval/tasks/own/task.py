@@ -14,7 +14,8 @@ from typing import Any
 from heareval import files
 from heareval.errors import HearevalError, unknown_name
 from heareval.spec import EmbeddingType, Label, Mode, PredictionType, Splits, TaskSpec
-from heareval.tasks.own.sounds import SPLITS, Sounds, find_sounds
+from heareval.tasks.own.labelled_sound import SPLITS
+from heareval.tasks.own.sounds import Sounds, find_sounds
 from heareval.tasks.sources import SCENE_METRICS
 from heareval.tasks.splits import assign_splits, labels_of
 
@@ -234,6 +235,7 @@ def _check_splits(task: TaskSpec, sounds: Sounds) -> None:
     labels_in: dict[str, set[Label]] = defaultdict(set)
     for each in sounds.recordings:
         labels_in[split_of[each.clip_id]] |= labels_of(each)
+    given = {each.split for each in sounds.recordings} if sounds.has_splits else set()
     for split in task.splits.names:
         # For events, which may overlap, the benchmark tolerates a split without some label.
         if task.embedding_type == "scene" and labels - labels_in[split]:
@@ -242,8 +244,19 @@ def _check_splits(task: TaskSpec, sounds: Sounds) -> None:
                 f"{sounds.file}: split {split}",
                 got=f"no clip of {join_some(lacking)}",
                 expected="every label in every split",
-                remedy="Add clips of it, set folds = 5, or give the splits in a table.",
+                remedy=_suggest_for(lacking[0], split, sounds, is_drawn=split not in given),
             )
+
+
+def _suggest_for(label: str, split: str, sounds: Sounds, *, is_drawn: bool) -> str:
+    """Return what helps against a label without a clip in a split, and does not lead to the next error."""
+    if sounds.has_splits:
+        how = f"give {split} as well" if is_drawn else f"move one to {split}"
+        return f"Add clips of it, {how}, leave the label out, or give no splits at all."
+    keys = {each.split_key for each in sounds.recordings if label in map(str, labels_of(each))}
+    if len(keys) < MIN_FOLDS:
+        return f"Add clips of it, or leave the label out: {len(keys)} clips or groups are too few."
+    return f"Add clips of it, set folds = {min(5, len(keys))}, or give the splits in a table."
 
 
 def _check_folds(task: TaskSpec, sounds: Sounds) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from heareval.errors import HearevalError
 from heareval.formats.labels import format_vocabulary
 from heareval.spec import Event
 from heareval.tasks.own import task as own
+from heareval.tasks.own.sounds import find_sounds
 from heareval.tasks.splits import labels_of
 from tests.tasks.own.birds import (
     rows_of,
@@ -49,7 +52,11 @@ def test_class_folders(birds: Path) -> None:
     assert Counter(clip.labels for clip in clips.values()) == {("crow",): 10, ("owl",): 11, ("wren",): 10}
     assert clips["owl_2024_late night"].path == recordings / "owl" / "2024" / "late night.FLAC"
     assert {len(selected_clips(task).of_split(f"fold{fold:02d}")) for fold in range(5)} == {6, 7}
-    assert own.get_sounds(task).ignored_files == 3
+    assert own.get_sounds(task).left_out == (
+        "2 files that are not sounds (such as notes.txt)",
+        "1 hidden file (owl/.hidden.wav)",
+        "2 hidden folders (such as .trash)",
+    )
 
 
 def test_splits_as_folders(birds: Path) -> None:
@@ -76,6 +83,69 @@ def test_numbers_are_numbers_only_if_all_labels_are(tmp_path: Path) -> None:
     )
 
 
+def test_linked_folders(birds: Path) -> None:
+    """A collection on two disks; a link may be a class, or lie in one, or in a linked folder."""
+    recordings = birds / "recordings"
+    for place in ("disk2/owl/deep", "disk3/more"):
+        for number in range(4):
+            write_sound(birds / place / f"{number}.wav")
+    (recordings / "jay").symlink_to(birds / "disk2" / "owl")
+    (recordings / "owl" / "site2").symlink_to("../../disk2/owl/deep")
+    (birds / "disk2" / "owl" / "deep" / "linked").symlink_to(birds / "disk3" / "more")
+    file = write_task(birds, 'folder = "recordings"', "folds = 5")
+    counts = Counter(r.labels[0] for r in find_sounds(file, folder="recordings").recordings)
+    assert counts == {"crow": 10, "owl": 18, "wren": 10, "jay": 8}
+    clips = {clip.clip_id: clip for clip in selected_clips(own.load_task(file)).clips}
+    assert clips["owl_site2_linked_3"].path.samefile(birds / "disk3" / "more" / "3.wav")
+    assert clips["jay_deep_0"].path.is_file()
+    # A change behind a link is a change of the task.
+    content = own.load_task(file).content
+    write_sound(birds / "disk3" / "more" / "new.wav")
+    assert own.load_task(file).content != content
+
+
+def test_splits_as_linked_folders(birds: Path) -> None:
+    (birds / "split").mkdir()
+    (birds / "split" / "train").symlink_to("../recordings")
+    shutil.copytree(birds / "recordings", birds / "elsewhere")
+    (birds / "split" / "test").symlink_to(birds / "elsewhere")
+    sounds = find_sounds(birds / "birds.toml", folder="split")
+    assert Counter(recording.split for recording in sounds.recordings) == {"train": 30, "test": 30}
+
+
+@pytest.mark.parametrize(("place", "target"), [("owl/loop", "."), ("owl/loop", "../.."), ("loop", ".")])
+def test_links_that_lead_back(birds: Path, place: str, target: str) -> None:
+    (birds / "recordings" / place).symlink_to(target)
+    with pytest.raises(
+        HearevalError, match=r"folder .*/loop.*: got a loop of links, which leads back to .*recordings"
+    ):
+        own.load_task(write_task(birds, 'folder = "recordings"'))
+
+
+def test_folders_that_are_left_out(birds: Path) -> None:
+    (birds / "recordings" / "owl" / "2023").mkdir()
+    (birds / "recordings" / "eagle").mkdir()
+    (birds / "recordings" / "jay").mkdir()
+    (birds / "recordings" / "jay" / "film.mp4").touch()
+    sounds = find_sounds(birds / "birds.toml", folder="recordings")
+    assert sounds.left_out == ("1 file that is not a sound (jay/film.mp4)", "2 empty folders (such as eagle)")
+    (birds / "films").mkdir()
+    (birds / "films" / "owl").mkdir()
+    (birds / "films" / "owl" / "film.mp4").touch()
+    with pytest.raises(
+        HearevalError, match=r"no sounds, .*Left out: 1 file that is not a sound \(owl/film.mp4"
+    ):
+        find_sounds(birds / "birds.toml", folder="films")
+
+
+def test_folders_that_may_be_splits(birds: Path) -> None:
+    for split in ("train", "val", "notes"):
+        shutil.copytree(birds / "recordings", birds / "split" / split)
+    sounds = find_sounds(birds / "birds.toml", folder="split")
+    assert {recording.labels for recording in sounds.recordings} == {("train",), ("val",), ("notes",)}
+    assert sounds.doubts[0].startswith("train, val are taken for classes; they would be splits if")
+
+
 # --------------------------------------------------------------------------- tables
 
 
@@ -88,6 +158,75 @@ def test_table_from_a_spreadsheet(tmp_path: Path) -> None:
     assert task.folder("full") == "birds-2.0-full"
     assert {clip.labels for clip in selected_clips(task).clips} == {("crow",), ("owl",)}
     assert splits_by_clip(task).keys() == {row.split(".")[0].replace("/", "_") for row in rows_of()}
+
+
+HABITS = {
+    "semicolons": lambda text: text.replace(",", ";"),
+    "tabs": lambda text: text.replace(",", "\t"),
+    "byte order mark": lambda text: "\ufeff" + text,
+    "lines of Windows": lambda text: text.replace("\n", "\r\n"),
+    "lines of old Macs": lambda text: text.replace("\n", "\r"),
+    "empty lines": lambda text: "\n , \n" + text.replace("\n", "\n\n ,\n"),
+    "empty columns of Excel": lambda text: text.replace("\n", ",,\n"),
+    "empty columns in the header only": lambda text: text.replace("\n", ",,\n", 1),
+    "empty cells in some rows": lambda text: text.replace("crow\n", "crow,,\n"),
+    "quotation marks": lambda text: '"' + text.strip().replace(",", '","').replace("\n", '"\n"') + '"',
+    "index of pandas": lambda text: "".join(f"{n - 1 if n else ''},{line}\n" for n, line in lines_of(text)),
+    "index of pandas, read and written again": lambda text: "".join(
+        f"{n - 1 if n else 'Unnamed: 0'},{line}\n" for n, line in lines_of(text)
+    ),
+    "paths of Windows": lambda text: text.replace("/", "\\"),
+    "paths with .": lambda text: text.replace("crow/", "./crow/").replace("owl/", "owl/../owl//"),
+    "spaces": lambda text: text.replace(",", " ,  ").replace("\n", " \n"),
+}
+
+
+def lines_of(text: str) -> Iterable[tuple[int, str]]:
+    return enumerate(text.splitlines())
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_tables_as_programs_write_them(tmp_path: Path, habit: str) -> None:
+    write_table(tmp_path, "path,label", *rows_of())
+    file = write_task(tmp_path, 'table = "clips.csv"', "folds = 3")
+    expected = own.load_task(file).read_recordings({}, own.MODE)
+    text = (tmp_path / "clips.csv").read_text()
+    (tmp_path / "clips.csv").write_text(HABITS[habit](text), newline="")
+    task = own.load_task(file)
+    assert task.read_recordings({}, own.MODE) == expected
+    doubts = own.get_sounds(task).doubts
+    assert doubts == (
+        ("column 1 of the table has no name and only numbers the rows; it is passed over",)
+        if "index" in habit
+        else ()
+    )
+
+
+DOUBTS = {
+    'a.wav,"low,Tone"\nb.wav,crow': "1 label contains a comma, semicolon or bar, such as 'low,Tone'; a",
+    "a.wav,low|Tone\nb.wav,low;Tone": "2 labels contain a comma, semicolon or bar, such as 'low;Tone'",
+    "a.wav,Dog\nb.wav,dog": "'Dog' and 'dog' are different labels; should they be one",
+    "a.wav,brown  dog\nb.wav,brown dog": "'brown  dog' and 'brown dog' are different labels",
+    "a.wav,ko\u0308nig\nb.wav,k\u00f6nig": ".* are different labels; should they be one",
+    "a.wav,owl\nlink.wav,crow": "1 file is taken several times, .* such as a.wav and link.wav; such clips",
+    "a.wav,owl\n{folder}/a.wav,crow": "1 file is taken several times, .* such as /.*a.wav and a.wav",
+}
+
+
+@pytest.mark.parametrize("rows", DOUBTS)
+def test_doubtful_tables(tmp_path: Path, rows: str) -> None:
+    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "b.wav")
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    (tmp_path / "clips.csv").write_text(f"path,label\n{rows.format(folder=tmp_path)}\n")
+    (doubt,) = find_sounds(tmp_path / "birds.toml", table="clips.csv").doubts
+    assert re.match(DOUBTS[rows], doubt)
+
+
+def test_table_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clips.csv")
+    with pytest.raises(HearevalError, match=r"table .*clips.csv: got a FIFO, expected a CSV file"):
+        own.load_task(write_task(tmp_path, 'table = "clips.csv"'))
 
 
 def test_table_in_another_folder_and_sounds_outside_it(tmp_path: Path) -> None:
@@ -157,21 +296,29 @@ def test_events(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- errors
 
 BAD_TABLES = {
-    "path;label\na.wav;owl": "clips.csv: got ';' between the columns, expected ','",
-    "path\tlabel\na.wav\towl": r"got '\\t' between the columns",
+    "path,label;group\na.wav,owl;x": "unknown column of .*clips.csv: got 'label;group'",
+    'path,label\na.wav,"owl\nb.wav,crow\n': "line 3: got a line break in a cell.* A quotation mark in this",
+    "path,label,\na.wav,owl,loud\nb.wav,crow,": "no name of column 3, with cells such as 'loud', expec",
+    ",path,label\n1,a.wav,owl\n1,b.wav,crow": "no name of column 1, with cells such as '1'.* Name the column",
+    "Unnamed: 0,label\na.wav,owl": "clips.csv: got no column path, expected path, label",
+    "path,label\na.wav,owl,": "birds.toml: labels: got only owl",
     "path\na.wav": "clips.csv: got no column label, expected path, label",
     "path,label,start_ms\na.wav,owl,1": "got no column end_ms, expected path, label, start_ms, end_ms",
     "path,labels\na.wav,owl": r"unknown column of .*clips.csv: got 'labels'.* Did you mean label\?",
     "path,label,label\na.wav,owl,owl": "got several columns named label, expected one",
     "path,label": "clips.csv: got no sounds, expected sounds with labels",
     "": "got no column path",
-    "path,label\na.wav,owl\nb.wav,owl, small": "clips.csv line 3: got 3 cells, expected 2",
+    "path,label\na.wav,owl\nb.wav,owl, small": "line 3: got 3 cells, expected 2 .* needs quotation marks",
+    "path,label\na.wav": "line 2: got 1 cells, expected 2 as in the first line$",
     "path,label\na.wav,owl\nb.wav, ": "clips.csv line 3: label: got an empty cell",
     "path,label,split\na.wav,owl,": "clips.csv line 2: split: got an empty cell",
     "path,label\nc.wav,owl": "clips.csv line 2: sound .*c.wav: got no such file",
-    "path,label\nx\\c.wav,owl": "no such file. Separate the parts of a path by /",
+    "path,label\nx\\c.wav,owl": "line 2: sound .*x/c.wav: got no such file",
+    "path,label\nfifo.wav,owl": "line 2: sound .*fifo.wav: got a FIFO, expected an audio file",
+    "path,label\nloop.wav,owl": "line 2: sound .*loop.wav: got a loop of links",
+    "path,label\nlost.wav,owl": "line 2: sound .*lost.wav: got a link to nowhere, which does not exist",
     "path,label\nempty.wav,owl": "line 2: sound .*empty.wav: got an empty file",
-    "path,label\n.,owl": "line 2: sound .*: got not a regular file, expected an audio file",
+    "path,label\n.,owl": "line 2: sound .*: got a folder, expected an audio file",
     "path,label\na.wav,owl\n./a.wav,owl": "line 3: a.wav: got owl twice, expected each label once",
     "path,label,group\na.wav,owl,x\na.wav,crow,y": "line 3: a.wav: got another split or group than in .*2",
     "path,label\na.wav,owl\na.flac,crow": "clip name 'a': got .*a.flac and .*a.wav, expected one sound",
@@ -194,6 +341,9 @@ def test_bad_table(tmp_path: Path, table: str) -> None:
     for name in ("a.wav", "b.wav", "a.flac"):
         write_sound(tmp_path / name)
     (tmp_path / "empty.wav").touch()
+    os.mkfifo(tmp_path / "fifo.wav")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    (tmp_path / "lost.wav").symlink_to("nowhere")
     (tmp_path / "clips.csv").write_text(table)
     with pytest.raises(HearevalError, match=BAD_TABLES[table]):
         own.load_task(write_task(tmp_path, 'table = "clips.csv"'))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from heareval import files
 from heareval.errors import HearevalError
@@ -20,6 +22,7 @@ from heareval.workflow.jobs import CorpusRequest, find_jobs
 from tests.commands import MODEL, RESULT, SCORE, command, only_line
 from tests.tasks.own.birds import (
     CLASSES,
+    RATE,
     rows_of,
     selected_clips,
     write_birds,
@@ -110,11 +113,16 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
     lines = own_new.new_task(
         {"name": "birds", "folder": "recordings", "clip_duration_s": 0.25}, Path("birds.toml")
     )
-    assert lines[:3] == [
+    assert lines[:5] == [
         "30 clips, 0.1 minutes",
         "3 labels, multiclass, with their numbers of clips: crow 10, owl 10, wren 10",
         "splits: 5 folds, drawn",
+        "  folds, because drawing train, valid and test would leave one without some label, or without clips",
+        "  label  fold00  fold01  fold02  fold03  fold04",
     ]
+    assert [line.split()[0] for line in lines[5:]] == ["crow", "owl", "wren"]
+    counts = [[int(cell) for cell in line.split()[1:]] for line in lines[5:]]
+    assert [sum(row) for row in counts] == [10, 10, 10]
     task = own.load_task(Path("birds.toml"))
     assert own.read_settings(Path("birds.toml")) == own.OwnTaskSettings(
         *("birds", "v1", "recordings", "", "multiclass"), 0.25, 5, None, task.metrics
@@ -128,7 +136,14 @@ def test_new_leaves_what_works(birds: Path) -> None:
         for label in CLASSES:
             os.link(birds / "recordings" / label / "0.wav", birds / "recordings" / label / f"{number}.wav")
     lines = own_new.new_task({"name": "birds", "folder": "recordings"}, birds / "birds.toml")
-    assert lines[-1] == "splits: train, valid, test, drawn"
+    assert lines[-5:] == [
+        "splits: train, valid, test, drawn",
+        "  label  train  valid  test",
+        "  crow      79      6     5",
+        "  owl       69     10    11",
+        "  wren      68     11    11",
+    ]
+    assert lines[0].startswith("note: 3 files are taken several times")
     assert own.load_task(birds / "birds.toml").splits.folds is None
 
 
@@ -157,7 +172,7 @@ def test_new_with_events_takes_the_longest_sound(tmp_path: Path) -> None:
     late = own_new.new_task(
         {"name": "late", "table": "clips.csv", "clip_duration_s": 1}, tmp_path / "late.toml"
     )
-    assert not [line for line in late if line.startswith("note")]
+    assert not [line for line in late if "sound" in line and line.startswith("note: 1 of")]
     (tmp_path / "4.wav").write_bytes(b"no sound")
     with pytest.raises(HearevalError, match=r"got 1 sounds of unknown length. Give the length"):
         own_new.new_task({"name": "new", "table": "clips.csv"}, tmp_path / "new.toml")
@@ -273,6 +288,117 @@ def test_list_of_tasks(tmp_path: Path) -> None:
     start = lines[0].index("labels")
     assert {line[start:].split(",")[0] for line in lines[1:]} == {"scene", "event"}
     assert "5h, 50h, small, demo" in rows["nsynth_pitch"]
+
+
+def test_new_counts_clips_of_many_labels_or_folds(tmp_path: Path) -> None:
+    rows = [f"{label}/{i}.wav,{label}" for label in range(13) for i in range(7 + label % 2)]
+    write_table(tmp_path, "path,label", *rows)
+    values = {"table": "clips.csv", "folds": 3}
+    lines = own_new.new_task({"name": "many", **values}, tmp_path / "many.toml")
+    assert [line.split(":")[0] for line in lines[-3:]] == ["  fold00", "  fold01", "  fold02"]
+    assert re.fullmatch(r"  fold00: from \d of \d+ to \d of \d+", lines[-3])
+    values["folds"] = 7
+    write_table(tmp_path, "path,label", *rows[: 7 + 8])
+    lines = own_new.new_task({"name": "folds", **values}, tmp_path / "folds.toml")
+    assert lines[-3:] == [
+        "  label  fewest in a fold  most in a fold",
+        "  0                     1               1",
+        "  1                     1               2",
+    ]
+
+
+def test_new_warns_of_few_test_clips(birds: Path) -> None:
+    def notes(name: str, **values: object) -> list[str]:
+        lines = own_new.new_task({"name": name, **values}, birds / f"{name}.toml")
+        return [line for line in lines if line.startswith("note: fewer")]
+
+    assert notes("folds", folder="recordings") == []
+    for split, number in (("train", 5), ("valid", 1), ("test", 4)):
+        for label in CLASSES:
+            for i in range(number + (label == "owl")):
+                write_sound(birds / "split" / split / label / f"{i}.wav", CLASSES[label])
+    (note,) = notes("split", folder="split")
+    assert note.startswith("note: fewer than 5 test clips of some labels (crow 4, wren 4): the confidence")
+    (birds / "few").mkdir()
+    for number, label in enumerate(CLASSES, start=3):
+        for i in range(number):
+            write_sound(birds / "few" / label / f"{i}.wav")
+    (note,) = notes("few", folder="few")
+    assert "(crow 3, owl 4)" in note
+    assert note.endswith("; add clips")
+
+
+def test_new_doubts_what_is_no_sound(birds: Path) -> None:
+    owls = birds / "recordings" / "owl"
+    (owls / "0.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    (owls / "1.wav").write_text("k\u00f6nig " * 100)
+    (owls / "2.wav").write_bytes(b"RIFF\0\1\2\3")
+    soundfile.write(owls / "3.wav", [], RATE)
+    notes = [
+        line
+        for line in own_new.new_task({"name": "birds", "folder": "recordings"}, birds / "birds.toml")
+        if line.startswith("note")
+    ]
+    assert notes == [
+        f"note: 2 sounds are text and no audio, such as {owls}/0.wav, which begins with 'version "
+        "https://git-lfs.github.com/spec/'; `prepare` will stop there",
+        f"note: 1 sound is damaged or of another format than the name says, such as {owls}/2.wav; `prepare` "
+        "stops there if ffmpeg can't read it",
+        f"note: 1 sound is without samples, such as {owls}/3.wav",
+    ]
+
+
+@pytest.mark.parametrize("split", ["fold01", "test"])
+def test_a_remedy_for_given_splits_leads_to_no_other_error(tmp_path: Path, split: str) -> None:
+    names = ("train", "valid", "test") if split == "test" else ("fold00", "fold01", "fold02")
+    rows = [
+        f"{label}/{name}{copy}.wav,{label},{name}"
+        for name in names
+        for label in ("crow", "owl", "wren")
+        for copy in "abc"
+        if (label, name) != ("wren", split)
+    ]
+    values = {"name": "birds", "table": "clips.csv"}
+    file = write_table(tmp_path, "path,label,split", *rows)
+    error = (
+        rf"split {split}: got no clip of wren.* Add clips of it, move one to {split}, leave the label out, or"
+    )
+    with pytest.raises(HearevalError, match=error):
+        own.load_task(file)
+    with pytest.raises(HearevalError, match=error):
+        own_new.new_task(values, tmp_path / "new.toml")
+    remedies = [
+        [*rows, f"wren/more.wav,wren,{split}"],
+        [row.replace(f"wren,{names[0]}", f"wren,{split}") if "a.wav" in row else row for row in rows],
+        [row for row in rows if "wren" not in row],
+    ]
+    for number, remedy in enumerate(remedies):
+        write_table(tmp_path, "path,label,split", *remedy)
+        own_new.new_task(values, tmp_path / f"{number}.toml")
+    write_table(tmp_path, "path,label", *(row.rpartition(",")[0] for row in rows))
+    own_new.new_task(values, tmp_path / "drawn.toml")
+
+
+def test_a_remedy_for_drawn_splits_names_folds_that_work(birds: Path) -> None:
+    for number in range(3, 10):
+        (birds / "recordings" / "owl" / f"{number}.wav").unlink()
+    file = write_task(birds, 'folder = "recordings"')
+    with pytest.raises(HearevalError, match=r"got no clip of .*owl.*set folds = 3, or give the splits"):
+        own.load_task(file)
+    own.load_task(write_task(birds, 'folder = "recordings"', "folds = 3"))
+    (birds / "recordings" / "owl" / "2.wav").unlink()
+    with pytest.raises(HearevalError, match="leave the label out: 2 clips or groups are too few"):
+        own.load_task(write_task(birds, 'folder = "recordings"'))
+
+
+def test_new_writes_nothing_that_prepare_refuses(tmp_path: Path) -> None:
+    """Each label has three groups, but site 4 would have to be in the fold of site 3, and c needs both."""
+    sites = {"a": "123", "b": "124", "c": "345"}
+    rows = [f"{label}{site}.wav,{label},{site}" for label in sites for site in sites[label]]
+    write_table(tmp_path, "path,label,group", *rows)
+    with pytest.raises(HearevalError, match="drawing 3 folds: got no draw of 1000 with every label"):
+        own_new.new_task({"name": "new", "table": "clips.csv", "folds": 3}, tmp_path / "new.toml")
+    assert not (tmp_path / "new.toml").exists()
 
 
 def test_new_doubts_events_after_the_sound_and_times_in_seconds(tmp_path: Path) -> None:
