@@ -138,7 +138,7 @@ def _fetch(
     if target.exists():
         return
     answers: dict[str, str] = {}
-    damaged: list[HearevalError] = []
+    damaged: HearevalError | None = None
     for mirror in mirrors:
         try:
             if _fetch_from_mirror(mirror, download, target, progress, patience):
@@ -147,9 +147,12 @@ def _fetch(
         except (RefusedError, UnansweredError) as error:
             answers[mirror.address] = error.got
         except HearevalError as error:
-            damaged.append(error)  # another mirror may have an intact copy
+            # Another mirror may have an intact copy.
+            if damaged:
+                answers[mirror.address] = error.got
+            damaged = damaged or error
     if damaged:
-        raise damaged[0]
+        raise _tell_answers(damaged, answers)
     _fetch_from_publisher(download, target, answers, progress, patience)
 
 
@@ -193,10 +196,15 @@ def _fetch_from_publisher(
     try:
         _download(last, download, target, progress, patience)
     except HearevalError as error:
-        if answers:
-            tried = ", ".join(f"{address} ({answer})" for address, answer in answers.items())
-            error.remedy = f"Tried before: {tried}. {error.remedy}"
-        raise
+        raise _tell_answers(error, answers) from error.__cause__
+
+
+def _tell_answers(error: HearevalError, answers: Mapping[str, str]) -> HearevalError:
+    """Return an error that also tells what the other addresses answered."""
+    if answers:
+        tried = ", ".join(f"{address} ({answer})" for address, answer in answers.items())
+        error.remedy = f"Also tried: {tried}. {error.remedy}"
+    return error
 
 
 def _copy_from_folder(found: Sequence[Path], download: Download, target: Path) -> bool:

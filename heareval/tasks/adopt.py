@@ -13,6 +13,7 @@ import soundfile
 from heareval import layout
 from heareval.archives import fetch
 from heareval.errors import HearevalError
+from heareval.folders import describe_unusual_file
 from heareval.formats.fields import Fields, read_fields
 from heareval.formats.labels import parse_events, parse_labels, read_vocabulary
 from heareval.formats.task_description import adopt_task_metadata, write_task_metadata
@@ -110,8 +111,8 @@ def find_tarball(source: str, task_folder: str) -> str:
         return f"{source.rstrip('/')}/{names[0]}"
     if Path(address).is_dir():
         return _search_folder(address, names)
-    if not is_url(source) and not Path(address).exists():
-        raise HearevalError(f"--from-published {source}", got="no such file or folder", expected=names[0])
+    if not is_url(source) and (unusual := describe_unusual_file(Path(address))):
+        raise HearevalError(f"--from-published {source}", got=unusual, expected=names[0])
     if not file_name_of(address).endswith(f"-{task_folder}-{SAMPLE_RATE}.tar.gz"):
         raise HearevalError(
             f"tarball {source}",

@@ -134,7 +134,7 @@ def test_mirror_url(server: tuple[str, Behaviour], tmp_path: Path) -> None:
 def test_mirror_without_the_archive(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     with pytest.raises(
-        HearevalError, match=rf"a\.zip: got .*refused.*Tried before: {tmp_path}/mirror \(no such file\)"
+        HearevalError, match=rf"a\.zip: got .*refused.*Also tried: {tmp_path}/mirror \(no such file\)"
     ):
         get(Download(NOWHERE, MD5), tmp_path, (str(tmp_path / "mirror"),))
 
@@ -170,7 +170,7 @@ def test_next_address_when_the_first_is_gone(server: tuple[str, Behaviour], tmp_
     nowhere = Download(f"{address}/gone/a.zip", MD5, other_urls=(f"{address}/lost/a.zip",))
     with pytest.raises(
         HearevalError,
-        match=r"lost/a\.zip: got HTTP 404 .* Tried before: http.*/gone/a\.zip \(HTTP 404 Not Found\)\. ",
+        match=r"lost/a\.zip: got HTTP 404 .* Also tried: http.*/gone/a\.zip \(HTTP 404 Not Found\)\. ",
     ):
         get(nowhere, tmp_path / "again")
 
@@ -211,6 +211,13 @@ def test_a_good_archive_in_a_later_mirror(tmp_path: Path) -> None:
     assert get(Download("http://127.0.0.1:9/a.zip", MD5), tmp_path, mirrors).read_bytes() == CONTENT
     with pytest.raises(HearevalError, match=r"first/a\.zip: got MD5"):
         get(Download("http://127.0.0.1:9/a.zip", MD5), tmp_path / "again", mirrors[:1])
+    (tmp_path / "second" / "a.zip").write_bytes(b"worse")
+    others = (*mirrors, "http://127.0.0.1:9")
+    with pytest.raises(
+        HearevalError,
+        match=r"first/a\.zip: got MD5 .* Also tried: \S+second \(MD5 \w+\), http://127.0.0.1:9 \(.*refused",
+    ):
+        get(Download("http://127.0.0.1:9/a.zip", MD5), tmp_path / "more", others)
 
 
 def listed(address: str, count: int) -> list[Download]:

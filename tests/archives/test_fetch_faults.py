@@ -325,7 +325,7 @@ def test_an_error_tells_what_each_mirror_answered(server: tuple[str, Behaviour],
     behaviour.failing, behaviour.statuses = {"/busy/a.zip": 503}, []
     mirrors = [f"{address}/busy", f"{address}/other", str(tmp_path / "folder")]
     tried = (
-        rf"Tried before: {address}/busy \(HTTP 503 Service Unavailable \(3 tries in a row\)\), "
+        rf"Also tried: {address}/busy \(HTTP 503 Service Unavailable \(3 tries in a row\)\), "
         rf"{address}/other \(HTTP 404 Not Found\), {tmp_path}/folder \(no such file\)\."
     )
     with pytest.raises(HearevalError, match=rf"a.zip: got .*refused.*, expected the archive. {tried}"):
@@ -368,7 +368,7 @@ def test_an_old_host_that_is_busy_is_asked_again(server: tuple[str, Behaviour], 
 
 
 def test_a_mirror_without_an_address_is_not_asked_again(tmp_path: Path) -> None:
-    with pytest.raises(HearevalError, match=r"Tried before: ftp://x \(No connection adapters .*'\)\. "):
+    with pytest.raises(HearevalError, match=r"Also tried: ftp://x \(No connection adapters .*'\)\. "):
         get_from(["ftp://x"], tmp_path)
 
 
@@ -457,7 +457,7 @@ def test_endless_headers_are_given_up(server: tuple[str, Behaviour], tmp_path: P
     # As a mirror, such a server is passed over, and its answer told.
     target = tmp_path / "downloads" / "a.zip"
     nowhere = Download("http://127.0.0.1:9/a.zip", MD5)
-    with pytest.raises(HearevalError, match=rf"refused.*Tried before: {address} \(no answer within 0.2 s"):
+    with pytest.raises(HearevalError, match=rf"refused.*Also tried: {address} \(no answer within 0.2 s"):
         fetch.fetch(nowhere, target, fetch.open_mirrors([address]), patience=SHORT)
 
 

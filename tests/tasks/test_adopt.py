@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -207,7 +208,10 @@ def test_tarballs_of_something_else(tmp_path: Path, name: str, address: str) -> 
 
 def test_no_tarball(tmp_path: Path) -> None:
     line = only_line(adopt_task(tmp_path, "nowhere"))
-    assert line == f"error: --from-published nowhere: got no such file or folder, expected {NAME}"
+    assert line == f"error: --from-published nowhere: got no such file, expected {NAME}"
+    os.mkfifo(tmp_path / NAME)
+    line = only_line(adopt_task(tmp_path, NAME))
+    assert line == f"error: --from-published {NAME}: got a FIFO, expected {NAME}"
     line = only_line(adopt_task(tmp_path, "."))
     assert f"{tmp_path} of --from-published: got no tarball of the task, expected {NAME} or hear-2021" in line
     with serving(tmp_path) as (address, _):
