@@ -15,7 +15,6 @@ from typing import NoReturn
 import requests
 import urllib3
 
-from heareval.archives.sizes import readable
 from heareval.errors import HearevalError
 from heareval.spec import Download, Progress
 
@@ -206,7 +205,7 @@ class _SizeLimit:
     def check(self, size: int) -> None:
         """Raise HearevalError, and remove what was written, if a file of this size is too large."""
         if size > self.most_bytes:
-            self.refuse(f"more than {readable(self.most_bytes)}", "no file of that size")
+            self.refuse(f"more than {self.most_bytes / 1e9:g} GB", "no file of that size")
         if self.announced is not None and size > self.announced:
             self.refuse(f"more than the {self.announced} bytes that were announced", "the archive")
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from heareval.errors import HearevalError
-from heareval.folders import FolderContent, walk_folders
+from heareval.folders import FolderContent, describe_unusual_file, walk_folders
 from heareval.tasks.own.labelled_sound import SPLITS, LabelledSound, LabelledSounds
 
 SOUND_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".mp3", ".ogg", ".opus", ".webm", ".m4a")
@@ -28,8 +28,8 @@ def read_class_folders(folder: Path) -> LabelledSounds:
     Links to folders are followed.
 
     Raises:
-        HearevalError: there is no such folder, a sound lies beside the class folders, or a link leads back to
-            a folder that contains it.
+        HearevalError: there is no such folder, a sound lies beside the class folders, a link leads nowhere,
+            or one leads back to a folder that contains it.
     """
     if not folder.is_dir():
         raise HearevalError(
@@ -66,9 +66,17 @@ def _read_top(folder: Path, others: dict[str, list[str]]) -> list[Path]:
 
 
 def _note_others(content: FolderContent, place: str, others: dict[str, list[str]]) -> None:
-    """Add what a folder contains besides sounds to `others`, by kind."""
+    """Add what a folder contains besides sounds to `others`, by kind.
+
+    Raises:
+        HearevalError: a link leads nowhere. It may be to a folder of sounds, on a disk that is not there.
+    """
     for name in content.files:
         if not _is_sound(name):
+            path = content.path / name
+            if _is_visible(name) and path.is_symlink() and (unusual := describe_unusual_file(path)):
+                remedy = "Mount the disk that it leads to, or remove the link."
+                raise HearevalError(f"link {path}", got=unusual, expected="a file or folder", remedy=remedy)
             others["other" if _is_visible(name) else "hidden file"].append(f"{place}{name}")
     others["hidden folder"] += [f"{place}{name}" for name in content.folders if not _is_visible(name)]
     if not content.files and not content.folders:

@@ -122,6 +122,15 @@ def test_links_that_lead_back(birds: Path, place: str, target: str) -> None:
         own.load_task(write_task(birds, 'folder = "recordings"'))
 
 
+@pytest.mark.parametrize("place", ["jay", "owl/site2"])
+def test_links_to_a_disk_that_is_not_there(birds: Path, place: str) -> None:
+    (birds / "recordings" / place).symlink_to("/nowhere/disk2")
+    (birds / "recordings" / ".hidden").symlink_to("/nowhere/disk2")
+    error = rf"link .*/{place}: got a link to /nowhere/disk2, which does not exist, .* Mount the disk"
+    with pytest.raises(HearevalError, match=error):
+        own.load_task(write_task(birds, 'folder = "recordings"'))
+
+
 def test_folders_that_are_left_out(birds: Path) -> None:
     (birds / "recordings" / "owl" / "2023").mkdir()
     (birds / "recordings" / "eagle").mkdir()
