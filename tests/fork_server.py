@@ -36,7 +36,7 @@ IMPORTED = (
 )
 IMPORTED_WITH_TORCH = ("heareval.embeddings", "heareval.predictions")
 # They are run, or import what few commands need.
-NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures")
+NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures", "drawing")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"

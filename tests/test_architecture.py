@@ -75,7 +75,7 @@ ONLY_IN = {
     "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
-    "matplotlib": ("heareval.predictions.figures",),
+    "matplotlib": ("heareval.predictions.drawing", "heareval.predictions.figures"),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),

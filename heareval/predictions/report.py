@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heareval import files, layout
-from heareval.errors import HearevalError, unknown_name
-from heareval.formats.scores import scores_to_json
+from heareval.errors import HearevalError
+from heareval.formats.scores import finite_or_none, scores_to_json
 from heareval.layout import Places
-from heareval.predictions import figures
+from heareval.predictions import drawing, figures
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
+from heareval.predictions.drawing import Sheet, find_fonts
 from heareval.predictions.kinds.kind import LabelScores
 from heareval.predictions.stored import StoredResult, read_stored
+from heareval.predictions.table import format_interval, format_number
+
+if TYPE_CHECKING:
+    from heareval.predictions.drawing import Figure
 
 REPORT = "report.json"
 WORST_CLIPS = 20
@@ -28,11 +34,16 @@ COPIED = ("submission", "seed", "decided_by", "settings", "folds", "grid", "clip
 
 @dataclass(frozen=True)
 class ResultReport:
-    """A report before it is written: its JSON values, and what its figures show."""
+    """A report before it is written: its JSON values, and what its figures show.
+
+    Args:
+        sheet: what the figures share.
+    """
 
     values: Mapping[str, Any]
     labels: tuple[LabelScores, ...]
     timelines: tuple[Timeline, ...]
+    sheet: Sheet
 
 
 def write_reports(
@@ -62,7 +73,7 @@ def write_reports(
         report = make_report(result, places, clips)
         with files.building_folder(target, replace=True, mark=REPORT) as scratch:
             files.write_json(scratch / REPORT, report.values)
-            plot(scratch, result, report)
+            write_figures(scratch, result, report)
         written.append(target)
     return written
 
@@ -72,7 +83,17 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
 
     Args:
         clips: names of clips of an event task that get a timeline in addition to the worst.
+
+    Raises:
+        HearevalError: no such clip was tested, or the task has no events.
     """
+    if clips and not result.kind.has_frames:
+        raise HearevalError(
+            f"clip {clips[0]} of {result.folder.name}",
+            got=f"a {result.kind.name} task",
+            expected="an event task, whose clips have events to plot",
+            remedy="Leave out --clip; report.json lists the worst clips.",
+        )
     labels, ranking = result.kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
@@ -85,6 +106,7 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
         "scores": scores["scores"],
         "seeds": scores["seeds"],
         "shown": _describe_seed(result),
+        "averaging": dict(result.kind.averaging),
         "labels": [_label_json(label) for label in labels],
         "confusion": _confusion_json(result),
         "worst_clips": {
@@ -95,7 +117,23 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
         "timelines": [_timeline_json(timeline) for timeline in timelines],
         **{key: scores[key] for key in COPIED},
     }
-    return ResultReport(values, labels, timelines)
+    return ResultReport(values, labels, timelines, _make_sheet(result, timelines))
+
+
+def _make_sheet(result: StoredResult, timelines: tuple[Timeline, ...]) -> Sheet:
+    """Return the heading of all figures, with fonts for what they show."""
+    metric = result.scores.metrics[0]
+    score = result.scores.scores[metric]
+    interval = format_interval(score.interval_95)
+    heading = (
+        f"task {result.folder.name}",
+        f"model {result.folder.parent.name}",
+        f"protocol {result.protocol}: {metric} {format_number(score.score)}"
+        + (f" (95 % interval {interval})" if interval else "")
+        + (f"; the figure is about {_describe_seed(result)}" if len(result.runs) > 1 else ""),
+    )
+    clips = [timeline.clip for timeline in timelines]
+    return Sheet(heading, find_fonts([*heading, *result.task.labels, *clips]))
 
 
 def _describe_seed(result: StoredResult) -> str:
@@ -112,14 +150,27 @@ def _make_timelines(
     splits = {clip: fold.split for fold in result.runs[0] for clip in fold.predictions.clips}
     for clip in clips:
         if clip not in splits:
-            raise unknown_name(f"tested clip of {result.folder.name}", clip, splits)
+            # There may be thousands, so don't list them all.
+            near = difflib.get_close_matches(clip, splits, n=2)
+            raise HearevalError(
+                f"unknown tested clip of {result.folder.name}",
+                got=repr(clip),
+                expected=f"one of its {len(splits)} tested clips",
+                remedy=f"Did you mean {' or '.join(near)}?" if near else "",
+            )
     worst_names = [each.clip for each in worst[:PLOTTED_TIMELINES]]
     return tuple(make_timeline(result, splits[clip], clip) for clip in dict.fromkeys([*clips, *worst_names]))
 
 
 def _label_json(label: LabelScores) -> dict[str, Any]:
     scores = {name: score if math.isfinite(score) else None for name, score in label.scores.items()}
-    return {"label": label.label, "support": label.support, "predicted": label.predicted, **scores}
+    counted = {"label": label.label, "support": label.support, "predicted": label.predicted}
+    # The interval is that of the plotted score.
+    return {**counted, **scores, "interval_95": _interval_json(label.interval_95)}
+
+
+def _interval_json(interval: tuple[float, float] | None) -> list[float | None] | None:
+    return None if interval is None else [finite_or_none(end) for end in interval]
 
 
 def _confusion_json(result: StoredResult) -> dict[str, Any] | None:
@@ -161,15 +212,24 @@ def _timeline_json(timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def plot(folder: Path, result: StoredResult, report: ResultReport) -> None:
+def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure]:
+    """Return all figures of a report by the names of their files, drawn in the style of `use_style`."""
+    run, decided_by = result.scores.runs[0], result.scores.decided_by
+    sheet, labels = report.sheet, result.task.labels
+    chosen = run.folds[0].model
+    drawn = {"labels": figures.plot_labels(sheet, report.labels, result.kind.plotted_score)}
+    if (counts := result.kind.count_confusions(result.first_folds)) is not None:
+        drawn["confusion"] = figures.plot_confusion(sheet, counts, labels)
+    for number, timeline in enumerate(report.timelines, start=1):
+        drawn[f"timeline-{number}"] = figures.plot_timeline(sheet, timeline, labels)
+    drawn["grid"] = figures.plot_grid(sheet, run.grid, chosen, decided_by)
+    if any(point.curve for point in run.grid):
+        drawn["curves"] = figures.plot_curves(sheet, run.grid, chosen, decided_by)
+    return drawn
+
+
+def write_figures(folder: Path, result: StoredResult, report: ResultReport) -> None:
     """Write all figures of a report, as PNG and SVG."""
-    decided_by, grid = result.scores.decided_by, result.scores.runs[0].grid
-    with figures.use_style():
-        figures.plot_labels(folder / "labels", report.labels, result.kind.plotted_score)
-        if (counts := result.kind.count_confusions(result.first_folds)) is not None:
-            figures.plot_confusion(folder / "confusion", counts, result.task.labels)
-        for number, timeline in enumerate(report.timelines, start=1):
-            figures.plot_timeline(folder / f"timeline-{number}", timeline)
-        figures.plot_grid(folder / "grid", grid, decided_by)
-        if any(point.curve for point in grid):
-            figures.plot_curves(folder / "curves", grid, decided_by)
+    with drawing.use_style(report.sheet.fonts):
+        for name, figure in draw_figures(result, report).items():
+            drawing.save(figure, folder / name)

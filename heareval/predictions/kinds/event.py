@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from heareval import layout
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import EMBED_AGAIN, open_timestamps
 from heareval.formats.results_folder import EVALUATE_AGAIN, SplitPredictions
-from heareval.predictions.bootstrap import ScoredSplit
+from heareval.predictions.bootstrap import RESAMPLES, ScoredSplit, draw_counts
 from heareval.predictions.data import Split, SplitOrder
 from heareval.predictions.events import (
     Postprocessing,
@@ -24,6 +24,7 @@ from heareval.predictions.events import (
     find_events,
 )
 from heareval.predictions.kinds.kind import (
+    LABEL_SEED,
     ClipEvents,
     ClipLabels,
     ClipMeasure,
@@ -33,6 +34,7 @@ from heareval.predictions.kinds.kind import (
     TimelineEvent,
     check_finite,
     divide_where_positive,
+    interval_of_label,
 )
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.metrics.event import EventTable
@@ -208,12 +210,20 @@ class EventKind(Kind[EventSplit, EventPredictions]):
         """Return the task's metrics on each label's events, over the clips of all folds."""
         reference = _join_tables([fold.reference for fold in folds], folds)
         estimated = _join_tables([fold.predicted for fold in folds], folds)
+        counts = _draw_clips(folds)
+        plotted = find_metric(self.plotted_score)
         scores = []
         for index, label in enumerate(self.task.labels):
-            tables = [table.select(table.label == index) for table in (reference, estimated)]
-            by_metric = {name: find_metric(name).function(*tables) for name in self.task.metrics}
-            scores.append(LabelScores(label, len(tables[0]), len(tables[1]), by_metric))
+            true, found = (table.select(table.label == index) for table in (reference, estimated))
+            by_metric = {name: find_metric(name).function(true, found) for name in self.task.metrics}
+            interval = interval_of_label(plotted.resample(true, found, len(counts)).scores(counts))
+            scores.append(LabelScores(label, len(true), len(found), by_metric, interval))
         return tuple(scores)
+
+    @property
+    def averaging(self) -> Mapping[str, str]:
+        pooled = dict.fromkeys(self.task.metrics, "over the events of all folds together")
+        return {**pooled, "interval_95": f"of {self.plotted_score}: bootstrap over the test clips"}
 
     @property
     def plotted_score(self) -> str:
@@ -263,6 +273,17 @@ def _score(name: str, split_name: str, scored: ScoredSplit) -> Score:
     missing = "no reference events" + (" of some length" if len(scored.reference) else "")
     problem = f"{name} is undefined on {split_name}: {missing}"
     return Score(name, detailed.value, detailed.details, (problem,) if math.isnan(detailed.value) else ())
+
+
+def _draw_clips(folds: Sequence[ScoredSplit]) -> NDArray[np.int32]:
+    """Return how often each resample holds each clip, `(clips of all folds, resamples)`; folds keep their
+    sizes.
+    """
+    drawn = []
+    for number, fold in enumerate(folds):
+        rng = np.random.default_rng([LABEL_SEED, number])
+        drawn.append(np.concatenate(list(draw_counts(fold.clips, RESAMPLES, rng)), axis=1))
+    return np.concatenate(drawn)
 
 
 def _join_tables(tables: Sequence[EventTable], folds: Sequence[ScoredSplit]) -> EventTable:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heareval.errors import HearevalError
 from heareval.formats.results_folder import SplitPredictions
-from heareval.predictions.bootstrap import ScoredSplit
+from heareval.predictions.bootstrap import ScoredSplit, confidence_interval
 from heareval.predictions.data import Split, SplitOrder, Task
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.metrics import METRICS, find_metric
@@ -23,6 +23,8 @@ from heareval.predictions.rows import Rows
 Probabilities = NDArray[np.floating[Any]]
 SplitT = TypeVar("SplitT", bound=Split)
 PredictionsT = TypeVar("PredictionsT", bound=Predictions)
+# Seed of the bootstrap resamples behind the intervals of labels.
+LABEL_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class LabelScores:
         support: number of tested clips, or events, with the label.
         predicted: number of clips, or events, for which the label was predicted.
         scores: by name; NaN where undefined.
+        interval_95: ends of the 95 % interval of the score that is plotted; None if it has none.
     """
 
     label: str
     support: int
     predicted: int
     scores: Mapping[str, float]
+    interval_95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,11 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
 
     @property
     @abstractmethod
+    def averaging(self) -> Mapping[str, str]:
+        """Return how folds and labels are put together in each label score, as reports say it."""
+
+    @property
+    @abstractmethod
     def plotted_score(self) -> str:
         """Return the name of the label score that reports plot."""
 
@@ -225,6 +234,12 @@ def check_finite(split: Split, probabilities: Probabilities) -> None:
             expected="finite numbers",
             remedy="Look for embeddings far larger than others: `heareval validate` reports some.",
         )
+
+
+def interval_of_label(resampled: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the ends of the central 95 % of a label's resampled scores `(resamples,)`, None without any."""
+    interval = confidence_interval(resampled)
+    return (interval.low, interval.high) if interval.resamples else None
 
 
 def divide_where_positive(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heareval.formats.results_folder import SplitPredictions
-from heareval.predictions.bootstrap import ScoredSplit
+from heareval.predictions.bootstrap import RESAMPLES, ScoredSplit, draw_counts, recenter
 from heareval.predictions.data import Split, SplitOrder
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.kinds.kind import (
+    LABEL_SEED,
     ClipLabels,
     ClipMeasure,
     Kind,
@@ -24,6 +25,7 @@ from heareval.predictions.kinds.kind import (
     Probabilities,
     check_finite,
     divide_where_positive,
+    interval_of_label,
 )
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.metrics.clip import (
@@ -33,6 +35,7 @@ from heareval.predictions.metrics.clip import (
     roc_aucs,
     separable_labels,
 )
+from heareval.predictions.metrics.resampled import average_precision, resample_rankings
 from heareval.predictions.results import Predictions, Score, Validation
 from heareval.predictions.rows import Rows
 
@@ -40,6 +43,8 @@ from heareval.predictions.rows import Rows
 THRESHOLD = 0.5
 # Cross entropies clip probabilities to this distance from 0 and 1, where they would be infinite.
 MIN_PROBABILITY = 1e-7
+# Standard deviations of a normal distribution that hold 95 % of it, to either side.
+NORMAL_QUANTILE = 1.959964
 # How many of a clip's predicted labels reports list.
 TOP_LABELS = 3
 
@@ -156,15 +161,36 @@ class SceneKind(Kind[Split, Predictions]):
             "average_precision": _average_folds(folds, _defined_average_precisions),
             "roc_auc": _average_folds(folds, roc_aucs),
         }
+        if self.task.metadata.is_multilabel:
+            intervals = _resample_average_precisions(folds, columns["average_precision"])
+        else:
+            intervals = [_share_interval(*each) for each in zip(hits, support, strict=True)]
         return tuple(
             LabelScores(
                 label,
                 int(support[i]),
                 int(found[i]),
                 {name: float(column[i]) for name, column in columns.items()},
+                intervals[i],
             )
             for i, label in enumerate(self.task.labels)
         )
+
+    @property
+    def averaging(self) -> Mapping[str, str]:
+        pooled = "over the clips of all folds together"
+        ranked = (
+            "within each fold, then the mean over those folds that define it; all labels of a vocabulary "
+            "count alike in a mean over labels (macro average)"
+        )
+        return {
+            **dict.fromkeys(("precision", "recall", "f1"), pooled),
+            "average_precision": f"{ranked}, where mAP counts a label without clips as 0",
+            "roc_auc": f"{ranked}, which is aucroc",
+            "interval_95": "of average_precision: bootstrap over the test clips"
+            if self.task.metadata.is_multilabel
+            else "of recall: Wilson's interval of a share of the label's clips",
+        }
 
     def decide(self, probabilities: Probabilities) -> NDArray[np.bool_]:
         """Return the predicted labels of each clip, `(clips, labels)`.
@@ -212,6 +238,52 @@ def _average_folds(
     """Return the mean of each label's scores over the folds that define it, `(labels,)`."""
     scores = np.stack([score(fold.reference, fold.predicted) for fold in folds])
     return divide_where_positive(np.nansum(scores, axis=0), (~np.isnan(scores)).sum(axis=0))
+
+
+def _share_interval(hits: int, clips: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of a share of clips; unlike the bootstrap it has a width for a share of 1.
+
+    Wilson: Probable inference, Journal of the American Statistical Association 22(158), 1927.
+    """
+    if clips == 0:
+        return None
+    share, z_squared = hits / clips, NORMAL_QUANTILE**2
+    middle = share + z_squared / (2 * clips)
+    half = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / clips + z_squared / (4 * clips**2))
+    scale = 1 + z_squared / clips
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def _resample_average_precisions(
+    folds: Sequence[ScoredSplit], values: NDArray[np.float64]
+) -> list[tuple[float, float] | None]:
+    """Return the bootstrap interval of each label's mean average precision over folds.
+
+    Args:
+        values: the mean of each label, `(labels,)`; NaN where no fold defines it.
+    """
+    total, defined = np.zeros((len(values), RESAMPLES)), np.zeros(len(values), dtype=int)
+    for number, fold in enumerate(folds):
+        rng = np.random.default_rng([LABEL_SEED, number])
+        has_label = fold.reference.any(axis=0)
+        scorers = [
+            resample_rankings(fold.reference[:, [i]], fold.predicted[:, [i]], fold.clips, average_precision)
+            for i in np.flatnonzero(has_label)
+        ]
+        if not scorers:
+            continue
+        blocks = [
+            [scorer.scores(counts) for scorer in scorers]
+            for counts in draw_counts(fold.clips, RESAMPLES, rng)
+        ]
+        total[has_label] += np.concatenate(blocks, axis=1)
+        defined += has_label
+    resampled = total / np.maximum(defined, 1)[:, None]
+    return [
+        # The shift could leave the range of the score.
+        interval_of_label(recenter(value, "mAP", scores).clip(0.0, 1.0)) if folds_with_label else None
+        for value, scores, folds_with_label in zip(values, resampled, defined, strict=True)
+    ]
 
 
 def _cross_entropies(fold: ScoredSplit) -> NDArray[np.float64]:
