@@ -332,14 +332,15 @@ def scoring(command: Command) -> Command:
             type=click.IntRange(min=1),
             default=PUBLISHED_GRID_POINTS,
             show_default=True,
-            help="Number of settings to try.",
+            help="Number of settings to try, at most those of the grid (16; fast, faster: 64).",
         ),
         click.option(
             "--grid",
             type=click.Choice(list(GRIDS)),
             default="default",
             show_default=True,
-            help="Grid of settings; shortened ones (10 to 50 epochs, small networks) are named in results.",
+            help="Grid of settings; fast and faster are named in results. They train for at most 10 to 50 epochs, "
+            "which may rank models wrongly: for a quick look use --probe linear.",
         ),
         click.option(
             "--shuffle/--no-shuffle",
@@ -372,7 +373,8 @@ def scoring(command: Command) -> Command:
             type=click.Choice(PROBES),
             default="mlp",
             show_default=True,
-            help="Predictor: the protocol's network, or a simpler one with separate results.",
+            help="Predictor: the protocol's network, or a simpler one with separate results. "
+            "`linear` gives a quick look.",
         ),
         click.option(
             "--deterministic/--no-deterministic",

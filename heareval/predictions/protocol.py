@@ -80,6 +80,16 @@ class Settings(LearnerSettings):
             got = f"lr {self.lr} and dropout {self.dropout}"
             raise HearevalError("a grid point", got=got, expected="lr above 0, dropout in [0, 1)")
 
+    @property
+    def epochs_per_validation(self) -> int:
+        """Return the epochs between validations; a task that trains for fewer is validated at the end."""
+        return min(self.check_val_every_n_epoch, self.max_epochs)
+
+    @property
+    def last_validation(self) -> int:
+        """Return the epoch of the last validation if nothing stops the training before."""
+        return self.max_epochs - self.max_epochs % self.epochs_per_validation
+
 
 _DEFAULT: Grid = {
     "hidden_layers": (1, 2),
@@ -101,6 +111,17 @@ GRIDS: Mapping[str, Grid] = {
 # The evaluation of 2021 changed the grid of this task in its code; the metadata of the task doesn't mention
 # it.
 TASK_GRIDS: Mapping[str, Grid] = {"dcase2016_task2": {"check_val_every_n_epoch": (10,)}}
+
+
+def count_points(grid: Grid) -> int:
+    """Return the number of points of a grid.
+
+    >>> count_points(GRIDS["default"])
+    16
+    """
+    return math.prod(len(values) for values in grid.values())
+
+
 INITIALIZATIONS = ("xavier_uniform", "xavier_normal")
 
 
@@ -111,7 +132,7 @@ class Protocol:
     Args:
         name: the published protocol that it starts from.
         grid: name of the grid.
-        grid_points: number of grid points that are selected at random.
+        grid_points: number of grid points that are selected at random; at most all of the grid.
         order: "fixed" trains on the same batches in every epoch, as in 2021; "shuffled" draws new ones.
         seed: seed of the selected grid points, the weights and the dropout.
         seeds: number of repetitions with consecutive seeds, starting from `seed`.
@@ -143,6 +164,12 @@ class Protocol:
                 raise unknown_name(kind, value, known)
         if self.grid_points < 1:
             raise HearevalError("grid points", got=str(self.grid_points), expected="1 or more")
+        if self.grid_points > (most := count_points(GRIDS[self.grid])):
+            raise HearevalError(
+                "grid points",
+                got=str(self.grid_points),
+                expected=f"at most {most}, which are all points of the grid {self.grid!r}",
+            )
         if self.seeds < 1:
             raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
         if self.seed < 0:
@@ -224,6 +251,8 @@ def grid_for(protocol: Protocol, task_name: str, overrides: Grid) -> Grid:
 
 def select_grid_points(protocol: Protocol, task_name: str, overrides: Grid) -> tuple[Settings, ...]:
     """Select grid points at random, and return them in the order in which they are tried.
+
+    A task whose metadata reduces the grid may have fewer points than are asked for; all of them are returned.
 
     Args:
         overrides: `evaluation_params.task_specific_param_grid` of task_metadata.json.

@@ -10,6 +10,7 @@ from heareval.errors import HearevalError
 from heareval.predictions.data import Split, SplitRoles, Task
 from heareval.predictions.learners import EvaluationContext, Learner
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Candidate, Criterion, TrainedModel
+from heareval.predictions.protocol import PUBLISHED_GRID_POINTS, Protocol, Settings
 from heareval.predictions.results import FoldResult, ModelResult, Run
 from heareval.spec import Progress
 
@@ -165,6 +166,40 @@ def _no_defined_score(context: EvaluationContext, criterion: str, valid: Split) 
         got=f"{criterion} undefined in every validation",
         expected=missing or "a training that converges",
     )
+
+
+def describe_short_trainings(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a sentence if trainings were still improving when they ended, in the words of the scores file.
+
+    A network whose best validation is the last one that its settings allow would probably have become better.
+    With too few epochs the score says how fast a predictor learns from an embedding, and may rank models
+    wrongly. Only tested networks matter, unless half of all trainings are affected.
+    """
+    tested = [fold.model for run in runs for fold in run.folds]
+    # The model of the first fold is one of the grid.
+    trained = [model for run in runs for model in (*run.grid, *(fold.model for fold in run.folds[1:]))]
+    short, short_tested = sum(map(_is_cut_short, trained)), sum(map(_is_cut_short, tested))
+    if not short_tested and 2 * short < len(trained):
+        return ()
+    chosen = "the chosen one" if len(tested) == 1 else f"{short_tested} of the {len(tested)} tested ones"
+    among = f", {chosen} among them" if short_tested else ""
+    return (
+        f"{short} of {len(trained)} trainings were still improving at their last epoch{among}: with more "
+        "epochs the ranking of models may differ. For a quick look use --probe linear, which has no epochs",
+    )
+
+
+def _is_cut_short(model: ModelResult) -> bool:
+    """Return whether the best validation of a network is the last one that its settings allow."""
+    return isinstance(model.settings, Settings) and model.best_epoch == model.settings.last_validation
+
+
+def describe_small_grid(protocol: Protocol, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a sentence if the task's grid has fewer points than the name of the protocol says."""
+    asked, tried = protocol.grid_points, len(runs[0].grid)
+    if protocol.probe != "mlp" or asked == PUBLISHED_GRID_POINTS or tried >= asked:
+        return ()
+    return (f"{tried} grid points were tried, all that this task has, not {asked} as in the protocol's name",)
 
 
 def check_rows(rounds: Sequence[SplitRoles], splits: Mapping[str, Split]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shutil
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from heareval.formats.results_folder import write_predictions, write_scores
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, finite_or_none
 from heareval.predictions.kinds import find_kind
 from heareval.predictions.results import ModelResult, Run, TaskResult
+from heareval.predictions.search import describe_short_trainings, describe_small_grid
 from heareval.predictions.statistics import summarize_scores
 
 _PACKAGES = ("numpy", "torch", "scikit-learn", "scipy", "sed_eval")
@@ -66,7 +66,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         made_from=manifest.made_from if manifest else {},
         unusual_embedding=manifest.unusual_embedding if manifest else {},
         scores=summarize_scores(result),
-        problems=_collect_problems(result.runs),
+        problems=_collect_problems(result),
         decided_by=result.decided_by,
         runs=tuple(map(_describe_run, result.runs)),
         labels=len(task.labels),
@@ -84,10 +84,12 @@ def list_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "heareval": heareval.__version__}
 
 
-def _collect_problems(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the problems of all scores, each once."""
+def _collect_problems(result: TaskResult) -> tuple[str, ...]:
+    """Return the problems of all scores, each once, and of the trainings."""
+    runs = result.runs
     scores = [score for run in runs for fold in run.folds for score in fold.scores]
-    return tuple(dict.fromkeys(problem for score in scores for problem in score.problems))
+    found = dict.fromkeys(problem for score in scores for problem in score.problems)
+    return (*found, *describe_short_trainings(runs), *describe_small_grid(result.protocol, runs))
 
 
 def _describe_run(run: Run) -> RunEntry:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from heareval.errors import HearevalError
 from heareval.predictions.protocol import Protocol, grid_for, select_grid_points, settings_for_fingerprint
+from tests.commands import command, only_line
 
 
 def test_seeds_count_from_the_first():
@@ -17,7 +19,7 @@ def test_seeds_count_from_the_first():
 
 
 def test_default_grid_has_sixteen_points_of_which_eight_are_drawn():
-    assert len(set(select_grid_points(Protocol(grid_points=99), "esc50", {}))) == 16
+    assert len(set(select_grid_points(Protocol(grid_points=16), "esc50", {}))) == 16
     assert len(set(select_grid_points(Protocol(), "esc50", {}))) == 8
 
 
@@ -29,7 +31,7 @@ def test_default_settings_are_those_of_2021():
 
 @pytest.mark.parametrize(("grid", "points"), [("default", 16), ("fast", 64), ("faster", 64)])
 def test_size_of_the_grids(grid, points):
-    assert len(select_grid_points(Protocol(grid=grid, grid_points=1000), "esc50", {})) == points
+    assert len(select_grid_points(Protocol(grid=grid, grid_points=points), "esc50", {})) == points
 
 
 def test_points_depend_on_the_seed_only():
@@ -55,6 +57,27 @@ def test_unknown_names_suggest_the_nearest():
         grid_for(Protocol(), "maestro", {"initialization": ["xavier_norm"]})
     with pytest.raises(HearevalError, match="Did you mean faster or fast"):
         Protocol(grid="fastest")
+
+
+@pytest.mark.parametrize(("grid", "points"), [("default", 16), ("fast", 64), ("faster", 64)])
+def test_more_points_than_the_grid_has_are_refused(grid, points):
+    """Their number would be in the name of the results."""
+    with pytest.raises(HearevalError, match=f"got {points + 1}, expected at most {points}, which are all"):
+        Protocol(grid=grid, grid_points=points + 1)
+
+
+def test_too_many_points_are_one_line_before_anything_is_done(tmp_path):
+    done = command(tmp_path, "heareval", "evaluate", "no_such_model", "--grid-points", "17")
+    assert only_line(done) == (
+        "error: grid points: got 17, expected at most 16, which are all points of the grid 'default'"
+    )
+
+
+def test_last_validation_of_a_training():
+    point = select_grid_points(Protocol(), "esc50", {})[0]
+    assert point.last_validation == 498
+    assert replace(point, max_epochs=10).last_validation == 9
+    assert replace(point, max_epochs=2).last_validation == 2
 
 
 def test_no_grid_points():

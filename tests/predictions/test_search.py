@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from heareval.predictions.data import SplitRoles, read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.learners import mlp
-from heareval.predictions.protocol import PROBES, Protocol
-from heareval.predictions.results import Validation
-from heareval.predictions.search import assign_roles
+from heareval.predictions.protocol import PROBES, Protocol, Settings
+from heareval.predictions.results import FoldResult, ModelResult, Run, Validation
+from heareval.predictions.search import assign_roles, describe_short_trainings
+from heareval.predictions.table import score_table
+from heareval.predictions.writing import write_results
 
 FOLDS = ("fold02", "fold00", "fold03", "fold01")
 TINY = Protocol(grid_points=2, device="cpu")
@@ -48,6 +51,73 @@ def test_rounds_of_folds(scene_folder):
 def test_splits_that_do_not_do(scene_folder, changes, message):
     with pytest.raises(HearevalError, match=message):
         assign_roles(read_task(scene_folder(**changes)))
+
+
+def _model(best_epoch, max_epochs=10):
+    settings = Settings(1, 0.1, "xavier_normal", max_epochs=max_epochs)
+    return ModelResult(settings, Validation(0.5), best_epoch, max_epochs, 0.0)
+
+
+def _run(grid, *folds):
+    roles = SplitRoles("test", "valid", ("train",))
+    return Run(0, tuple(grid), tuple(FoldResult(roles, model, (), None) for model in folds))
+
+
+LATE, EARLY = _model(9), _model(6)
+HINT = "For a quick look use --probe linear, which has no epochs"
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ([_run([EARLY, EARLY], EARLY)], ""),
+        ([_run([LATE, EARLY, EARLY], EARLY)], ""),
+        (
+            [_run([EARLY, LATE], LATE)],
+            "1 of 2 trainings were still improving at their last epoch, the chosen",
+        ),
+        ([_run([LATE, EARLY], EARLY)], "1 of 2 trainings were still improving at their last epoch: with"),
+        ([_run([EARLY] * 9, EARLY, LATE, LATE)], "2 of 11 trainings .* epoch, 2 of the 3 tested ones among"),
+        (
+            [_run([LATE], LATE), _run([EARLY], EARLY)],
+            "1 of 2 trainings .* epoch, 1 of the 2 tested ones among",
+        ),
+        # Stopped by patience, or with other epochs: 498 is the last validation of 500.
+        ([_run([_model(498, 500)], _model(498, 500))], "1 of 1 trainings"),
+        ([_run([_model(495, 500)], _model(495, 500))], ""),
+        # Without any defined validation.
+        ([_run([_model(0)], _model(0))], ""),
+    ],
+)
+def test_trainings_that_end_too_early_are_told(runs, told):
+    found = describe_short_trainings(runs)
+    assert len(found) == bool(told)
+    for sentence in found:
+        assert re.match(told, sentence)
+        assert sentence.endswith(HINT)
+
+
+def test_shortened_grids_are_told_and_linear_probes_have_no_epochs(scene_folder):
+    """On spoken_digit 20 steps ranked the worse embedding first."""
+    slow = {"lr": [1e-4], "max_epochs": [3], "initialization": ["xavier_normal"]}
+    folder = scene_folder(evaluation_params={"task_specific_param_grid": slow})
+    for protocol, sentences in ((Protocol(device="cpu"), 1), (Protocol(probe="linear"), 0)):
+        path = write_results(folder, evaluate_folder(folder, protocol), "beef", "0123456789abcdef")
+        problems = json.loads(path.read_text())["problems"]
+        assert [HINT in problem for problem in problems] == [True] * sentences
+        assert score_table([path]).count(HINT) == sentences
+
+
+def test_a_grid_with_fewer_points_than_the_name_says_is_told(scene_folder):
+    """All four are tried; the name of the published protocol names no number."""
+    folder = scene_folder()
+    for points, told in ((5, 1), (4, 0), (8, 0)):
+        protocol = Protocol(grid_points=points, device="cpu")
+        path = write_results(folder, evaluate_folder(folder, protocol), "beef", "0123456789abcdef")
+        results = json.loads(path.read_text())
+        sentence = "4 grid points were tried, all that this task has, not 5 as in the protocol's name"
+        assert len(results["grid"]) == 4
+        assert results["problems"].count(sentence) == told
 
 
 def test_scene_task(scene_folder):

@@ -174,8 +174,6 @@ def fit_stack(
     settings = trainings[0].settings
     networks = _start(trainings, labels, order)
     optimizer = _make_optimizer(networks)
-    # A task may train for fewer epochs than lie between validations; then validate after the last one.
-    every = min(settings.check_val_every_n_epoch, settings.max_epochs)
     for epoch in range(1, settings.max_epochs + 1):
         active = [one for one in networks if not one.is_done]
         if not active:
@@ -184,7 +182,7 @@ def fit_stack(
         progress(epoch, settings.max_epochs)
         for one in active:
             one.epochs = epoch
-            if epoch % every == 0:
+            if epoch % settings.epochs_per_validation == 0:
                 one.validate()
     optimizer.zero_grad(set_to_none=True)
     seconds = (time.perf_counter() - started) / len(networks)
