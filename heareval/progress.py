@@ -12,9 +12,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich import progress as bars
 from rich.console import Console
@@ -30,7 +30,29 @@ PIPE_BYTES = 4096
 # JSON writes a character in up to twelve bytes.
 MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 
+# What the progress of a step counts. Hundredths are of one thing, or of each training.
+Unit = Literal["bytes", "clips", "files", "archives", "hundredths", "hundredths of trainings"]
+
 _channel: int | None = None
+
+
+def describe_progress(unit: Unit, done: int, total: int) -> str:
+    """Return how far a step is, in words that say what is counted.
+
+    >>> describe_progress("clips", 40, 235), describe_progress("bytes", 1_500_000, 7_000_000)
+    ('40 of 235 clips', '1.5 of 7.0 MB')
+    >>> describe_progress("hundredths of trainings", 340, 1200), describe_progress("hundredths", 1, 2)
+    ('training 4 of 12', '50 %')
+    """
+    if unit == "bytes":
+        return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+    if unit.startswith("hundredths") and done >= total:
+        return "testing and resampling"
+    if unit == "hundredths of trainings":
+        return f"training {done // 100 + 1} of {total // 100}"
+    if unit == "hundredths":
+        return f"{100 * done // max(total, 1)} %"
+    return f"{done} of {total} {unit}"
 
 
 @dataclass
@@ -58,8 +80,12 @@ def _send(message: dict[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def report_step(title: str) -> Iterator[Progress]:
-    """Report the start and the end of a step; yields the function to call with (done, total) in between."""
+def report_step(title: str, unit: Unit) -> Iterator[Progress]:
+    """Report the start and the end of a step; yields the function to call with (done, total) in between.
+
+    Args:
+        unit: what done and total count.
+    """
     last = 0.0
 
     def report(done: int, total: int) -> None:
@@ -67,7 +93,8 @@ def report_step(title: str) -> Iterator[Progress]:
         now = time.monotonic()
         if done >= total or now - last > REPORT_EVERY_S:
             last = now
-            _send({"step": title, "done": done, "total": total})
+            said = describe_progress(unit, done, total)
+            _send({"step": title, "done": done, "total": total, "said": said})
 
     _send({"step": title})
     yield report
@@ -147,10 +174,10 @@ class _Display:
         elif "finished" in message:
             self.finish(title)
         else:
-            self.move(title, message.get("done", 0), message.get("total"))
+            self.move(title, message)
 
-    def move(self, title: str, done: int, total: int | None) -> None:
-        """Show how far a step is."""
+    def move(self, title: str, message: Mapping[str, Any]) -> None:
+        """Show how far a step is, by its message: `done`, `total` and `said`, once there are any."""
 
     def remove(self, title: str) -> None:
         """Show that a step failed."""
@@ -166,11 +193,12 @@ class _Bars(_Display):
         columns = (
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
-            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[said]}"),
             bars.TimeRemainingColumn(),
         )
         self.progress = bars.Progress(*columns, console=Console(file=stream), transient=True)
-        self.total = self.progress.add_task("steps", total=steps)
+        self.steps, self.finished = steps, 0
+        self.total = self.progress.add_task("all", total=steps, said=f"0 of {steps} steps")
         self.bars: dict[str, bars.TaskID] = {}
 
     def open(self) -> None:
@@ -179,10 +207,11 @@ class _Bars(_Display):
     def close(self) -> None:
         self.progress.stop()
 
-    def move(self, title: str, done: int, total: int | None) -> None:
+    def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:
-            self.bars[title] = self.progress.add_task(title, total=total)
-        self.progress.update(self.bars[title], completed=done, total=total)
+            self.bars[title] = self.progress.add_task(title, total=None, said="")
+        shown = {"completed": message.get("done", 0), "total": message.get("total")}
+        self.progress.update(self.bars[title], **shown, said=message.get("said", ""))
 
     def remove(self, title: str) -> None:
         if title in self.bars:
@@ -190,7 +219,9 @@ class _Bars(_Display):
 
     def finish(self, title: str) -> None:
         self.remove(title)
-        self.progress.advance(self.total)
+        self.finished += 1
+        said = f"{self.finished} of {self.steps} steps"
+        self.progress.update(self.total, completed=self.finished, said=said)
 
 
 class _Lines(_Display):
@@ -201,12 +232,12 @@ class _Lines(_Display):
         self.started: dict[str, float] = {}
         self.last_line: dict[str, float] = {}
 
-    def move(self, title: str, done: int, total: int | None) -> None:
+    def move(self, title: str, message: Mapping[str, Any]) -> None:
         now = time.monotonic()
         self.started.setdefault(title, now)
-        if total and now - self.last_line.setdefault(title, now) > LINE_EVERY_S:
+        if "said" in message and now - self.last_line.setdefault(title, now) > LINE_EVERY_S:
             self.last_line[title] = now
-            self._write(f"{title}: {done} of {total}")
+            self._write(f"{title}: {message['said']}")
 
     def remove(self, title: str) -> None:
         self.started.pop(title, None)
@@ -214,7 +245,7 @@ class _Lines(_Display):
     def finish(self, title: str) -> None:
         self.finished += 1
         seconds = time.monotonic() - self.started.pop(title, time.monotonic())
-        self._write(f"[{self.finished}/{self.steps}] {title}: {seconds:.1f} s")
+        self._write(f"[step {self.finished} of {self.steps}] {title}: {seconds:.1f} s")
 
     def _write(self, text: str) -> None:
         self.stream.write(text + "\n")

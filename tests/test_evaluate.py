@@ -44,7 +44,7 @@ def test_another_seed_redoes_the_predictor_only(evaluated: Path, mirror: Path, t
     folder = tmp_path / "copy"
     shutil.copytree(evaluated, folder)
     done = evaluate(folder, mirror, "--seed", "1")
-    assert f"[1/1] my_model on {SPOKEN}: predictor" in done.stderr
+    assert f"[step 1 of 1] my_model on {SPOKEN}: predictor" in done.stderr
 
 
 def test_another_model_source_redoes_embeddings(evaluated: Path, mirror: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_another_model_source_redoes_embeddings(evaluated: Path, mirror: Path, t
     shutil.copytree(evaluated, folder)
     (folder / "my_model.py").write_text(MODEL.replace("log1p", "sqrt"))
     done = evaluate(folder, mirror)
-    assert "[2/2]" in done.stderr
+    assert "[step 2 of 2]" in done.stderr
     assert "embeddings" in done.stderr
 
 
@@ -83,13 +83,13 @@ def test_half_precision_is_never_mixed_with_single(evaluated: Path, mirror: Path
     folder = tmp_path / "copy"
     shutil.copytree(evaluated, folder)
     done = evaluate(folder, mirror, "--dtype", "float16")
-    assert "[2/2]" in done.stderr, done.stderr
+    assert "[step 2 of 2]" in done.stderr, done.stderr
     assert f"note: my_model on {SPOKEN}: embeddings of dtype = float16" in done.stdout
     made = folder / "embeddings" / "my_model" / SPOKEN
     assert json.loads((made / "MANIFEST.json").read_text())["form"]["dtype"] == "float16"
     assert np.load(made / "fold00.npy").dtype == np.float16
     assert not list(made.glob("journal"))
-    assert "[2/2]" in evaluate(folder, mirror).stderr
+    assert "[step 2 of 2]" in evaluate(folder, mirror).stderr
 
 
 def test_doors_two_and_three_find_the_same_work_done(evaluated: Path) -> None:

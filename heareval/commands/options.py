@@ -339,8 +339,8 @@ def scoring(command: Command) -> Command:
             type=click.Choice(list(GRIDS)),
             default="default",
             show_default=True,
-            help="Grid of settings; fast and faster are named in results. They train for at most 10 to 50 epochs, "
-            "which may rank models wrongly: for a quick look use --probe linear.",
+            help="Grid of settings; fast and faster are named in results. They train for at most 10 to 50 "
+            "epochs, which may rank models wrongly: for a quick look use --probe linear.",
         ),
         click.option(
             "--shuffle/--no-shuffle",

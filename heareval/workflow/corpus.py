@@ -94,6 +94,7 @@ class FetchArchive(Step):
     From there `workflow.pins` takes it, so that later steps require exactly this archive.
     """
 
+    unit = "bytes"
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
     resources = {"download": 1}  # noqa: RUF012
@@ -145,6 +146,7 @@ class FetchArchive(Step):
 class ExtractArchive(Step):
     """Extract an archive."""
 
+    unit = "bytes"
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
 
@@ -260,6 +262,7 @@ class CorpusStep(Step):
 class FetchListed(CorpusStep):
     """Fetch the single files that a corpus lists in its archives. A killed run keeps the files it has."""
 
+    unit = "files"
     resources = {"download": 1}  # noqa: RUF012
 
     @property
@@ -319,6 +322,8 @@ class FetchListed(CorpusStep):
 
 class ExtractPublished(CorpusStep):
     """Extract the finished tarball of a task. A local file is read in place, a URL is fetched first."""
+
+    unit = "bytes"
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import luigi
 
-from heareval import files, layout
+from heareval import files, layout, progress
 from heareval.archives.estimate import ArchiveSizes
 from heareval.embeddings.embed import (
     DEFAULT_FORMAT,
@@ -174,6 +174,11 @@ class Predict(Step):
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
     resources = {"gpu": 1}  # noqa: RUF012
+
+    @property
+    def unit(self) -> progress.Unit:  # type: ignore[override]
+        """Networks are trained one after the other; the settings of a probe share one fit."""
+        return "hundredths of trainings" if self.protocol.probe == "mlp" else "hundredths"
 
     @property
     def title(self) -> str:

@@ -126,7 +126,7 @@ def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
     select(request.tasks, request.mode)  # report unknown names before the work
     folder = Path(places.work) / "demo-corpora"
     if not folder.exists():
-        with progress.show_steps(1), progress.report_step("demo corpora") as report:
+        with progress.show_steps(1), progress.report_step("demo corpora", "archives") as report:
             demo.build_demo_corpora(folder, report)
     return replace(request, mirrors=(str(folder),), accept_checksums=str(folder / demo.MD5SUMS))
 

@@ -46,7 +46,7 @@ class PrepareClips(TaskStep):
 
     @property
     def title(self) -> str:
-        return f"{self.name}: clips {self.shard + 1}/{self.shards}"
+        return f"{self.name}: clips, part {self.shard + 1} of {self.shards}"
 
     def _folder_of(self, samples_fingerprint: str) -> Path:
         settings = {"rates": self.sample_rates, "shard": self.shard, "shards": self.shards}
@@ -174,6 +174,7 @@ def _all_published(published: list[bool | None]) -> bool | None:
 class PackTar(TaskStep):
     """Pack the tarball of one rate of a published task under both of its names, and add it to SHA256SUMS."""
 
+    unit = "files"
     sample_rates = luigi.TupleParameter()
     sample_rate = luigi.IntParameter()
 

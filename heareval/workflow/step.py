@@ -102,6 +102,8 @@ class Step(luigi.Task):  # type: ignore[misc]
 
     places = DataclassParameter(Places)
     upstream = luigi.OptionalParameter(default=None, significant=False)
+    # What `work` reports as done and as total; steps that report nothing leave it.
+    unit: progress.Unit = "clips"
 
     @property
     @abc.abstractmethod
@@ -121,7 +123,7 @@ class Step(luigi.Task):  # type: ignore[misc]
         """Make the output.
 
         Args:
-            progress: called with (done, total) while the work goes on.
+            progress: called with (done, total) in units of `unit` while the work goes on.
         """
 
     def check_target(self) -> None:
@@ -130,7 +132,7 @@ class Step(luigi.Task):  # type: ignore[misc]
     def run(self) -> None:
         if self.complete():
             return
-        with progress.report_step(self.title) as report:
+        with progress.report_step(self.title, self.unit) as report:
             self.work(report)
 
     @property

@@ -93,7 +93,8 @@ def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
     target = places.archive(config.sha256, download.file_name)
     if not target.exists():
         try:
-            with progress.show_steps(1), progress.report_step(f"weights {download.file_name}") as report:
+            title = f"weights {download.file_name}"
+            with progress.show_steps(1), progress.report_step(title, "bytes") as report:
                 fetch.fetch(download, target, (), report)
         except HearevalError as error:
             error.remedy = "Correct weights or sha256, or download the file yourself and give its path."

@@ -1,5 +1,6 @@
 """The worker as a process: its lines, its errors, its death."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,13 @@ import time
 
 import pytest
 
-from heareval import layout
+from heareval import api, layout, progress
+from heareval.api import RunSettings
 from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.predictions.protocol import Protocol
 from heareval.predictions.worker import read_job
+from heareval.workflow.evaluate import Predict
 from tests.commands import command
 
 CHILD = """
@@ -94,3 +99,28 @@ def _ends(pid, patience_s=120):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_run_counts_trainings(scene_folder, tmp_path, monkeypatch):
+    """Two networks, each of up to 30 epochs."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    # Show every message instead of one in a while.
+    monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", -1.0)
+    places = Places(*(str(tmp_path / name) for name in ("work", "tasks", "tars", "embeddings")))
+    folder = scene_folder()
+    api.predict([folder], Protocol(grid_points=2, device="cpu"), places, settings=RunSettings(num_workers=1))
+    lines = [line for line in stream.getvalue().splitlines() if not line.startswith("[")]
+    title = f"{folder.parent.name} on {folder.name}: predictor: "
+    told = list(dict.fromkeys(line.removeprefix(title) for line in lines if line.startswith(title)))
+    assert set(told) <= {"training 1 of 2", "training 2 of 2", "testing and resampling"}
+    assert told == sorted(told, reverse=True, key=lambda each: "training" in each)
+    assert told[-1] == "testing and resampling"
+
+
+def test_probes_count_shares(scene_folder):
+    step = Predict(
+        Places(), folder=str(scene_folder()), embeddings_fingerprint="", protocol=Protocol(probe="linear")
+    )
+    assert step.unit == "hundredths"

@@ -113,7 +113,7 @@ def extract(
     Args:
         archive: the file; the last volume if it is a zip in volumes.
         folder: where to write the members; created if necessary.
-        progress: called with the work done and all the work, in members or bytes.
+        progress: called with the work done and all the work, in bytes.
         volumes: the earlier volumes of a zip (.z01, .z02 ...), in their order.
         portion_of: maps a file in a zip or tar to how much of it is written; rar is unpacked whole.
 
@@ -168,13 +168,15 @@ def _unpack_zip(job: UnpackJob, gate: Gate, progress: Progress) -> None:
         # The gate checks all members before the first byte is written.
         for info in source.infolist():
             gate.admit(_zip_member(info, gate))
-        for done, info in enumerate(source.infolist(), start=1):
+        done, total = 0, sum(info.file_size for info in source.infolist())
+        for info in source.infolist():
             path = gate.path_of(info.orig_filename)
             if _is_zip_folder(info):
                 path.mkdir(parents=True, exist_ok=True)
             else:
                 _unpack_zip_member(source, info, path, job.portion_of(gate.name_of(path)))
-            progress(done, len(source.infolist()))
+            done += info.file_size
+            progress(done, total)
 
 
 def _unpack_zip_member(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, portion: Portion) -> None:
@@ -321,7 +323,7 @@ def _copy_file(job: UnpackJob, gate: Gate, progress: Progress) -> None:
     clear(path)
     # Resolved, because a hard link to a relative symbolic link would be broken here.
     files.link_or_copy(job.path.resolve(), path)
-    progress(1, 1)
+    progress(job.size_bytes, job.size_bytes)
 
 
 UNPACKERS: dict[str, Callable[[UnpackJob, Gate, Progress], None]] = {
