@@ -18,6 +18,7 @@ from typing import Any, Literal, TextIO
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 
 from heareval.errors import escape_controls
 from heareval.spec import Progress
@@ -32,6 +33,11 @@ MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 
 # What the progress of a step counts. Hundredths are of one thing, or of each training.
 Unit = Literal["bytes", "clips", "files", "archives", "hundredths", "hundredths of trainings"]
+
+# Widths of the columns of bars. What is said is at most "testing and resampling" or "12345.6 of 12345.6 MB".
+# The last one has the remaining time and the spaces between columns.
+BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 12
+MIN_TITLE_COLUMNS = 20
 
 _channel: int | None = None
 
@@ -158,6 +164,18 @@ def _open_display(steps: int, stream: TextIO | None) -> _Display:
     return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
 
 
+def shorten_title(title: str, columns: int) -> str:
+    """Return a title that is cut in the middle where it is too long, because its end says most.
+
+    >>> shorten_title("a.long.name.of.a.model on esc50: predictor", 30)
+    'a.lon...l on esc50: predictor'
+    """
+    if len(title) <= columns:
+        return title
+    start = columns // 5
+    return f"{title[: start - 1]}...{title[start + 2 - columns :]}"
+
+
 class _Display:
     """Shows nothing; the base of the others."""
 
@@ -190,13 +208,16 @@ class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
+        console = Console(file=stream)
         columns = (
             bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.TextColumn("{task.fields[said]}"),
+            bars.BarColumn(BAR_COLUMNS),
+            # What is counted is never cut, so it takes its room first.
+            bars.TextColumn("{task.fields[said]}", table_column=Column(min_width=SAID_COLUMNS, no_wrap=True)),
             bars.TimeRemainingColumn(),
         )
-        self.progress = bars.Progress(*columns, console=Console(file=stream), transient=True)
+        self.title_columns = max(MIN_TITLE_COLUMNS, console.width - BAR_COLUMNS - SAID_COLUMNS - TIME_COLUMNS)
+        self.progress = bars.Progress(*columns, console=console, transient=True)
         self.steps, self.finished = steps, 0
         self.total = self.progress.add_task("all", total=steps, said=f"0 of {steps} steps")
         self.bars: dict[str, bars.TaskID] = {}
@@ -209,7 +230,8 @@ class _Bars(_Display):
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:
-            self.bars[title] = self.progress.add_task(title, total=None, said="")
+            name = shorten_title(title, self.title_columns)
+            self.bars[title] = self.progress.add_task(name, total=None, said="")
         shown = {"completed": message.get("done", 0), "total": message.get("total")}
         self.progress.update(self.bars[title], **shown, said=message.get("said", ""))
 

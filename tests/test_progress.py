@@ -61,19 +61,22 @@ def test_lines_in_a_log():
     assert re.fullmatch(r"\[step 1 of 2\] mine on esc50: predictor: [0-9.]+ s", last)
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
 @pytest.mark.usefixtures("_every_line")
-def test_bars_on_a_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+def test_bars_on_a_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TERM", "xterm")
     stream = _Terminal()
     with show_steps(2, stream):
         with report_step("first", "clips") as report:
             report(1, 1)
-        with report_step("second", "hundredths of trainings") as report:
+        title = "heareval.embeddings.baseline on speech_commands-v0.0.2-demo: predictor"
+        with report_step(title, "hundredths of trainings") as report:
             report(350, 1200)
             # The display is drawn a last time as it closes, with the bar of the step that still runs.
             progress._send({"end": True})
-    assert "second" in stream.getvalue()
+    assert "speech_commands-v0.0.2-demo: predictor" in stream.getvalue() or columns == "80"
+    assert "demo: predictor" in stream.getvalue()
     assert "training 4 of 12" in stream.getvalue()
     assert "1 of 2 steps" in stream.getvalue()
     assert "350" not in stream.getvalue()
