@@ -24,7 +24,6 @@ from heareval.embeddings.submission_config import SubmissionArgs, list_config_re
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import read_embeddings_manifest
-from heareval.formats.results_folder import read_scores
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -434,18 +433,23 @@ def report(
 def results(folder: Path) -> list[Scores]:
     """Return the scores in a folder of embeddings, of one task or of all tasks of a submission.
 
+    They are checked against the predictions and labels in the folder, if these are there.
+
     Args:
         folder: `embeddings/SUBMISSION/TASK` or `embeddings/SUBMISSION`.
 
     Raises:
-        HearevalError: there are no scores, or a scores file is damaged.
+        HearevalError: there are no scores, or a file is damaged.
 
     Example: `[(each.task, each.scores[each.metrics[0]].value) for each in results(Path("embeddings/mine"))]`
     """
+    # torch and scipy take seconds to import.
+    from heareval.predictions.stored import read_checked_scores
+
     folder = Path(folder)
     inside = sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
     found = [
-        read_scores(task / layout.scores(protocol))
+        read_checked_scores(task / layout.scores(protocol))
         for task in (folder, *inside)
         for protocol in layout.scored_protocols(task)
     ]

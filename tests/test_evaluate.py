@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heareval import results
+from heareval.errors import HearevalError
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, command, evaluate, only_line, scratch_left
 
 
@@ -112,14 +114,50 @@ def test_a_full_report_has_five_seeds(evaluated: Path, tmp_path: Path) -> None:
     assert "std of seeds" in done.stdout
     assert f"report: embeddings/my_model/{SPOKEN}/report-{name}" in done.stdout
     assert (made / f"report-{name}" / "labels.png").is_file()
-    # A report that can't be made is told of, and takes nothing else along.
+    # Damaged predictions are told of, and nothing is up to date.
     (made / f"test.{name}.predictions.npz").write_bytes(b"")
     again = command(folder, *words)
-    assert again.returncode == 0
-    assert "no report on" in again.stderr
-    assert "nothing to do" in again.stdout
+    assert f"test.{name}.predictions.npz can't be read" in only_line(again)
+    assert "nothing to do" not in again.stdout
     # The result of one seed is still there, and is what it was.
     assert (made / RESULT).read_bytes() == (evaluated / made.relative_to(folder) / RESULT).read_bytes()
+
+
+def test_damaged_scores_are_refused_everywhere_and_kept(evaluated: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluated / "embeddings", folder / "embeddings")
+    shutil.copytree(folder / "embeddings" / "my_model", folder / "embeddings" / "other")
+    made = folder / "embeddings" / "my_model" / SPOKEN
+    whole = json.loads((made / RESULT).read_text())
+    predict = (
+        "heareval.predictions.runner",
+        f"embeddings/my_model/{SPOKEN}",
+        f"embeddings/other/{SPOKEN}",
+        *SCORE,
+    )
+    whole["scores"]["top1_acc"]["score"] = 0.99
+    (made / RESULT).write_text(json.dumps(whole))
+    edited = (made / RESULT).read_bytes()
+    for words in (
+        predict,
+        ("heareval", "compare", "my_model", "other"),
+        ("heareval", "report", f"embeddings/my_model/{SPOKEN}"),
+    ):
+        done = command(folder, *words)
+        assert "scores: top1_acc: score: got 0.99, expected" in only_line(done)
+        assert "nothing to do" not in done.stdout
+    # The table of the others is still printed.
+    assert "other " in command(folder, *predict).stdout
+    with pytest.raises(HearevalError, match=r"got 0\.99"):
+        results(made)
+    assert (made / RESULT).read_bytes() == edited
+    # What can't be read at all isn't replaced without a word either.
+    (made / RESULT).write_bytes(edited[:-9])
+    done = command(folder, *predict)
+    assert f"{RESULT}: got " in only_line(done)
+    assert (made / RESULT).read_bytes() == edited[:-9]
+    (made / RESULT).unlink()
+    assert "1 step done" in command(folder, *predict).stdout
 
 
 def test_unpacked_tarball_serves_as_task_folder(prepared: Path, evaluated: Path, tmp_path: Path) -> None:

@@ -27,5 +27,5 @@ def demo(folder: str, settings: RunSettings) -> None:
     scored = api.run_demo(Path(folder), settings=settings)
     for task_folder in scored.task_folders:
         say_task(task_folder)
-    say_scores(scored.scores, Places(), options.Scoring(Protocol(), full_report=False))
+    say_scores(scored, Places(), options.Scoring(Protocol(), full_report=False))
     finish_run(scored.outcome, f"embeddings and scores are in {display_path(Path(folder) / 'embeddings')}")

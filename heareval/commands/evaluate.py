@@ -55,7 +55,7 @@ def evaluate(
     scored = api.evaluate(request, places, force=force, settings=settings)
     for folder in scored.task_folders:
         _say_skipped(folder)
-    say_scores(scored.scores, places, scoring)
+    say_scores(scored, places, scoring)
     finish_run(scored.outcome, f"scores and predictions are in {display_path(_folder_of(scored, places))}")
     if scored.not_opened:
         warn(f"not evaluated: {', '.join(scored.not_opened)}")

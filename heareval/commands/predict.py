@@ -28,5 +28,5 @@ def predict(
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
     scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
-    say_scores(scored.scores, places, scoring)
+    say_scores(scored, places, scoring)
     finish_run(scored.outcome, "scores and predictions are beside the embeddings")

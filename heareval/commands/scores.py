@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
 from heareval import api
-from heareval.commands.console import say, warn
+from heareval.api import Scored
+from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, warn
 from heareval.commands.options import Scoring
 from heareval.errors import HearevalError
+from heareval.formats.scores import Scores
 from heareval.layout import Places, display_path
 
 
-def say_scores(scores: Sequence[Path], places: Places, scoring: Scoring) -> None:
-    """Print the table of some scores files, and write reports on them if a full report was asked for."""
-    # rich is imported for it.
+def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
+    """Print the table of a run's scores, and write reports on them if a full report was asked for.
+
+    Ends the program with a line for each damaged result, after the table of the others. Nothing is up to
+    date then, and nothing was lost.
+    """
+    # torch, scipy and rich are imported for them.
+    from heareval.predictions.stored import read_checked_scores
     from heareval.predictions.table import score_table
 
-    if scores:
-        say(score_table(scores))
-    for path in scores if scoring.full_report else ():
+    found: dict[Path, Scores] = {}
+    damaged = []
+    for path in scored.scores:
+        try:
+            found[path] = read_checked_scores(path)
+        except HearevalError as error:
+            damaged.append(str(error))
+    if found:
+        say(score_table(found))
+    if scoring.full_report:
+        _write_reports([*found], places, scoring)
+    if damaged:
+        for message in damaged:
+            warn(f"error: {message}")
+        fail_if_incomplete(scored.outcome)
+        sys.exit(USAGE_EXIT_CODE)
+
+
+def _write_reports(scores: list[Path], places: Places, scoring: Scoring) -> None:
+    for path in scores:
         try:
             for written in api.report(path.parent, places, protocols=(scoring.protocol.recorded_name,)):
                 say(f"report: {display_path(written)}")

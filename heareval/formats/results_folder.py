@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from heareval import files, layout
 from heareval.errors import HearevalError, file_error
+from heareval.formats.agreement import check_agreement
 from heareval.formats.fields import read_fields
 from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_json
 
@@ -40,7 +41,8 @@ def read_scores(path: Path) -> Scores:
     """Return the content of a scores file.
 
     Raises:
-        HearevalError: the file is missing, can't be read, or doesn't hold scores.
+        HearevalError: the file is missing, can't be read, doesn't hold scores, or holds numbers that
+            contradict each other.
     """
     fields = read_fields(path, remedy=EVALUATE_AGAIN)
     if "fingerprint" not in fields and any(KEY_OF_2021.fullmatch(key) for key in fields):
@@ -50,7 +52,9 @@ def read_scores(path: Path) -> Scores:
             expected="scores of heareval, with the predictions for every clip",
             remedy="Move the folder away, then embed and evaluate the task again.",
         )
-    return parse_scores(fields)
+    scores = parse_scores(fields)
+    check_agreement(fields, scores)
+    return scores
 
 
 def find_scores_fingerprint(folder: Path, protocol: str) -> str:
@@ -61,6 +65,15 @@ def find_scores_fingerprint(folder: Path, protocol: str) -> str:
         return read_fields(folder / layout.scores(protocol)).text("fingerprint", "")
     except HearevalError:
         return ""
+
+
+def check_replaceable(folder: Path, protocol: str) -> None:
+    """Raise HearevalError if the scores of a protocol are damaged, so that a new evaluation would lose them.
+
+    Scores that can be read are replaced, for example by those of another seed.
+    """
+    if (path := folder / layout.scores(protocol)).exists():
+        read_fields(path, remedy=EVALUATE_AGAIN).text("fingerprint")
 
 
 # --------------------------------------------------------------------------- predictions

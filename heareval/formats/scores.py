@@ -8,15 +8,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from heareval.formats.fields import Fields, shorten
+from heareval.formats.kit2021 import list_kit2021_values
+
+# JSON has no infinity.
+INFINITE = ("inf", "-inf")
 
 
 @dataclass(frozen=True)
 class ScoreEntry:
-    """The score of one metric. Numbers are None where they are undefined or infinite.
+    """The score of one metric. Numbers are None where they are undefined.
 
     Args:
-        score: mean over folds and seeds.
-        std: standard deviation over folds; None with one fold.
+        score: mean over folds and seeds. Results of 0.1.0 have None also where it is infinite.
+        std: standard deviation over folds; None with one fold, or where a score is infinite.
         interval_95: ends of the 95 % confidence interval; an end is None where it is infinite.
         resamples: number of bootstrap resamples with a score.
         undefined_resamples: number of bootstrap resamples without one.
@@ -110,6 +114,8 @@ class Scores:
         scores: the scores by metric, the task's first metric first.
         problems: sentences about scores that are undefined, infinite or unusual.
         decided_by: what chose the models: the name of a metric, or "loss".
+        score_mode: "max" if a higher value of that is better, else "min"; "" in results of 0.1.0.
+        embedding_path: `SUBMISSION/TASK`; "" in results of 0.1.0.
         runs: the models, one run for each seed.
         labels: size of the vocabulary.
         clips: number of clips of each split.
@@ -129,6 +135,8 @@ class Scores:
     scores: Mapping[str, ScoreEntry]
     problems: tuple[str, ...]
     decided_by: str
+    score_mode: str
+    embedding_path: str
     runs: tuple[RunEntry, ...]
     labels: int
     clips: Mapping[str, int]
@@ -143,19 +151,33 @@ class Scores:
         return tuple(self.scores)
 
 
-def finite_or_none(value: float) -> float | None:
-    """Return a number for JSON: NaN and infinity become None.
+def defined_or_none(value: float) -> float | None:
+    """Return a number as results hold it: None instead of NaN.
 
-    >>> finite_or_none(0.5), finite_or_none(math.inf)
+    >>> defined_or_none(0.5), defined_or_none(math.nan)
     (0.5, None)
     """
-    return float(value) if math.isfinite(value) else None
+    return None if math.isnan(value) else float(value)
+
+
+def number_to_json(value: Any) -> Any:
+    """Return a value for JSON, which has no infinity: "inf" and "-inf" stand for it, also inside a value.
+
+    >>> number_to_json({"score": math.inf, "folds": [0.5, None]})
+    {'score': 'inf', 'folds': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: number_to_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [number_to_json(each) for each in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def scores_to_json(scores: Scores) -> dict[str, Any]:
     """Return the content of a scores file as JSON values, in the order of the file.
 
-    The first seed's models stand at the top level, those of the other seeds under `more_seeds`.
+    The first seed's models stand at the top level, those of the other seeds under `more_seeds`. The keys of
+    2021 come last.
     """
     first, *others = scores.runs
     values: dict[str, Any] = {}
@@ -166,8 +188,9 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
             values |= run_to_json(first)
             values |= {"seeds": len(scores.runs), "more_seeds": [run_to_json(run) for run in others]}
         else:
-            values[key] = list(value) if isinstance(value, tuple) else value
-    return values
+            values[key] = value
+    # Ours win, so a split that is named like one of our keys has no key of 2021.
+    return dict(number_to_json({**values, **list_kit2021_values(scores), **values}))
 
 
 def score_to_json(score: ScoreEntry) -> dict[str, Any]:
@@ -198,6 +221,8 @@ def parse_scores(fields: Fields) -> Scores:
     if not metrics.values:
         raise fields.error("scores", "no metric", "at least one")
     runs = (_parse_run(fields), *map(_parse_run, fields.objects("more_seeds", ())))
+    if (seeds := fields.integer("seeds", len(runs))) != len(runs):
+        raise fields.error("seeds", str(seeds), f"{len(runs)}, as there are models of")
     clips = fields.counts("clips")
     for fold in runs[0].folds:
         if fold.test not in clips:
@@ -217,6 +242,8 @@ def parse_scores(fields: Fields) -> Scores:
         scores={metric: _parse_score(metrics.object(metric), tested) for metric in metrics},
         problems=fields.texts("problems", ()),
         decided_by=fields.text("decided_by", ""),
+        score_mode=fields.one_of("score_mode", ("max", "min"), ""),
+        embedding_path=fields.text("embedding_path", ""),
         runs=runs,
         labels=fields.integer("labels", 0),
         clips=clips,
@@ -234,7 +261,7 @@ def _parse_score(fields: Fields, tested: Sequence[str]) -> ScoreEntry:
         raise fields.error("folds", shorten(list(folds)), expected)
     details = fields.object("details", {})
     return ScoreEntry(
-        score=fields.number("score", None),
+        score=_parse_number(fields, "score"),
         std=fields.number("std", None),
         interval_95=_parse_interval(fields),
         resamples=fields.integer("resamples", 0),
@@ -247,7 +274,13 @@ def _parse_score(fields: Fields, tested: Sequence[str]) -> ScoreEntry:
 
 
 def _optional_numbers(fields: Fields) -> dict[str, float | None]:
-    return {key: fields.number(key, None) for key in fields}
+    return {key: _parse_number(fields, key) for key in fields}
+
+
+def _parse_number(fields: Fields, key: str) -> float | None:
+    value = fields.values.get(key)
+    number: float | None = float(value) if value in INFINITE else fields.number(key, None)
+    return number
 
 
 def _parse_interval(fields: Fields) -> tuple[float | None, float | None] | None:
@@ -281,7 +314,7 @@ def _parse_model(fields: Fields) -> GridEntry:
     values = {name: postprocessing.number(name) for name in postprocessing}
     return GridEntry(
         settings=fields.mapping("settings"),
-        validation_score=fields.number("validation_score", None),
+        validation_score=_parse_number(fields, "validation_score"),
         postprocessing=values or None,
         best_epoch=fields.integer("best_epoch", None),
         epochs=fields.integer("epochs", None),
@@ -293,9 +326,12 @@ def _parse_model(fields: Fields) -> GridEntry:
 def _parse_curve(fields: Fields) -> tuple[tuple[int, float | None], ...]:
     points = fields.values.get("curve") or []
     is_curve = isinstance(points, list) and all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_optional_number, point))
+        isinstance(point, list)
+        and len(point) == 2
+        and _is_optional_number(point[0])
+        and (_is_optional_number(point[1]) or point[1] in INFINITE)
         for point in points
     )
     if not is_curve:
         raise fields.error("curve", shorten(points), "a list of epochs and scores")
-    return tuple((epoch, score) for epoch, score in points)
+    return tuple((epoch, float(score) if score in INFINITE else score) for epoch, score in points)

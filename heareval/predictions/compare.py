@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.scores import finite_or_none
+from heareval.formats.scores import defined_or_none, number_to_json
 from heareval.predictions.bootstrap import Interval, confidence_interval, recenter
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.resampled import ClipSums
@@ -304,10 +304,10 @@ def _difference_to_json(difference: Difference) -> dict[str, Any]:
         "task": difference.task,
         "protocol": difference.protocol,
         "metric": difference.metric,
-        "a": finite_or_none(difference.a),
-        "b": finite_or_none(difference.b),
-        "difference": finite_or_none(difference.value),
-        "p": finite_or_none(difference.p),
+        "a": number_to_json(defined_or_none(difference.a)),
+        "b": number_to_json(defined_or_none(difference.b)),
+        "difference": number_to_json(defined_or_none(difference.value)),
+        "p": defined_or_none(difference.p),
         "p_from": difference.p_from,
         "interval_95": ends and list(ends),
         "resamples": difference.interval.resamples,
@@ -321,10 +321,10 @@ def comparison_table(comparison: Comparison) -> str:
     table = new_table(("task", "metric"), numbers, ("p from", "protocol"))
     for each in (*comparison.differences, *comparison.overall):
         is_mean = each.p_from != "" and math.isnan(each.a)
-        scores = ["" if is_mean else format_number(finite_or_none(score)) for score in (each.a, each.b)]
+        scores = ["" if is_mean else format_number(defined_or_none(score)) for score in (each.a, each.b)]
         interval = format_interval(interval_ends(each.interval))
         p = "" if math.isnan(each.p) else format_number(each.p)
-        value = format_number(finite_or_none(each.value))
+        value = format_number(defined_or_none(each.value))
         table.add_row(each.task, each.metric, *scores, value, interval, p, each.p_from, each.protocol)
     lower_is_better = dict.fromkeys(
         each.metric for each in comparison.differences if not METRICS[each.metric].maximise

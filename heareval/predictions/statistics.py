@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval.formats.scores import ScoreEntry, finite_or_none
+from heareval.formats.scores import ScoreEntry, defined_or_none
 from heareval.predictions.bootstrap import (
     Interval,
     ScoredSplit,
@@ -26,7 +26,7 @@ BOOTSTRAP_SEED = 0
 def summarize_scores(result: TaskResult) -> dict[str, ScoreEntry]:
     """Return the score of each metric, with its spread and confidence interval, as results are written.
 
-    The score is the mean over folds and seeds. Undefined and infinite numbers are None.
+    The score is the mean over folds and seeds. Undefined numbers are None.
     """
     kind = find_kind(result.task)
     splits = [[kind.prepare_scoring(fold.predictions) for fold in run.folds] for run in result.runs]
@@ -57,23 +57,23 @@ def _summarize(runs: Sequence[Run], number: int, metric: str, resampled: NDArray
     first = runs[0].folds
     # (seeds, folds)
     values = np.array([[fold.scores[number].value for fold in run.folds] for run in runs])
-    is_defined = bool(np.isfinite(values).all())
+    is_finite = bool(np.isfinite(values).all())
     # Infinite scores of different signs have no mean.
     with np.errstate(invalid="ignore"):
         mean, of_folds, of_seeds = float(values.mean()), values.mean(axis=0), values.mean(axis=1)
         centered = recenter(mean, metric, resampled)
-    interval = confidence_interval(centered) if is_defined else Interval(math.nan, math.nan, 0, 0)
+    interval = confidence_interval(centered) if is_finite else Interval(math.nan, math.nan, 0, 0)
     has_seeds = len(runs) > 1
     return ScoreEntry(
-        score=mean if is_defined else None,
-        std=float(of_folds.std(ddof=1)) if is_defined and len(of_folds) > 1 else None,
+        score=defined_or_none(mean),
+        std=float(of_folds.std(ddof=1)) if is_finite and len(of_folds) > 1 else None,
         interval_95=interval_ends(interval),
         resamples=interval.resamples,
         undefined_resamples=interval.undefined,
-        folds={fold.roles.test: finite_or_none(value) for fold, value in zip(first, of_folds, strict=True)},
+        folds={fold.roles.test: defined_or_none(value) for fold, value in zip(first, of_folds, strict=True)},
         details={fold.roles.test: _average_details(runs, place, number) for place, fold in enumerate(first)},
-        seed_std=float(of_seeds.std(ddof=1)) if has_seeds and is_defined else None,
-        seeds={str(run.seed): finite_or_none(value) for run, value in zip(runs, of_seeds, strict=True)}
+        seed_std=float(of_seeds.std(ddof=1)) if has_seeds and is_finite else None,
+        seeds={str(run.seed): defined_or_none(value) for run, value in zip(runs, of_seeds, strict=True)}
         if has_seeds
         else None,
     )
@@ -82,11 +82,12 @@ def _summarize(runs: Sequence[Run], number: int, metric: str, resampled: NDArray
 def _average_details(runs: Sequence[Run], place: int, number: int) -> dict[str, float | None]:
     """Return the mean over seeds of a metric's details on one fold."""
     details = [run.folds[place].scores[number].details for run in runs]
-    return {name: finite_or_none(float(np.mean([each[name] for each in details]))) for name in details[0]}
+    return {name: defined_or_none(float(np.mean([each[name] for each in details]))) for name in details[0]}
 
 
 def interval_ends(interval: Interval) -> tuple[float | None, float | None] | None:
     """Return the ends of an interval, None where they are infinite; None if there is no interval."""
     if interval.resamples == 0:
         return None
-    return finite_or_none(interval.low), finite_or_none(interval.high)
+    low, high = (end if math.isfinite(end) else None for end in (interval.low, interval.high))
+    return low, high

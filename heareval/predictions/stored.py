@@ -1,7 +1,14 @@
-"""Stored results: scores and predictions read back, and checked against each other."""
+"""Stored results: scores and predictions read back, and checked against each other.
+
+Every number that follows from the predictions is computed again: the scores of all folds and seeds with
+their details, and the targets from the labels of the clips. This takes less than a second for the largest
+tasks. Only the ends of confidence intervals are not computed again; they must lie around the score.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +95,44 @@ def read_stored(folder: Path, protocol: str) -> StoredResult:
     ):
         if found != expected:
             raise HearevalError(f"{path}: {what}", got=found, expected=expected, remedy=EVALUATE_AGAIN)
+    _check_counts(path, scores, task)
     kind = find_kind(task)
     result = StoredResult(folder, task, kind, scores, _read_runs(kind, scores, path))
     _check_scores(result)
     return result
+
+
+def read_checked_scores(path: Path) -> Scores:
+    """Return the content of a scores file, checked against the predictions and labels that lie beside it.
+
+    Without these, as in a copy of the scores file alone, only the numbers inside it are checked.
+
+    Raises:
+        HearevalError: a file is damaged, or the files don't belong together.
+    """
+    scores, folder = read_scores(path), path.parent
+    for protocol in layout.scored_protocols(folder):
+        if layout.scores(protocol) == path.name and _has_predictions(folder, protocol):
+            return read_stored(folder, protocol).scores
+    return scores
+
+
+def _has_predictions(folder: Path, protocol: str) -> bool:
+    return all((folder / name).exists() for name in (layout.predictions(protocol), layout.TASK_METADATA))
+
+
+def _check_counts(path: Path, scores: Scores, task: Task) -> None:
+    """Raise HearevalError if the scores file counts other clips or labels than the task has."""
+    clips = {order.name: len(order.clips) for order in task.orders}
+    counted = {split: number for split, number in scores.clips.items() if clips.get(split) != number}
+    if counted:
+        expected = ", ".join(f"{clips.get(split, 'no')} in {split}" for split in counted)
+        got = ", ".join(f"{number} in {split}" for split, number in counted.items())
+        raise HearevalError(f"{path}: clips", got=got, expected=expected, remedy=EVALUATE_AGAIN)
+    # Results of the first versions don't count labels.
+    if scores.labels not in (0, len(task.labels)):
+        got, expected = str(scores.labels), f"{len(task.labels)}, as in {layout.VOCABULARY}"
+        raise HearevalError(f"{path}: labels", got=got, expected=expected, remedy=EVALUATE_AGAIN)
 
 
 def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredFold, ...], ...]:
@@ -105,13 +146,21 @@ def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredF
     shapes = {split: kind.stored_shape(orders[split]) for split in tested}
     stored = read_predictions(task.folder, scores, shapes)
     for split in tested:
-        if stored[split].clips != orders[split].clip_names:
-            raise HearevalError(
-                f"clips of {split} in {task.folder / layout.predictions(scores.protocol)}",
-                got="other names",
-                expected=f"those of {layout.split_json(split)}",
-                remedy=EVALUATE_AGAIN,
-            )
+        for what, has_equal, got in (
+            ("clips", stored[split].clips == orders[split].clip_names, "other names"),
+            (
+                "targets",
+                np.array_equal(stored[split].targets, kind.stored_targets(orders[split], stored[split])),
+                "other labels",
+            ),
+        ):
+            if not has_equal:
+                raise HearevalError(
+                    f"{what} of {split} in {task.folder / layout.predictions(scores.protocol)}",
+                    got=got,
+                    expected=f"those of {layout.split_json(split)}",
+                    remedy=EVALUATE_AGAIN,
+                )
     runs = []
     for seed in range(len(scores.runs)):
         folds = []
@@ -127,25 +176,53 @@ def _check_scores(result: StoredResult) -> None:
     for name, score in result.scores.scores.items():
         metric = find_metric(name)
         if metric.kind != result.kind.name:
-            raise HearevalError(
-                f"{name} in {result.folder / layout.scores(result.protocol)}",
-                got=f"a metric of {metric.kind} tasks",
-                expected=f"one of {result.kind.name} tasks",
-                remedy=EVALUATE_AGAIN,
+            raise _contradiction(
+                result, name, f"a metric of {metric.kind} tasks", f"one of {result.kind.name} tasks"
             )
-        for number, split in enumerate(fold.split for fold in result.runs[0]):
-            folds = [run[number].scored for run in result.runs]
-            with np.errstate(invalid="ignore"):
-                value = float(np.mean([metric.function(one.reference, one.predicted) for one in folds]))
-            stored = score.folds[split]
-            if stored is None or not np.isfinite(value):
-                agrees = stored is None and not np.isfinite(value)
-            else:
-                agrees = abs(value - stored) <= TOLERANCE
-            if not agrees:
-                raise HearevalError(
-                    f"{name} of {split} in {result.folder / layout.scores(result.protocol)}",
-                    got=str(stored),
-                    expected=f"{value:.6f}, as computed from the stored predictions",
-                    remedy=EVALUATE_AGAIN,
-                )
+        splits = [fold.split for fold in result.runs[0]]
+        # (seeds, folds)
+        values = np.array(
+            [
+                [metric.function(fold.scored.reference, fold.scored.predicted) for fold in run]
+                for run in result.runs
+            ]
+        )
+        # Infinite scores of different signs have no mean.
+        with np.errstate(invalid="ignore"):
+            of_folds, of_seeds = values.mean(axis=0), values.mean(axis=1)
+        for split, value in zip(splits, of_folds, strict=True):
+            _check_value(result, f"{name} of {split}", score.folds[split], float(value))
+        for run, value in zip(result.scores.runs, of_seeds, strict=True):
+            if score.seeds is not None:
+                _check_value(result, f"{name} of seed {run.seed}", score.seeds[str(run.seed)], float(value))
+        for place, split in enumerate(splits):
+            if score.details.get(split):
+                _check_details(result, name, score.details[split], place)
+
+
+def _check_details(result: StoredResult, name: str, found: Mapping[str, float | None], place: int) -> None:
+    scored = [run[place].scored for run in result.runs]
+    details = [find_metric(name).details(each.reference, each.predicted) for each in scored]
+    for detail in details[0]:
+        value = float(np.mean([each[detail] for each in details]))
+        what = f"{detail} of {name} of {result.runs[0][place].split}"
+        _check_value(result, what, found.get(detail), value)
+
+
+def _check_value(result: StoredResult, what: str, found: float | None, value: float) -> None:
+    # Infinite scores were null in results of 0.1.0.
+    is_unknown = found is None and not math.isfinite(value)
+    if not is_unknown and (
+        found is None or not math.isclose(found, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    ):
+        got = "null" if found is None else str(found)
+        raise _contradiction(result, what, got, f"{value:.6f}, as computed from the stored predictions")
+
+
+def _contradiction(result: StoredResult, what: str, got: str, expected: str) -> HearevalError:
+    return HearevalError(
+        f"{what} in {result.folder / layout.scores(result.protocol)}",
+        got=got,
+        expected=expected,
+        remedy=EVALUATE_AGAIN,
+    )

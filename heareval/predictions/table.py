@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from heareval.formats.results_folder import read_scores
 from heareval.formats.scores import ScoreEntry, Scores
 
 
-def score_table(scores_files: Iterable[Path]) -> str:
+def score_table(results: Mapping[Path, Scores]) -> str:
     """Return a table with one row for each task and metric, followed by notes.
 
     Args:
-        scores_files: the test.predicted-scores.json of some tasks.
-
-    Raises:
-        HearevalError: a file is damaged.
+        results: the content of some scores files.
     """
-    results = {path: read_scores(path) for path in scores_files}
     has_seeds = any(score.seeds is not None for each in results.values() for score in each.scores.values())
     numbers = ("score", "95 % interval", "std", *(["std of seeds"] if has_seeds else []), "clips tested")
     table = new_table(("submission", "task", "metric"), numbers, ("protocol",))
@@ -71,8 +66,8 @@ def render_lines(table: Table) -> list[str]:
 def format_number(number: float | None, missing: str = "undefined") -> str:
     """Return a number with four decimals.
 
-    >>> format_number(0.5), format_number(None)
-    ('0.5000', 'undefined')
+    >>> format_number(0.5), format_number(None), format_number(float("inf"))
+    ('0.5000', 'undefined', 'inf')
     """
     return missing if number is None else f"{number:.4f}"
 

@@ -13,8 +13,9 @@ from heareval import layout
 from heareval.errors import replaced_error
 from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.results_folder import write_predictions, write_scores
-from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, finite_or_none
+from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none
 from heareval.predictions.kinds import find_kind
+from heareval.predictions.metrics import find_metric
 from heareval.predictions.results import ModelResult, Run, TaskResult
 from heareval.predictions.search import describe_short_trainings, describe_small_grid
 from heareval.predictions.statistics import summarize_scores
@@ -68,6 +69,8 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         scores=summarize_scores(result),
         problems=_collect_problems(result),
         decided_by=result.decided_by,
+        score_mode=_find_mode(result.decided_by),
+        embedding_path=f"{task.folder.parent.name}/{task.folder.name}",
         runs=tuple(map(_describe_run, result.runs)),
         labels=len(task.labels),
         clips=dict(result.clips),
@@ -76,6 +79,11 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         seconds=round(result.seconds, 3),
         versions=list_versions(),
     )
+
+
+def _find_mode(decided_by: str) -> str:
+    is_higher_better = decided_by != "loss" and find_metric(decided_by).maximise
+    return "max" if is_higher_better else "min"
 
 
 def list_versions() -> dict[str, str]:
@@ -104,10 +112,10 @@ def _describe_model(model: ModelResult) -> GridEntry:
     postprocessing = model.validation.postprocessing
     return GridEntry(
         settings=dataclasses.asdict(model.settings),
-        validation_score=finite_or_none(model.validation.score),
+        validation_score=defined_or_none(model.validation.score),
         postprocessing=dataclasses.asdict(postprocessing) if postprocessing else None,
         best_epoch=model.best_epoch,
         epochs=model.epochs,
         seconds=round(model.seconds, 3),
-        curve=tuple((epoch, finite_or_none(score)) for epoch, score in model.curve),
+        curve=tuple((epoch, defined_or_none(score)) for epoch, score in model.curve),
     )

@@ -24,7 +24,7 @@ from heareval.embeddings.resample import VERSION as RESAMPLE_VERSION
 from heareval.embeddings.resample import resample_task
 from heareval.embeddings.submission import Model, Submission
 from heareval.formats.embeddings_folder import has_embeddings
-from heareval.formats.results_folder import find_scores_fingerprint
+from heareval.formats.results_folder import check_replaceable, find_scores_fingerprint
 from heareval.formats.task_folder import check_task_fingerprint
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
@@ -209,6 +209,7 @@ class Predict(Step):
         return NO_DISK_NEED
 
     def work(self, progress: Progress) -> None:
+        check_replaceable(Path(self.folder), self.protocol.recorded_name)
         job = {
             "folder": self.folder,
             "embeddings": self.embeddings_fingerprint,

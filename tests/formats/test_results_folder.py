@@ -23,7 +23,8 @@ from heareval.formats.scores import (
     RunEntry,
     ScoreEntry,
     Scores,
-    finite_or_none,
+    defined_or_none,
+    number_to_json,
     scores_to_json,
 )
 
@@ -47,6 +48,8 @@ SCORES = Scores(
     },
     problems=("something",),
     decided_by="loss",
+    score_mode="min",
+    embedding_path="mine/tones",
     runs=(RUN,),
     labels=4,
     clips={"test": 2},
@@ -206,9 +209,155 @@ def test_fingerprints_of_complete_results_only(tmp_path):
 
 
 def test_json_has_no_infinity():
-    assert [finite_or_none(value) for value in (math.nan, math.inf, -math.inf, 1.0)] == [
-        None,
-        None,
-        None,
-        1.0,
-    ]
+    kept = [defined_or_none(value) for value in (math.nan, math.inf, -math.inf, 1.0)]
+    assert kept == [None, math.inf, -math.inf, 1.0]
+    assert number_to_json(kept) == [None, "inf", "-inf", 1.0]
+
+
+def test_infinite_scores_are_read_as_they_were_written(tmp_path):
+    infinite = ScoreEntry(math.inf, folds={"test": math.inf}, details={"test": {}})
+    model = dataclasses.replace(MODEL, validation_score=math.inf, curve=((3, math.inf), (6, None)))
+    run = dataclasses.replace(RUN, grid=(model,))
+    scores = dataclasses.replace(SCORES, scores={"d_prime": infinite}, runs=(run,))
+    path = write_scores(tmp_path, scores)
+    values = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert values["scores"]["d_prime"]["score"] == values["test"]["test_score"] == "inf"
+    assert read_scores(path) == scores
+
+
+# --------------------------------------------------------------------------- contradictory numbers
+
+FOLDS = ("fold00", "fold01", "fold02")
+MODELS = tuple(FoldEntry(fold, "valid", ("train",), MODEL) for fold in FOLDS)
+ACCURACY = ScoreEntry(
+    score=0.5,
+    std=0.25,
+    interval_95=(0.25, 0.75),
+    resamples=1000,
+    folds=dict(zip(FOLDS, (0.25, 0.5, 0.75), strict=True)),
+    details={fold: {"precision": 0.5} for fold in FOLDS},
+    seed_std=0.5**0.5 / 4,
+    seeds={"0": 0.375, "1": 0.625},
+)
+FOLDED = dataclasses.replace(
+    SCORES,
+    scores={"top1_acc": ACCURACY},
+    runs=tuple(RunEntry(seed, {"lr": 0.1}, MODELS, (MODEL,)) for seed in (0, 1)),
+    clips=dict.fromkeys(FOLDS, 8),
+)
+ENTRY = ("scores", "top1_acc")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ((*ENTRY, "score"), 0.99, r"top1_acc: score: got 0\.99, expected 0\.5, the mean of its folds"),
+        ((*ENTRY, "score"), None, r"score: got null, expected 0\.5"),
+        ((*ENTRY, "score"), "inf", r"score: got inf, expected 0\.5"),
+        ((*ENTRY, "score"), 0.5 + 1e-8, "the mean of its folds"),
+        ((*ENTRY, "folds", "fold01"), 0.6, "the mean of its folds"),
+        ((*ENTRY, "folds", "fold01"), None, r"score: got 0\.5, expected null"),
+        ((*ENTRY, "std"), 0.2, r"std: got 0\.2, expected 0\.25, the standard deviation of its folds"),
+        ((*ENTRY, "seeds", "1"), 0.7, "the mean of its seeds"),
+        ((*ENTRY, "seeds"), {"0": 0.375, "7": 0.625}, r"\['0', '7'\], expected the seeds 0, 1"),
+        ((*ENTRY, "seed_std"), 0.1, "the standard deviation of its seeds"),
+        ((*ENTRY, "interval_95"), [0.6, 0.7], r"0\.6 to 0\.7, expected an interval around the score 0\.5"),
+        ((*ENTRY, "interval_95"), [0.75, 0.25], "an interval around the score"),
+        ((*ENTRY, "undefined_resamples"), -1, "0 or more"),
+        (("clips", "fold02"), 0, r"clips: got 0 in fold02, expected 1 or more"),
+        (("seeds",), 3, r"seeds: got 3, expected 2"),
+        (("settings",), {"lr": 0.2}, "settings: got .*, those of the first tested model"),
+        (("fold01", "test_score"), 0.99, r"fold01: test_score: got 0\.99, expected 0\.5"),
+        (("fold01", "test_top1_acc"), None, "test_top1_acc: got None, expected 0.5"),
+        (("aggregated_scores", "test_score_mean"), 0.99, r"test_score_mean: got 0\.99, expected 0\.5"),
+        (("aggregated_scores", "test_score_std"), 0.0, r"test_score_std: got 0\.0, expected 0\.25"),
+        (("hparams", "lr"), 7, r"hparams: lr: got 7, expected 0\.1"),
+        (("score_mode",), "up", r"score_mode"),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_refused(keys, value, message, tmp_path):
+    path = write_scores(tmp_path, FOLDED)
+    assert read_scores(path) == FOLDED
+    values = json.loads(path.read_text())
+    _set(values, keys, value)
+    path.write_text(json.dumps(values))
+    with pytest.raises(HearevalError, match=message) as raised:
+        read_scores(path)
+    assert str(path) in str(raised.value)
+    assert str(raised.value).endswith("evaluate the task again.")
+
+
+def test_the_last_digits_may_be_rounded_in_another_way(tmp_path):
+    path = write_scores(tmp_path, FOLDED)
+    values = json.loads(path.read_text())
+    values["scores"]["top1_acc"]["score"] += 1e-12
+    path.write_text(json.dumps(values))
+    assert read_scores(path).scores["top1_acc"].score == 0.5 + 1e-12
+
+
+def test_infinite_scores_of_0_1_0_were_null(tmp_path):
+    old = dataclasses.replace(SCORES, scores={"d_prime": ScoreEntry(None, folds={"test": None})})
+    assert read_scores(write_scores(tmp_path, old)).scores["d_prime"].score is None
+
+
+# --------------------------------------------------------------------------- keys of 2021
+
+
+def test_keys_of_2021_of_one_test_split():
+    details = {"precision": 0.4, "recall": 0.6, "substitution_rate": 0.1}
+    scores = {
+        "event_onset_200ms_fms": ScoreEntry(0.5, folds={"test": 0.5}, details={"test": details}),
+        "segment_1s_er": ScoreEntry(0.3, folds={"test": 0.3}, details={"test": {"deletion_rate": 0.2}}),
+    }
+    values = scores_to_json(dataclasses.replace(SCORES, scores=scores))
+    assert values["test"] == {
+        "test_loss": None,
+        "test_score": 0.5,
+        "test_event_onset_200ms_fms": 0.5,
+        "test_event_onset_200ms_fms_f_measure": 0.5,
+        "test_event_onset_200ms_fms_precision": 0.4,
+        "test_event_onset_200ms_fms_recall": 0.6,
+        "test_segment_1s_er": 0.3,
+        "test_segment_1s_er_error_rate": 0.3,
+        "validation_score": 0.5,
+        "epoch": 3,
+        "time_in_min": 0.025,
+    }
+    assert "aggregated_scores" not in values
+    assert values["hparams"] == {"lr": 0.1}
+    assert values["postprocessing"] == [["median_filter_ms", 250.0], ["min_duration", 125.0]]
+    assert (values["score_mode"], values["embedding_path"]) == ("min", "mine/tones")
+    # In 2021 there was one file of this name.
+    assert layout.scores("hear2021") == "test.predicted-scores.json"
+
+
+def test_keys_of_2021_of_folds():
+    values = scores_to_json(FOLDED)
+    assert [values[fold]["test_score"] for fold in FOLDS] == [0.25, 0.5, 0.75]
+    assert "test" not in values
+    # The sample standard deviation, as in 2021.
+    assert values["aggregated_scores"] == {
+        "test_score_mean": 0.5,
+        "test_score_std": 0.25,
+        "test_top1_acc_mean": 0.5,
+        "test_top1_acc_std": 0.25,
+        "test_top1_acc_precision_mean": 0.5,
+        "test_top1_acc_precision_std": 0.0,
+    }
+
+
+def test_our_keys_win_over_splits_of_the_same_name(tmp_path):
+    run = dataclasses.replace(RUN, folds=(dataclasses.replace(RUN.folds[0], test="grid"),))
+    entry = ScoreEntry(0.5, folds={"grid": 0.5}, details={"grid": {}})
+    scores = dataclasses.replace(SCORES, runs=(run,), scores={"mAP": entry}, clips={"grid": 2})
+    assert scores_to_json(scores)["grid"] == scores_to_json(SCORES)["grid"]
+    assert read_scores(write_scores(tmp_path, scores)) == scores
+
+
+def test_results_of_0_1_0_have_none_of_these_keys(tmp_path):
+    path = write_scores(tmp_path, FOLDED)
+    values = json.loads(path.read_text())
+    for key in ("aggregated_scores", "hparams", "postprocessing", "score_mode", "embedding_path", *FOLDS):
+        del values[key]
+    path.write_text(json.dumps(values))
+    assert read_scores(path) == dataclasses.replace(FOLDED, score_mode="", embedding_path="")

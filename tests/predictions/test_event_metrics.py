@@ -138,3 +138,14 @@ def test_events_that_begin_before_0_are_in_sed_evals_segments():
 def test_columns_of_one_length():
     with pytest.raises(HearevalError, match="columns of an event table"):
         EventTable(np.zeros(2, int), np.zeros(3, int), np.zeros(2), np.zeros(2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", EVENT_METRICS)
+@pytest.mark.parametrize("case", ["both", "nothing estimated", "no reference"])
+def test_quick_details_are_those_of_the_report(case, name, seed):
+    reference, estimated = _random_tables(seed)
+    tables = {"both": (reference, estimated), "nothing estimated": (reference, _table())}
+    pair = tables.get(case, (_table(), estimated))
+    expected = METRICS[name].report(*pair).details
+    assert METRICS[name].details(*pair) == pytest.approx(expected, abs=1e-12, nan_ok=True)

@@ -7,10 +7,11 @@ import pytest
 
 from heareval import layout
 from heareval.errors import HearevalError
+from heareval.formats.results_folder import read_scores
 from heareval.predictions.bootstrap import resample_scores
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.stored import read_stored
+from heareval.predictions.stored import read_checked_scores, read_stored
 from heareval.predictions.writing import write_results
 
 NAME = "hear2021-1points"
@@ -73,6 +74,8 @@ def test_several_seeds_are_one_more_axis(result):
         [{key: results[key] for key in ("seed", "settings", "folds", "grid")}],
     )
     results["scores"] = {"event_onset_200ms_fms": {"score": alone / 2, "folds": {"test": alone / 2}}}
+    # The keys of 2021 hold the score of one seed.
+    del results["test"]
     (folder / SCORES).write_text(json.dumps(results))
     stored = read_stored(folder, NAME)
     assert [run[0].predictions.postprocessing.min_duration_ms for run in stored.runs] == [125.0, 250.0]
@@ -91,6 +94,10 @@ def test_several_seeds_are_one_more_axis(result):
         (
             {"test/clips": np.array(["a", "b", "c", "d", "e"])},
             "clips of test in .*npz: got other names",
+        ),
+        (
+            {"test/targets": np.zeros((5, 80, 3), dtype=np.uint8)},
+            "targets of test in .*npz: got other labels, expected those of test.json",
         ),
         (
             {"test/predictions": np.zeros((5, 80, 3), dtype=np.float32)},
@@ -121,3 +128,93 @@ def test_scores_of_other_embeddings(result):
     (result.task.folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "another", "arrays": []}))
     with pytest.raises(HearevalError, match="embeddings_fingerprint: got 0123456789abcdef, expected another"):
         read_stored(result.task.folder, NAME)
+
+
+def _edit(value, *keys):
+    """Return a change of a scores file: the value at some keys, in each place that repeats it."""
+
+    def edit(results):
+        *way, last = keys
+        for key in way:
+            results = results[key]
+        results[last] = value
+
+    return edit
+
+
+def _replace_everywhere(old, new):
+    """Return a change that keeps all numbers of a scores file in agreement."""
+
+    def replace(value):
+        if isinstance(value, dict):
+            return {key: replace(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [replace(each) for each in value]
+        return new if value == old else value
+
+    return lambda results: results.update(replace(results))
+
+
+F_MEASURE = ("scores", "event_onset_200ms_fms")
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (_edit(0.99, *F_MEASURE, "score"), "event_onset_200ms_fms: score: got 0.99, .*the mean of its folds"),
+        (_edit(0.99, "test", "test_score"), "test: test_score: got 0.99"),
+        (_edit(0.99, *F_MEASURE, "details", "test", "recall"), "recall"),
+        (_edit(6, "clips", "test"), "clips: got 6 in test, expected 5 in test"),
+        (_edit(5, "clips", "other"), "clips: got 5 in other, expected no in other"),
+        (_edit(4, "labels"), "labels: got 4, expected 3, as in labelvocabulary.csv"),
+    ],
+)
+def test_edited_scores_are_refused(edit, told, result):
+    path = result.task.folder / SCORES
+    results = json.loads(path.read_text())
+    edit(results)
+    path.write_text(json.dumps(results))
+    for read in (lambda: read_stored(path.parent, NAME), lambda: read_checked_scores(path)):
+        with pytest.raises(HearevalError, match=told):
+            read()
+
+
+def test_a_score_edited_wherever_it_occurs_is_refused(result):
+    """The file agrees with itself, and only the predictions tell."""
+    path = result.task.folder / SCORES
+    results = json.loads(path.read_text())
+    entry = results["scores"]["event_onset_200ms_fms"]
+    _replace_everywhere(entry["score"], 0.99)(results)
+    results["scores"]["event_onset_200ms_fms"]["interval_95"] = [0.9, 1.0]
+    path.write_text(json.dumps(results))
+    assert read_scores(path).scores["event_onset_200ms_fms"].score == 0.99
+    with pytest.raises(HearevalError, match=r"event_onset_200ms_fms of test in .*got 0\.99, expected 0\."):
+        read_checked_scores(path)
+    # A copy of the scores alone can't be held against anything.
+    (path.parent / PREDICTIONS).unlink()
+    assert read_checked_scores(path).scores["event_onset_200ms_fms"].score == 0.99
+
+
+def test_labels_that_changed_after_the_evaluation_are_told(scene_folder):
+    folder = scene_folder()
+    write_results(
+        folder, evaluate_folder(folder, Protocol(grid_points=1, device="cpu")), "beef", "0123456789abcdef"
+    )
+    labels = json.loads((folder / "test.json").read_text())
+    labels["test_0.wav"] = ["flute"] if labels["test_0.wav"] != ["flute"] else ["drum"]
+    (folder / "test.json").write_text(json.dumps(labels))
+    with pytest.raises(HearevalError, match=r"targets of test in .*got other labels"):
+        read_stored(folder, NAME)
+
+
+def test_each_seed_is_checked(scene_folder):
+    folder = scene_folder(splits=("fold00", "fold01", "fold02"), split_mode="new_split_kfold")
+    protocol = Protocol(grid="faster", grid_points=1, seeds=2, device="cpu")
+    path = write_results(folder, evaluate_folder(folder, protocol), "beef", "0123456789abcdef")
+    results = json.loads(path.read_text())
+    seeds = results["scores"]["top1_acc"]["seeds"]
+    seeds["0"], seeds["1"] = seeds["0"] + 0.1, seeds["1"] - 0.1
+    results["scores"]["top1_acc"]["seed_std"] = float(np.std(list(seeds.values()), ddof=1))
+    path.write_text(json.dumps(results))
+    with pytest.raises(HearevalError, match="top1_acc of seed 0 in"):
+        read_checked_scores(path)

@@ -2,6 +2,7 @@
 
 import json
 
+from heareval.formats.results_folder import read_scores
 from heareval.predictions.table import score_table
 
 
@@ -9,13 +10,17 @@ def _write(tmp_path, name, **score):
     folder = tmp_path / name / "esc50-v1-full"
     folder.mkdir(parents=True)
     model = {"settings": {}, "validation_score": 0.5, "postprocessing": None, "seconds": 1.0}
+    run = {
+        "settings": {},
+        "folds": [{"test": "test", "valid": "valid", "train": ["train"], **model}],
+        "grid": [model],
+    }
     results = {
         "fingerprint": "feed",
         "embeddings_fingerprint": "beef",
         "seed": 0,
-        "settings": {},
-        "folds": [{"test": "test", "valid": "valid", "train": ["train"], **model}],
-        "grid": [model],
+        **run,
+        "more_seeds": [{"seed": seed, **run} for seed in range(1, len(score.get("seeds", "0")))],
         "scores": {"top1_acc": {"score": 0.5, "std": None, "folds": {"test": 0.5}, **score}},
         "clips": {"test": 40},
         "problems": [],
@@ -27,9 +32,13 @@ def _write(tmp_path, name, **score):
     return path
 
 
+def _table(paths):
+    return score_table({path: read_scores(path) for path in paths})
+
+
 def test_intervals_are_shown_where_there_are_any(tmp_path):
     paths = [_write(tmp_path, "new", interval_95=[0.4, 0.65], resamples=1000), _write(tmp_path, "old")]
-    head, new, old = score_table(paths).splitlines()
+    head, new, old = _table(paths).splitlines()
     assert "95 % interval" in head
     assert new.split() == [
         "new",
@@ -47,8 +56,8 @@ def test_intervals_are_shown_where_there_are_any(tmp_path):
 
 
 def test_the_spread_of_several_seeds_has_a_column(tmp_path):
-    head, row = score_table(
-        [_write(tmp_path, "new", seed_std=0.0123, seeds={"0": 0.49, "1": 0.51})]
+    head, row = _table(
+        [_write(tmp_path, "new", seed_std=0.02 * 0.5**0.5, seeds={"0": 0.49, "1": 0.51})]
     ).splitlines()
     assert "std of seeds" in head
-    assert "0.0123" in row
+    assert "0.0141" in row

@@ -180,25 +180,34 @@ class EventKind(Kind[EventSplit, EventPredictions]):
         )
 
     def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> EventPredictions:
-        if stored.timestamps_ms is None or set(stored.postprocessing) != {
-            "median_filter_ms",
-            "min_duration_ms",
-        }:
+        timestamps_ms = self._stored_timestamps(order, stored)
+        values = {name: float(column[seed]) for name, column in stored.postprocessing.items()}
+        return EventPredictions(
+            stored.clips,
+            stored.targets,
+            stored.predictions[seed],
+            timestamps_ms,
+            make_event_table(order, self.task.labels),
+            Postprocessing(**values),
+        )
+
+    def _stored_timestamps(self, order: SplitOrder, stored: SplitPredictions) -> NDArray[np.float64]:
+        names = {"median_filter_ms", "min_duration_ms"}
+        if stored.timestamps_ms is None or set(stored.postprocessing) != names:
             raise HearevalError(
                 f"predictions for {order.name} in {self.task.folder}",
                 got="no timestamps or no postprocessing",
                 expected="those of an event task",
                 remedy=EVALUATE_AGAIN,
             )
-        values = {name: float(column[seed]) for name, column in stored.postprocessing.items()}
-        return EventPredictions(
-            stored.clips,
-            stored.targets,
-            stored.predictions[seed],
-            stored.timestamps_ms,
+        return stored.timestamps_ms
+
+    def stored_targets(self, order: SplitOrder, stored: SplitPredictions) -> NDArray[np.uint8]:
+        timestamps_ms, events = (
+            self._stored_timestamps(order, stored),
             make_event_table(order, self.task.labels),
-            Postprocessing(**values),
         )
+        return label_frames(events, timestamps_ms, len(self.task.labels)).astype(np.uint8)
 
     def stored_shape(self, order: SplitOrder) -> tuple[int | None, ...]:
         # The number of timestamps isn't checked against the embeddings, which may have been removed.

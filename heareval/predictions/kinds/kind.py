@@ -174,6 +174,10 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
         """
 
     @abstractmethod
+    def stored_targets(self, order: SplitOrder, stored: SplitPredictions) -> NDArray[np.uint8]:
+        """Return the targets that stored predictions must have, by the labels of the clips."""
+
+    @abstractmethod
     def stored_shape(self, order: SplitOrder) -> tuple[int | None, ...]:
         """Return the shape of a split's targets; None is an axis of any length."""
 

@@ -139,6 +139,9 @@ class SceneKind(Kind[Split, Predictions]):
     def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> Predictions:
         return Predictions(stored.clips, stored.targets, stored.predictions[seed])
 
+    def stored_targets(self, order: SplitOrder, stored: SplitPredictions) -> NDArray[np.uint8]:
+        return self._label_matrix(order).astype(np.uint8)
+
     def stored_shape(self, order: SplitOrder) -> tuple[int | None, ...]:
         return (len(order.clips), len(self.task.labels))
 

@@ -192,13 +192,8 @@ def _check_shapes(targets: Targets, predictions: Predictions) -> None:
         )
 
 
-def _metric(
-    function: Callable[[Any, Any], float], resample: Callable[[Any, Any, int], BootstrapScorer], **rules: bool
-) -> Metric:
-    def report(targets: Any, predictions: Any) -> DetailedScore:
-        return DetailedScore(function(targets, predictions), {})
-
-    return Metric("scene", function, report, resample, **rules)
+def _report(function: Callable[[Any, Any], float]) -> Callable[[Any, Any], DetailedScore]:
+    return lambda targets, predictions: DetailedScore(function(targets, predictions), {})
 
 
 def _accuracy(
@@ -209,15 +204,24 @@ def _accuracy(
     def resample(targets: Any, predictions: Any, clips: int) -> BootstrapScorer:
         return resampled.resample_share(find_hits(targets, predictions))
 
-    return _metric(function, resample)
+    return Metric("scene", function, _report(function), resample)
 
 
 def _ranking(
-    function: Callable[[Any, Any], float], score_label: resampled.LabelScore, **rules: bool
+    function: Callable[[Any, Any], float],
+    score_label: resampled.LabelScore,
+    *,
+    scores_absent_labels_as_0: bool = False,
 ) -> Metric:
     """Return a metric that is the mean over labels of a score of the label's ranked clips."""
-    resample = functools.partial(resampled.resample_rankings, score_label=score_label)
-    return _metric(function, resample, is_biased_by_copies=True, **rules)
+    return Metric(
+        "scene",
+        function,
+        _report(function),
+        functools.partial(resampled.resample_rankings, score_label=score_label),
+        is_biased_by_copies=True,
+        scores_absent_labels_as_0=scores_absent_labels_as_0,
+    )
 
 
 METRICS: Mapping[str, Metric] = {

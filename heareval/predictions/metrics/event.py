@@ -146,6 +146,22 @@ def _within(reference: EventTable, estimated: EventTable, collar: Collar) -> NDA
     return np.asarray(near)
 
 
+def find_precision_and_recall(
+    reference: EventTable, estimated: EventTable, collar: Collar
+) -> Mapping[str, float]:
+    """Return the precision and the recall of `event_f_measure`; the recall is NaN without reference events.
+
+    >>> reference = EventTable(np.array([0]), np.array([0]), np.array([500.0]), np.array([900.0]))
+    >>> find_precision_and_recall(reference, reference, Collar(0.2))
+    {'precision': 1.0, 'recall': 1.0}
+    """
+    hits = count_true_positives(reference, estimated, collar)
+    return {
+        "precision": hits / len(estimated) if len(estimated) else 0.0,
+        "recall": hits / len(reference) if len(reference) else math.nan,
+    }
+
+
 def segment_error_rate(reference: EventTable, estimated: EventTable, segment_s: float = 1.0) -> float:
     """Return substitutions, deletions and insertions per active reference label, in segments of `segment_s`.
 
@@ -161,6 +177,27 @@ def segment_error_rate(reference: EventTable, estimated: EventTable, segment_s: 
     counts = count_segment_errors(reference, estimated, segment_s)
     active = counts.active.sum()
     return float(counts.errors.sum() / active) if active else float("nan")
+
+
+def find_error_rates(
+    reference: EventTable, estimated: EventTable, segment_s: float = 1.0
+) -> Mapping[str, float]:
+    """Return the three parts of `segment_error_rate`; none where that is undefined.
+
+    >>> reference = EventTable(np.array([0]), np.array([0]), np.array([0.0]), np.array([2000.0]))
+    >>> half = EventTable(np.array([0]), np.array([0]), np.array([0.0]), np.array([1000.0]))
+    >>> find_error_rates(reference, half)
+    {'substitution_rate': 0.0, 'deletion_rate': 0.5, 'insertion_rate': 0.0}
+    """
+    roll_ref, roll_est = _activity(reference, estimated, segment_s)
+    n_ref, n_est = roll_ref.sum(axis=-1), roll_est.sum(axis=-1)
+    errors = {
+        "substitution_rate": np.minimum(n_ref, n_est) - (roll_ref & roll_est).sum(axis=-1),
+        "deletion_rate": np.maximum(n_ref - n_est, 0),
+        "insertion_rate": np.maximum(n_est - n_ref, 0),
+    }
+    active = n_ref.sum()
+    return {name: float(counts.sum() / active) for name, counts in errors.items()} if active else {}
 
 
 @dataclass(frozen=True)
@@ -332,6 +369,7 @@ def _f_measure(collar: Collar) -> Metric:
         functools.partial(event_f_measure, collar=collar),
         functools.partial(report_f_measure, collar=collar),
         functools.partial(resample_f_measure, collar=collar),
+        functools.partial(find_precision_and_recall, collar=collar),
     )
 
 
@@ -340,6 +378,6 @@ METRICS: Mapping[str, Metric] = {
     "event_onset_50ms_fms": _f_measure(Collar(onset_s=0.05)),
     "event_onset_offset_50ms_20perc_fms": _f_measure(Collar(onset_s=0.05, share_of_length=0.2)),
     "segment_1s_er": Metric(
-        "event", segment_error_rate, report_error_rate, resample_error_rate, maximise=False
+        "event", segment_error_rate, report_error_rate, resample_error_rate, find_error_rates, maximise=False
     ),
 }

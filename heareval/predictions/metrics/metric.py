@@ -17,6 +17,11 @@ class DetailedScore:
     details: Mapping[str, float]
 
 
+def no_details(reference: Any, predicted: Any) -> Mapping[str, float]:
+    """Return the details of a score that consists of one number."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Metric:
     """A rule that turns references and predictions into a score.
@@ -28,6 +33,7 @@ class Metric:
         kind: the kind of tasks that the metric scores.
         function: computes the score quickly, for model selection.
         report: computes the score with its details, for publication; event metrics use sed_eval.
+        details: computes the details of `report` quickly, to check those of stored results.
         resample: prepares scores of bootstrap resamples from references, predictions and the number of clips.
         maximise: whether a higher score is better.
         is_biased_by_copies: whether resamples, which hold some clips twice, score higher or lower on average
@@ -40,6 +46,7 @@ class Metric:
     function: Callable[[Any, Any], float]
     report: Callable[[Any, Any], DetailedScore]
     resample: Callable[[Any, Any, int], BootstrapScorer]
+    details: Callable[[Any, Any], Mapping[str, float]] = no_details
     maximise: bool = True
     is_biased_by_copies: bool = False
     scores_absent_labels_as_0: bool = False
