@@ -86,7 +86,7 @@ def test_half_precision_is_never_mixed_with_single(evaluated: Path, mirror: Path
     shutil.copytree(evaluated, folder)
     done = evaluate(folder, mirror, "--dtype", "float16")
     assert "[step 2 of 2]" in done.stderr, done.stderr
-    assert f"note: my_model on {SPOKEN}: embeddings of dtype = float16" in done.stdout
+    assert f"note: my_model on {SPOKEN}: embeddings with dtype = float16" in done.stdout
     made = folder / "embeddings" / "my_model" / SPOKEN
     assert json.loads((made / "MANIFEST.json").read_text())["form"]["dtype"] == "float16"
     assert np.load(made / "fold00.npy").dtype == np.float16

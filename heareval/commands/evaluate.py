@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from heareval import api
+from heareval import api, files
 from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
@@ -63,10 +63,12 @@ def evaluate(
 
 
 def _say_skipped(task_folder: Path) -> None:
-    """Print a line for each clip of a task that was skipped."""
+    """Print a line on the clips of a task that were skipped: the first one, and where all of them are."""
     manifest = find_task_manifest(task_folder)
-    for note in list_skipped(manifest) if manifest else ():
-        say(f"{display_path(task_folder)}: {note}")
+    if manifest and manifest.skipped:
+        first, *others = list_skipped(manifest)
+        more = f"; {len(others)} more in {display_path(task_folder / files.MANIFEST)}" if others else ""
+        say(f"{display_path(task_folder)}: {first}{more}")
 
 
 def _folder_of(scored: Scored, places: Places) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from heareval.formats.fields import Fields, shorten
 from heareval.formats.kit2021 import find_mean, find_std, list_kit2021_values
-from heareval.formats.scores import ScoreEntry, Scores, number_to_json, scores_to_json
+from heareval.formats.scores import ScoreEntry, Scores, interval_bounds, number_to_json, scores_to_json
 
 # Means may be summed in another order.
 TOLERANCE = 1e-9
@@ -59,9 +59,7 @@ def _check_metric(fields: Fields, score: ScoreEntry, seeds: list[str]) -> None:
 
 
 def _check_interval(fields: Fields, score: ScoreEntry, ends: tuple[float | None, float | None]) -> None:
-    low, high = (
-        infinity if end is None else end for end, infinity in zip(ends, (-math.inf, math.inf), strict=True)
-    )
+    low, high = interval_bounds(ends)
     if score.score is None:
         raise fields.error("interval_95", f"{low} to {high}", "null, as the score is undefined")
     slack = TOLERANCE * max(1.0, abs(score.score))

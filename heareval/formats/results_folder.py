@@ -21,7 +21,7 @@ from heareval import files, layout
 from heareval.errors import HearevalError, file_error
 from heareval.formats.agreement import check_agreement
 from heareval.formats.fields import read_fields
-from heareval.formats.scores import FoldEntry, Scores, parse_scores, scores_to_json
+from heareval.formats.scores import FoldEntry, Scores, drop_intervals, parse_scores, scores_to_json
 
 # Scores that are there count as complete, so evaluating again without removing them does nothing.
 EVALUATE_AGAIN = "Remove the scores file of this protocol, and evaluate the task again."
@@ -38,7 +38,7 @@ def write_scores(folder: Path, scores: Scores) -> Path:
 
 
 def read_scores(path: Path) -> Scores:
-    """Return the content of a scores file.
+    """Return the content of a scores file, without intervals that mean nothing, which heareval 0.1.0 wrote.
 
     Raises:
         HearevalError: the file is missing, can't be read, doesn't hold scores, or holds numbers that
@@ -54,7 +54,7 @@ def read_scores(path: Path) -> Scores:
         )
     scores = parse_scores(fields)
     check_agreement(fields, scores)
-    return scores
+    return drop_intervals(scores)
 
 
 def find_scores_fingerprint(folder: Path, protocol: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from heareval.formats.fields import Fields, shorten
@@ -12,6 +12,9 @@ from heareval.formats.kit2021 import list_kit2021_values
 
 # JSON has no infinity.
 INFINITE = ("inf", "-inf")
+# Resamples of fewer clips say little: with 5 clips, 95 % intervals are about a third too short, with 16 about
+# a tenth.
+MIN_CLIPS_OF_INTERVAL = 16
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,15 @@ class ScoreEntry:
     Args:
         score: mean over folds and seeds. Results of 0.1.0 have None also where it is infinite.
         std: standard deviation over folds; None with one fold, or where a score is infinite.
-        interval_95: ends of the 95 % confidence interval; an end is None where it is infinite.
+        interval_95: ends of the 95 % confidence interval; an end is None where it is infinite. None if there
+            is no interval, or one that would mean nothing.
         resamples: number of bootstrap resamples with a score.
         undefined_resamples: number of bootstrap resamples without one.
         folds: score of each tested split, the mean over seeds.
         details: further numbers of each tested split, such as precision and recall.
         seed_std: standard deviation over seeds, if there are several.
         seeds: score of each seed, if there are several.
+        chance: score of predictions that know nothing about the clips; None also in results of 0.1.0.
     """
 
     score: float | None
@@ -39,6 +44,7 @@ class ScoreEntry:
     details: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     seed_std: float | None = None
     seeds: Mapping[str, float | None] | None = None
+    chance: float | None = None
 
     @property
     def value(self) -> float:
@@ -150,6 +156,11 @@ class Scores:
         """Return the names of the metrics, the task's first metric first."""
         return tuple(self.scores)
 
+    @property
+    def tested_clips(self) -> int:
+        """Return the number of clips in all tested splits."""
+        return sum(self.clips[fold.test] for fold in self.runs[0].folds)
+
 
 def defined_or_none(value: float) -> float | None:
     """Return a number as results hold it: None instead of NaN.
@@ -191,6 +202,49 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
             values[key] = value
     # Ours win, so a split that is named like one of our keys has no key of 2021.
     return dict(number_to_json({**values, **list_kit2021_values(scores), **values}))
+
+
+def explain_no_interval(clips: int, low: float, high: float, value: float) -> str:
+    """Return why an interval of resampled scores means nothing, "" if it means something.
+
+    Args:
+        clips: number of tested clips.
+        low: the lower end of the interval.
+        high: the upper end.
+        value: the score, or the difference of two.
+
+    >>> explain_no_interval(12, 0.4, 0.6, 0.5), explain_no_interval(500, 1.0, 1.0, 1.0)
+    ('12 test clips are fewer than 16', 'all resamples have the same score')
+    """
+    if clips < MIN_CLIPS_OF_INTERVAL:
+        return f"{clips} test {'clip is' if clips == 1 else 'clips are'} fewer than {MIN_CLIPS_OF_INTERVAL}"
+    if low == high:
+        return "all resamples have the same score"
+    # The mean over many folds may be far from those of the resamples if few clips decide each fold.
+    return "" if low <= value <= high else "it would not contain the score"
+
+
+def drop_intervals(scores: Scores) -> Scores:
+    """Return scores without the intervals that mean nothing, with a sentence on these under `problems`."""
+    kept, reasons = dict(scores.scores), dict[str, list[str]]()
+    for metric, score in scores.scores.items():
+        if score.interval_95 is not None:
+            low, high = interval_bounds(score.interval_95)
+            if why := explain_no_interval(scores.tested_clips, low, high, score.value):
+                kept[metric] = replace(score, interval_95=None)
+                reasons.setdefault(why, []).append(metric)
+    told = [f"no 95 % interval of {', '.join(metrics)}: {why}" for why, metrics in reasons.items()]
+    return replace(scores, scores=kept, problems=(*scores.problems, *told))
+
+
+def interval_bounds(ends: tuple[float | None, float | None]) -> tuple[float, float]:
+    """Return the ends of an interval, infinite where they are None.
+
+    >>> interval_bounds((0.5, None))
+    (0.5, inf)
+    """
+    low, high = ends
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def score_to_json(score: ScoreEntry) -> dict[str, Any]:
@@ -270,6 +324,7 @@ def _parse_score(fields: Fields, tested: Sequence[str]) -> ScoreEntry:
         details={split: _optional_numbers(details.object(split)) for split in details},
         seed_std=fields.number("seed_std", None),
         seeds=_optional_numbers(fields.object("seeds")) if "seeds" in fields else None,
+        chance=fields.number("chance", None),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.scores import defined_or_none, number_to_json
+from heareval.formats.scores import defined_or_none, explain_no_interval, number_to_json
 from heareval.predictions.bootstrap import Interval, confidence_interval, recenter
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.resampled import ClipSums
@@ -42,6 +42,7 @@ class Difference:
         value: A's score minus B's. In a mean over tasks, a positive value means that A is better.
         p: two-sided p-value for equal performance.
         p_from: "permutation" or "bootstrap".
+        no_interval: why there is no interval.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Difference:
     interval: Interval
     p: float
     p_from: str
+    no_interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class _Pair:
     protocol: str
     a: StoredResult
     b: StoredResult
+
+    @property
+    def clips(self) -> int:
+        """Return the number of tested clips."""
+        return self.a.scores.tested_clips
 
     @property
     def seed(self) -> int:
@@ -146,14 +153,17 @@ def compare(a: Path, b: Path) -> Comparison:
         else:
             compared.append(_compare_task(pair))
             notes += _describe_seeds(pair)
+    overall = average_tasks(compared)
+    differences = tuple(difference for task in compared for difference in task.differences)
+    notes += [*_describe_intervals(differences), *_describe_means(compared, overall)]
     if not compared:
         got = "; ".join(not_compared) or "no scores"
         raise HearevalError(f"{a} and {b}", got=got, expected="scores of both on the same clips of a task")
     return Comparison(
         a.name,
         b.name,
-        tuple(difference for task in compared for difference in task.differences),
-        average_tasks(compared),
+        differences,
+        overall,
         tuple(not_compared),
         tuple(dict.fromkeys(notes)),
     )
@@ -166,6 +176,37 @@ def _describe_seeds(pair: _Pair) -> list[str]:
         return []
     more = f" (and the next {len(pair.a.runs) - 1})" if len(pair.a.runs) > 1 else ""
     return [f"{pair.task}, {pair.protocol}: A has seed {a}, B has seed {b}{more}"]
+
+
+def _describe_intervals(differences: Sequence[Difference]) -> list[str]:
+    """Return a note for each reason why differences have no interval, with the tasks and metrics."""
+    tasks: dict[str, dict[str, list[str]]] = {}
+    for each in differences:
+        if each.no_interval:
+            tasks.setdefault(each.no_interval, {}).setdefault(each.task, []).append(each.metric)
+    return [
+        f"no 95 % interval, as {why}: "
+        + ", ".join(f"{task} ({', '.join(dict.fromkeys(metrics))})" for task, metrics in by_task.items())
+        for why, by_task in tasks.items()
+    ]
+
+
+def _describe_means(compared: Sequence[_ComparedTask], overall: Sequence[Difference]) -> list[str]:
+    """Return a note for each protocol whose mean leaves out tasks, or has tasks without an interval."""
+    notes = []
+    for mean in overall:
+        protocol = mean.protocol
+        firsts = [task.differences[0] for task in compared if task.differences[0].protocol == protocol]
+        if left_out := [each.task for each in firsts if not math.isfinite(each.value)]:
+            notes.append(
+                f"the mean of {protocol} leaves out undefined or infinite differences: {', '.join(left_out)}"
+            )
+        doubtful = [each.task for each in firsts if each.no_interval]
+        if doubtful and mean.interval.resamples:
+            notes.append(
+                f"the interval of the mean of {protocol} rests on tasks without one: {', '.join(doubtful)}"
+            )
+    return notes
 
 
 def _describe_exclusive(name: str, scored: set[tuple[str, str]]) -> list[str]:
@@ -221,24 +262,32 @@ def _compare_task(pair: _Pair) -> _ComparedTask:
 
 def _make_difference(pair: _Pair, metric: str, resampled: NDArray[np.float64]) -> Difference:
     a, b = pair.a.score(metric), pair.b.score(metric)
-    if math.isnan(a - b):
-        return Difference(pair.task, pair.protocol, metric, a, b, math.nan, NO_INTERVAL, math.nan, "")
+    without = Difference(pair.task, pair.protocol, metric, a, b, a - b, NO_INTERVAL, math.nan, "")
+    if not math.isfinite(a - b):
+        return without
     p, p_from = _p_value(pair, metric, a - b, resampled)
     interval = confidence_interval(resampled)
-    return Difference(pair.task, pair.protocol, metric, a, b, a - b, interval, p, p_from)
+    why = explain_no_interval(pair.clips, interval.low, interval.high, a - b) if interval.resamples else ""
+    if not why:
+        return replace(without, interval=interval, p=p, p_from=p_from)
+    if p_from == "bootstrap":
+        # The resamples that give no interval give no p either.
+        return replace(without, no_interval=why)
+    return replace(without, p=p, p_from=p_from, no_interval=why)
 
 
 def average_tasks(tasks: Sequence[_ComparedTask]) -> tuple[Difference, ...]:
     """Return the mean difference of the first metrics for each protocol with several compared tasks.
 
-    Resamples of different tasks are independent. Where lower is better, B's score minus A's is averaged.
+    Tasks whose difference is undefined or infinite are left out. Resamples of different tasks are
+    independent. Where lower is better, B's score minus A's is averaged.
     """
     means = []
     for protocol in dict.fromkeys(task.differences[0].protocol for task in tasks):
         defined = [
             task
             for task in tasks
-            if task.differences[0].protocol == protocol and not math.isnan(task.differences[0].value)
+            if task.differences[0].protocol == protocol and math.isfinite(task.differences[0].value)
         ]
         if len(defined) > 1:
             means.append(_average(protocol, defined))
@@ -252,6 +301,7 @@ def _average(protocol: str, tasks: Sequence[_ComparedTask]) -> Difference:
     # Infinite differences of different signs have no mean.
     with np.errstate(invalid="ignore"):
         resampled = np.mean([sign * task.resampled for sign, task in zip(signs, tasks, strict=True)], axis=0)
+    interval = confidence_interval(resampled)
     return Difference(
         f"mean of {len(tasks)} tasks",
         protocol,
@@ -259,7 +309,8 @@ def _average(protocol: str, tasks: Sequence[_ComparedTask]) -> Difference:
         math.nan,
         math.nan,
         value,
-        confidence_interval(resampled),
+        # If A and B never differ, the resamples don't either.
+        NO_INTERVAL if interval.low == interval.high else interval,
         bootstrap_p_value(resampled),
         "bootstrap",
     )
@@ -309,6 +360,7 @@ def _difference_to_json(difference: Difference) -> dict[str, Any]:
         "difference": number_to_json(defined_or_none(difference.value)),
         "p": defined_or_none(difference.p),
         "p_from": difference.p_from,
+        "no_interval": difference.no_interval,
         "interval_95": ends and list(ends),
         "resamples": difference.interval.resamples,
         "undefined_resamples": difference.interval.undefined,

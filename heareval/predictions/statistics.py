@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from heareval.predictions.bootstrap import (
     recenter,
     resample_scores,
 )
+from heareval.predictions.chance import find_chance_levels, find_split_labels
 from heareval.predictions.kinds import find_kind
 from heareval.predictions.results import Run, TaskResult
 
@@ -30,10 +32,14 @@ def summarize_scores(result: TaskResult) -> dict[str, ScoreEntry]:
     """
     kind = find_kind(result.task)
     splits = [[kind.prepare_scoring(fold.predictions) for fold in run.folds] for run in result.runs]
-    resampled = average_resamples(result.task.metrics, splits, seed=BOOTSTRAP_SEED)
+    metrics, rounds = result.task.metrics, [fold.roles for fold in result.runs[0].folds]
+    resampled = average_resamples(metrics, splits, seed=BOOTSTRAP_SEED)
+    chance = find_chance_levels(metrics, find_split_labels(kind), rounds, splits)
     return {
-        metric: _summarize(result.runs, number, metric, resampled[metric])
-        for number, metric in enumerate(result.task.metrics)
+        metric: replace(
+            _summarize(result.runs, number, metric, resampled[metric]), chance=defined_or_none(chance[metric])
+        )
+        for number, metric in enumerate(metrics)
     }
 
 

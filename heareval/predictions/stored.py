@@ -8,7 +8,7 @@ tasks. Only the ends of confidence intervals are not computed again; they must l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from heareval.errors import HearevalError, unknown_name
 from heareval.formats.results_folder import EVALUATE_AGAIN, read_predictions, read_scores
 from heareval.formats.scores import Scores
 from heareval.predictions.bootstrap import ScoredSplit
-from heareval.predictions.data import Task, read_task
+from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
+from heareval.predictions.data import SplitRoles, Task, read_task
 from heareval.predictions.kinds import AnyKind, find_kind
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.results import Predictions
@@ -173,6 +174,9 @@ def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredF
 
 def _check_scores(result: StoredResult) -> None:
     """Raise HearevalError if the predictions give other scores than the scores file."""
+    rounds = [SplitRoles(fold.test, fold.valid, fold.train) for fold in result.scores.runs[0].folds]
+    labels = find_split_labels(result.kind)
+    _check_rounds(result, rounds, labels)
     for name, score in result.scores.scores.items():
         metric = find_metric(name)
         if metric.kind != result.kind.name:
@@ -195,9 +199,21 @@ def _check_scores(result: StoredResult) -> None:
         for run, value in zip(result.scores.runs, of_seeds, strict=True):
             if score.seeds is not None:
                 _check_value(result, f"{name} of seed {run.seed}", score.seeds[str(run.seed)], float(value))
+        if score.chance is not None:
+            scored = [[fold.scored for fold in run] for run in result.runs]
+            chance = find_chance_levels([name], labels, rounds, scored)[name]
+            _check_value(result, f"chance level of {name}", score.chance, chance)
         for place, split in enumerate(splits):
             if score.details.get(split):
                 _check_details(result, name, score.details[split], place)
+
+
+def _check_rounds(result: StoredResult, rounds: Sequence[SplitRoles], labels: SplitLabels) -> None:
+    known = ", ".join(labels.of_clips)
+    for roles in rounds:
+        for split in (roles.valid, *roles.train):
+            if split not in labels.of_clips:
+                raise _contradiction(result, f"round that tests {roles.test}", f"split {split}", known)
 
 
 def _check_details(result: StoredResult, name: str, found: Mapping[str, float | None], place: int) -> None:

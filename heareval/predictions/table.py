@@ -9,23 +9,26 @@ from rich.console import Console
 from rich.table import Table
 
 from heareval.formats.scores import ScoreEntry, Scores
+from heareval.layout import display_path
 
 
 def score_table(results: Mapping[Path, Scores]) -> str:
-    """Return a table with one row for each task and metric, followed by notes.
+    """Return a table with one row for each task and metric, followed by at most one note for each result.
+
+    Chance is the score of predictions that know nothing about the clips; see `chance.py`.
 
     Args:
         results: the content of some scores files.
     """
     has_seeds = any(score.seeds is not None for each in results.values() for score in each.scores.values())
-    numbers = ("score", "95 % interval", "std", *(["std of seeds"] if has_seeds else []), "clips tested")
+    spread = ["std", "std of seeds"] if has_seeds else ["std"]
+    numbers = ("score", "chance", "95 % interval", *spread, "clips tested")
     table = new_table(("submission", "task", "metric"), numbers, ("protocol",))
     for path, scores in results.items():
         for metric, score in scores.scores.items():
-            tested = sum(scores.clips[split] for split in score.folds)
-            cells = (*_format_score(score, has_seeds=has_seeds), str(tested), scores.protocol)
+            cells = (*_format_score(score, has_seeds=has_seeds), str(scores.tested_clips), scores.protocol)
             table.add_row(path.parent.parent.name, path.parent.name, metric, *cells)
-    notes = [note for path, scores in results.items() for note in _notes(path, scores)]
+    notes = [note for path, scores in results.items() if (note := _describe(path, scores))]
     others = [path.parent.name for path, scores in results.items() if scores.is_the_published_corpus is False]
     if others:
         notes.append(f"NOT the published corpus: {', '.join(dict.fromkeys(others))}")
@@ -33,17 +36,27 @@ def score_table(results: Mapping[Path, Scores]) -> str:
 
 
 def _format_score(score: ScoreEntry, *, has_seeds: bool) -> list[str]:
-    cells = [format_number(score.score), format_interval(score.interval_95)]
-    cells.append(format_number(score.std, missing=""))
+    cells = [
+        format_number(score.score),
+        format_number(score.chance, missing=""),
+        format_interval(score.interval_95),
+        format_number(score.std, missing=""),
+    ]
     return [*cells, format_number(score.seed_std, missing="")] if has_seeds else cells
 
 
-def _notes(path: Path, scores: Scores) -> list[str]:
-    notes = [f"{path.parent.name}: {problem}" for problem in scores.problems]
+def _describe(path: Path, scores: Scores) -> str:
+    """Return what a reader of a result should know, in one line; the scores file has all of it."""
+    told = []
     if scores.unusual_embedding:
         settings = ", ".join(f"{name} = {value}" for name, value in scores.unusual_embedding.items())
-        notes.append(f"{path.parent.parent.name} on {path.parent.name}: embeddings with {settings}")
-    return notes
+        told.append(f"embeddings with {settings}")
+    told += scores.problems[:1]
+    if not told:
+        return ""
+    line = f"{path.parent.parent.name} on {path.parent.name}: {'; '.join(told)}"
+    more = len(scores.problems) - 1
+    return f"{line}; {more} more under `problems` in {display_path(path)}" if more > 0 else line
 
 
 def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str]) -> Table:

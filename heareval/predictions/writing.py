@@ -13,7 +13,8 @@ from heareval import layout
 from heareval.errors import replaced_error
 from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.results_folder import write_predictions, write_scores
-from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none
+from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none, drop_intervals
+from heareval.predictions.chance import describe_missing_labels, find_split_labels
 from heareval.predictions.kinds import find_kind
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.results import ModelResult, Run, TaskResult
@@ -55,7 +56,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
 def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
     """Return the content of the scores file."""
     task, manifest = result.task, result.task.manifest
-    return Scores(
+    scores = Scores(
         protocol=result.protocol.recorded_name,
         task=task.name,
         version=task.metadata.version,
@@ -79,6 +80,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         seconds=round(result.seconds, 3),
         versions=list_versions(),
     )
+    return drop_intervals(scores)
 
 
 def _find_mode(decided_by: str) -> str:
@@ -93,11 +95,17 @@ def list_versions() -> dict[str, str]:
 
 
 def _collect_problems(result: TaskResult) -> tuple[str, ...]:
-    """Return the problems of all scores, each once, and of the trainings."""
+    """Return the problems of all scores, each once, then those of the labels and of the trainings."""
     runs = result.runs
     scores = [score for run in runs for fold in run.folds for score in fold.scores]
     found = dict.fromkeys(problem for score in scores for problem in score.problems)
-    return (*found, *describe_short_trainings(runs), *describe_small_grid(result.protocol, runs))
+    labels = find_split_labels(find_kind(result.task))
+    return (
+        *found,
+        *describe_missing_labels(labels, [fold.roles for fold in runs[0].folds]),
+        *describe_short_trainings(runs),
+        *describe_small_grid(result.protocol, runs),
+    )
 
 
 def _describe_run(run: Run) -> RunEntry:

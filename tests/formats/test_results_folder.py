@@ -24,6 +24,7 @@ from heareval.formats.scores import (
     ScoreEntry,
     Scores,
     defined_or_none,
+    drop_intervals,
     number_to_json,
     scores_to_json,
 )
@@ -52,7 +53,7 @@ SCORES = Scores(
     embedding_path="mine/tones",
     runs=(RUN,),
     labels=4,
-    clips={"test": 2},
+    clips={"test": 40},
     device="cpu",
     deterministic=True,
     seconds=2.5,
@@ -300,6 +301,29 @@ def test_infinite_scores_of_0_1_0_were_null(tmp_path):
     assert read_scores(write_scores(tmp_path, old)).scores["d_prime"].score is None
 
 
+def test_intervals_of_0_1_0_that_mean_nothing_are_dropped_and_told(tmp_path):
+    entries = {
+        "top1_acc": ScoreEntry(0.0, None, (0.0, 0.0), 1000, folds={"test": 0.0}, details={"test": {}}),
+        "mAP": ScoreEntry(0.5, None, (0.25, 0.75), 1000, folds={"test": 0.5}, details={"test": {}}),
+    }
+    for clips, kept, told in (
+        (15, [None, None], "no 95 % interval of top1_acc, mAP: 15 test clips are fewer than 16"),
+        (1, [None, None], "no 95 % interval of top1_acc, mAP: 1 test clip is fewer than 16"),
+        (16, [None, (0.25, 0.75)], "no 95 % interval of top1_acc: all resamples have the same score"),
+    ):
+        scores = dataclasses.replace(SCORES, scores=entries, clips={"test": clips})
+        read = read_scores(write_scores(tmp_path, scores))
+        assert [score.interval_95 for score in read.scores.values()] == kept
+        assert read.problems == ("something", told)
+
+
+def test_an_interval_beside_its_score_is_not_written():
+    entry = ScoreEntry(0.5, None, (0.6, 0.7), 1000, folds={"test": 0.5})
+    kept = drop_intervals(dataclasses.replace(SCORES, scores={"segment_1s_er": entry}))
+    assert kept.scores["segment_1s_er"].interval_95 is None
+    assert kept.problems[-1] == "no 95 % interval of segment_1s_er: it would not contain the score"
+
+
 # --------------------------------------------------------------------------- keys of 2021
 
 
@@ -349,7 +373,7 @@ def test_keys_of_2021_of_folds():
 def test_our_keys_win_over_splits_of_the_same_name(tmp_path):
     run = dataclasses.replace(RUN, folds=(dataclasses.replace(RUN.folds[0], test="grid"),))
     entry = ScoreEntry(0.5, folds={"grid": 0.5}, details={"grid": {}})
-    scores = dataclasses.replace(SCORES, runs=(run,), scores={"mAP": entry}, clips={"grid": 2})
+    scores = dataclasses.replace(SCORES, runs=(run,), scores={"mAP": entry}, clips={"grid": 40})
     assert scores_to_json(scores)["grid"] == scores_to_json(SCORES)["grid"]
     assert read_scores(write_scores(tmp_path, scores)) == scores
 

@@ -35,7 +35,7 @@ def _evaluated(folder, seed=0):
 def two(tmp_path, scene_folder, event_folder):
     """Submissions A and B with a scene and an event task each; B's embeddings are noisier."""
     folds = {"splits": FOLDS, "split_mode": "new_split_kfold"}
-    tasks = [scene_folder("scene", **folds), event_folder("event")]
+    tasks = [scene_folder("scene", **folds), event_folder("event", clips=16)]
     rng = np.random.default_rng(0)
     for submission in ("a", "b"):
         (tmp_path / submission).mkdir()
@@ -88,8 +88,36 @@ def test_differences_are_those_of_the_scores_and_draws(two):
 
 
 def test_nothing_differs_from_itself(two):
-    for each in compare(two[0], two[0]).differences:
-        assert (each.value, each.interval.low, each.interval.high, each.p) == (0.0, 0.0, 0.0, 1.0)
+    found = compare(two[0], two[0])
+    for each in found.differences:
+        assert (each.value, each.interval.resamples) == (0.0, 0)
+        assert each.p == 1.0 or (each.p_from, each.metric) == ("", "mAP")
+    (note,) = found.notes
+    tasks = "event (event_onset_200ms_fms, segment_1s_er), scene (top1_acc, mAP)"
+    assert note == f"no 95 % interval, as all resamples have the same score: {tasks}"
+    assert "0.0000 to 0.0000" not in comparison_table(found)
+
+
+def test_tiny_test_sets_have_no_interval(two, event_folder):
+    """Of 5 clips, the permutation test still says what it can, and resamples nothing."""
+    for submission in two:
+        shutil.rmtree(submission / "event")
+    tiny = event_folder("tiny", clips=5)
+    _evaluated(tiny)
+    for submission in two:
+        shutil.copytree(tiny, submission / "tiny")
+    found = compare(*two)
+    tested = [each for each in found.differences if each.task == "tiny"]
+    assert [(each.interval.resamples, each.p, each.p_from) for each in tested] == [
+        (0, 1.0, "permutation")
+    ] * 2
+    assert found.notes == (
+        "no 95 % interval, as 5 test clips are fewer than 16: tiny (event_onset_200ms_fms, segment_1s_er)",
+        f"the interval of the mean of {NAME} rests on tasks without one: tiny",
+    )
+    written = comparison_to_json(found)["differences"][-1]
+    assert (written["interval_95"], written["no_interval"]) == (None, "5 test clips are fewer than 16")
+    assert all(note in comparison_table(found) for note in found.notes)
 
 
 def test_a_comparison_turned_round_is_its_negative(two):

@@ -6,7 +6,7 @@ from heareval.formats.results_folder import read_scores
 from heareval.predictions.table import score_table
 
 
-def _write(tmp_path, name, **score):
+def _write(tmp_path, name, changes=(), **score):
     folder = tmp_path / name / "esc50-v1-full"
     folder.mkdir(parents=True)
     model = {"settings": {}, "validation_score": 0.5, "postprocessing": None, "seconds": 1.0}
@@ -15,7 +15,7 @@ def _write(tmp_path, name, **score):
         "folds": [{"test": "test", "valid": "valid", "train": ["train"], **model}],
         "grid": [model],
     }
-    results = {
+    values = {
         "fingerprint": "feed",
         "embeddings_fingerprint": "beef",
         "seed": 0,
@@ -28,7 +28,7 @@ def _write(tmp_path, name, **score):
         "is_the_published_corpus": True,
     }
     path = folder / "test.predicted-scores.json"
-    path.write_text(json.dumps(results))
+    path.write_text(json.dumps({**values, **dict(changes)}))
     return path
 
 
@@ -61,3 +61,25 @@ def test_the_spread_of_several_seeds_has_a_column(tmp_path):
     ).splitlines()
     assert "std of seeds" in head
     assert "0.0141" in row
+
+
+def test_a_result_has_one_note_however_many_problems_it_has(tmp_path):
+    problems = [f"mAP is undefined on fold{i:02}" for i in range(60)]
+    many = {"problems": problems, "unusual_embedding": {"dtype": "float16"}}
+    paths = [
+        _write(tmp_path, "many", many.items()),
+        _write(tmp_path, "one", {"problems": problems[:1]}.items()),
+        _write(tmp_path, "none"),
+    ]
+    first, second = _table(paths).splitlines()[4:]
+    assert first == (
+        "note: many on esc50-v1-full: embeddings with dtype = float16; mAP is undefined on fold00; "
+        f"59 more under `problems` in {paths[0]}"
+    )
+    assert second == "note: one on esc50-v1-full: mAP is undefined on fold00"
+
+
+def test_an_infinite_score_is_shown_as_such(tmp_path):
+    table = _table([_write(tmp_path, "perfect", score="inf", folds={"test": "inf"})])
+    row = table.splitlines()[-1]
+    assert row.split() == ["perfect", "esc50-v1-full", "top1_acc", "inf", "40", "hear2021"]

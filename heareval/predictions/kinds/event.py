@@ -114,6 +114,12 @@ class EventKind(Kind[EventSplit, EventPredictions]):
     def targets(self, split: EventSplit) -> NDArray[np.uint8]:
         return self.shape_rows(split, split.y).astype(np.uint8)
 
+    def mark_labels(self, order: SplitOrder) -> NDArray[np.bool_]:
+        events = make_event_table(order, self.task.labels)
+        marks = np.zeros((len(order.clips), len(self.task.labels)), dtype=bool)
+        marks[events.clip, events.label] = True
+        return marks
+
     # ----------------------------------------------------------------------- predictions and scores
 
     def shape_rows(self, split: EventSplit, rows: Tensor) -> NDArray[np.float32]:

@@ -122,6 +122,10 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
     def targets(self, split: SplitT) -> NDArray[np.uint8]:
         """Return the targets of a split as 0 and 1, in the shape of its probabilities."""
 
+    @abstractmethod
+    def mark_labels(self, order: SplitOrder) -> NDArray[np.bool_]:
+        """Return which labels each clip of a split has, `(clips, labels)`."""
+
     # ----------------------------------------------------------------------- predictions and scores
 
     @abstractmethod

@@ -71,6 +71,9 @@ class SceneKind(Kind[Split, Predictions]):
         y = split.y if is_multilabel else functional.one_hot(split.y, len(self.task.labels))
         return np.asarray(y.cpu().numpy().astype(np.uint8))
 
+    def mark_labels(self, order: SplitOrder) -> NDArray[np.bool_]:
+        return self._label_matrix(order).astype(bool)
+
     # ----------------------------------------------------------------------- predictions and scores
 
     def shape_rows(self, split: Split, rows: Tensor) -> NDArray[np.float32]:

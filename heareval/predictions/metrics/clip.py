@@ -7,6 +7,7 @@ where a label is more likely, and raise HearevalError if the shapes differ or th
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -160,6 +161,28 @@ def roc_aucs(targets: Targets, predictions: Predictions) -> NDArray[np.float64]:
     return np.where((positives > 0) & (negatives > 0), share, np.nan)
 
 
+def random_average_precision(targets: Targets) -> float:
+    """Return what `mean_average_precision` is on average if the clips are ranked at random.
+
+    Of n clips in random order, m of them positive, the clip at rank k is positive in m of n cases, and then
+    (k - 1)(m - 1) / (n - 1) of those above it are, too.
+
+    >>> random_average_precision(np.array([[1], [0]]))
+    0.75
+    """
+    clips = len(targets)
+    positives = targets.sum(axis=0)
+    harmonic = float(np.sum(1.0 / np.arange(1, clips + 1)))
+    others = (positives - 1.0) / max(clips - 1, 1)
+    expected = (harmonic + others * (clips - harmonic)) / clips
+    return float(np.mean(np.where(positives > 0, expected, 0.0)))
+
+
+def _random_ranking(targets: Targets, chance: float) -> float:
+    """Return a chance level, NaN if all clips or no clips have one of the labels."""
+    return math.nan if len(labels_without_contrast(targets)) else chance
+
+
 def _rank(targets: Targets, predictions: Predictions) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return the targets from the most likely clip down, and the last rank of each clip's tie.
 
@@ -204,12 +227,18 @@ def _accuracy(
     def resample(targets: Any, predictions: Any, clips: int) -> BootstrapScorer:
         return resampled.resample_share(find_hits(targets, predictions))
 
-    return Metric("scene", function, _report(function), resample)
+    def chance(targets: Any, predictions: Any, clips: int, common_label: int) -> float:
+        always_the_same = np.zeros(targets.shape)
+        always_the_same[:, common_label] = 1.0
+        return function(targets, always_the_same)
+
+    return Metric("scene", function, _report(function), resample, chance)
 
 
 def _ranking(
     function: Callable[[Any, Any], float],
     score_label: resampled.LabelScore,
+    chance: Callable[[Targets], float],
     *,
     scores_absent_labels_as_0: bool = False,
 ) -> Metric:
@@ -219,6 +248,7 @@ def _ranking(
         function,
         _report(function),
         functools.partial(resampled.resample_rankings, score_label=score_label),
+        lambda targets, predictions, clips, common_label: chance(targets),
         is_biased_by_copies=True,
         scores_absent_labels_as_0=scores_absent_labels_as_0,
     )
@@ -228,7 +258,12 @@ METRICS: Mapping[str, Metric] = {
     "top1_acc": _accuracy(top1_accuracy, top1_hits),
     "pitch_acc": _accuracy(top1_accuracy, top1_hits),
     "chroma_acc": _accuracy(chroma_accuracy, chroma_hits),
-    "mAP": _ranking(mean_average_precision, resampled.average_precision, scores_absent_labels_as_0=True),
-    "d_prime": _ranking(mean_d_prime, resampled.d_prime),
-    "aucroc": _ranking(mean_roc_auc, resampled.roc_auc),
+    "mAP": _ranking(
+        mean_average_precision,
+        resampled.average_precision,
+        random_average_precision,
+        scores_absent_labels_as_0=True,
+    ),
+    "d_prime": _ranking(mean_d_prime, resampled.d_prime, functools.partial(_random_ranking, chance=0.0)),
+    "aucroc": _ranking(mean_roc_auc, resampled.roc_auc, functools.partial(_random_ranking, chance=0.5)),
 }

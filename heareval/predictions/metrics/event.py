@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from heareval.predictions.metrics.resampled import BootstrapScorer, ClipSums, co
 
 # Largest difference between sed_eval's scores and ours.
 TOLERANCE = 1e-9
+# How often events are moved to other clips for a chance level.
+MOVES = 20
 
 
 @dataclass(frozen=True)
@@ -363,12 +365,44 @@ def resample_error_rate(reference: EventTable, estimated: EventTable, clips: int
     return resample_sums(ClipSums(errors, active, active))
 
 
+def score_moved_events(
+    reference: EventTable,
+    estimated: EventTable,
+    clips: int,
+    common_label: int,
+    *,
+    function: Callable[[EventTable, EventTable], float],
+    better: Callable[[float, float], float],
+) -> float:
+    """Return the chance level of a metric: the better of no events, and of events moved to other clips.
+
+    All clips exchange their estimated events in a circle, by up to `MOVES` different numbers of places, and
+    the scores are averaged. The clips of a split are in random order.
+
+    Args:
+        function: the metric.
+        better: `max` or `min`.
+
+    >>> table = EventTable(np.array([0, 1]), np.array([0, 0]), np.array([0.0, 500.0]), np.array([9.0, 600.0]))
+    >>> score_moved_events(table, table, 2, 0, function=segment_error_rate, better=min)
+    0.0
+    """
+    nothing = function(reference, estimated.select(np.zeros(len(estimated), dtype=bool)))
+    places = np.unique(np.linspace(1, clips - 1, min(clips - 1, MOVES)).round().astype(int))
+    moved = [
+        function(reference, replace(estimated, clip=(estimated.clip + shift) % clips)) for shift in places
+    ]
+    return better(nothing, float(np.mean(moved))) if moved else nothing
+
+
 def _f_measure(collar: Collar) -> Metric:
+    function = functools.partial(event_f_measure, collar=collar)
     return Metric(
         "event",
-        functools.partial(event_f_measure, collar=collar),
+        function,
         functools.partial(report_f_measure, collar=collar),
         functools.partial(resample_f_measure, collar=collar),
+        functools.partial(score_moved_events, function=function, better=max),
         functools.partial(find_precision_and_recall, collar=collar),
     )
 
@@ -378,6 +412,12 @@ METRICS: Mapping[str, Metric] = {
     "event_onset_50ms_fms": _f_measure(Collar(onset_s=0.05)),
     "event_onset_offset_50ms_20perc_fms": _f_measure(Collar(onset_s=0.05, share_of_length=0.2)),
     "segment_1s_er": Metric(
-        "event", segment_error_rate, report_error_rate, resample_error_rate, find_error_rates, maximise=False
+        "event",
+        segment_error_rate,
+        report_error_rate,
+        resample_error_rate,
+        functools.partial(score_moved_events, function=segment_error_rate, better=min),
+        find_error_rates,
+        maximise=False,
     ),
 }

@@ -33,6 +33,8 @@ class Metric:
         kind: the kind of tasks that the metric scores.
         function: computes the score quickly, for model selection.
         report: computes the score with its details, for publication; event metrics use sed_eval.
+        chance: computes the score of predictions that know nothing about the clips, from references,
+            predictions, the number of clips and the index of the label that is most common in training.
         details: computes the details of `report` quickly, to check those of stored results.
         resample: prepares scores of bootstrap resamples from references, predictions and the number of clips.
         maximise: whether a higher score is better.
@@ -46,6 +48,7 @@ class Metric:
     function: Callable[[Any, Any], float]
     report: Callable[[Any, Any], DetailedScore]
     resample: Callable[[Any, Any, int], BootstrapScorer]
+    chance: Callable[[Any, Any, int, int], float]
     details: Callable[[Any, Any], Mapping[str, float]] = no_details
     maximise: bool = True
     is_biased_by_copies: bool = False
