@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from heareval import files, layout
 from heareval.errors import HearevalError
-from heareval.formats.scores import finite_or_none, scores_to_json
+from heareval.formats.scores import scores_to_json
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
@@ -130,6 +130,7 @@ def _make_sheet(result: StoredResult, timelines: tuple[Timeline, ...]) -> Sheet:
         f"model {result.folder.parent.name}",
         f"protocol {result.protocol}: {metric} {format_number(score.score)}"
         + (f" (95 % interval {interval})" if interval else "")
+        + (f", chance {format_number(score.chance)}" if score.chance is not None else "")
         + (f"; the figure is about {_describe_seed(result)}" if len(result.runs) > 1 else ""),
     )
     clips = [timeline.clip for timeline in timelines]
@@ -170,7 +171,7 @@ def _label_json(label: LabelScores) -> dict[str, Any]:
 
 
 def _interval_json(interval: tuple[float, float] | None) -> list[float | None] | None:
-    return None if interval is None else [finite_or_none(end) for end in interval]
+    return None if interval is None else [end if math.isfinite(end) else None for end in interval]
 
 
 def _confusion_json(result: StoredResult) -> dict[str, Any] | None:

@@ -245,9 +245,13 @@ def check_finite(split: Split, probabilities: Probabilities) -> None:
 
 
 def interval_of_label(resampled: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Return the ends of the central 95 % of a label's resampled scores `(resamples,)`, None without any."""
+    """Return the ends of the central 95 % of a label's resampled scores `(resamples,)`.
+
+    There is no interval without scores, nor where all are equal: an interval of no width would mean nothing.
+    """
     interval = confidence_interval(resampled)
-    return (interval.low, interval.high) if interval.resamples else None
+    has_width = interval.resamples > 0 and interval.low < interval.high
+    return (interval.low, interval.high) if has_width else None
 
 
 def divide_where_positive(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
