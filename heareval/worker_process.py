@@ -1,33 +1,50 @@
-"""Run a worker process: it gets a job file, and reports progress and one result as JSON lines."""
+"""Run a worker process: it gets a job file, and reports progress and one result through a pipe of its own.
+
+A message is a line with the job's `token` and a JSON object, written to the file descriptor `channel` of the
+job. Whatever the worker and its children print goes to the log, from the moment they start. Other lines that
+a model may write to the descriptor are skipped.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
 import os
 import re
+import secrets
+import selectors
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from heareval.errors import HearevalError
 from heareval.spec import Progress, ignore_progress
+from heareval.worker_supervisor import PR_SET_PDEATHSIG, call_prctl
 
 # How long a worker may still close files after its result; a thread of a submission may never end.
 EXIT_TIMEOUT_S = 20
 # How long a silent worker has to write its traceback before it is killed.
 TRACEBACK_TIMEOUT_S = 2.0
+# How long a supervisor may take to end all that it supervises; more than it allows itself.
+STOP_TIMEOUT_S = 20.0
 # Threads of GNU OpenMP, which PyTorch brings, spin this often before they sleep. The default of 300,000 makes
 # work take three to five times as long when other processes use the cores, too.
 THREAD_VARIABLES = {"GOMP_SPINCOUNT": "1000"}
 # Characters of a line of the log that an error repeats, and the codes that colour it on a terminal.
 SHOWN_LENGTH, ESCAPE_CODES = 300, re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
 SIGNAL_NAMES = {each.value: each.name for each in signal.Signals}
+# The end of a log that is searched for the reason of a crash: 100 threads of 100 frames take less.
+SEARCHED_BYTES = 1 << 20
+# A longer log loses all but its end. Its size is looked at once per interval, and when a message comes.
+MAX_LOG_BYTES, LOG_INTERVAL_S = 100_000_000, 1.0
+# No message is longer; what a model writes to the channel may be.
+MAX_MESSAGE_BYTES = 1 << 24
+READ_BYTES = 1 << 16
 
 
 class KilledForMemoryError(HearevalError):
@@ -46,12 +63,13 @@ def run_worker(
 ) -> dict[str, Any]:
     """Run `command JOB_FILE` and return the result that it reports.
 
-    However the worker ends, all processes that it has started end with it.
+    However the worker ends, all processes that it has started end with it; `worker_supervisor.py` says how.
 
     Args:
         command: the program and its first arguments.
         job: JSON values for the job file, which stays beside the log.
-        log: where the worker's stderr goes; the id of this process is added to its name.
+        log: where the worker's output goes; the id of this process is added to its name. A log of more than
+            MAX_LOG_BYTES is cut to its end.
         progress: gets the worker's progress.
         on_message: gets every message that is neither progress nor the result.
         silence_s: a worker that reports nothing for this long is killed; None = no limit.
@@ -65,108 +83,165 @@ def run_worker(
     log.parent.mkdir(parents=True, exist_ok=True)
     # Two runs may do the same step at the same time, with different job files.
     log = log.with_name(f"{log.stem}-{os.getpid()}.log")
-    job_file = log.with_suffix(".job.json")
-    job_file.write_text(json.dumps({**job, "parent": os.getpid()}, indent=1), encoding="utf-8")
+    job_file, token = log.with_suffix(".job.json"), secrets.token_hex(8)
     kills_before = _count_memory_kills()
-    with (
-        open(log, "wb") as stderr,
-        subprocess.Popen(
-            [*command, str(job_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**THREAD_VARIABLES, **(os.environ if variables is None else variables)},
-            text=True,
-            # A separate process group contains the worker and all that it starts, but not us.
-            start_new_session=True,
-        ) as process,
-    ):
-        watchdog = _Watchdog(process, silence_s)
+    receiver, sender = os.pipe()
+    with contextlib.closing(Channel(receiver, token)) as channel:
         try:
-            result = _listen(process, log, progress, on_message, watchdog)
+            told = {**job, "channel": sender, "token": token}
+            job_file.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            process = _start(command, job_file, log, sender, variables)
+        finally:
+            os.close(sender)
+        try:
+            result = _listen(process, channel, log, progress, on_message, silence_s)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=EXIT_TIMEOUT_S)
         finally:
-            watchdog.stop()
-            _kill_group(process)
+            stop_supervised(process)
     if result is None:
-        if watchdog.has_killed:
-            raise watchdog.make_error(log)
         is_memory = process.returncode == -signal.SIGKILL and _count_memory_kills() > kills_before
         raise _make_exit_error(process.returncode, log, is_memory=is_memory)
     return result
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill a worker and all processes that it has started."""
-    # macOS raises PermissionError if the group contains only zombies.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _start(
+    command: Sequence[str], job_file: Path, log: Path, sender: int, variables: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
+    log.unlink(missing_ok=True)
+    # Appended to: after the log is cut, the next line goes to its end.
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            supervise_command([*command, str(job_file)]),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**THREAD_VARIABLES, **(os.environ if variables is None else variables)},
+            pass_fds=(sender,),
+            # Ctrl-C on a terminal reaches this process, which then stops the supervisor.
+            start_new_session=True,
+        )
 
 
-class _Watchdog:
-    """Kills a process that reports nothing for too long."""
+def supervise_command(command: Sequence[str]) -> list[str]:
+    """Return the command that runs a command under supervision; see `worker_supervisor.py`."""
+    supervisor = Path(__file__).with_name("worker_supervisor.py")
+    # Nothing that the user has installed for every Python may slow or disturb it.
+    return [sys.executable, "-I", "-S", str(supervisor), str(os.getpid()), *command]
 
-    def __init__(self, process: subprocess.Popen[str], silence_s: float | None) -> None:
-        self.process, self.silence_s, self.has_killed = process, silence_s, False
-        self.timer: threading.Timer | None = None
-        self.restart()
 
-    def restart(self) -> None:
-        """Restart the timer, after a message."""
-        self.stop()
-        if self.silence_s is not None:
-            self.timer = threading.Timer(min(self.silence_s, threading.TIMEOUT_MAX), self._kill)
-            self.timer.daemon = True
-            self.timer.start()
+def stop_supervised(process: subprocess.Popen[bytes]) -> None:
+    """End a supervised command and all that it has started, if it still runs; wait until that is done."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
-    def stop(self) -> None:
-        """Stop the timer."""
-        if self.timer:
-            self.timer.cancel()
 
-    def _kill(self) -> None:
-        self.has_killed = True
-        # faulthandler writes the traceback of every thread on this signal.
-        self.process.send_signal(signal.SIGABRT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(TRACEBACK_TIMEOUT_S)
-        _kill_group(self.process)
+class Channel:
+    """The end of the pipe on which a worker's messages arrive.
 
-    def make_error(self, log: Path) -> HearevalError:
-        """Return the error for a process that was killed."""
-        got = f"no message for {self.silence_s:g} s"
-        remedy = f"Its log is {log}. Use a larger --timeout if it is only slow."
-        return HearevalError("the worker process", got=got, expected="progress or a result", remedy=remedy)
+    Args:
+        descriptor: file descriptor of the pipe.
+        token: begins each line that is a message.
+    """
+
+    def __init__(self, descriptor: int, token: str) -> None:
+        self.descriptor, self.prefix, self.rest = descriptor, f"{token} ".encode(), b""
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(descriptor, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        self.selector.close()
+        os.close(self.descriptor)
+
+    def read(self, timeout_s: float) -> list[dict[str, Any]] | None:
+        """Return the messages that arrive within a time; None when the worker, and all with it, has ended."""
+        if not self.selector.select(timeout_s):
+            return []
+        if not (data := os.read(self.descriptor, READ_BYTES)):
+            return None
+        *lines, rest = (self.rest + data).split(b"\n")
+        self.rest = rest if len(rest) <= MAX_MESSAGE_BYTES else b""
+        return list(self._parse(lines))
+
+    def _parse(self, lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            if line.startswith(self.prefix):
+                # A line that other output has got into is lost.
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line[len(self.prefix) :])
 
 
 def _listen(
-    process: subprocess.Popen[str],
+    process: subprocess.Popen[bytes],
+    channel: Channel,
     log: Path,
     progress: Progress,
     on_message: Callable[[dict[str, Any]], None] | None,
-    watchdog: _Watchdog,
+    silence_s: float | None,
 ) -> dict[str, Any] | None:
-    """Return the worker's result; None if it ended without one."""
-    for line in process.stdout or ():
-        watchdog.restart()
-        message = json.loads(line)
-        if "error" in message:
-            error = HearevalError(**message["error"])
-            error.remedy = error.remedy or f"Its log is {log}"
-            raise error
-        if "result" in message:
-            return dict(message["result"])
-        if "done" in message:
-            progress(message["done"], message["total"])
-        elif on_message:
-            on_message(message)
+    """Return the worker's result; None if it ended without one.
+
+    Raises:
+        HearevalError: the worker reported an error, or was silent for too long.
+    """
+    heard = time.monotonic()
+    while (messages := channel.read(LOG_INTERVAL_S)) is not None:
+        cut_log(log)
+        for message in messages:
+            if "error" in message:
+                error = HearevalError(**message["error"])
+                error.remedy = error.remedy or f"Its log is {log}"
+                raise error
+            if "result" in message:
+                return dict(message["result"])
+            if "done" in message:
+                progress(message["done"], message["total"])
+            elif on_message:
+                on_message(message)
+        if messages:
+            heard = time.monotonic()
+        elif silence_s is not None and time.monotonic() - heard >= silence_s:
+            _request_traceback(process)
+            got = f"no message for {silence_s:g} s"
+            remedy = f"Its log is {log}. Use a larger --timeout if it is only slow."
+            raise HearevalError("the worker process", got=got, expected="progress or a result", remedy=remedy)
     return None
+
+
+def _request_traceback(process: subprocess.Popen[bytes]) -> None:
+    """Let a worker write the traceback of every thread, as faulthandler does on this signal."""
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(TRACEBACK_TIMEOUT_S)
+
+
+def cut_log(log: Path) -> None:
+    """Cut a log that has become too long to its end; what is written meanwhile may be lost."""
+    # The user may remove logs during a run.
+    size = log.stat().st_size if log.exists() else 0
+    if size > MAX_LOG_BYTES:
+        end = read_end(log)
+        with open(log, "r+b") as file:
+            file.truncate(0)
+        with open(log, "ab") as file:
+            file.write(b"(heareval has removed the beginning of this log: it became too long)\n" + end)
+
+
+def read_end(log: Path) -> bytes:
+    """Return the last SEARCHED_BYTES of a log."""
+    with open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - SEARCHED_BYTES))
+        return file.read(SEARCHED_BYTES)
 
 
 def _make_exit_error(code: int, log: Path, *, is_memory: bool) -> HearevalError:
     """Return the error for a worker that ended without a result."""
-    line = _find_telling_line(log.read_text(errors="replace"))
+    line = _find_telling_line(read_end(log).decode(errors="replace"))
     # Real-time signals have no names.
     ended = f"signal {SIGNAL_NAMES.get(-code, -code)}" if code < 0 else f"exit code {code}"
     reason = ", killed because memory ran out" if is_memory else ""
@@ -213,5 +288,4 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
 
     Does nothing on other systems.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal_number)
+    call_prctl(PR_SET_PDEATHSIG, signal_number)

@@ -12,6 +12,7 @@ Run as a program this file is a server: requests come as JSON lines, and exit co
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -40,6 +41,7 @@ NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures",
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
 WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks")
 OURS = Path(__file__).parent.parent / "heareval"
+SUPERVISED = [sys.executable, "-I", "-S", str(OURS / "worker_supervisor.py")]
 # Python and the system read these when a process starts.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "OPENBLAS_", "GOMP_", "MALLOC_")
 
@@ -180,9 +182,10 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
     """A process of this interpreter that runs our code is forked, every other is started."""
 
     def _execute_child(self, args: Any, *others: Any) -> None:  # type: ignore[override]
-        cwd, environment = others[4], others[5] or os.environ
+        passed, cwd, environment = others[3], others[4], others[5] or os.environ
         pipes, is_session = others[9:15], others[20]
-        if cwd is not None or not _is_ours(args):
+        # Whatever starts our code is supervised.
+        if cwd is not None or args[:4] != SUPERVISED or not _is_ours(args[5:]):
             super()._execute_child(args, *others)  # type: ignore[misc]
             return
         sys.stdout.flush()
@@ -192,29 +195,41 @@ class ForkingPopen(subprocess.Popen):  # type: ignore[type-arg]
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if not self.pid:
-            _begin_anew((pipes[0], pipes[3], pipes[5]), is_session=is_session)
-            os._exit(_run(_set_up(args[1:], dict(environment))))
+            _begin_anew((pipes[0], pipes[3], pipes[5]), passed, is_session=is_session)
+            _supervise(args, dict(environment))
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
-def _is_ours(command: object) -> bool:
+def _supervise(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Be a supervisor, whose command is run here instead of started."""
+    # What Python itself reads of it is the same in every request that is forked.
+    os.environ.clear()
+    os.environ.update(environment)
+    os.execvp = lambda _, words: os._exit(_run(_set_up(words[1:], environment)))  # type: ignore[assignment]
+    sys.argv[:] = command[3:]
+    runpy.run_path(command[3], run_name="__main__")
+
+
+def _is_ours(command: list[str]) -> bool:
     """Return whether a command is this interpreter with a module or a script of heareval."""
-    if not isinstance(command, list) or len(command) < 3 or command[0] != sys.executable:
+    if len(command) < 3 or command[0] != sys.executable:
         return False
     return (command[1] == "-m" and command[2].startswith("heareval.")) or Path(command[1]).is_relative_to(
         OURS
     )
 
 
-def _begin_anew(files: tuple[int, int, int], *, is_session: bool) -> None:
+def _begin_anew(files: tuple[int, int, int], passed: Sequence[int], *, is_session: bool) -> None:
     """Leave behind what a process that is started does not inherit."""
     if is_session:
         os.setsid()
     for number, file in enumerate(files):
         if file != -1:
             os.dup2(file, number)
-    os.closerange(3, 4096)
+    for number in set(range(3, 4096)) - set(passed):
+        with contextlib.suppress(OSError):
+            os.close(number)
     for each in signal.valid_signals():
         if callable(signal.getsignal(each)):
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)

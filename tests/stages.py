@@ -46,6 +46,7 @@ WITHOUT_INFLUENCE = {
     "heareval.layout": "names of files: what is not found under a new name is made again",
     "heareval.progress": "shows how far the work is",
     "heareval.worker_process": "starts a process and hands on its job and its result",
+    "heareval.worker_supervisor": "ends a process with all that it has started",
     "heareval.tasks.corpora": "the fingerprint of a task holds a digest of its corpus module",
 }
 # Packages whose modules are part of a stage, or named below.

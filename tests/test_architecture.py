@@ -23,6 +23,7 @@ FLOORS = {
     "heareval.resampling": 0,
     "heareval.spec": 0,
     "heareval.worker_process": 0,
+    "heareval.worker_supervisor": 0,
     "heareval.archives": 1,
     "heareval.formats": 1,
     "heareval.tasks": 2,
@@ -49,7 +50,8 @@ FOUNDATION = {
     "heareval.progress": ("heareval.spec",),
     "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
-    "heareval.worker_process": ("heareval.errors", "heareval.spec"),
+    "heareval.worker_process": ("heareval.errors", "heareval.spec", "heareval.worker_supervisor"),
+    "heareval.worker_supervisor": (),
 }
 # Packages that are stricter than their floor: what of ours they may import.
 STRICTER = {

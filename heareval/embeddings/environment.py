@@ -17,18 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
-from heareval.embeddings.interpreter import Interpreter, clean_variables, find_interpreter, find_uv
+from heareval.embeddings.interpreter import (
+    Interpreter,
+    clean_variables,
+    find_interpreter,
+    find_uv,
+    parse_answer,
+)
 from heareval.embeddings.source import Source, copy_tree, hash_tree, is_git, pin_commit, resolve_source
 from heareval.errors import NO_ROOM, HearevalError
-from heareval.worker_process import die_with_parent
+from heareval.worker_process import stop_supervised, supervise_command
 
 VERSION = 1
 # Our own code in `inside/` needs it.
 REQUIRED = ("numpy",)
 # They do not affect embeddings; venv and uv leave different ones in an environment.
 INSTALLERS = ("pip", "setuptools", "wheel", "uv")
-# Lines of output that are searched for the cause of an error.
-KEPT_LINES = 2000
+# Lines of output that are searched for the cause of an error, and where a line is cut.
+KEPT_LINES, MAX_LINE_BYTES = 2000, 1 << 16
 # The size of an empty environment.
 EMPTY_BYTES = 16_000_000
 NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
@@ -40,7 +46,7 @@ from importlib import metadata
 # The remains of a broken installation may have no name.
 found = [d for d in metadata.distributions() if d.metadata["Name"]]
 facts = [[d.metadata["Name"], str(d.version), d.read_text("direct_url.json") or "{}"] for d in found]
-print(json.dumps(sorted(facts)))
+print("\\nheareval: " + json.dumps(sorted(facts)))
 """
 
 
@@ -158,25 +164,24 @@ class _Installer:
         with (
             open(self.log, "ab", buffering=0) as log,
             subprocess.Popen(
-                command,
+                # If this run is killed, its installer must not write beside that of the next run.
+                supervise_command(command),
                 cwd=self.place if self.place.exists() else self.place.parent,
                 env=clean_variables(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # If this run is killed, its installer must not write beside that of the next run.
-                preexec_fn=die_with_parent,
             ) as process,
         ):
             try:
-                for line in process.stdout or ():
+                while process.stdout and (line := process.stdout.readline(MAX_LINE_BYTES)):
                     lines.append(line.decode("utf-8", "replace"))
                     # If the disk is full, the command itself reports it.
                     with contextlib.suppress(OSError):
                         log.write(line)
-            except BaseException:
-                process.kill()
-                raise
+                process.wait()
+            finally:
+                stop_supervised(process)
         if process.returncode:
             raise self._error(what, process.returncode, lines)
 
@@ -267,9 +272,10 @@ def _copy_source(source: Source, copy: Path, excluded: Collection[Path]) -> None
 def _list_installed(place: Path) -> list[dict[str, Any]]:
     """Return the name, the version and the direct_url.json of every distribution."""
     command = [str(_python_path(place)), "-I", "-c", LIST_INSTALLED]
-    done = subprocess.run(command, capture_output=True, env=clean_variables(), text=True, check=False)
-    if done.returncode:
-        got = find_cause(done.stderr.splitlines()) or f"exit code {done.returncode}"
+    done = subprocess.run(command, capture_output=True, env=clean_variables(), check=False)
+    listed = parse_answer(done.stdout)
+    if done.returncode or listed is None:
+        lines = (done.stderr or done.stdout).decode(errors="replace").splitlines()
+        got = find_cause(lines) or f"exit code {done.returncode}"
         raise HearevalError(f"environment {place}", got=got, expected="a list of its distributions")
-    listed = json.loads(done.stdout)
     return [{"name": name, "version": number, "direct_url": json.loads(url)} for name, number, url in listed]

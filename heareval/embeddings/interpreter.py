@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heareval.errors import HearevalError
 
@@ -28,7 +30,13 @@ OWN_VARIABLES = (
 # They would make pip install elsewhere.
 PIP_VARIABLES = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
 PROBE_TIMEOUT_S = 60.0
-PROBE = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.base_prefix]))"
+# Begins the line with the answer of an interpreter that is asked for something. A module that Python imports
+# whenever it starts (sitecustomize, or one of a .pth file) may print other lines.
+ANSWER = b"heareval: "
+PROBE = (
+    "import json, platform, sys; "
+    f"print('\\n{ANSWER.decode()}' + json.dumps([platform.python_version(), sys.base_prefix]))"
+)
 
 
 @dataclass(frozen=True)
@@ -101,17 +109,25 @@ def probe_interpreter(path: str) -> Interpreter | None:
     command = [path, "-I", "-c", PROBE]
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            env=clean_variables(),
-            text=True,
-            timeout=PROBE_TIMEOUT_S,
-            check=True,
+            command, capture_output=True, env=clean_variables(), timeout=PROBE_TIMEOUT_S, check=True
         )
-        version, home = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return Interpreter(path, version, home)
+    answer = parse_answer(done.stdout)
+    return Interpreter(path, *answer) if answer else None
+
+
+def parse_answer(output: bytes) -> Any:
+    """Return the JSON value behind ANSWER in the output of an interpreter; None if there is none.
+
+    >>> parse_answer(b"Welcome to node 7!\\n\\xff\\nheareval: [1]\\nbye")
+    [1]
+    """
+    for line in reversed(output.splitlines()):
+        if line.startswith(ANSWER):
+            with contextlib.suppress(ValueError):
+                return json.loads(line[len(ANSWER) :])
+    return None
 
 
 def _list_candidates(version: str) -> Iterator[str]:
@@ -135,14 +151,22 @@ def _find_with_uv(version: str, uv: Sequence[str]) -> tuple[Interpreter | None, 
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=clean_variables(),
-            text=True,
             check=False,
         )
         if words[0] == "install":
-            reason = " ".join(done.stderr.split()) if done.returncode else ""
-        elif not done.returncode and (interpreter := probe_interpreter(done.stdout.strip())):
+            reason = " ".join(done.stderr.decode(errors="replace").split()) if done.returncode else ""
+        elif not done.returncode and (interpreter := _probe_last_line(done.stdout)):
             return interpreter, ""
     return None, reason
+
+
+def _probe_last_line(output: bytes) -> Interpreter | None:
+    """Return the interpreter whose path is the last line of an output.
+
+    `python -m uv` may print other lines before, when Python starts.
+    """
+    lines = output.strip().splitlines()
+    return probe_interpreter(os.fsdecode(lines[-1])) if lines else None
 
 
 def _make_missing_error(version: str, uv: Sequence[str], reason: str) -> HearevalError:

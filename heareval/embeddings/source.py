@@ -210,6 +210,7 @@ def _list_remote_refs(url: str, names: list[str]) -> list[str]:
             capture_output=True,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
             text=True,
+            errors="replace",
             timeout=GIT_TIMEOUT_S,
             check=False,
         )

@@ -1,10 +1,10 @@
 """Evaluate one embeddings folder in a separate process: `python -m heareval.predictions.worker JOB.json`.
 
 The job file is `{"folder": ..., "embeddings": fingerprint of the embeddings, "protocol": {fields of
-Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null}`. Standard output
-carries one JSON object per line and nothing else: `{"done", "total"}` now and then, then `{"result":
-{"scores": path}}`, or `{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. Everything
-that libraries print goes to standard error.
+Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null, "channel": file
+descriptor of a pipe, "token": the word that begins each line there}`. To the pipe go JSON objects:
+`{"done", "total"}` now and then, then `{"result": {"scores": path}}`, or
+`{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. Whatever libraries print is the log.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.fields import read_fields
 from heareval.predictions.protocol import Protocol
-from heareval.worker_process import die_with_parent
 
 MIN_PROGRESS_S = 0.2
 
@@ -45,7 +44,6 @@ class Job:
         embeddings_fingerprint: fingerprint of the embeddings that the run was planned with.
         fingerprint: fingerprint of the results.
         in_memory: whether to hold embeddings in memory; None means if there is room.
-        parent: process id of the process that started the job.
     """
 
     folder: Path
@@ -53,14 +51,14 @@ class Job:
     protocol: Protocol
     fingerprint: str
     in_memory: bool | None
-    parent: int
 
 
 @dataclass
 class Reporter:
     """Writes messages for the parent process, and progress at most five times a second."""
 
-    stream: TextIO
+    descriptor: int
+    token: str
     _last: float = field(default=-MIN_PROGRESS_S)
 
     def progress(self, done: int, total: int) -> None:
@@ -80,23 +78,22 @@ class Reporter:
         self._write({"error": facts})
 
     def _write(self, value: dict[str, Any]) -> None:
-        self.stream.write(json.dumps(value) + "\n")
-        self.stream.flush()
+        rest = f"\n{self.token} {json.dumps(value)}\n".encode()
+        while rest:
+            rest = rest[os.write(self.descriptor, rest) :]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Do the job in a file, and return the exit code of the process."""
-    die_with_parent()
-    with reserve_stdout() as stream:
-        reporter = Reporter(stream)
-        try:
-            job = read_job(Path(arguments[0]))
-            if os.getppid() != job.parent:
-                return 1  # the parent died before this process asked to die with it
-            run(job, reporter)
-        except HearevalError as error:
-            reporter.error(error)
-            return 1
+    path = Path(arguments[0])
+    fields = read_fields(path)
+    reporter = Reporter(fields.integer("channel"), fields.text("token"))
+    os.set_inheritable(reporter.descriptor, False)
+    try:
+        run(read_job(path), reporter)
+    except HearevalError as error:
+        reporter.error(error)
+        return 1
     return 0
 
 
@@ -133,16 +130,7 @@ def read_job(path: Path) -> Job:
         Protocol(**settings),
         job.text("fingerprint"),
         job.flag("in_memory", None),
-        job.integer("parent", os.getppid()),
     )
-
-
-def reserve_stdout() -> TextIO:
-    """Return standard output for our messages alone; everything else then writes to standard error."""
-    sys.stdout.flush()
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return stream
 
 
 if __name__ == "__main__":

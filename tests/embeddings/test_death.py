@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,35 @@ def test_an_end_is_one_clear_error(tmp_path: Path, end: str) -> None:
     assert re.search(logged, log.read_text())
     assert not list(tmp_path.glob("out")), "nothing half-made is there"
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_submission_that_closes_the_channel_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(f"import os; os.closerange(3, 4096)\n{TELLING_MODEL}")
+    told = embed(tmp_path, write_task(tmp_path / "task", {"a": [800] * 2}), budget=16000)
+    assert "last output: the submission has closed a file descriptor that it did not open, expected" in told
+    assert told.count("\n") == 1
+
+
+def test_no_message_goes_into_a_file_of_the_submission(tmp_path: Path) -> None:
+    """The submission has closed the channel, and opened a file that has got its number."""
+    source = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from heareval.embeddings.inside.channel import Channel
+_, sender = os.pipe()
+channel = Channel(sender, "token")
+os.close(sender)
+assert os.open("theirs", os.O_CREAT | os.O_WRONLY) == sender
+channel.send({{"done": 1}})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (
+        1,
+        "the submission has closed a file descriptor that it did not open",
+    )
+    assert not (tmp_path / "theirs").read_bytes()
 
 
 def test_a_full_disk_is_an_error_before_the_first_batch(tmp_path: Path) -> None:

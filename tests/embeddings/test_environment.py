@@ -207,6 +207,33 @@ def test_a_program_named_python_may_not_run(tmp_path: Path, monkeypatch: pytest.
     assert found.path == str(tmp_path / "live" / f"python{HERE}")
 
 
+def test_what_an_interpreter_prints_when_it_starts_is_no_answer(
+    tmp_path: Path, package: Path, wheels: Path
+) -> None:
+    # It is not UTF-8 either.
+    noise = "import os; os.write(1, b'Welcome to node 42' + bytes([255, 10]))\n"
+    write_wheel(wheels, "noise", "1.0", {"noise.pth": noise})
+    loud = tmp_path / "bin" / f"python{HERE}"
+    loud.parent.mkdir()
+    loud.write_text(f'#!/bin/sh\necho Welcome; {sys.executable} "$@"; echo Bye\n')
+    loud.chmod(0o755)
+    found = interpreter.probe_interpreter(str(loud))
+    assert found is not None
+    assert found.version.startswith(f"{HERE}.")
+    environment, _ = opened(tmp_path, requirements=("noise",), python=HERE)
+    shown = subprocess.run([environment.python, "-c", ""], capture_output=True, check=True).stdout
+    assert b"Welcome to node 42\xff\n" in shown
+    assert "noise==1.0" in environment.record
+
+
+def test_what_uv_prints_when_it_starts_is_no_path(tmp_path: Path) -> None:
+    """uv beside heareval is run by Python."""
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\nprintf 'Welcome\\377\\n%s\\n' {sys.executable}\n")
+    uv.chmod(0o755)
+    assert find_interpreter("3.99", (str(uv),)).path == sys.executable
+
+
 def test_an_environment_without_its_python_is_created_again(tmp_path: Path, package: Path) -> None:
     found, _ = opened(tmp_path, source=str(package))
     Path(found.python).unlink()

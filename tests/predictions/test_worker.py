@@ -1,4 +1,4 @@
-"""The worker as a process: its lines, its errors, its death."""
+"""The worker as a process: its progress, its errors, its death."""
 
 import io
 import json
@@ -15,8 +15,8 @@ from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.worker import read_job
+from heareval.worker_process import run_worker
 from heareval.workflow.evaluate import Predict
-from tests.commands import command
 
 CHILD = """
 import os, time
@@ -32,51 +32,45 @@ print(child.stdout.readline(), flush=True)
 """
 
 
-def _job(tmp_path, folder, **protocol):
-    path = tmp_path / "job.json"
+def _job(folder, **protocol):
     settings = {"grid_points": 1, "device": "cpu", **protocol}
-    path.write_text(
-        json.dumps(
-            {
-                "folder": str(folder),
-                "embeddings": "0123456789abcdef",
-                "protocol": settings,
-                "fingerprint": "beef",
-            }
-        )
-    )
-    return path
+    return {
+        "folder": str(folder),
+        "embeddings": "0123456789abcdef",
+        "protocol": settings,
+        "fingerprint": "beef",
+    }
 
 
-def _work(job):
-    return command(job.parent, "heareval.predictions.worker", str(job))
+def _work(tmp_path, job):
+    """Run the worker on a job; return its result, and the progress that it reported."""
+    done = []
+    command = [sys.executable, "-m", "heareval.predictions.worker"]
+    return run_worker(command, job, tmp_path / "log", lambda *numbers: done.append(numbers)), done
 
 
-def test_output_is_progress_and_nothing_else(tmp_path, event_folder):
+def test_it_reports_progress_and_the_path_of_the_scores(tmp_path, event_folder):
     folder = event_folder()
-    ended = _work(_job(tmp_path, folder))
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert ended.returncode == 0
+    result, done = _work(tmp_path, _job(folder))
     scores = folder / "test.hear2021-1points.predicted-scores.json"
-    assert lines[-1] == {"result": {"scores": str(scores)}}
-    assert lines[-2] == {"done": 100, "total": 100}
-    assert all(set(line) == {"done", "total"} for line in lines[:-1])
+    assert result == {"scores": str(scores)}
+    assert done[-1] == (100, 100)
     assert json.loads(scores.read_text())["fingerprint"] == "beef"
 
 
 def test_errors_are_told_in_a_line(tmp_path, scene_folder):
     folder = scene_folder()
-    ended = _work(_job(tmp_path, folder, grid="fastest"))
-    error = json.loads(ended.stdout.splitlines()[-1])["error"]
-    assert ended.returncode == 1
-    assert (error["what"], error["got"]) == ("unknown grid", "'fastest'")
-    assert error["remedy"].startswith("Did you mean fast")
+    with pytest.raises(HearevalError, match=r"unknown grid: got 'fastest'.*Did you mean fast") as caught:
+        _work(tmp_path, _job(folder, grid="fastest"))
+    assert "\n" not in str(caught.value)
     assert not (folder / layout.scores("hear2021")).exists()
 
 
 def test_unknown_protocol_setting(tmp_path):
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(_job(tmp_path, grid_point=3)))
     with pytest.raises(HearevalError, match="Did you mean grid_points"):
-        read_job(_job(tmp_path, tmp_path, grid_point=3))
+        read_job(job)
 
 
 @pytest.mark.skipif(

@@ -2,14 +2,14 @@
 
 This package runs in the submission's environment. It needs Python 3.8 or later, numpy and what the submission
 brings; nothing else of heareval has to be importable there. The job file is a JSON object whose `do` names
-one of `ACTIONS`. Messages go to stdout, one JSON object per line:
+one of `ACTIONS`. Messages are JSON objects, which go through the pipe that the job names (channel.py):
 
 * `describe` and `embed`: `{"done", "total"}` for progress; `embed` also reports each array (`{"array",
   "size"}`) and what happens to each batch (`{"begun"}`, then `{"fitted"}` or `{"too_large"}`);
 * `check`: `{"begin": check}` and `{"finding": {...}}` for each check; one of them starts the job `sample`;
 * all of them end with `{"result": {...}}` or `{"error": {"what", "got", "expected", "remedy"}}`.
 
-Whatever the submission prints goes to stderr, which is the log.
+Standard output and standard error are the log.
 """
 
 from __future__ import annotations
@@ -60,13 +60,11 @@ def run_job(job_file: str) -> int:
     """Run the job in a file and return the exit code."""
     with importable_package():
         channel = importlib.import_module(f"{PACKAGE}.channel")
-        channel.open_channel()
         job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+        channel.open_channel(job["channel"], job["token"])
         module, function = ACTIONS[job["do"]]
         action = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)
         refuse_name = importlib.import_module(f"{PACKAGE}.submission").refuse_name
-    if os.getppid() != job.get("parent", os.getppid()):
-        return 1  # the parent died before `open_channel` tied this process to it
     if job["module"].partition(".")[0] in sys.modules:
         # Importing it would return a module of Python, of numpy, or this program itself.
         return int(channel.run_action(refuse_name, job))

@@ -1,13 +1,10 @@
-"""The channel to the process that started this one: one JSON object per line."""
+"""The channel to the process that started this one: a pipe that only `send` writes to."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
 import json
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -20,38 +17,62 @@ Message = typing.Dict[str, typing.Any]
 Send = typing.Callable[[Message], None]
 Action = typing.Callable[[Message, Send], Message]
 
-_stream, _lock = sys.stdout, threading.Lock()
+
+class Channel:
+    """The sending end of a pipe.
+
+    Args:
+        descriptor: its file descriptor.
+        token: begins each line that is a message, so that no other output is taken for one.
+    """
+
+    def __init__(self, descriptor: int, token: str) -> None:
+        self.descriptor, self.token, self.pipe = descriptor, token, os.fstat(descriptor).st_ino
+        self.lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Send one message; safe to call from any thread.
+
+        Ends this process if the submission has closed the pipe: nobody would hear from it any more.
+        """
+        # The line break ends what the submission may have written to the descriptor.
+        rest = f"\n{self.token} {json.dumps(message)}\n".encode()
+        with self.lock:
+            try:
+                # What has the number now may be a file of the submission.
+                while rest and os.fstat(self.descriptor).st_ino == self.pipe:
+                    rest = rest[os.write(self.descriptor, rest) :]
+            except OSError:
+                pass
+        if rest:
+            sys.stderr.write("\nthe submission has closed a file descriptor that it did not open\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+
+_channel: Channel | None = None
 
 
 def send(message: Message) -> None:
     """Send one message; safe to call from any thread."""
-    with _lock:
-        _stream.write(json.dumps(message) + "\n")
-        _stream.flush()
+    if _channel:
+        _channel.send(message)
 
 
 def ignore_message(message: Message) -> None:
     """Drop a message."""
 
 
-def open_channel() -> None:
-    """Reserve stdout for `send`, send everything else that is printed to stderr, and die with the parent."""
-    global _stream
-    die_with_parent()
+def open_channel(descriptor: int, token: str) -> None:
+    """Let `send` write to a pipe, which programs that the submission starts do not inherit."""
+    global _channel
     # A crash in native code then leaves a traceback in the log.
     faulthandler.enable()
-    _stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    # A child that the submission forks must neither keep the channel open nor repeat buffered lines. Use the
-    # file descriptor: at the fork another thread may hold the stream's lock.
-    descriptor = _stream.fileno()
+    _channel = Channel(descriptor, token)
+    os.set_inheritable(descriptor, False)
+    # A child that the submission forks must not send what its parent sends. Use the file descriptor: at the
+    # fork another thread may hold the lock.
     os.register_at_fork(after_in_child=lambda: os.dup2(2, descriptor))
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; do nothing on other systems."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def run_action(action: Action, job: Message) -> int:
