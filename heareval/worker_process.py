@@ -51,6 +51,10 @@ class KilledForMemoryError(HearevalError):
     """Linux killed the worker because memory ran out."""
 
 
+class SilentWorkerError(HearevalError):
+    """The worker was killed because it reported nothing for too long."""
+
+
 def run_worker(
     command: Sequence[str],
     job: dict[str, Any],
@@ -76,8 +80,9 @@ def run_worker(
         variables: the worker's environment variables, besides THREAD_VARIABLES; None = those of this process.
 
     Raises:
-        HearevalError: the worker reported an error, was silent for too long, or ended without a result; the
-            error then repeats the end of its log.
+        HearevalError: the worker reported an error, or ended without a result; the error then repeats the end
+            of its log.
+        SilentWorkerError: it was silent for too long.
         KilledForMemoryError: Linux killed it because memory ran out.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +192,8 @@ def _listen(
     """Return the worker's result; None if it ended without one.
 
     Raises:
-        HearevalError: the worker reported an error, or was silent for too long.
+        HearevalError: the worker reported an error.
+        SilentWorkerError: it was silent for too long.
     """
     heard = time.monotonic()
     while (messages := channel.read(LOG_INTERVAL_S)) is not None:
@@ -209,7 +215,9 @@ def _listen(
             _request_traceback(process)
             got = f"no message for {silence_s:g} s"
             remedy = f"Its log is {log}. Use a larger --timeout if it is only slow."
-            raise HearevalError("the worker process", got=got, expected="progress or a result", remedy=remedy)
+            raise SilentWorkerError(
+                "the worker process", got=got, expected="progress or a result", remedy=remedy
+            )
     return None
 
 

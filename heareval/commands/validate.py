@@ -8,7 +8,7 @@ import click
 
 from heareval import api
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, one_line_errors, say, warn
 from heareval.commands.gather import Seconds, gather
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import (
@@ -62,14 +62,20 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
 
     def on_finding(finding: Finding) -> None:
         nonlocal has_header
-        if as_json:
+        # They follow in one row when all are known.
+        if as_json or finding.is_skipped:
             return
         if not has_header:
             say(format_header())
             has_header = True
         say(format_row(finding))
 
-    checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
+    try:
+        checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
+    except KeyboardInterrupt:
+        # Unlike other commands, it begins anew.
+        warn("stopped")
+        sys.exit(INTERRUPTED_EXIT_CODE)
     found = checked.findings
     for line in (
         [format_json(checked.module, found, dict(checked.ran_on))] if as_json else format_advice(found)

@@ -1,4 +1,7 @@
-"""Advice for each check of `heareval validate`: the effect of a failure, and how to fix it."""
+"""Advice for each check of `heareval validate`: the effect of a failure, and how to fix it.
+
+Many checks can fail for more than one reason. Where a check knows the cause, its advice is that of the cause.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ _PIECES = "Process long audio in pieces of limited length, in PyTorch under torc
 ADVICE = {
     "functions": Advice(
         _STOPS,
-        "Install the module with `pip install PATH`, or run in its folder. Define load_model, "
-        "get_scene_embeddings and get_timestamp_embeddings (docs/protocol.md).",
+        "Define load_model, get_scene_embeddings and get_timestamp_embeddings with these names "
+        "(docs/protocol.md).",
     ),
     "weights": Advice(
         "A model that continues without its weights is scored with random ones.",
@@ -81,6 +84,11 @@ ADVICE = {
     "short audio": Advice(
         "The shortest clips of fsd50k and vocal_imitation stop the run.",
         "Pad audio that is shorter than a window; the unbiased standard deviation of a single frame is NaN.",
+    ),
+    "input": Advice(
+        "What uses the audio afterwards gets other samples: the model's own code, or another program for "
+        "this API. heareval itself passes a copy where it matters.",
+        "Work on a copy: audio = audio.clone(), or x = x / 2 instead of x /= 2 and x.div_(2).",
     ),
     "determinism": Advice(
         "Nobody can reproduce the scores.",
@@ -147,3 +155,107 @@ ADVICE = {
         "Embed in batches on a GPU; look for loops over sounds or frames.",
     ),
 }
+# Cause of a failure -> its advice; without an effect, that of the check.
+CAUSES = {
+    # The process ended during a check.
+    "ended": Advice(
+        "",
+        "Find what ends the process: the model's own code, a library, or a lack of memory. The log ends with "
+        "what it printed last.",
+    ),
+    "memory": Advice("", f"The memory ran out. {_PIECES}"),
+    "silent": Advice(
+        "",
+        "The log shows what each thread was doing. Use a larger --timeout if the model is only slow.",
+    ),
+    "exit": Advice("", "Raise an exception where the model ends the program, as sys.exit() does."),
+    "exception": Advice("", "Correct what raises the exception; the log has the whole traceback."),
+    # The module and the model can't be loaded.
+    "missing import": Advice(
+        _STOPS,
+        "The module itself was found, but not what it imports. If that is a file of your own, run in its "
+        "folder, or install it together with the module. If it is a package, install it, or name it in "
+        "`requirements` (docs/submissions.md).",
+    ),
+    "module": Advice(_STOPS, "Install the module with `pip install PATH`, or run in its folder."),
+    "cuda": Advice(
+        "A machine without a GPU cannot run the model.",
+        "Load weights with torch.load(path, map_location='cpu'), do not call .cuda() or .to('cuda'), and "
+        "create tensors with device=audio.device: heareval moves the model to a GPU if there is one.",
+    ),
+    "other weights": Advice(
+        _STOPS,
+        "The file does not fit the model: compare the names and sizes in the exception with those of the "
+        "model, and look for options that change it (--model-options).",
+    ),
+    "no GPU": Advice(_STOPS, "Fix the driver, install a build with GPU support, or use --device cpu."),
+    "no model": Advice(_STOPS, "End load_model with `return model`."),
+    # The functions are called in another way than they expect, or return something else.
+    "swapped": Advice(
+        _FIRST_BATCH,
+        "Take the audio first and the model second: get_scene_embeddings(audio, model), "
+        "get_timestamp_embeddings(audio, model).",
+    ),
+    "not pooled": Advice(
+        "",
+        "Return one embedding for each sound: average, or pool in another way, over time.",
+    ),
+    "swapped output": Advice(_FIRST_BATCH, "Return the embeddings first and the timestamps second."),
+    "no output": Advice(_FIRST_BATCH, "End the function with a return statement."),
+    "arrays": Advice(
+        "heareval accepts arrays, but other programs for this API do not, and on a GPU each batch is copied.",
+        "Return the tensors themselves, without .numpy() and not in a list.",
+    ),
+    "default dtype": Advice(
+        "Tensors and layers that are created from then on, also by other code, have another type.",
+        "Do not call torch.set_default_dtype(); give the dtype where it matters, as in torch.zeros(n, "
+        "dtype=torch.float64), and return float32.",
+    ),
+    "declared size": Advice(
+        "",
+        "Declare the size that the function returns, or return the size that is declared.",
+    ),
+    "very short audio": Advice(
+        "No clip of the benchmark is that short, but clips of your own tasks may be, and would stop the run.",
+        "Pad audio that is shorter than a window.",
+    ),
+    # Timestamps.
+    "one timestamp": Advice(
+        "Event tasks are refused.", "Return the embeddings of many short windows, one timestamp for each."
+    ),
+    "frame numbers": Advice(
+        "All events land in the first moments of a clip, and event scores are 0 or NaN.",
+        "They count frames: multiply them by the distance of two frames in milliseconds.",
+    ),
+    "unit": Advice(
+        "Every batch of an event task is refused.",
+        "Return milliseconds: divide samples by sample_rate / 1000, or microseconds by 1000.",
+    ),
+    # Which embeddings a click changes.
+    "deaf": Advice(
+        "Short sounds are not found.",
+        "Look for a filter that removes clicks of 2 ms, for windows that skip audio between them, and for "
+        "timestamp embeddings that do not depend on the audio.",
+    ),
+    "whole clip": Advice(
+        "A loud sound anywhere in a clip changes the embeddings of all other sounds in it.",
+        "Look for a normalisation by the peak, mean or deviation of the clip, for attention over all of it, "
+        "and for an embedding of the clip that is added to those of windows. If the model is meant to be "
+        "so, nothing is wrong.",
+    ),
+    "blocks": Advice(
+        "Onsets within a block of audio cannot be told apart.",
+        "Look for a normalisation or pooling over blocks of audio, and for attention within them. If the "
+        "model is meant to be so, nothing is wrong.",
+    ),
+}
+
+
+def find_advice(check: str, cause: str) -> Advice:
+    """Return the advice for a check that found a fault, or for the cause of the fault.
+
+    >>> find_advice("silence", "exception").effect
+    'A silent clip stops the run.'
+    """
+    advice = CAUSES[cause] if cause else ADVICE[check]
+    return advice if advice.effect else Advice(ADVICE[check].effect, advice.fix)

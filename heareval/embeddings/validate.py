@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from heareval import files
-from heareval.embeddings.advice import ADVICE
+from heareval.embeddings.advice import ADVICE, find_advice
+from heareval.embeddings.modules import list_package_sources
 from heareval.embeddings.naming import name_module, shorten_name
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
+from heareval.worker_process import KilledForMemoryError, SilentWorkerError
 
 RESULTS = ("ok", "warning", "failed", "not run")
+# How a process ended -> the cause that advice is given for.
+ENDS = {KilledForMemoryError: "memory", SilentWorkerError: "silent"}
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,19 @@ class Finding:
         result: one of RESULTS.
         measured: what was measured, in words.
         seconds: how long the check took.
+        cause: what exactly is wrong, one of advice.CAUSES; "" if the check has only one kind of fault.
     """
 
     check: str
     result: str
     measured: str
     seconds: float = 0.0
+    cause: str = ""
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the check was not run because another one failed."""
+        return self.result == "not run" and self.measured.startswith("needs ")
 
 
 def ignore_finding(finding: Finding) -> None:
@@ -70,7 +81,11 @@ def run_checks(
         folder: where job files and logs go.
         limits: the requirements; None = the default ones.
         on_finding: gets each finding as soon as it is known.
+
+    Raises:
+        HearevalError: there is no such module.
     """
+    list_package_sources(model)
     job = {"do": "check", **asdict(limits or Limits())}
     findings: dict[str, Finding] = {}
     ran_on: dict[str, str] = {}
@@ -91,7 +106,8 @@ def run_checks(
             lost = begun[-1] if begun else "functions"
             if lost in findings:
                 break
-            add(Finding(lost, "failed", f"ended the process: {error.got}"))
+            cause = ENDS.get(type(error), "ended")
+            add(Finding(lost, "failed", f"ended the process: {error.got}", cause=cause))
     return list(findings.values()), ran_on
 
 
@@ -125,6 +141,18 @@ def format_header() -> str:
     return _format_columns("check", "result", "measured")
 
 
+def format_skipped(findings: Sequence[Finding]) -> list[str]:
+    """Return the rows of the table for the checks that were skipped: one row if they are many."""
+    skipped = [finding for finding in findings if finding.is_skipped]
+    if len(skipped) < 2:
+        return list(map(format_row, skipped))
+    # Some of them need others that were skipped as well.
+    needs = [finding.measured.removeprefix("needs ") for finding in skipped]
+    failed = [finding.check for finding in findings if finding.result == "failed" and finding.check in needs]
+    measured = f"{len(skipped)} checks that need {' and '.join(failed)}"
+    return [_format_columns("the others", "not run", measured)]
+
+
 def format_row(finding: Finding) -> str:
     """Return a finding as a row of the table."""
     return _format_columns(finding.check, finding.result, finding.measured)
@@ -136,11 +164,11 @@ def _format_columns(check: str, result: str, measured: str) -> str:
 
 
 def format_advice(findings: Sequence[Finding]) -> list[str]:
-    """Return lines with the advice for every warning and failure, then the number of each result."""
-    lines = [""]
+    """Return the end of the table: skipped checks, advice for faults, and the number of each result."""
+    lines = [*format_skipped(findings), ""]
     for finding in findings:
         if finding.result in ("failed", "warning"):
-            advice = ADVICE[finding.check]
+            advice = find_advice(finding.check, finding.cause)
             lines += [f"{finding.check} ({finding.result}): {finding.measured}"]
             lines += [f"  effect: {advice.effect}", f"  fix:    {advice.fix}", ""]
     counts = {result: sum(finding.result == result for finding in findings) for result in RESULTS}
@@ -150,6 +178,6 @@ def format_advice(findings: Sequence[Finding]) -> list[str]:
 
 def format_json(module: str, findings: Sequence[Finding], ran_on: dict[str, str]) -> str:
     """Return findings, advice and what the checks ran on as JSON."""
-    checks = [{**asdict(finding), **asdict(ADVICE[finding.check])} for finding in findings]
+    checks = [{**asdict(each), **asdict(find_advice(each.check, each.cause))} for each in findings]
     report = {"module": module, "passed": has_passed(findings), "ran_on": ran_on, "checks": checks}
     return files.dump_json(report).rstrip("\n")

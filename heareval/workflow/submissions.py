@@ -159,6 +159,9 @@ def open_submissions(
             _check_name_is_free(submission, places)
         except (HearevalError, OSError) as error:
             if len(args.submissions) == 1:
+                # The error may be that of any program that was started for the submission.
+                if isinstance(error, HearevalError) and word not in str(error):
+                    error.what = f"{word}: {error.what}"
                 raise
             failed.append(word)
             notify(f"error: {_with_name(word, error)}")

@@ -107,7 +107,7 @@ def test_audio_is_as_long_as_time_allows(folder: Path, monkeypatch: pytest.Monke
 
 def test_long_audio_that_fails_is_reported_with_its_length(folder: Path) -> None:
     findings = findings_of(folder, ZOO["no_minute"].source)
-    assert findings["long audio"]["measured"] == "ValueError: too long, at 60 s"
+    assert findings["long audio"]["measured"] == "ValueError: too long (line 18 of in_the_zoo.py), at 60 s"
     assert {findings[name]["result"] for name in ("drift", "memory", "speed")} == {"not run"}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -56,6 +58,7 @@ def test_a_check_that_ends_the_process_loses_only_itself(here: Path, deed: str, 
     assert list(by_name(findings)) == list(CHECKS)
     assert {f.check for f in findings if f.result == "failed"} == {"clipping"}
     assert told in by_name(findings)["clipping"].measured
+    assert by_name(findings)["clipping"].cause == ("silent" if "sleep" in deed else "ended")
     assert by_name(findings)["speed"].result == "ok"
     assert not has_passed(findings)
     assert set(ran_on) == {"python", "numpy", "torch", "framework", "device"}
@@ -101,7 +104,7 @@ def test_the_command_prints_a_table_and_advice(tmp_path: Path) -> None:
     assert lines[0].split() == ["check", "result", "measured"]
     assert "milliseconds     failed   last of a 4 s clip: 3.975" in lines
     assert "  fix:    Multiply the timestamps by 1000: they are seconds." in lines
-    assert lines[-1].startswith("30 checks: 24 ok, 1 failed, ")
+    assert lines[-1].startswith("31 checks: 25 ok, 1 failed, ")
     assert "hello" not in done.stdout
     assert done.stderr.startswith("log: ")
 
@@ -120,6 +123,53 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     )
     assert dead["effect"]
     assert dead["fix"]
+
+
+def test_checks_that_were_not_run_are_one_row(tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text(f"import no_such_module\n{GOOD}")
+    done = validate(tmp_path, "breaks")
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].startswith(
+        "functions        failed   ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    assert lines[2] == f"the others       not run  {len(CHECKS) - 1} checks that need functions"
+    assert len(lines) < 12
+    assert lines[-1] == f"{len(CHECKS)} checks: 1 failed, {len(CHECKS) - 1} not run"
+    told = json.loads(validate(tmp_path, "breaks", "--json").stdout)
+    assert [check["check"] for check in told["checks"]] == list(CHECKS)
+
+
+def test_a_module_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = validate(tmp_path, "no_such_module")
+    assert done.returncode == 2
+    assert only_line(done).startswith("error: submission no_such_module: got no such module, expected")
+    assert not done.stdout
+
+
+def test_no_audio_is_longer_than_asked_for(tmp_path: Path) -> None:
+    """No check but those of long audio may try audio of more than 10 s."""
+    tells = START + "\n    open('lengths', 'a').write(f'{length}\\n')"
+    (tmp_path / "tells.py").write_text(GOOD.replace(START, tells))
+    done = validate(tmp_path, "tells", "--long-seconds", "10")
+    assert done.returncode == 0, done.stdout
+    lengths = set(map(int, (tmp_path / "lengths").read_text().split()))
+    assert max(lengths) == 10 * 16000
+
+
+def test_a_validation_that_is_stopped_does_not_speak_of_resuming(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(600)\n")
+    command_line = [sys.executable, "-m", "heareval", "validate", "waits"]
+    with open(tmp_path / "said", "wb") as said:
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        process = subprocess.Popen(
+            command_line, cwd=tmp_path, env=variables, stdout=said, stderr=said, start_new_session=True
+        )
+    while process.poll() is None and not (tmp_path / "begun").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(300) == 130
+    assert (tmp_path / "said").read_text() == "stopped\n"
 
 
 def test_options_that_are_no_json_are_one_line(tmp_path: Path) -> None:

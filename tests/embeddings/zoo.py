@@ -79,7 +79,7 @@ ZOO = {
     "refuses_timestamps": Broken("embeddings", *ONLY_SCENES, "warning"),
     "refuses_both": Broken("embeddings", START, "    raise NotImplementedError\n" + START),
     "doubles": Broken("types", VALUES, "    return values.double(), times"),
-    "arrays": Broken("types", VALUES, "    return values.numpy(), times"),
+    "arrays": Broken("types", VALUES, "    return values.numpy(), times", "warning"),
     "alone": Broken("types", VALUES + ".expand(len(audio), -1)", "    return values"),
     "whole_times": Broken("types", TIMES, TIMES + ".int()", "warning"),
     "elsewhere": Broken("device", TIMES, TIMES + ".to('meta')"),
@@ -95,6 +95,7 @@ ZOO = {
     "dead": Broken("dimensions", "* model.scale", "* (torch.arange(8) > 0)", "warning"),
     "twice": Broken("dimensions", VALUES, "    values[..., 0] = values[..., 1]\n" + VALUES, "warning"),
     "collapsed": Broken("dimensions", ".mean(1)\n", ".mean(1) * 0 + 1\n"),
+    "overwrites": Broken("input", START, START + "\n    audio *= 0.5", "warning"),
     "dropout": Broken("determinism", "* model.scale", "* torch.nn.functional.dropout(model.scale)"),
     "unseeded": Broken("reload", "torch.ones(8)", "torch.randn(8)"),
     "by_place": Broken(

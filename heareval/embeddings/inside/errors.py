@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import sysconfig
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
+# Messages of PyTorch about a GPU that is not there, or about tensors in different places.
+NO_CUDA = re.compile("(?i)not compiled with cuda|nvidia driver|no cuda gpus|on a cuda device|the same device")
 OUT_OF_MEMORY = {"OutOfMemoryError", "MemoryError", "ResourceExhaustedError"}
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
@@ -18,10 +23,14 @@ class SubmissionError(Exception):
         got: what was found.
         expected: what should have been there.
         remedy: what the user can do about it.
+        cause: the cause that `heareval validate` has advice for, or "".
     """
 
-    def __init__(self, what: str, got: str = "", expected: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, what: str, got: str = "", expected: str = "", remedy: str = "", *, cause: str = ""
+    ) -> None:
         super().__init__(what, got, expected, remedy)
+        self.cause = cause
         self.facts = {"what": what, "got": got, "expected": expected, "remedy": remedy}
 
 
@@ -34,19 +43,56 @@ def blame_submission(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        got = f"{describe_exception(error)} (line {last.lineno} of {last.filename})"
+        frame = find_own_frame(error)
+        got = f"{describe_exception(error)} (line {frame.lineno} of {frame.filename})"
         raise SubmissionError(what, got=got, expected="no exception") from error
 
 
 def describe_exception(error: BaseException) -> str:
-    """Return the type and the first line of the message of an exception.
+    """Return the type and the first line of the message of an exception; two if the first ends in a colon.
 
     >>> describe_exception(ValueError("no audio\\nmore"))
     'ValueError: no audio'
+    >>> describe_exception(ValueError("wrong shapes:\\n  3 for 4"))
+    'ValueError: wrong shapes: 3 for 4'
     """
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    return f"{type(error).__name__}: {' '.join(lines[: 2 if lines[0].endswith(':') else 1])}".removesuffix(
+        ": "
+    )
+
+
+def find_own_frame(error: BaseException) -> traceback.FrameSummary:
+    """Return the innermost frame of an exception that belongs to the submission, not to a library.
+
+    If all packages are installed in one place, as the submission may be, it is the innermost frame of all.
+    """
+    if isinstance(error, SyntaxError):
+        return traceback.FrameSummary(error.filename or "?", error.lineno or 0, "")
+    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    ours = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, ours, "<"))]
+    return (own or frames)[-1]
+
+
+def find_cause(error: BaseException, module: str) -> str:
+    """Return the cause of an exception that `heareval validate` has advice for.
+
+    Args:
+        error: the exception.
+        module: name of the submission's module.
+
+    >>> find_cause(ModuleNotFoundError("No module named 'timm'", name="timm"), "my_model")
+    'missing import'
+    """
+    if isinstance(error, SystemExit):
+        return "exit"
+    if isinstance(error, ModuleNotFoundError):
+        return "module" if f"{module}.".startswith(f"{error.name}.") else "missing import"
+    if is_out_of_memory(error):
+        return "memory"
+    return "cuda" if NO_CUDA.search(str(error)) else "exception"
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -48,6 +48,7 @@ class Framework(abc.ABC):
                 got=f"no GPU that {self.name} {self.lib.__version__} can use",
                 expected="a GPU",
                 remedy="Fix the driver, install a build with GPU support, or use --device cpu.",
+                cause="no GPU",
             )
 
     def compute(self, function: Callable[..., Any], audio: Any, model: Any) -> Arrays:
@@ -58,7 +59,18 @@ class Framework(abc.ABC):
         """
         with blame_submission(f"{function.__name__} on audio of shape {tuple(audio.shape)}"):
             output = self.call(function, audio, model)
-            return tuple(map(self.to_numpy, output if isinstance(output, (tuple, list)) else (output,)))
+            if output is None:
+                raise SubmissionError(
+                    function.__name__,
+                    got="None",
+                    expected="embeddings",
+                    remedy="End the function with a return statement.",
+                )
+            return self.to_arrays(output)
+
+    def to_arrays(self, output: Any) -> Arrays:
+        """Return the output of an API function as numpy arrays."""
+        return tuple(map(self.to_numpy, output if isinstance(output, (tuple, list)) else (output,)))
 
     @classmethod
     @abc.abstractmethod
@@ -93,6 +105,11 @@ class Framework(abc.ABC):
             with contextlib.suppress(TypeError, RuntimeError):
                 checksums.append((name, zlib.crc32(np.ascontiguousarray(self.to_numpy(weight)).data)))
         return checksums
+
+    @property
+    @abc.abstractmethod
+    def default_dtype(self) -> str:
+        """The type that new tensors have if none is given, such as `float32`."""
 
     @property
     def copies_sent_audio(self) -> bool:
@@ -172,6 +189,11 @@ class Torch(Framework):
         for name, weight in (*model.named_parameters(), *model.named_buffers()):
             # numpy has neither bfloat16 nor the smaller types.
             yield name, weight.float() if weight.is_floating_point() and weight.element_size() < 4 else weight
+
+    @property
+    def default_dtype(self) -> str:
+        """The type that new tensors have if none is given."""
+        return str(self.lib.get_default_dtype()).replace("torch.", "")
 
     @property
     def copies_sent_audio(self) -> bool:
@@ -257,6 +279,11 @@ class TensorFlow(Framework):
         """Return the variables of a model: those of a module or layer, or those that a SavedModel names."""
         return [(variable.name, variable) for variable in getattr(model, "variables", ())]
 
+    @property
+    def default_dtype(self) -> str:
+        """The type that new layers of Keras have if none is given."""
+        return str(self.lib.keras.backend.floatx())
+
 
 FRAMEWORKS: tuple[type[Framework], ...] = (Torch, TensorFlow)
 
@@ -267,6 +294,14 @@ def find_framework(model: Any) -> type[Framework]:
     Raises:
         SubmissionError: the model is neither a PyTorch nor a TensorFlow model.
     """
+    if model is None:
+        raise SubmissionError(
+            "load_model",
+            got="None",
+            expected="a torch.nn.Module or a tf.Module",
+            remedy="End it with `return model`.",
+            cause="no model",
+        )
     for framework in FRAMEWORKS:
         if framework.name in sys.modules and framework.is_framework_of(model):
             return framework

@@ -62,6 +62,7 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
             )
     with blame_submission(f"load_model of {name}"):
         model = call_load_model(module, job["weights_path"], job["options"])
+    kind_of_framework = find_framework(model)
     attributes = {ATTRIBUTES[0]: SubmissionError, SIZES[embedding_type]: IncompleteSubmissionError}
     for attribute, kind in attributes.items():
         value = getattr(model, attribute, None)
@@ -71,7 +72,7 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
                 got=f"{attribute} = {value!r}",
                 expected=f"an attribute {attribute}, a positive int",
             )
-    framework = find_framework(model)(job["device"], job["precision"])
+    framework = kind_of_framework(job["device"], job["precision"])
     with blame_submission(f"moving the model of {name} to its device"):
         framework.prepare(model)
     return LoadedSubmission(module, model, framework)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-import traceback
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from heareval.embeddings.inside.checks.memory import free_bytes, peak_bytes, reset_peak
-from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject, fail_with
 from heareval.embeddings.inside.checks.values import find_non_finite
-from heareval.embeddings.inside.errors import describe_exception
 from heareval.embeddings.inside.frameworks import GIB
 
 # Longer and longer, so that time and memory can be extrapolated before they run out.
@@ -91,8 +89,7 @@ def try_longer_audio(subject: Subject) -> LongAudio:
         try:
             measure(subject, long, length)
         except Exception as error:
-            traceback.print_exc()
-            long.fault = f"{describe_exception(error)}, at {length:g} s"
+            long.fault = f"{fail_with(error, subject.job['module']).measured}, at {length:g} s"
     return long
 
 

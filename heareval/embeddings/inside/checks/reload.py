@@ -63,20 +63,22 @@ def take_sample_elsewhere(job: dict[str, Any]) -> Sample:
     """
     with tempfile.TemporaryDirectory() as folder:
         job_file, out = Path(folder) / "job.json", Path(folder) / "sample.npz"
-        job = {**job, "do": "sample", "out": str(out), "parent": os.getpid()}
-        job_file.write_text(json.dumps(job), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, str(INSIDE), str(job_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=False,
-        )
-        lines = done.stdout.decode(errors="replace").splitlines()
-        message = json.loads(lines[-1]) if lines and lines[-1].startswith('{"') else {}
+        # What else is printed goes to the log.
+        receiver, sender = os.pipe()
+        with open(receiver, "rb") as channel:
+            job = {**job, "do": "sample", "out": str(out), "channel": sender}
+            job_file.write_text(json.dumps(job), encoding="utf-8")
+            process = subprocess.Popen(
+                [sys.executable, str(INSIDE), str(job_file)], stdin=subprocess.DEVNULL, pass_fds=(sender,)
+            )
+            os.close(sender)
+            begin = f"{job['token']} ".encode()
+            messages = [json.loads(line[len(begin) :]) for line in channel if line.startswith(begin)]
+        code, message = process.wait(), messages[-1] if messages else {}
         if "error" in message:
             raise SubmissionError(**message["error"])
-        if done.returncode or "result" not in message:
-            got = f"exit code {done.returncode}"
+        if code or "result" not in message:
+            got = f"exit code {code}"
             raise SubmissionError("loading the model in a new process", got=got, expected="a model")
         with np.load(out) as arrays:
             embeddings = [arrays[name] for name in arrays.files]

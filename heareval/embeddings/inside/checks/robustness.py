@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject, fail_with
 from heareval.embeddings.inside.checks.values import find_non_finite
 
 # The shortest clip of the benchmark, and a shorter one.
@@ -46,8 +46,10 @@ def check_short_audio(subject: Subject) -> CheckOutcome:
         try:
             outcome = check_embeddings(subject, subject.make_sounds(2, seconds))
         except Exception as error:
-            outcome = CheckOutcome("failed", f"{type(error).__name__}: {error}")
+            outcome = fail_with(error, subject.job["module"])
         if outcome.result != "ok":
-            result = "failed" if seconds >= SHORTEST_S else "warning"
-            return CheckOutcome(result, f"at {seconds * 1000:g} ms: {outcome.measured}")
+            measured = f"at {seconds * 1000:g} ms: {outcome.measured}"
+            if seconds >= SHORTEST_S:
+                return CheckOutcome("failed", measured)
+            return CheckOutcome("warning", measured, "very short audio")
     return CheckOutcome("ok", f"finite at {SHORTEST_S * 1000:g} and {SHORTER_S * 1000:g} ms")

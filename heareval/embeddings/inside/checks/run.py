@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-import traceback
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ import numpy as np
 from heareval.embeddings.inside.channel import Send
 from heareval.embeddings.inside.checks.memory import GPU_FUNCTIONS
 from heareval.embeddings.inside.checks.reload import take_sample_elsewhere
-from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject
+from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject, fail_with
 from heareval.embeddings.inside.checks.table import CHECKS, Check
-from heareval.embeddings.inside.errors import SubmissionError, describe_exception
 from heareval.embeddings.inside.frameworks import FRAMEWORKS
 
 
@@ -46,8 +44,7 @@ def run_pending_checks(subject: Subject, known: dict[str, str], send: Send) -> N
         outcome = CheckOutcome("not run", hindrance) if hindrance else run_check(CHECKS[name], subject)
         results[name] = outcome.result
         seconds = round(time.perf_counter() - began, 3)
-        facts = {"check": name, "result": outcome.result, "measured": outcome.measured, "seconds": seconds}
-        send({"finding": facts})
+        send({"finding": {"check": name, "seconds": seconds, **asdict(outcome)}})
 
 
 def find_hindrance(name: str, results: dict[str, str], subject: Subject) -> str:
@@ -72,13 +69,8 @@ def run_check(check: Check, subject: Subject) -> CheckOutcome:
     """Return the outcome of a check; an exception is a failure, and its traceback goes to the log."""
     try:
         return check.run(subject)
-    except SubmissionError as error:
-        return CheckOutcome("failed", "{what}: got {got}, expected {expected}".format(**error.facts))
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"line {last.lineno} of {Path(last.filename).name}"
-        return CheckOutcome("failed", f"{describe_exception(error)} ({place})")
+        return fail_with(error, subject.job["module"])
 
 
 def describe_environment(subject: Subject) -> dict[str, str]:

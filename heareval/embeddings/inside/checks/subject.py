@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import functools
+import traceback
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heareval.embeddings.inside.errors import describe_exception
+from heareval.embeddings.inside.errors import (
+    SubmissionError,
+    describe_exception,
+    find_cause,
+    find_own_frame,
+)
 from heareval.embeddings.inside.frameworks import Arrays, Framework, find_framework
 from heareval.embeddings.inside.submission import (
     API,
@@ -28,10 +35,12 @@ class CheckOutcome:
     Args:
         result: `ok`, `warning`, `failed` or `not run`.
         measured: what was measured, in words.
+        cause: the cause of a failure that `heareval validate` has advice for; "" for the advice of the check.
     """
 
     result: str
     measured: str
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,25 @@ def grade(value: float, limits: tuple[float, float], measured: str) -> CheckOutc
     """Return `ok` up to the first limit, `warning` up to the second, and `failed` above."""
     good, fair = limits
     return CheckOutcome("ok" if value <= good else "warning" if value <= fair else "failed", measured)
+
+
+def fail_with(error: BaseException, module: str) -> CheckOutcome:
+    """Return the outcome of a check that an exception ended, and write its traceback to the log.
+
+    Args:
+        error: the exception.
+        module: name of the submission's module.
+    """
+    if isinstance(error, SubmissionError):
+        # What `blame_submission` has wrapped says more.
+        if error.__cause__ is None:
+            measured = "{what}: got {got}, expected {expected}".format(**error.facts)
+            return CheckOutcome("failed", measured, error.cause)
+        error = error.__cause__
+    traceback.print_exception(type(error), error, error.__traceback__)
+    frame = find_own_frame(error)
+    place = f"line {frame.lineno} of {Path(frame.filename).name}"
+    return CheckOutcome("failed", f"{describe_exception(error)} ({place})", find_cause(error, module))
 
 
 class Subject:
@@ -107,7 +135,7 @@ class Subject:
                 self.call(function, self.make_sounds(1, 1.0))
             except NotImplementedError as error:
                 reasons[embedding_type] = f"{describe_exception(error)}, from {function}"
-            except Exception:
+            except (Exception, SystemExit):
                 # A fault, which a later check reports.
                 continue
         return reasons
@@ -129,11 +157,11 @@ class Subject:
 
     def embed_scenes(self, audio: np.ndarray) -> np.ndarray:
         """Return scene embeddings `(sounds, size)`."""
-        return self.framework.to_numpy(self.call(API[1], audio))
+        return self.framework.to_arrays(self.call(API[1], audio))[0]
 
     def embed_timestamps(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return timestamp embeddings `(sounds, timestamps, size)` and timestamps in ms."""
-        embeddings, times = map(self.framework.to_numpy, self.call(API[2], audio))
+        embeddings, times = self.framework.to_arrays(self.call(API[2], audio))
         return embeddings, times.astype(np.float64)
 
     def embed_by_type(self, audio: np.ndarray) -> dict[str, Arrays]:

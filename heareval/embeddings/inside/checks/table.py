@@ -39,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "silence": Check(robustness.check_silence, ("finite",)),
     "clipping": Check(robustness.check_clipping, ("finite",)),
     "short audio": Check(robustness.check_short_audio, ("finite",)),
+    "input": Check(values.check_input, ("finite",)),
     "determinism": Check(values.check_determinism, ("finite",)),
     "dimensions": Check(values.check_dimensions, ("determinism",)),
     "reload": Check(reload.check_reload, ("determinism",)),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from heareval.embeddings.inside.checks.subject import CheckOutcome, Subject, grade
+from heareval.embeddings.inside.submission import FUNCTIONS
 
 # The largest difference of outputs that should be equal, as a share of their range: (ok, warning).
 FLOAT_NOISE, SAME_CALL = (1e-4, 1e-2), (1e-6, 1e-3)
@@ -53,6 +55,29 @@ def check_determinism(subject: Subject) -> CheckOutcome:
     first, _ = subject.embed_both(audio), subject.embed_both(subject.make_sounds(2, 1.5, seed=1))
     difference = largest_difference(first, subject.embed_both(audio))
     return grade(difference, SAME_CALL, f"{difference:.1e} of the range")
+
+
+def check_input(subject: Subject) -> CheckOutcome:
+    """Check that the functions leave the audio as it is."""
+    to_numpy, changed = subject.framework.to_numpy, []
+    for embedding_type, name in FUNCTIONS.items():
+        function = getattr(subject.module, name, None)
+
+        def is_left(sent: Any, model: Any, function: Any = function) -> bool:
+            before = to_numpy(sent)
+            function(sent, model)
+            return np.array_equal(before, to_numpy(sent))
+
+        audio = subject.make_sounds(2, 1.0)
+        if embedding_type not in subject.lacking and not subject.framework.call(
+            is_left, audio, subject.model
+        ):
+            changed.append(name)
+    if changed:
+        return CheckOutcome(
+            "warning", f"{' and '.join(changed)} overwrite{'s' * (len(changed) < 2)} the audio"
+        )
+    return CheckOutcome("ok", "left as it is")
 
 
 def check_order(subject: Subject) -> CheckOutcome:
