@@ -54,6 +54,7 @@ from heareval.workflow.requests import (
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
 from heareval.workflow.submissions import open_submissions, prepare_submission
+from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
     from heareval.predictions.compare import Comparison
@@ -126,10 +127,15 @@ def prepare(
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space({job: pack([job]) for job in known}, places)
-    jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
-    steps = pack(jobs)
-    outcome = _run(steps, places, settings)
-    return Prepared(outcome, _published_folders(steps))
+    ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
+    steps = {job.folder: pack([job]) for job in ready}
+    everything = [step for each in steps.values() for step in each]
+    outcome = fetched.followed_by(_run(everything, places, settings))
+    unfetched = {
+        job.folder: missing_archives([job], places, corpus.mirrors) for job in jobs if job.folder not in steps
+    }
+    unfinished = list_unfinished({**steps, **unfetched}, outcome)
+    return Prepared(outcome, _published_folders(everything), len(jobs), unfinished)
 
 
 def plan(
@@ -149,15 +155,6 @@ def plan(
     rates = check_sample_rates(sample_rates)
     jobs = resolve_checksums(find_jobs(corpus), places)
     return plan_run({job: publish_and_pack(places, [job], rates, corpus.mirrors) for job in jobs}, places)
-
-
-def _with_all_checksums(
-    jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], settings: RunSettings
-) -> list[TaskJob]:
-    """Fetch the archives that no checksum was published for; return the jobs with their checksums."""
-    if missing := missing_archives(jobs, places, mirrors):
-        _run_all(missing, places, settings)
-    return resolve_checksums(jobs, places)
 
 
 # --------------------------------------------------------------------------- submissions
@@ -338,21 +335,26 @@ def evaluate(
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
-    jobs = _with_all_checksums(jobs, places, corpus.mirrors, settings)
-    published = [publish(job=job) for job in jobs]
+    ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
+    published = [publish(job=job) for job in ready]
     if corpus.on_bad_audio == "skip":
         # Which clips there are to embed is only known when they have been made.
         _run_all(published, places, settings)
     scored = [step for each in published for step in score_all(each)]
+    lacking = {step.name: [step] for step in scored}
+    for job in (each for each in jobs if each.folder not in {each.folder for each in ready}):
+        fetches = missing_archives([job], places, corpus.mirrors)
+        lacking |= {step.name: fetches for step in score_all(publish(job=job))}
     # Embeddings that are complete don't require a task folder, but the user may want one at more rates.
     roots = [*published, *scored] if request.sample_rates else scored
-    outcome = _run(roots, places, settings)
+    outcome = fetched.followed_by(_run(roots, places, settings))
     return Scored(
         outcome,
         _complete_scores(scored),
         _published_folders(published),
         tuple(each.name for each in opened),
         tuple(not_opened),
+        list_unfinished(lacking, outcome),
     )
 
 
@@ -539,6 +541,23 @@ def _absolute(folder: str) -> str:
 def _on_machine(protocol: Protocol, machine: Machine) -> Protocol:
     """Return the protocol on the device that the user chose; the device does not decide its results."""
     return replace(protocol, device=machine.device)
+
+
+def _fetch_unpinned(
+    jobs: list[TaskJob], places: Places, mirrors: tuple[str, ...], settings: RunSettings
+) -> tuple[list[TaskJob], Outcome]:
+    """Fetch the archives that no checksum was published for.
+
+    Returns the jobs whose archives all have a checksum now, and how the run ended.
+
+    Raises:
+        RunError: there is no such job.
+    """
+    outcome = _run(missing_archives(jobs, places, mirrors), places, settings)
+    ready = [job for job in jobs if not missing_archives([job], places, mirrors)]
+    if not ready:
+        outcome.raise_if_failed()
+    return resolve_checksums(ready, places), outcome
 
 
 def _run(steps: Sequence[Step], places: Places, settings: RunSettings) -> Outcome:

@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +16,7 @@ from heareval.errors import HearevalError, RunError, escape_controls, file_error
 
 if TYPE_CHECKING:
     from heareval.workflow.run import Outcome
+    from heareval.workflow.unfinished import Unfinished
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # A submission with faults, as opposed to a command line with some.
@@ -78,7 +80,22 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def finish_run(outcome: Outcome, where: str) -> None:
+@dataclass(frozen=True)
+class Lacking:
+    """What a run did not make.
+
+    Args:
+        unfinished: what is not there, and why.
+        word: what it lacks: `no score`.
+        summary: the sum of it: `6 of 21 tasks scored`.
+    """
+
+    unfinished: Sequence[Unfinished]
+    word: str
+    summary: str
+
+
+def finish_run(outcome: Outcome, where: str, lacking: Lacking | None = None) -> None:
     """Print the last line of a run: what it did, how long it took, and where the results are.
 
     Ends the program with the run's exit code, and a line for each failed step, if the run failed.
@@ -86,23 +103,35 @@ def finish_run(outcome: Outcome, where: str) -> None:
     Args:
         outcome: how the run ended.
         where: `scores are in embeddings`.
+        lacking: what the run did not make.
     """
-    fail_if_incomplete(outcome)
+    fail_if_incomplete(outcome, lacking)
     noun = "step" if outcome.steps == 1 else "steps"
     done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is up to date"
     say(f"{done}; {outcome.seconds:.1f} s; {where}")
 
 
-def fail_if_incomplete(outcome: Outcome) -> None:
-    """End the program with a line for each failed step if a run did not complete."""
+def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None:
+    """End the program if a run failed, with a line for each failed step and for what it did not make."""
     if not outcome.exit_code:
         return
     for title, explanation in outcome.failures:
         warn(f"error: {title}: {explanation}")
     if not outcome.failures:
         warn("error: the run is incomplete, although no step of this runner failed")
+    if lacking:
+        _warn_unfinished(lacking)
     warn(f"log: {outcome.log}")
     sys.exit(outcome.exit_code)
+
+
+def _warn_unfinished(lacking: Lacking) -> None:
+    for each in lacking.unfinished:
+        # The error of a step that makes just this has said it.
+        if not any(title.startswith(each.name) for title in each.failed):
+            reason = f"because `{'` and `'.join(each.failed)}` failed" if each.failed else "as the run ended"
+            warn(f"{each.name}: {lacking.word}, {reason}")
+    warn(lacking.summary)
 
 
 def one_line_errors(command: Command) -> Command:

@@ -11,7 +11,7 @@ import click
 from heareval import api, files
 from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
 from heareval.commands import options
-from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
+from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
 from heareval.commands.scores import say_scores
 from heareval.embeddings.embed import EmbeddingFormat
@@ -56,7 +56,8 @@ def evaluate(
     for folder in scored.task_folders:
         _say_skipped(folder)
     say_scores(scored, places, scoring)
-    finish_run(scored.outcome, f"scores and predictions are in {display_path(_folder_of(scored, places))}")
+    where = f"scores and predictions are in {display_path(_folder_of(scored, places))}"
+    finish_run(scored.outcome, where, _count_scores(scored))
     if scored.not_opened:
         warn(f"not evaluated: {', '.join(scored.not_opened)}")
         sys.exit(USAGE_EXIT_CODE)
@@ -69,6 +70,13 @@ def _say_skipped(task_folder: Path) -> None:
         first, *others = list_skipped(manifest)
         more = f"; {len(others)} more in {display_path(task_folder / files.MANIFEST)}" if others else ""
         say(f"{display_path(task_folder)}: {first}{more}")
+
+
+def _count_scores(scored: Scored) -> Lacking:
+    """Return what has no score, and how many tasks have one."""
+    done, missing = len(scored.scores), len(scored.unfinished)
+    noun = "tasks" if len(scored.submissions) == 1 else "pairs of model and task"
+    return Lacking(scored.unfinished, "no score", f"{done} of {done + missing} {noun} scored")
 
 
 def _folder_of(scored: Scored, places: Places) -> Path:

@@ -9,7 +9,7 @@ import click
 from heareval import api, files
 from heareval.api import CorpusRequest, RunSettings
 from heareval.commands import options
-from heareval.commands.console import finish_run, one_line_errors, say
+from heareval.commands.console import Lacking, finish_run, one_line_errors, say
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
 
@@ -32,7 +32,10 @@ def prepare(
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
     for folder in prepared.task_folders:
         say_task(folder)
-    finish_run(prepared.outcome, f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}")
+    where = f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}"
+    lacking = len(prepared.unfinished)
+    summary = f"{prepared.tasks - lacking} of {prepared.tasks} tasks prepared"
+    finish_run(prepared.outcome, where, Lacking(prepared.unfinished, "not complete", summary))
 
 
 def say_task(folder: Path) -> None:

@@ -181,9 +181,13 @@ class Predict(Step):
         return "hundredths of trainings" if self.protocol.probe == "mlp" else "hundredths"
 
     @property
+    def name(self) -> str:
+        """The submission and the task folder."""
+        return f"{Path(self.folder).parent.name} on {Path(self.folder).name}"
+
+    @property
     def title(self) -> str:
-        folder = Path(self.folder)
-        return f"{folder.parent.name} on {folder.name}: predictor"
+        return f"{self.name}: predictor"
 
     @functools.cached_property
     def fingerprint(self) -> str:

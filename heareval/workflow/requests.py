@@ -16,6 +16,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
 from heareval.workflow.run import Outcome
+from heareval.workflow.unfinished import Unfinished
 
 
 def notify_stderr(line: str) -> None:
@@ -70,10 +71,14 @@ class Prepared:
         outcome: how the run ended.
         task_folders: the published folders that are complete. A folder of an earlier run that differs from
             what was asked for is left out.
+        tasks: number of tasks that were asked for.
+        unfinished: the tasks whose folder or tarballs are not complete.
     """
 
     outcome: Outcome
     task_folders: tuple[Path, ...]
+    tasks: int = 0
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Scored:
         task_folders: the published task folders that are complete.
         submissions: names of the evaluated submissions.
         not_opened: submissions that could not be opened, or not for some tasks.
+        unfinished: the submissions on tasks that have no score.
     """
 
     outcome: Outcome
@@ -110,6 +116,7 @@ class Scored:
     task_folders: tuple[Path, ...] = ()
     submissions: tuple[str, ...] = ()
     not_opened: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,21 @@ class Outcome:
     log: Path | None
     seconds: float
 
+    def followed_by(self, later: Outcome) -> Outcome:
+        """Return how two runs, one after the other, ended together.
+
+        >>> first = Outcome(30, 1, (("fetch a.zip", "no answer"),), Path("a.log"), 1.5)
+        >>> first.followed_by(Outcome(0, 3, (), None, 2.0)).exit_code
+        30
+        """
+        return Outcome(
+            self.exit_code or later.exit_code,
+            self.steps + later.steps,
+            self.failures + later.failures,
+            self.log if self.failures else later.log,
+            self.seconds + later.seconds,
+        )
+
     def raise_if_failed(self) -> None:
         """Raise RunError if a step failed, or if the run is incomplete for another reason.
 
