@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, get_args
 
 from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
-from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
@@ -88,6 +87,7 @@ __all__ = [
     "verify",
 ]
 DEFAULT_PLACES = Places()
+BASELINE = "heareval.embeddings.baseline"
 DEMO_TASKS = ("speech_commands", "nsynth_pitch", "dcase2016_task2")
 # The published protocol trains 8 networks for up to 500 epochs. A shortened one may rank models wrongly, so
 # the demo uses the probe that is recommended for a quick look. Its name in the results says so.

@@ -25,7 +25,10 @@ def name_of(path: Path) -> str:
 def test_files_are_finished_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()
     if path != Path(__file__):
-        assert not re.search(r"\b(TODO|FIXME|XXX|NotImplemented(Error)?)\b", text)
+        # A submission may raise NotImplementedError, which is handled; heareval itself may not.
+        unfinished = r"\b(TODO|FIXME|XXX|NotImplemented)\b"
+        unfinished += r"|raise NotImplementedError" if path in PACKAGE_FILES else ""
+        assert not re.search(unfinished, text)
     assert ast.get_docstring(ast.parse(text)) or path.name == "__init__.py"
 
 

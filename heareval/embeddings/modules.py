@@ -13,7 +13,7 @@ from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
 # The submission that heareval brings.
-BASELINE = "heareval.embeddings.baseline"
+BASELINE = f"{__package__}.baseline"
 # Python gives these names to the program that runs, not to a file.
 PROGRAM = ("__main__", "__mp_main__")
 
