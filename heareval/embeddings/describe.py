@@ -123,8 +123,9 @@ def _load_and_describe(
     }
     with settings.claim_gpu() as variables:
         facts = model.run(job, log, variables=variables, silence_s=settings.silence_s)
-    if "fault" in facts:
-        raise FaultyFunctionError(**facts["fault"])
+    if fault := facts.get("fault"):
+        fault["remedy"] = fault["remedy"] or f"Its log is in {log.parent}."
+        raise FaultyFunctionError(**fault)
     return facts
 
 

@@ -89,7 +89,9 @@ def test_a_function_that_fails_leaves_out_its_tasks_only(here: Path) -> None:
     (here / "half.py").write_text(MODEL.replace("return get_timestamp_embeddings(", "return missing_name("))
     done = command(here, "heareval", "embed", "half")
     assert done.returncode == 2
-    assert "NameError: name 'missing_name' is not defined" in only_line(done)
+    line = only_line(done)
+    assert "NameError: name 'missing_name' is not defined" in line
+    assert line.endswith(f"Its log is in {here}/_workdir/submissions. Left out: scene.")
     assert embedded(here, "half") == {"event"}
 
 
