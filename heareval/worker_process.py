@@ -8,6 +8,7 @@ a model may write to the descriptor are skipped.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -90,7 +91,7 @@ def run_worker(
     log = log.with_name(f"{log.stem}-{os.getpid()}.log")
     job_file, token = log.with_suffix(".job.json"), secrets.token_hex(8)
     kills_before = _count_memory_kills()
-    receiver, sender = os.pipe()
+    receiver, sender = _open_pipe()
     with contextlib.closing(Channel(receiver, token)) as channel:
         try:
             told = {**job, "channel": sender, "token": token}
@@ -108,6 +109,21 @@ def run_worker(
         is_memory = process.returncode == -signal.SIGKILL and _count_memory_kills() > kills_before
         raise _make_exit_error(process.returncode, log, is_memory=is_memory)
     return result
+
+
+def _open_pipe() -> tuple[int, int]:
+    """Return the two ends of a pipe: one to read from and one to write to.
+
+    Their numbers are not those of standard input, output and error, which may be free in this process but are
+    something else in a worker.
+    """
+    ends = os.pipe()
+    try:
+        receiver, sender = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    finally:
+        for end in ends:
+            os.close(end)
+    return receiver, sender
 
 
 def _start(

@@ -149,7 +149,7 @@ def test_last_output_is_short_and_plain(tmp_path: Path, words: str, told: str) -
 
 
 STARTING = """
-import signal, sys
+import json, signal, sys
 from pathlib import Path
 from heareval.worker_process import run_worker
 # A shell may start background jobs with SIGINT ignored.
@@ -249,6 +249,19 @@ tell(result={{"a": 1}})
 os.write(job["channel"], noise)
 """
     assert worked(tmp_path, source) == ("{'a': 1}", [7])
+
+
+def test_standard_files_may_be_closed(tmp_path: Path) -> None:
+    """A pipe would get their numbers, as the log does in the worker."""
+    (tmp_path / "worker.py").write_text(TELL + "print('hello')\ntell(result={'a': 1})")
+    (tmp_path / "starter.py").write_text(
+        STARTING.replace("run_worker(", "result = run_worker(")
+        + "(folder / 'result').write_text(json.dumps(result))\n"
+    )
+    command = f"exec {sys.executable} {tmp_path}/starter.py {tmp_path} <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", command], check=True)
+    assert json.loads((tmp_path / "result").read_text()) == {"a": 1}
+    assert logged(tmp_path) == "hello\n"
 
 
 def test_a_flood_in_the_channel_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
