@@ -314,7 +314,7 @@ def test_every_figure_of_a_report_is_headed(kind, scene_folder, event_folder, tm
         "scene": {},
         "folds": FOLDS,
         "multilabel": {"prediction_type": "multilabel", "evaluation": ["mAP", "aucroc"]},
-        "event": {},
+        "event": {"clips": 16},
     }
     folder = (event_folder if kind == "event" else scene_folder)(**changes[kind])
     stored = _stored(folder, Protocol(grid_points=2, seeds=2, device="cpu"))
@@ -330,6 +330,7 @@ def test_every_figure_of_a_report_is_headed(kind, scene_folder, event_folder, tm
         assert (
             f"protocol hear2021-2points-2seeds: {metric} {stored.score(metric):.4f} (95 % interval" in title
         )
+        assert f"), chance {stored.scores.scores[metric].chance:.4f}" in title
         assert "seed 0" in title
         _assert_all_is_on_the_canvas(figure)
     for label in report.values["labels"]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from heareval.errors import HearevalError
+from heareval.formats.results_folder import read_scores
 from heareval.predictions.data import SplitRoles, read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.events import Postprocessing
@@ -105,7 +106,7 @@ def test_shortened_grids_are_told_and_linear_probes_have_no_epochs(scene_folder)
         path = write_results(folder, evaluate_folder(folder, protocol), "beef", "0123456789abcdef")
         problems = json.loads(path.read_text())["problems"]
         assert [HINT in problem for problem in problems] == [True] * sentences
-        assert score_table([path]).count(HINT) == sentences
+        assert score_table({path: read_scores(path)}).count(HINT) == sentences
 
 
 def test_a_grid_with_fewer_points_than_the_name_says_is_told(scene_folder):
