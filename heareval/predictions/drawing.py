@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -78,9 +80,9 @@ def _escape(char: str) -> str:
 
 def find_fonts(texts: Iterable[str]) -> Fonts:
     """Return the usual font, and installed fonts with those characters of some texts that it lacks."""
-    from matplotlib import font_manager
-
     with _without_log():
+        from matplotlib import font_manager
+
         characters = _list_characters(font_manager.findfont(FONT))
         families = [FONT]
         missing = {ord(char) for text in texts for char in text if char.isprintable()} - characters
@@ -109,14 +111,33 @@ def _list_characters(font_file: str) -> set[int]:
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Keep matplotlib from logging, such as that it looks for fonts the first time."""
+    """Import matplotlib, and keep it from logging, such as that it looks for fonts the first time."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
+        _import_matplotlib()
         yield
     finally:
         log.setLevel(level)
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names a backend that is not installed.
+
+    Notebooks name theirs to the commands that they start. Figures in files need none.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 @contextlib.contextmanager

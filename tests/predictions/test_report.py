@@ -28,6 +28,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.report import write_reports
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import write_results
+from tests.commands import command
 
 NAME = "hear2021-2points"
 DEFAULT = Places()
@@ -214,3 +215,16 @@ def test_faults_are_told(scene_folder, event_folder):
     assert not (folder / layout.report(NAME)).exists()
     with pytest.raises(HearevalError, match="got 'hear2021', expected one of hear2021-2points"):
         write_reports(folder, ("hear2021",), Places(), out=None, clips=())
+
+
+def test_settings_of_matplotlib_do_not_reach_reports(scene_folder, tmp_path):
+    """A notebook names a backend that is not installed, and the folder has settings of its own."""
+    stored = _stored(scene_folder())
+    (tmp_path / "matplotlibrc").write_text("bad.key: 3\nfont.size: huge\nimage.cmap: none\n")
+    variables = {
+        "MPLBACKEND": "module://matplotlib_inline.not_installed",
+        "MPLCONFIGDIR": str(tmp_path / "matplotlibrc"),
+    }
+    done = command(tmp_path, "heareval", "report", str(stored.folder), **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{layout.report(NAME)}\n")
