@@ -51,7 +51,7 @@ def describe_new_task(
         *sounds.doubts,
         *_doubt_contents(sounds.recordings, lengths),
         *_doubt_times(sounds.recordings, lengths),
-        *_doubt_small_tests(clips, task),
+        *_doubt_small_tests(clips, task, are_drawn=not sounds.has_splits),
     ]
     return [
         *(f"note: {note}" for note in notes),
@@ -103,7 +103,7 @@ def _list_labels(clips: Sequence[Recording]) -> list[Label]:
     return [label for clip in clips for label in labels_of(clip)]
 
 
-def _doubt_small_tests(clips: SelectedClips, task: TaskSpec) -> list[str]:
+def _doubt_small_tests(clips: SelectedClips, task: TaskSpec, *, are_drawn: bool) -> list[str]:
     """Return a note if some labels have few test clips. Every clip of a fold is a test clip once."""
     tested = clips.clips if task.splits.folds else clips.of_split("test")
     counts = Counter(_list_labels(tested))
@@ -112,7 +112,8 @@ def _doubt_small_tests(clips: SelectedClips, task: TaskSpec) -> list[str]:
         return []
     few.sort(key=lambda label: (counts[label], str(label)))
     names = join_some([f"{_format_label(label)} {counts[label]}" for label in few])
-    remedy = "add clips" if task.splits.folds else "add clips, or set folds, which test every clip once"
+    can_set_folds = are_drawn and not task.splits.folds
+    remedy = "add clips, or set folds, which test every clip once" if can_set_folds else "add clips"
     return [
         f"fewer than {FEW_TEST_CLIPS} test clips of some labels ({names}): the confidence intervals of such "
         f"scores mean little; {remedy}"

@@ -319,6 +319,7 @@ def test_new_warns_of_few_test_clips(birds: Path) -> None:
                 write_sound(birds / "split" / split / label / f"{i}.wav", CLASSES[label])
     (note,) = notes("split", folder="split")
     assert note.startswith("note: fewer than 5 test clips of some labels (crow 4, wren 4): the confidence")
+    assert note.endswith("; add clips"), "folds cannot be set where splits are given"
     (birds / "few").mkdir()
     for number, label in enumerate(CLASSES, start=3):
         for i in range(number):
@@ -326,6 +327,11 @@ def test_new_warns_of_few_test_clips(birds: Path) -> None:
     (note,) = notes("few", folder="few")
     assert "(crow 3, owl 4)" in note
     assert note.endswith("; add clips")
+    for label in CLASSES:
+        for i in range(30):
+            write_sound(birds / "drawn" / label / f"{i}.wav")
+    (note,) = notes("drawn", folder="drawn")
+    assert note.endswith("; add clips, or set folds, which test every clip once")
 
 
 def test_new_doubts_what_is_no_sound(birds: Path) -> None:
