@@ -125,6 +125,34 @@ def test_everything_is_verified(folder: Path) -> None:
     assert [each.path for each in verify(_places(folder)) if each.changes] == [tarball]
 
 
+def test_overwritten_predictions_are_told(folder: Path) -> None:
+    assert command(folder, *EMBED, "my_model").returncode == 0
+    made = folder / "embeddings" / "my_model" / SPOKEN
+    assert command(folder, "heareval", "predict", str(made), "--probe", "linear").returncode == 0
+    path = made / "test.probe-linear.predictions.npz"
+    with np.load(path) as stored:
+        members = dict(stored)
+    np.savez(path, **{**members, "fold02/predictions": members["fold02/predictions"] * 0.5})
+    told = f"({path.name}: {path.stat().st_size} bytes instead of "
+    assert told in only_line(command(folder, "heareval", "report", str(made)))
+    (made / "fold01.json").write_text("[]")
+    (folder / "embeddings" / "my_model" / "other").mkdir()
+    shutil.copy(made / "task_metadata.json", folder / "embeddings" / "my_model" / "other")
+    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    assert list(changed) == [SPOKEN]
+    assert [change.split(":")[0] for change in changed[SPOKEN]] == ["fold01.json", path.name]
+
+
+def test_a_damaged_manifest_does_not_hide_other_changes(folder: Path) -> None:
+    shutil.copytree(folder / "tasks" / SPOKEN, folder / "tasks" / "another")
+    (folder / "tasks" / "another" / files.MANIFEST).write_text("[]")
+    clip = sorted((folder / CLIP).glob("*.wav"))[0]
+    clip.unlink()
+    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    assert "MANIFEST.json: got [], expected a JSON object" in changed["another"][0]
+    assert changed[SPOKEN] == (f"16000/fold03/{clip.name}: no such file",)
+
+
 def test_folders_of_earlier_versions_have_no_digests(folder: Path) -> None:
     manifest = folder / "tasks" / SPOKEN / files.MANIFEST
     values = files.read_json(manifest)

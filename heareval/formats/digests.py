@@ -96,10 +96,15 @@ def parse_digests(fields: Fields) -> dict[str, FileDigest]:
     Raises:
         HearevalError: a value is missing or wrong.
     """
-    return {name: _parse_digest(fields.object(name)) for name in fields}
+    return {name: parse_digest(fields.object(name)) for name in fields}
 
 
-def _parse_digest(fields: Fields) -> FileDigest:
+def parse_digest(fields: Fields) -> FileDigest:
+    """Return the digest of one file in a JSON object.
+
+    Raises:
+        HearevalError: a value is missing or wrong.
+    """
     return FileDigest(fields.text("sha256"), fields.integer("bytes"), fields.integer("mtime_ns", None))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from heareval import files, layout
 from heareval.errors import HearevalError, file_error
 from heareval.formats.agreement import check_agreement
+from heareval.formats.digests import check_unchanged
 from heareval.formats.fields import read_fields
 from heareval.formats.scores import FoldEntry, Scores, drop_intervals, parse_scores, scores_to_json
 
@@ -142,9 +143,12 @@ def read_predictions(
         shapes: shape of the targets of every tested split; None is an axis of any length.
 
     Raises:
-        HearevalError: the file is missing, can't be read, belongs to other scores or has other shapes.
+        HearevalError: the file is missing, can't be read, belongs to other scores or has other shapes, or
+            another program has changed it.
     """
     path = folder / layout.predictions(scores.protocol)
+    if scores.predictions and path.exists():
+        check_unchanged(folder, {path.name: scores.predictions}, EVALUATE_AGAIN)
     try:
         with np.load(path, allow_pickle=False) as members:
             # Files of the first version have no fingerprint inside.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from heareval.formats.digests import FileDigest, parse_digest
 from heareval.formats.fields import Fields, shorten
 from heareval.formats.kit2021 import list_kit2021_values
 
@@ -126,6 +127,7 @@ class Scores:
         labels: size of the vocabulary.
         clips: number of clips of each split.
         versions: releases of the packages that computed the scores.
+        predictions: digest of the file with the predictions; None in results of 0.1.0.
     """
 
     protocol: str
@@ -150,6 +152,7 @@ class Scores:
     deterministic: bool
     seconds: float
     versions: Mapping[str, Any]
+    predictions: FileDigest | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -198,6 +201,8 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
         elif key == "runs":
             values |= run_to_json(first)
             values |= {"seeds": len(scores.runs), "more_seeds": [run_to_json(run) for run in others]}
+        elif key == "predictions":
+            values |= {} if value is None else {key: asdict(value)}
         else:
             values[key] = value
     # Ours win, so a split that is named like one of our keys has no key of 2021.
@@ -305,6 +310,7 @@ def parse_scores(fields: Fields) -> Scores:
         deterministic=fields.flag("deterministic", True),
         seconds=fields.number("seconds", 0.0),
         versions=fields.mapping("versions", {}),
+        predictions=parse_digest(fields.object("predictions")) if "predictions" in fields else None,
     )
 
 

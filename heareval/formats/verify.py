@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from heareval import layout
+from heareval.errors import HearevalError
 from heareval.formats.digests import FileDigest, find_changes
 from heareval.formats.embeddings_folder import find_embeddings_manifest
+from heareval.formats.results_folder import read_scores
 from heareval.formats.tarball_record import read_tarball_record
 from heareval.formats.task_folder import read_clip_digests
 from heareval.formats.task_manifest import find_task_manifest
@@ -40,7 +42,7 @@ def verify_tasks(tasks: Path) -> Iterator[Verified]:
     Example: `[each.path for each in verify_tasks(Path("tasks")) if each.changes]`
     """
     for folder in _list_folders(tasks, f"*/{layout.TASK_METADATA}"):
-        yield _verify(folder, _read_task_digests(folder))
+        yield _verify(folder, _read_task_digests)
 
 
 def _read_task_digests(folder: Path) -> dict[str, FileDigest]:
@@ -72,7 +74,7 @@ def verify_tarballs(tars: Path) -> Iterator[Verified]:
 
 
 def verify_embeddings(embeddings: Path) -> Iterator[Verified]:
-    """Read all embeddings and copies of labels again, and yield what differs from the digests of each folder.
+    """Read all embeddings, copies of labels and predictions again, and yield what differs from their digests.
 
     Args:
         embeddings: the folder of the submissions' folders.
@@ -80,8 +82,17 @@ def verify_embeddings(embeddings: Path) -> Iterator[Verified]:
     Example: `[each.path for each in verify_embeddings(Path("embeddings")) if each.changes]`
     """
     for folder in _list_folders(embeddings, f"*/*/{layout.TASK_METADATA}"):
-        manifest = find_embeddings_manifest(folder)
-        yield _verify(folder, manifest.digests if manifest else {})
+        yield _verify(folder, _read_embeddings_digests)
+
+
+def _read_embeddings_digests(folder: Path) -> dict[str, FileDigest]:
+    manifest = find_embeddings_manifest(folder)
+    digests = dict(manifest.digests) if manifest else {}
+    for protocol in layout.scored_protocols(folder):
+        scores = read_scores(folder / layout.scores(protocol))
+        if scores.predictions:
+            digests[layout.predictions(protocol)] = scores.predictions
+    return digests
 
 
 def _list_folders(root: Path, pattern: str) -> list[Path]:
@@ -90,5 +101,10 @@ def _list_folders(root: Path, pattern: str) -> list[Path]:
     return [folder for folder in found if not folder.name.startswith(".")]
 
 
-def _verify(folder: Path, digests: Mapping[str, FileDigest]) -> Verified:
+def _verify(folder: Path, read_digests: Callable[[Path], Mapping[str, FileDigest]]) -> Verified:
+    try:
+        digests = read_digests(folder)
+    except HearevalError as error:
+        # The other folders are verified all the same.
+        return Verified(folder, 1, (str(error),))
     return Verified(folder, len(digests), tuple(find_changes(folder, digests, is_thorough=True)))

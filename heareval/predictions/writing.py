@@ -11,6 +11,7 @@ from pathlib import Path
 import heareval
 from heareval import layout
 from heareval.errors import replaced_error
+from heareval.formats.digests import digest_file
 from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.results_folder import write_predictions, write_scores
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none, drop_intervals
@@ -50,7 +51,8 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
         for folds in zip(*(run.folds for run in result.runs), strict=True)
     }
     write_predictions(folder, protocol, fingerprint, splits)
-    return write_scores(folder, collect_scores(result, fingerprint))
+    digest = digest_file(folder / layout.predictions(protocol))
+    return write_scores(folder, dataclasses.replace(collect_scores(result, fingerprint), predictions=digest))
 
 
 def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
