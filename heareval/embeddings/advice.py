@@ -51,7 +51,8 @@ ADVICE = {
         "--any-rate.",
     ),
     "embeddings": Advice(
-        "Tasks of the type without embeddings can't be scored; those of the other type can.",
+        "Tasks of that type have no score. In the benchmark dcase2016_task2 and maestro are event tasks, and "
+        "all others are scene tasks.",
         "Scene tasks need get_scene_embeddings, event tasks get_timestamp_embeddings. Add the missing one, "
         "or evaluate on tasks of the other type only.",
     ),

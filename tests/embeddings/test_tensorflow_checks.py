@@ -45,6 +45,13 @@ def test_a_good_model_passes_everything(kind: str, folder: Path) -> None:
     assert findings["device"]["measured"] == "cpu:0 (no GPU here: run it on one to be sure)"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_untrained_weights_are_told_by_that_name(kind: str, folder: Path) -> None:
+    source = KINDS[kind].replace("tf.ones(8)", "tf.random.normal([8])").replace('"ones"', '"random_normal"')
+    measured = findings_of(folder, source)["reload"]["measured"]
+    assert measured.startswith("untrained weights: 1 of 1 differ from load to load, such as "), measured
+
+
 def test_weights_of_keras(folder: Path) -> None:
     findings_of(folder, KINDS["keras"])
     file = str(folder / "ones.weights.h5")

@@ -276,8 +276,13 @@ class TensorFlow(Framework):
         return np.array(part)
 
     def list_weights(self, model: Any) -> typing.Iterable[tuple[str, Any]]:
-        """Return the variables of a model: those of a module or layer, or those that a SavedModel names."""
-        return [(variable.name, variable) for variable in getattr(model, "variables", ())]
+        """Return the variables of a module or layer, or those that the objects of a SavedModel hold."""
+        variables = getattr(model, "variables", ())
+        # Since TensorFlow 2.9.
+        if not variables and hasattr(self.lib.train, "TrackableView"):
+            parts = self.lib.train.TrackableView(model).descendants()
+            variables = [part for part in parts if isinstance(part, self.lib.Variable)]
+        return [(variable.name, variable) for variable in variables]
 
     @property
     def default_dtype(self) -> str:
