@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests.commands import command, only_line
 from tests.disks import enlarge, small_disk
 from tests.embeddings.clips import TELLING_MODEL, embed, write_task
 
@@ -89,3 +90,23 @@ def test_a_full_disk_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
         enlarge(folder, 20_000_000)
         assert not embed(folder, task, budget=10**6, options={"embedding_size": 4096})
         assert (folder / "out" / "a.npy").stat().st_size == 400 * 8192 * 4 + 128
+
+
+# What a submission is -> the error that names it.
+FAULTY = {
+    "import os; os._exit(3)": "error: faulty: the worker process: got exit code 3, expected a result.",
+    f"{TELLING_MODEL}\nload_model = lambda: None\n": (
+        "error: faulty: load_model: got None, expected a torch.nn.Module or a tf.Module. End it with `return"
+    ),
+    f"{TELLING_MODEL}\ndef get_scene_embeddings(audio, model): pass\n": (
+        "error: faulty: get_scene_embeddings: got None, expected embeddings. End the function with a return"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", FAULTY)
+def test_an_error_names_the_submission(tmp_path: Path, source: str) -> None:
+    (tmp_path / "faulty.py").write_text(source)
+    write_task(tmp_path / "tasks" / "task-v1-full", {"a": [800] * 2})
+    done = command(tmp_path, "heareval.embeddings.runner", "faulty")
+    assert only_line(done).startswith(FAULTY[source])

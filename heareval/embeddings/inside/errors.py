@@ -56,10 +56,9 @@ def describe_exception(error: BaseException) -> str:
     >>> describe_exception(ValueError("wrong shapes:\\n  3 for 4"))
     'ValueError: wrong shapes: 3 for 4'
     """
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
-    return f"{type(error).__name__}: {' '.join(lines[: 2 if lines[0].endswith(':') else 1])}".removesuffix(
-        ": "
-    )
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    shown = lines[: 2 if lines and lines[0].endswith(":") else 1]
+    return ": ".join([type(error).__name__, *([" ".join(shown)] if shown else [])])
 
 
 def find_own_frame(error: BaseException) -> traceback.FrameSummary:

@@ -134,7 +134,11 @@ def check_types_of(subject: Subject, embedding_type: str) -> CheckOutcome:
     found = CheckOutcome("ok", "float32")
     for what, part in zip(wanted, parts):
         is_tensor, kind = isinstance(part, lib.Tensor), f"a {type(part).__module__}.{type(part).__name__}"
-        dtype = name_dtype(part if is_tensor else subject.framework.to_numpy(part))
+        try:
+            dtype = name_dtype(part if is_tensor else subject.framework.to_numpy(part))
+        except Exception:
+            # A run could not convert it either, for example a ragged tensor.
+            return CheckOutcome("failed", f"{what}: {kind}")
         if what != "timestamps" and dtype != "float32":
             return CheckOutcome("failed", f"{what}: {dtype if is_tensor else kind + ' of ' + dtype}")
         if not dtype.startswith("float"):
