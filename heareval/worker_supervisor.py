@@ -94,8 +94,8 @@ def _wait_for(child: int) -> int:
 
 
 def end_descendants(child: int) -> None:
-    """Kill all descendants of this process, and on systems other than Linux the process group of a child."""
-    if child and not sys.platform.startswith("linux"):
+    """Kill all descendants of this process; where there is no /proc, the process group of a child."""
+    if child and not Path("/proc/self/stat").exists():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)
     until = time.monotonic() + KILL_TIMEOUT_S

@@ -163,7 +163,13 @@ def test_a_validation_that_is_stopped_does_not_speak_of_resuming(tmp_path: Path)
     with open(tmp_path / "said", "wb") as said:
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
         process = subprocess.Popen(
-            command_line, cwd=tmp_path, env=variables, stdout=said, stderr=said, start_new_session=True
+            command_line,
+            cwd=tmp_path,
+            env=variables,
+            stdout=said,
+            stderr=said,
+            # A shell may start background jobs with SIGINT ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     while process.poll() is None and not (tmp_path / "begun").exists():
         time.sleep(0.02)
