@@ -80,8 +80,10 @@ class Server:
     def close(self) -> None:
         """End the server."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def run(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:

@@ -73,7 +73,7 @@ def plot_labels(sheet: Sheet, labels: Sequence[LabelScores], score: str) -> Figu
     axes.grid(axis="x", alpha=0.4)
     axes.set_axisbelow(True)
     which = f"the {len(shown)} worst of {len(defined)} labels" if len(shown) < len(defined) else "each label"
-    caption = f"{score} of {which}, the worst first, with 95 % intervals; in brackets: how often it is true."
+    caption = f"{score} of {which}, the worst first, with 95 % intervals; in brackets: its clips or events."
     if undefined:
         listed = ", ".join(undefined[:MAX_LISTED])
         more = len(undefined) - MAX_LISTED
