@@ -1,7 +1,7 @@
 """Stored results: scores and predictions read back, and checked against each other.
 
 Every number that follows from the predictions is computed again: the scores of all folds and seeds with
-their details, and the targets from the labels of the clips. This takes less than a second for the largest
+their details, and the targets from the labels of the clips. This takes a second or two for the largest
 tasks. Only the ends of confidence intervals are not computed again; they must lie around the score.
 """
 
