@@ -100,7 +100,7 @@ def test_what_was_finished_before_the_error_is_not_done_again(tmp_path: Path) ->
     assert len(before) == 3
     done = prepare_birds(tmp_path, "--on-bad-audio", "skip")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("birds full: clips ") == 1
+    assert done.stderr.count("birds full: clips, part ") == 1
     assert len(list(work.glob("shard*"))) == 4
 
 

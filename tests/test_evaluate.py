@@ -117,7 +117,7 @@ def test_a_full_report_has_five_seeds(evaluated: Path, tmp_path: Path) -> None:
     # Damaged predictions are told of, and nothing is up to date.
     (made / f"test.{name}.predictions.npz").write_bytes(b"")
     again = command(folder, *words)
-    assert f"test.{name}.predictions.npz can't be read" in only_line(again)
+    assert f"(test.{name}.predictions.npz: 0 bytes instead of " in only_line(again)
     assert "nothing to do" not in again.stdout
     # The result of one seed is still there, and is what it was.
     assert (made / RESULT).read_bytes() == (evaluated / made.relative_to(folder) / RESULT).read_bytes()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from heareval.workflow.run import PACKAGED_CONFIG
+from heareval.workflow.configuration import PACKAGED
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, evaluate, prepare, scratch_left
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def luigid(tmp_path: Path) -> Iterator[str]:
     daemon = subprocess.Popen(
         [sys.executable, *words, "--state-path", str(tmp_path / "state")],
         cwd=tmp_path,
-        env={**os.environ, "LUIGI_CONFIG_PATH": str(PACKAGED_CONFIG)},
+        env={**os.environ, "LUIGI_CONFIG_PATH": str(PACKAGED)},
         stdout=log,
         stderr=log,
     )

@@ -46,11 +46,14 @@ def test_every_task_without_a_score_is_named(tmp_path: Path) -> None:
 
 def test_what_failed_itself_is_not_named_twice(tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL.replace("log1p(spectrum)", "log1p(spectrum) / 0"))
-    words = ("heareval", "evaluate", "my_model", "--tasks", write_task(tmp_path, "crows", is_damaged=False))
-    done = command(tmp_path, *words, "--probe", "linear")
+    files = [write_task(tmp_path, name, is_damaged=False) for name in ("crows", "owls")]
+    words = ("heareval", "evaluate", "my_model", "--probe", "linear", "--tasks")
+    done = command(tmp_path, *words, ",".join(files))
     assert done.returncode == 30
     assert done.stderr.count("my_model on crows-v1-full") == 1, done.stderr
-    assert "0 of 1 tasks scored\n" in done.stderr
+    assert "0 of 2 tasks scored\n" in done.stderr
+    done = command(tmp_path, *words, files[0])
+    assert "tasks scored" not in done.stderr, "the error of a single task says it all"
 
 
 @pytest.mark.slow

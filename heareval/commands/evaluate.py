@@ -72,9 +72,11 @@ def _say_skipped(task_folder: Path) -> None:
         say(f"{display_path(task_folder)}: {first}{more}")
 
 
-def _count_scores(scored: Scored) -> Lacking:
-    """Return what has no score, and how many tasks have one."""
+def _count_scores(scored: Scored) -> Lacking | None:
+    """Return what has no score, and how many tasks have one; None for a single task, whose error says it."""
     done, missing = len(scored.scores), len(scored.unfinished)
+    if done + missing < 2:
+        return None
     noun = "tasks" if len(scored.submissions) == 1 else "pairs of model and task"
     return Lacking(scored.unfinished, "no score", f"{done} of {done + missing} {noun} scored")
 

@@ -33,9 +33,10 @@ def prepare(
     for folder in prepared.task_folders:
         say_task(folder)
     where = f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}"
-    lacking = len(prepared.unfinished)
-    summary = f"{prepared.tasks - lacking} of {prepared.tasks} tasks prepared"
-    finish_run(prepared.outcome, where, Lacking(prepared.unfinished, "not complete", summary))
+    done = f"{prepared.tasks - len(prepared.unfinished)} of {prepared.tasks} tasks prepared"
+    # The error of a single task says it all.
+    lacking = Lacking(prepared.unfinished, "not complete", done) if prepared.tasks > 1 else None
+    finish_run(prepared.outcome, where, lacking)
 
 
 def say_task(folder: Path) -> None:

@@ -51,7 +51,8 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
         for folds in zip(*(run.folds for run in result.runs), strict=True)
     }
     write_predictions(folder, protocol, fingerprint, splits)
-    digest = digest_file(folder / layout.predictions(protocol))
+    # Without a time, so that equal runs write equal files.
+    digest = dataclasses.replace(digest_file(folder / layout.predictions(protocol)), mtime_ns=None)
     return write_scores(folder, dataclasses.replace(collect_scores(result, fingerprint), predictions=digest))
 
 

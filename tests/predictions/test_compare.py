@@ -204,12 +204,20 @@ def _swap_clips(fold_a, fold_b, swaps):
     return tables
 
 
+def _take_clips(fold, clips):
+    """The first clips of a fold: all ways to swap 16 would be too many."""
+    if isinstance(fold.predicted, EventTable):
+        tables = [table.select(table.clip < clips) for table in (fold.reference, fold.predicted)]
+    else:
+        tables = [table[:clips] for table in (fold.reference, fold.predicted)]
+    return ScoredSplit(clips, *tables)
+
+
 @pytest.mark.parametrize("metric", ["top1_acc", "chroma_acc", "event_onset_200ms_fms", "segment_1s_er"])
 def test_swapped_sums_are_scores_of_really_swapped_predictions(metric, two):
     task = "event" if METRICS[metric].kind == "event" else "scene"
     a, b = (read_stored(each / task, NAME).runs[0][0].scored for each in two)
-    if task == "scene":
-        a, b = (ScoredSplit(6, fold.reference[:6], fold.predicted[:6]) for fold in (a, b))
+    a, b = (_take_clips(fold, 6) for fold in (a, b))
     every = []
     for swaps in itertools.product([False, True], repeat=a.clips):
         ours, theirs = _swap_clips(a, b, swaps)

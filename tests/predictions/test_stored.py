@@ -30,6 +30,14 @@ def _change(path, **members):
     with np.load(path) as arrays:
         held = dict(arrays)
     np.savez(path, **{name: value for name, value in {**held, **members}.items() if value is not None})
+    _forget_digest(path.parent)
+
+
+def _forget_digest(folder):
+    """Make the scores those of an earlier version, which did not record what the predictions file was."""
+    scores = json.loads((folder / SCORES).read_text())
+    scores.pop("predictions", None)
+    (folder / SCORES).write_text(json.dumps(scores))
 
 
 def test_what_was_written_is_read(result):
@@ -115,6 +123,9 @@ def test_damaged_and_missing_files(result):
     folder = result.task.folder
     whole = (folder / PREDICTIONS).read_bytes()
     (folder / PREDICTIONS).write_bytes(whole[:-100])
+    with pytest.raises(HearevalError, match="files that another program has changed"):
+        read_stored(folder, NAME)
+    _forget_digest(folder)
     with pytest.raises(HearevalError, match="can't be read"):
         read_stored(folder, NAME)
     (folder / PREDICTIONS).unlink()
