@@ -94,7 +94,8 @@ def test_a_name_is_not_given_to_another_class(here: Path) -> None:
     line = only_line(command(here, "heareval", "embed", "models/mine.py:Halved", "--name", "best"))
     assert line == (
         "error: models/mine.py:Halved: name best: got embeddings of mine:Tripled under it, in "
-        f"{here}/embeddings/best/task, expected those of mine:Halved. Choose another --name, or remove that folder."
+        f"{here}/embeddings/best/task, expected those of mine:Halved. "
+        "Choose another --name, or remove that folder."
     )
 
 
