@@ -101,7 +101,7 @@ class SubmissionConfig:
     @property
     def file(self) -> str:
         """The path of the module's file; "" for a module that Python finds by its name."""
-        place, _, _ = self.module.partition(":")
+        place, _ = split_module(self.module)
         return place if place.endswith(PYTHON_SUFFIX) else ""
 
     @property
@@ -111,7 +111,7 @@ class SubmissionConfig:
         >>> SubmissionConfig("/models/mine.py:Large").module_name
         'mine'
         """
-        place, _, _ = self.module.partition(":")
+        place, _ = split_module(self.module)
         return Path(place).stem if self.file else place
 
     @property
@@ -121,12 +121,25 @@ class SubmissionConfig:
         >>> SubmissionConfig("/models/mine.py:Large").api_object
         'Large'
         """
-        return self.module.partition(":")[2]
+        return split_module(self.module)[1] or ""
 
     @property
     def needs_environment(self) -> bool:
         """Whether it needs its own environment, instead of that of this process."""
         return bool(self.source or self.python or self.requirements)
+
+
+def split_module(module: str) -> tuple[str, str | None]:
+    """Return the name or file of a module, and the name of an object in it; None if there is no colon.
+
+    >>> split_module("mine:Large"), split_module("/data/run:1/mine.py")
+    (('mine', 'Large'), ('/data/run:1/mine.py', None))
+    """
+    # Folders may have colons in their names, too.
+    if module.endswith(PYTHON_SUFFIX) or ":" not in module:
+        return module, None
+    place, _, name = module.rpartition(":")
+    return place, name
 
 
 def list_config_readers(args: SubmissionArgs) -> list[Callable[[], SubmissionConfig]]:
@@ -218,8 +231,8 @@ def _matches(pattern: str) -> Callable[[object], bool]:
 def _is_module(value: object) -> bool:
     if not isinstance(value, str):
         return False
-    place, colon, name = value.partition(":")
-    is_object = name.isidentifier() if colon else True
+    place, name = split_module(value)
+    is_object = name is None or name.isidentifier()
     is_file = place.endswith(PYTHON_SUFFIX) and "." not in Path(place).stem and place.isprintable()
     return is_object and (is_file or all(part.isidentifier() for part in place.split(".")))
 
@@ -320,23 +333,22 @@ def _check_keys(values: Mapping[str, Any], name_of: Callable[[str], str]) -> Non
 def _resolve_paths(values: Mapping[str, Any], folder: Path, name_of: Callable[[str], str]) -> dict[str, Any]:
     """Return the values with relative paths resolved against a folder."""
 
-    def path_of(key: str) -> Path:
+    def path_of(key: str, path: str) -> Path:
         try:
-            return folder / Path(values[key]).expanduser()
+            return folder / Path(path).expanduser()
         except RuntimeError:
             expected = "the home of an existing user"
             raise HearevalError(name_of(key), got=_format_value(values[key]), expected=expected) from None
 
     resolved = dict(values)
-    if PYTHON_SUFFIX in (module := values.get("module", "")):
-        place, colon, name = module.partition(":")
-        if place.endswith(PYTHON_SUFFIX):
-            path = folder / Path(place).expanduser()
-            resolved["module"] = f"{os.path.abspath(path)}{colon}{name}"  # noqa: PTH100 - links are kept
+    place, name = split_module(values.get("module", ""))
+    if place.endswith(PYTHON_SUFFIX):
+        file = os.path.abspath(path_of("module", place))  # noqa: PTH100 - links are kept
+        resolved["module"] = file if name is None else f"{file}:{name}"
     if weights := values.get("weights"):
-        resolved["weights"] = weights if _is_url(weights) else str(path_of("weights"))
+        resolved["weights"] = weights if _is_url(weights) else str(path_of("weights", weights))
     if source := values.get("source"):
-        path = path_of("source")
+        path = path_of("source", source)
         is_path = source.startswith((".", "/", "~")) or ("://" not in source and path.exists())
         resolved["source"] = str(path.absolute()) if is_path else source
     return resolved
@@ -373,7 +385,7 @@ def _check_together(values: Mapping[str, Any], name_of: Callable[[str], str]) ->
     """Raise HearevalError if values that are right alone contradict each other."""
     if "module" not in values:
         raise HearevalError(name_of("module"), got="nothing", expected=KEY_RULES["module"][1])
-    if values.get("source") and PYTHON_SUFFIX in values["module"]:
+    if values.get("source") and split_module(values["module"])[0].endswith(PYTHON_SUFFIX):
         raise HearevalError(
             name_of("module"),
             got=f"the path {values['module']} and a source",

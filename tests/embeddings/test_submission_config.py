@@ -79,6 +79,21 @@ def test_paths_are_relative_to_where_they_are_written(here: Path) -> None:
     assert read_config("m", {"source": "~"}).source == str(Path.home())
 
 
+def test_a_module_whose_name_only_contains_py_may_have_a_source(here: Path) -> None:
+    (here / "code").mkdir()
+    found = read_config("package.pytorch_model", {"source": "code"})
+    assert (found.module_name, found.file) == ("package.pytorch_model", "")
+
+
+def test_folders_with_a_colon_in_their_names(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "run:1").mkdir()
+    monkeypatch.chdir(here / "run:1")
+    for module, api_object in (("mine.py", ""), ("mine.py:Large", "Large")):
+        found = read_config(module, {})
+        assert found.file == str(here / "run:1" / "mine.py")
+        assert (found.module_name, found.api_object) == ("mine", api_object)
+
+
 def test_options_override_the_file(here: Path) -> None:
     (here / "code").mkdir()
     said = {"device": "cuda", "requirements": ("tqdm==4",), "options": {"size": 1}, "weights": "other.pt"}
@@ -169,6 +184,7 @@ WRONG = {
     'module = "m': r"submission .*sub\.toml: got .*expected TOML",
     # Inputs for which Python or its libraries raise unusual exceptions.
     'module = "m"\nweights = "~nobodyhere/x.pt"': "weights: got '~nobodyhere/x.pt', expected .*home",
+    'module = "~nobodyhere/m.py:Large"': "module: got '~nobodyhere/m.py:Large', expected .*home",
     'module = "m"\nsource = "~nobodyhere/x"': "source: got '~nobodyhere/x', expected .*home",
     'module = "m"\nsource = "a\\u0000b==1"': r"source: got 'a\\x00b==1'",
     'module = "m"\nrequirements = ["a\\u0000b"]': "requirements: got ",
