@@ -167,8 +167,8 @@ def _open_display(steps: int, stream: TextIO | None) -> _Display:
 def shorten_title(title: str, columns: int) -> str:
     """Return a title that is cut in the middle where it is too long, because its end says most.
 
-    >>> shorten_title("a.long.name.of.a.model on esc50: predictor", 30)
-    'a.lon...l on esc50: predictor'
+    >>> shorten_title("a.long.name.of.a.model on esc50: predictor", 30) == "a.lon...el on esc50: predictor"
+    True
     """
     if len(title) <= columns:
         return title
