@@ -317,6 +317,16 @@ def test_intervals_of_0_1_0_that_mean_nothing_are_dropped_and_told(tmp_path):
         assert read.problems == ("something", told)
 
 
+def test_an_interval_of_0_1_0_beside_its_score_is_dropped(tmp_path):
+    entry = ScoreEntry(0.5, None, (0.6, 0.7), 1000, folds={"test": 0.5}, details={"test": {}})
+    old = dataclasses.replace(
+        SCORES, scores={"segment_1s_er": entry}, clips={"test": 16}, score_mode="", embedding_path=""
+    )
+    read = read_scores(write_scores(tmp_path, old))
+    assert read.scores["segment_1s_er"].interval_95 is None
+    assert read.problems[-1] == "no 95 % interval of segment_1s_er: it would not contain the score"
+
+
 def test_an_interval_beside_its_score_is_not_written():
     entry = ScoreEntry(0.5, None, (0.6, 0.7), 1000, folds={"test": 0.5})
     kept = drop_intervals(dataclasses.replace(SCORES, scores={"segment_1s_er": entry}))
