@@ -179,9 +179,13 @@ class Channel:
         self.selector.close()
         os.close(self.descriptor)
 
+    def has_data(self, timeout_s: float = 0.0) -> bool:
+        """Return whether something arrives within a time, or the pipe has been closed."""
+        return bool(self.selector.select(timeout_s))
+
     def read(self, timeout_s: float) -> list[dict[str, Any]] | None:
         """Return the messages that arrive within a time; None when the worker, and all with it, has ended."""
-        if not self.selector.select(timeout_s):
+        if not self.has_data(timeout_s):
             return []
         if not (data := os.read(self.descriptor, READ_BYTES)):
             return None
@@ -227,6 +231,9 @@ def _listen(
                 on_message(message)
         if messages:
             heard = time.monotonic()
+        elif process.poll() is not None and not channel.has_data():
+            # A descendant that nobody could end keeps the pipe open.
+            return None
         elif silence_s is not None and time.monotonic() - heard >= silence_s:
             _request_traceback(process)
             got = f"no message for {silence_s:g} s"
@@ -265,7 +272,9 @@ def read_end(log: Path) -> bytes:
 
 def _make_exit_error(code: int, log: Path, *, is_memory: bool) -> HearevalError:
     """Return the error for a worker that ended without a result."""
-    line = _find_telling_line(read_end(log).decode(errors="replace"))
+    # The user may remove logs during a run.
+    end = read_end(log) if log.exists() else b""
+    line = _find_telling_line(end.decode(errors="replace"))
     # Real-time signals have no names.
     ended = f"signal {SIGNAL_NAMES.get(-code, -code)}" if code < 0 else f"exit code {code}"
     reason = ", killed because memory ran out" if is_memory else ""

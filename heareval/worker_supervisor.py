@@ -61,6 +61,9 @@ def supervise(parent: int, command: Sequence[str]) -> int:
     except StopRequest:
         return -signal.SIGTERM
     finally:
+        # All ends from here on anyway, and a request to stop must not interrupt that.
+        with contextlib.suppress(StopRequest):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants(child)
 
 

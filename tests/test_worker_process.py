@@ -181,6 +181,64 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     assert comes_true(lambda: not any(map(is_alive, workers)))
 
 
+# A supervisor that is asked to stop just when its command has ended by itself.
+ASKED_LATE = """
+import os, signal, sys
+from heareval import worker_supervisor as supervisor
+list_children = supervisor.list_children
+def ask_and_list():
+    os.kill(os.getpid(), signal.SIGTERM)
+    return list_children()
+supervisor.list_children = ask_and_list
+supervisor.end_like(supervisor.supervise(os.getppid(), sys.argv[1:]))
+"""
+
+
+@LINUX
+def test_a_late_request_to_stop_leaves_no_daemon() -> None:
+    command = [sys.executable, "-c", ASKED_LATE, "sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not is_alive(int(done.stdout))
+
+
+@LINUX
+def test_a_stranger_who_keeps_the_pipe_open_does_not_matter(tmp_path: Path) -> None:
+    """Such as a descendant of another user, whom the supervisor may not kill."""
+    source = """
+import time
+tell(channel=f"/proc/{os.getpid()}/fd/{job['channel']}")
+while not os.path.exists(sys.argv[0] + ".held"):
+    time.sleep(0.01)
+os._exit(5)
+"""
+    (tmp_path / "worker.py").write_text(TELL + source)
+    held: list[int] = []
+
+    def hold(told: dict[str, str]) -> None:
+        held.append(os.open(told["channel"], os.O_WRONLY))
+        (tmp_path / "worker.py.held").touch()
+
+    try:
+        with pytest.raises(HearevalError, match="got exit code 5, expected a result"):
+            run_worker(
+                [sys.executable, str(tmp_path / "worker.py")],
+                {},
+                tmp_path / "log",
+                on_message=hold,
+                silence_s=60,
+            )
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+@LINUX
+def test_the_log_may_be_removed(tmp_path: Path) -> None:
+    source = "os.unlink(os.readlink('/proc/self/fd/2'))\nos._exit(3)"
+    assert "got exit code 3, expected a result" in worked(tmp_path, source)[0]
+
+
 @LINUX
 def test_children_of_the_user_and_their_orphans_are_left_alone(tmp_path: Path) -> None:
     """A notebook has children of its own, also in the session of this process."""
