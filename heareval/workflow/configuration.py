@@ -130,10 +130,17 @@ def _check_values(config: Any) -> None:
             read(value)
         except (ValueError, TypeError, KeyError, configparser.InterpolationError):
             value = ascii(config.get(section, key, raw=True))
-            name = f"{_find_file(section, key)}: {key} in [{section}]"
+            path, written = _find_key(section, key)
+            name = f"{path}: {written} in [{section}]"
             raise HearevalError(name, got=value, expected=expected, remedy=REMEDY) from None
 
 
-def _find_file(section: str, key: str) -> Path:
-    """Return the configuration file that decides the value of a key."""
-    return next(path for path in reversed([PACKAGED, *_list_files()]) if _read(path).has_option(section, key))
+def _find_key(section: str, key: str) -> tuple[Path, str]:
+    """Return the configuration file that decides the value of a key, and the key as it is written there."""
+    # Luigi takes dashes for underscores where no file has the key with underscores.
+    return next(
+        (path, written)
+        for written in (key, key.replace("_", "-"))
+        for path in reversed([PACKAGED, *_list_files()])
+        if _read(path).has_option(section, written)
+    )
