@@ -36,9 +36,11 @@ def read_class_folders(folder: Path) -> LabelledSounds:
             f"folder {folder}", got="no such folder", expected="a folder with a sub-folder for each class"
         )
     others: dict[str, list[str]] = defaultdict(list)
-    top = _read_top(folder, others)
+    top = _read_top(folder, "", others)
     has_splits = len(top) > 1 and {path.name for path in top} <= set(SPLITS)
-    classes = [path for split in top for path in _read_top(split, others)] if has_splits else top
+    classes = (
+        [path for split in top for path in _read_top(split, f"{split.name}/", others)] if has_splits else top
+    )
     rows: list[LabelledSound] = []
     for class_folder in classes:
         split = class_folder.parent.name if has_splits else ""
@@ -54,14 +56,18 @@ def read_class_folders(folder: Path) -> LabelledSounds:
     return LabelledSounds(rows, tuple(left_out), () if has_splits else _doubt_splits(top))
 
 
-def _read_top(folder: Path, others: dict[str, list[str]]) -> list[Path]:
-    """Return the folders in a folder without a class, and note what else it contains."""
+def _read_top(folder: Path, place: str, others: dict[str, list[str]]) -> list[Path]:
+    """Return the folders in a folder without a class, and note what else it contains.
+
+    Args:
+        place: the path of the folder in messages, with a `/` at the end; "" for the folder of the task.
+    """
     content = next(walk_folders(folder))
     for name in filter(_is_sound, content.files):
         raise HearevalError(
             f"sound {folder / name}", got="no class", remedy="Move the file into the sub-folder of its class."
         )
-    _note_others(content, "", others)
+    _note_others(content, place, others)
     return [folder / name for name in content.folders if _is_visible(name)]
 
 
@@ -79,7 +85,7 @@ def _note_others(content: FolderContent, place: str, others: dict[str, list[str]
                 raise HearevalError(f"link {path}", got=unusual, expected="a file or folder", remedy=remedy)
             others["other" if _is_visible(name) else "hidden file"].append(f"{place}{name}")
     others["hidden folder"] += [f"{place}{name}" for name in content.folders if not _is_visible(name)]
-    if not content.files and not content.folders:
+    if place and not content.files and not content.folders:
         others["empty folder"].append(place.rstrip("/"))
 
 

@@ -147,6 +147,18 @@ def test_folders_that_are_left_out(birds: Path) -> None:
         find_sounds(birds / "birds.toml", folder="films")
 
 
+def test_what_is_left_out_of_splits_is_named_with_its_split(birds: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(birds / "recordings", birds / "split" / split)
+    (birds / "split" / "valid").mkdir()
+    (birds / "split" / "test" / "notes.txt").touch()
+    sounds = find_sounds(birds / "birds.toml", folder="split")
+    assert sounds.left_out == ("1 file that is not a sound (test/notes.txt)", "1 empty folder (valid)")
+    (birds / "nothing").mkdir()
+    with pytest.raises(HearevalError, match=r"got no sounds, expected sounds with labels$"):
+        find_sounds(birds / "birds.toml", folder="nothing")
+
+
 def test_folders_that_may_be_splits(birds: Path) -> None:
     for split in ("train", "val", "notes"):
         shutil.copytree(birds / "recordings", birds / "split" / split)
