@@ -465,7 +465,7 @@ def verify(places: Places = DEFAULT_PLACES) -> Iterator[Verified]:
     """Read task folders, tarballs and embeddings again, and yield what differs from the recorded digests.
 
     Raises:
-        HearevalError: none of the folders exists, or a file with digests is damaged.
+        HearevalError: none of the folders exists.
 
     Example: `[each.path for each in verify() if each.changes]`
     """

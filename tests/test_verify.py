@@ -153,6 +153,17 @@ def test_a_damaged_manifest_does_not_hide_other_changes(folder: Path) -> None:
     assert changed[SPOKEN] == (f"16000/fold03/{clip.name}: no such file",)
 
 
+def test_a_damaged_record_of_a_tarball_does_not_hide_other_changes(folder: Path) -> None:
+    sidecar = min((folder / "tars" / ".manifests").glob("*.json"))
+    shutil.copy(sidecar, sidecar.with_name("zzz.json"))
+    sidecar.write_text("[]")
+    tarball = folder / "tars" / files.read_json(sidecar.with_name("zzz.json"))["names"][0]
+    tarball.write_bytes(b"")
+    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    assert "got [], expected a JSON object" in changed[sidecar.name][0]
+    assert "0 bytes instead of" in changed[tarball.name][0]
+
+
 def test_folders_of_earlier_versions_have_no_digests(folder: Path) -> None:
     manifest = folder / "tasks" / SPOKEN / files.MANIFEST
     values = files.read_json(manifest)
