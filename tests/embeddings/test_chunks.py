@@ -104,7 +104,7 @@ def test_a_model_that_changes_its_input_or_uses_its_output_again(clips: int) -> 
 
     framework = Torch("cpu", "float32")
     framework.prepare(torch.nn.Identity())
-    ask = functools.partial(framework.compute, lambda part, model: rude(part), model=None)
+    ask = functools.partial(framework.compute, "rude", lambda part, model: rude(part), model=None)
     chunked, _ = embed_in_chunks(ask, 2 * RATE, RATE, audio.clone())
     np.testing.assert_array_equal(chunked, good(audio.numpy())[0])
 

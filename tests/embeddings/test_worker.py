@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,12 @@ def test_scene_embeddings_in_the_order_of_the_json(
         np.testing.assert_allclose(stored, expected, rtol=1e-6)
 
 
+def test_functions_without_a_name(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
+    expected = np.load(embed(monkeypatch, task) / "train.npy")
+    out = embed(monkeypatch, task, get_scene_embeddings=functools.partial(scene))
+    np.testing.assert_array_equal(np.load(out / "train.npy"), expected)
+
+
 def test_timestamp_embeddings(monkeypatch: pytest.MonkeyPatch, task: Path) -> None:
     out = embed(monkeypatch, task, kind="event")
     expected, times = timestamps(torch.from_numpy(read(task, "train")), Model())
@@ -172,6 +180,24 @@ def model_with(**attributes: object) -> object:
     return load_model
 
 
+class WithoutRate(torch.nn.Module):
+    @property
+    def sample_rate(self) -> int:
+        return dict[str, int]()["rate"]
+
+
+def load_without_rate(model_file_path: str = "") -> WithoutRate:
+    return WithoutRate()
+
+
+def answer_one_by_one(audio: torch.Tensor, model: Model) -> Iterator[torch.Tensor]:
+    yield from scene(audio, model)
+
+
+def complain_at_length(audio: torch.Tensor, model: Model) -> None:
+    raise ValueError("x" * 100_000)
+
+
 SCENE_BUGS = {
     "no load_model": ({"load_model": None}, "no function load_model"),
     "no scene function": ({"get_scene_embeddings": None}, "no function get_scene_embeddings"),
@@ -205,6 +231,27 @@ SCENE_BUGS = {
     ),
     "double": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1).double())}, "float64"),
     "NaN": ({"get_scene_embeddings": changed(lambda e, t: e.mean(1) / 0 * 0)}, "NaN or infinity"),
+    "generator": (
+        {"get_scene_embeddings": answer_one_by_one},
+        "'get_scene_embeddings', 'a generator', 'tensors'",
+    ),
+    "dict": (
+        {"get_scene_embeddings": changed(lambda e, t: {"scene": e})},
+        "'get_scene_embeddings', 'a dict', 'tensors'",
+    ),
+    "no name": (
+        {"get_scene_embeddings": functools.partial(scene, model=None)},
+        r"'get_scene_embeddings on audio of shape \(2, 24000\)', .TypeError",
+    ),
+    "a property that fails": (
+        {"load_model": load_without_rate},
+        "'sample_rate of the model of submitted', .KeyError",
+    ),
+    "a large value": (
+        {"load_model": model_with(sample_rate=[0] * 1000)},
+        r"sample_rate = \[0[0, ]{,290}\.\.\.'",
+    ),
+    "a long message": ({"get_scene_embeddings": complain_at_length}, r"ValueError: x{200,300}\.\.\. \(line"),
     "with timestamps": ({"get_scene_embeddings": changed(lambda e, t: (e.mean(1), t))}, "2 arrays"),
 }
 EVENT_BUGS = {

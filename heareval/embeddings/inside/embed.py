@@ -14,7 +14,12 @@ from heareval.embeddings.inside.channel import Send, ignore_message
 from heareval.embeddings.inside.chunks import embed_in_chunks
 from heareval.embeddings.inside.frameworks import Arrays, EmbedBatch
 from heareval.embeddings.inside.reading import ClipBlock, read_ahead
-from heareval.embeddings.inside.submission import LoadedSubmission, list_loaded_versions, load_submission
+from heareval.embeddings.inside.submission import (
+    FUNCTIONS,
+    LoadedSubmission,
+    list_loaded_versions,
+    load_submission,
+)
 from heareval.embeddings.inside.writing import ArrayFormat, SplitArrays, Writer
 
 PROGRESS_INTERVAL_S = 0.2
@@ -72,10 +77,9 @@ def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
 def select_function(submission: LoadedSubmission, job: dict[str, Any]) -> EmbedBatch:
     """Return the function that embeds a batch of this job."""
     module, model, framework = submission.module, submission.model, submission.framework
-    has_timestamps = job["embedding_type"] == "event"
-    function = module.get_timestamp_embeddings if has_timestamps else module.get_scene_embeddings
-    embed_batch: EmbedBatch = functools.partial(framework.compute, function, model=model)
-    if has_timestamps and job["chunk_s"]:
+    name = FUNCTIONS[job["embedding_type"]]
+    embed_batch: EmbedBatch = functools.partial(framework.compute, name, getattr(module, name), model=model)
+    if job["embedding_type"] == "event" and job["chunk_s"]:
         rate = model.sample_rate
         return functools.partial(embed_in_chunks, embed_batch, round(job["chunk_s"] * rate), rate)
     return embed_batch

@@ -11,6 +11,8 @@ from pathlib import Path
 
 # Messages of PyTorch about a GPU that is not there, or about tensors in different places.
 NO_CUDA = re.compile("(?i)not compiled with cuda|nvidia driver|no cuda gpus|on a cuda device|the same device")
+# Characters of a message or a value that an error repeats; all of it is in the log.
+SHOWN_LENGTH = 300
 OUT_OF_MEMORY = {"OutOfMemoryError", "MemoryError", "ResourceExhaustedError"}
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
@@ -51,6 +53,8 @@ def blame_submission(what: str) -> Iterator[None]:
 def describe_exception(error: BaseException) -> str:
     """Return the type and the first line of the message of an exception; two if the first ends in a colon.
 
+    A line may list every weight of a large model: of a long one only the beginning is returned.
+
     >>> describe_exception(ValueError("no audio\\nmore"))
     'ValueError: no audio'
     >>> describe_exception(ValueError("wrong shapes:\\n  3 for 4"))
@@ -58,7 +62,16 @@ def describe_exception(error: BaseException) -> str:
     """
     lines = [line.strip() for line in str(error).strip().splitlines()]
     shown = lines[: 2 if lines and lines[0].endswith(":") else 1]
-    return ": ".join([type(error).__name__, *([" ".join(shown)] if shown else [])])
+    return shorten(": ".join([type(error).__name__, *([" ".join(shown)] if shown else [])]))
+
+
+def shorten(text: str) -> str:
+    """Return the first SHOWN_LENGTH characters of a text, with dots in place of the rest.
+
+    >>> shorten("short"), len(shorten("long" * 1000))
+    ('short', 303)
+    """
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 def find_own_frame(error: BaseException) -> traceback.FrameSummary:

@@ -51,22 +51,34 @@ class Framework(abc.ABC):
                 cause="no GPU",
             )
 
-    def compute(self, function: Callable[..., Any], audio: Any, model: Any) -> Arrays:
+    def compute(self, name: str, function: Callable[..., Any], audio: Any, model: Any) -> Arrays:
         """Return the output of an API function on audio `(clips, samples)` as numpy arrays.
 
+        Args:
+            name: name of the function in the API: what stands for it in a submission may have none.
+            function: the function.
+            audio: `(clips, samples)`.
+            model: the model.
+
         Raises:
-            SubmissionError: the function raised an exception.
+            SubmissionError: the function raised an exception, or returned something else than tensors.
         """
-        with blame_submission(f"{function.__name__} on audio of shape {tuple(audio.shape)}"):
+        with blame_submission(f"{name} on audio of shape {tuple(audio.shape)}"):
             output = self.call(function, audio, model)
             if output is None:
                 raise SubmissionError(
-                    function.__name__,
+                    name,
                     got="None",
                     expected="embeddings",
                     remedy="End the function with a return statement.",
                 )
-            return self.to_arrays(output)
+            arrays = self.to_arrays(output)
+        parts = output if isinstance(output, (tuple, list)) else (output,)
+        for part, array in zip(parts, arrays):
+            # numpy wraps what it can't convert, such as a dict or a generator.
+            if array.dtype == object:
+                raise SubmissionError(name, got=f"a {type(part).__name__}", expected="tensors")
+        return arrays
 
     def to_arrays(self, output: Any) -> Arrays:
         """Return the output of an API function as numpy arrays."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from heareval.embeddings.inside.channel import Send, ignore_message
-from heareval.embeddings.inside.errors import SubmissionError, blame_submission, describe_exception
+from heareval.embeddings.inside.errors import SubmissionError, blame_submission, describe_exception, shorten
 from heareval.embeddings.inside.frameworks import Framework, find_framework
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
@@ -65,11 +65,12 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     kind_of_framework = find_framework(model)
     attributes = {ATTRIBUTES[0]: SubmissionError, SIZES[embedding_type]: IncompleteSubmissionError}
     for attribute, kind in attributes.items():
-        value = getattr(model, attribute, None)
+        with blame_submission(f"{attribute} of the model of {name}"):
+            value = getattr(model, attribute, None)
         if not isinstance(value, int) or value <= 0:
             raise kind(
                 f"model of {name}",
-                got=f"{attribute} = {value!r}",
+                got=shorten(f"{attribute} = {value!r}"),
                 expected=f"an attribute {attribute}, a positive int",
             )
     framework = kind_of_framework(job["device"], job["precision"])
@@ -164,7 +165,7 @@ def describe_default_weights(module: Any, options: dict[str, Any]) -> str:
         return 'none given: load_model gets ""'
     if parameter is None or parameter.default is inspect.Parameter.empty:
         return "none given: load_model gets no argument"
-    return f"none given: load_model uses its default, {parameter.name} = {parameter.default!r}"
+    return f"none given: load_model uses its default, {shorten(f'{parameter.name} = {parameter.default!r}')}"
 
 
 def find_default_weights(job: dict[str, Any], module: Any) -> list[str] | None:
@@ -208,8 +209,8 @@ def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]
     module, model, framework = submission.module, submission.model, submission.framework
     # Embed a second of silence: some submissions import modules only when they embed.
     try:
-        function = getattr(module, FUNCTIONS[job["embedding_type"]])
-        framework.compute(function, np.zeros((1, model.sample_rate), np.float32), model)
+        name = FUNCTIONS[job["embedding_type"]]
+        framework.compute(name, getattr(module, name), np.zeros((1, model.sample_rate), np.float32), model)
     except SubmissionError as error:
         return {"fault": describe_refusal(job, error) if is_refusal(error) else error.facts}
     default_weights = find_default_weights(job, module)
