@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+from heareval.embeddings.inside.submission import find_files
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
@@ -55,20 +54,8 @@ def list_package_sources(model: Model) -> list[Path]:
     if file is None:
         return []
     is_in_package = (file.parent / "__init__.py").exists()
-    return [file, *(sorted(_find_python_files(file.parent)) if is_in_package else [])]
-
-
-def _find_python_files(package: Path) -> Iterator[Path]:
-    """Yield the Python files of a package; links are followed, and each folder is read once."""
-    seen: set[str] = set()
-    # Folders that cannot be read are passed over: Python cannot import from them either.
-    for parent, inner, names in os.walk(package, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        yield from (Path(parent, name) for name in names if name.endswith(".py"))
+    found = find_files(file.parent) if is_in_package else ()
+    return [file, *sorted(Path(path) for path in found if path.endswith(".py"))]
 
 
 def find_module_file(module: str, *, only_here: bool) -> Path | None:

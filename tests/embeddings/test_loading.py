@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,20 @@ def test_a_folder_may_be_the_default(here: Path) -> None:
     job = {"weights_path": "", "options": {}}
     found = find_default_weights(job, types.SimpleNamespace(load_model=of_folder))
     assert found == [str(here / "saved" / "variables" / "data")]
+
+
+def test_a_default_folder_covers_linked_folders(here: Path) -> None:
+    def of_folder(path: str = "saved") -> None: ...
+
+    for place in ("saved", "disk2"):
+        (here / place).mkdir()
+        (here / place / "data").write_text("")
+    (here / "saved" / "variables").symlink_to("../disk2")
+    (here / "disk2" / "loop").symlink_to("../saved")
+    os.mkfifo(here / "disk2" / "fifo")
+    job = {"weights_path": "", "options": {}}
+    found = find_default_weights(job, types.SimpleNamespace(load_model=of_folder))
+    assert found == [str(here / "saved" / "data"), str(here / "saved" / "variables" / "data")]
 
 
 def test_only_a_default_of_its_own_changes_the_fingerprint() -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 import sysconfig
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,23 @@ def find_default_weights(job: dict[str, Any], module: Any) -> list[str] | None:
         return None
     path = Path(default).resolve()
     if path.is_dir() and path not in (Path.cwd(), *Path.cwd().parents):
-        return sorted(str(each) for each in path.rglob("*") if each.is_file())
+        return sorted(find_files(path))
     return [str(path)] if path.is_file() else []
+
+
+def find_files(folder: Path) -> Iterator[str]:
+    """Yield the regular files in a folder; links are followed, and each folder is read once.
+
+    Folders that cannot be read are passed over: the submission cannot read them either.
+    """
+    seen: set[str] = set()
+    for parent, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in names if os.path.isfile(path := os.path.join(parent, name)))  # noqa: PTH113, PTH118
 
 
 def prepare_environment(device: str) -> None:
