@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
@@ -87,7 +88,6 @@ __all__ = [
     "verify",
 ]
 DEFAULT_PLACES = Places()
-BASELINE = "heareval.embeddings.baseline"
 DEMO_TASKS = ("speech_commands", "nsynth_pitch", "dcase2016_task2")
 # The published protocol trains 8 networks for up to 500 epochs. A shortened one may rank models wrongly, so
 # the demo uses the probe that is recommended for a quick look. Its name in the results says so.
@@ -342,7 +342,8 @@ def evaluate(
         _run_all(published, places, settings)
     scored = [step for each in published for step in score_all(each)]
     lacking = {step.name: [step] for step in scored}
-    for job in (each for each in jobs if each.folder not in {each.folder for each in ready}):
+    fetched_folders = {job.folder for job in ready}
+    for job in (each for each in jobs if each.folder not in fetched_folders):
         fetches = missing_archives([job], places, corpus.mirrors)
         lacking |= {step.name: fetches for step in score_all(publish(job=job))}
     # Embeddings that are complete don't require a task folder, but the user may want one at more rates.

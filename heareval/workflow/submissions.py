@@ -121,7 +121,7 @@ def open_prepared(
         record=prepared.record,
         settings=DescribeSettings(choose_device(prepared.model, machine), machine.timeout_s, claim),
     )
-    check_sample_rate(prepared.config.module, opened.sample_rate, any_rate=any_rate)
+    check_sample_rate(config.module, opened.sample_rate, any_rate=any_rate)
     return opened
 
 

@@ -81,11 +81,15 @@ def find_own_frame(error: BaseException) -> traceback.FrameSummary:
     """
     if isinstance(error, SyntaxError):
         return traceback.FrameSummary(error.filename or "?", error.lineno or 0, "")
-    libraries = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-    ours = str(Path(__file__).parent)
+    others = (*list_library_folders(), str(Path(__file__).parent), "<")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((*libraries, ours, "<"))]
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
     return (own or frames)[-1]
+
+
+def list_library_folders() -> tuple[str, ...]:
+    """Return the folders of the standard library and of installed packages."""
+    return tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def find_cause(error: BaseException, module: str) -> str:

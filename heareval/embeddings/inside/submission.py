@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 import os
 import sys
-import sysconfig
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from heareval.embeddings.inside.channel import Send, ignore_message
-from heareval.embeddings.inside.errors import SubmissionError, blame_submission, describe_exception, shorten
+from heareval.embeddings.inside.errors import (
+    SubmissionError,
+    blame_submission,
+    describe_exception,
+    list_library_folders,
+    shorten,
+)
 from heareval.embeddings.inside.frameworks import Framework, find_framework
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
@@ -257,7 +262,7 @@ def describe_refusal(job: dict[str, Any], error: SubmissionError) -> dict[str, s
 
 def list_loaded_sources() -> list[str]:
     """Return the files of all loaded modules except the standard library, installed packages and ours."""
-    installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    installed = list_library_folders()
     # Of our own modules only __main__.py is in sys.modules, also as __mp_main__ if multiprocessing is loaded.
     ours = ("__main__", "__mp_main__")
     found = {names.get("__file__") for name, names in list_loaded_namespaces() if name not in ours}
