@@ -9,6 +9,7 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say
+from heareval.formats.verify import Verified
 from heareval.layout import Places, display_path
 
 # How many changed files of a folder are listed.
@@ -26,18 +27,20 @@ def verify(places: Places) -> None:
     """
     is_changed = False
     for each in api.verify(places):
-        path = display_path(each.path)
+        say(f"{display_path(each.path)}: {_describe(each)}")
         is_changed |= bool(each.changes)
-        noun = "file" if each.files == 1 else "files"
-        state = (
-            f"{len(each.changes)} of {each.files} {noun} changed"
-            if each.changes
-            else f"{each.files} {noun} ok"
-        )
-        say(f"{path}: {state if each.files else 'no digests were recorded'}")
         for change in each.changes[:SHOWN_CHANGES]:
             say(f"  {change}")
         if len(each.changes) > SHOWN_CHANGES:
             say(f"  and {len(each.changes) - SHOWN_CHANGES} more")
     if is_changed:
         sys.exit(FAILED_EXIT_CODE)
+
+
+def _describe(verified: Verified) -> str:
+    noun = "file" if verified.files == 1 else "files"
+    if verified.changes:
+        return f"{len(verified.changes)} of {verified.files} {noun} changed"
+    if not verified.files:
+        return "no digests were recorded: heareval 0.1 made it, or it was unpacked from a tarball"
+    return f"{verified.files} {noun} ok"
