@@ -70,7 +70,8 @@ def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str])
 
 def render_lines(table: Table) -> list[str]:
     """Return a table as lines of text, which are never cut to the width of the terminal."""
-    console = Console(width=1000, no_color=True)
+    # Names of submissions may have brackets and colons, which are markup and emoji otherwise.
+    console = Console(width=1000, no_color=True, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(table)
     return [line.rstrip() for line in captured.get().splitlines()]

@@ -83,3 +83,10 @@ def test_an_infinite_score_is_shown_as_such(tmp_path):
     table = _table([_write(tmp_path, "perfect", score="inf", folds={"test": "inf"})])
     row = table.splitlines()[-1]
     assert row.split() == ["perfect", "esc50-v1-full", "top1_acc", "inf", "40", "hear2021"]
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    """Brackets and colons are markup for the library that aligns the table."""
+    names = ["my[v2]model", "[bold]", "a:warning:b"]
+    rows = _table([_write(tmp_path, name) for name in names]).splitlines()[1:]
+    assert [row.split()[0] for row in rows] == names
