@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,8 @@ def read_predictions(
                     remedy=EVALUATE_AGAIN,
                 )
             return {
-                fold.test: _read_split(path, members, fold, shapes[fold.test], len(scores.runs))
-                for fold in scores.runs[0].folds
+                folds[0].test: _read_split(path, members, folds, shapes[folds[0].test])
+                for folds in zip(*(run.folds for run in scores.runs), strict=True)
             }
     except FileNotFoundError:
         raise HearevalError(
@@ -177,10 +177,12 @@ def read_predictions(
 def _read_split(
     path: Path,
     members: Mapping[str, NDArray[Any]],
-    fold: FoldEntry,
+    folds: Sequence[FoldEntry],
     expected: tuple[int | None, ...],
-    seeds: int,
 ) -> SplitPredictions:
+    """Return the predictions for one split, which was tested by one fold of each seed."""
+    fold, seeds = folds[0], len(folds)
+
     def read(name: str, kinds: str, *shapes: tuple[int | None, ...]) -> NDArray[Any]:
         # Every access unpacks the member again, so each is read once.
         member = f"{fold.test}/{name}"
@@ -189,6 +191,8 @@ def _read_split(
         array = members[member]
         if array.dtype.kind not in kinds or not any(_matches(array.shape, shape) for shape in shapes):
             raise _wrong_member(path, member, f"{array.dtype} {array.shape}", f"an array {shapes[0]}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise _wrong_member(path, member, "NaN or infinity", "finite numbers")
         return array
 
     targets = read(TARGETS, "iufb", expected)
@@ -199,7 +203,13 @@ def _read_split(
     if fold.model.postprocessing is not None:
         timestamps_ms = read(TIMESTAMPS, "f", shape[:2])
         for name in fold.model.postprocessing:
-            postprocessing[name] = np.broadcast_to(read(name, "f", (seeds,), ()), (seeds,))
+            values = np.broadcast_to(read(name, "f", (seeds,), ()), (seeds,))
+            recorded = [(each.model.postprocessing or {}).get(name) for each in folds]
+            if values.tolist() != recorded:
+                raise _wrong_member(
+                    path, f"{fold.test}/{name}", f"{values.tolist()}", f"{recorded}, as in the scores"
+                )
+            postprocessing[name] = values
     clips = tuple(map(str, read(CLIPS, "U", shape[:1])))
     return SplitPredictions(clips, targets, predictions.reshape(seeds, *shape), timestamps_ms, postprocessing)
 

@@ -287,6 +287,10 @@ def parse_scores(fields: Fields) -> Scores:
         if fold.test not in clips:
             raise fields.error("clips", f"no {fold.test}", "the number of clips of every tested split")
     tested = [fold.test for fold in runs[0].folds]
+    for run in runs[1:]:
+        if (others := [fold.test for fold in run.folds]) != tested:
+            got, expected = shorten(others), f"the tested splits of the first seed, {shorten(tested)}"
+            raise fields.error("more_seeds", got, expected)
     return Scores(
         protocol=fields.text("protocol"),
         task=fields.text("task", ""),

@@ -1,5 +1,6 @@
 """Results read back, and refused when their files don't belong together."""
 
+import copy
 import json
 
 import numpy as np
@@ -73,21 +74,26 @@ def test_several_seeds_are_one_more_axis(result):
     other = np.zeros_like(said)
     _change(
         folder / PREDICTIONS,
-        **{"test/predictions": np.stack([said, other]), "test/min_duration_ms": np.array([125.0, 250.0])},
+        **{"test/predictions": np.stack([said, other]), "test/min_duration_ms": np.array([250.0, 125.0])},
     )
     results = json.loads((folder / SCORES).read_text())
     alone = results["scores"]["event_onset_200ms_fms"]["folds"]["test"]
-    results["seeds"], results["more_seeds"] = (
-        2,
-        [{key: results[key] for key in ("seed", "settings", "folds", "grid")}],
-    )
+    more = copy.deepcopy({key: results[key] for key in ("seed", "settings", "folds", "grid")})
+    more["folds"][0]["postprocessing"]["min_duration_ms"] = 125
+    results["seeds"], results["more_seeds"] = 2, [more]
     results["scores"] = {"event_onset_200ms_fms": {"score": alone / 2, "folds": {"test": alone / 2}}}
     # The keys of 2021 hold the score of one seed.
     del results["test"]
     (folder / SCORES).write_text(json.dumps(results))
     stored = read_stored(folder, NAME)
-    assert [run[0].predictions.postprocessing.min_duration_ms for run in stored.runs] == [125.0, 250.0]
+    assert [run[0].predictions.postprocessing.min_duration_ms for run in stored.runs] == [250.0, 125.0]
     assert stored.score("event_onset_200ms_fms") == alone / 2
+    more["folds"][0]["test"] = "valid"
+    (folder / SCORES).write_text(json.dumps(results))
+    with pytest.raises(
+        HearevalError, match=r"more_seeds: got \['valid'\], expected the tested splits of the"
+    ):
+        read_stored(folder, NAME)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,16 @@ def test_several_seeds_are_one_more_axis(result):
         (
             {"test/predictions": np.zeros((5, 80, 3), dtype=np.float32)},
             "as computed from the stored predict",
+        ),
+        (
+            {"test/predictions": np.full((5, 80, 3), np.nan, dtype=np.float32)},
+            "test/predictions: got NaN or infinity, expected finite numbers",
+        ),
+        ({"test/timestamps_ms": np.full((5, 80), np.nan)}, "test/timestamps_ms: got NaN or infinity"),
+        ({"test/median_filter_ms": np.array(np.inf)}, "test/median_filter_ms: got NaN or infinity"),
+        (
+            {"test/median_filter_ms": np.array(1e12)},
+            r"test/median_filter_ms: got \[1000000000000.0\], expected \[250\], as in the scores",
         ),
     ],
 )
