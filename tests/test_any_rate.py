@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from pathlib import Path
 
@@ -75,6 +76,20 @@ def test_clips_are_resampled_once_and_the_embeddings_say_so(here: Path) -> None:
     (here / "odd.py").write_text(TELLING + "#")
     assert "1 step done" in embed(here, "--any-rate")
     assert [path.name[:4] for path in (here / "tasks" / "task").iterdir() if path.is_dir()] == ["1600"]
+
+
+def test_resampled_clips_that_another_program_changed_are_told(here: Path) -> None:
+    embed(here, "--any-rate")
+    clip = next((here / "_workdir").rglob("24000/test/1.wav"))
+    clip.write_bytes(clip.read_bytes()[:-2] + b"\1\1")
+    (here / "odd.py").write_text(TELLING + "#")
+    done = command(here, "heareval", "embed", "odd", "--any-rate")
+    assert done.returncode == 30
+    assert "files that another program has changed (24000/test/1.wav: other content)" in done.stderr
+    folder = clip.parents[2]
+    assert f"Remove {folder}, and run again." in done.stderr
+    shutil.rmtree(folder)
+    assert "2 steps done" in embed(here, "--any-rate")
 
 
 def test_the_next_higher_rate_is_the_source(here: Path) -> None:

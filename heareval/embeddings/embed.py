@@ -13,6 +13,7 @@ from typing import Any
 from heareval import files
 from heareval.embeddings.journal import ARRAY, FITTED, TOO_LARGE, Journal
 from heareval.embeddings.opening import check_unchanged
+from heareval.embeddings.resample import check_resampled
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.digests import digest_file
@@ -140,6 +141,13 @@ class EmbedJob:
         return self.embedding_format.resampled_from_hz or self.submission.sample_rate
 
 
+def _check_clips(job: EmbedJob) -> None:
+    """Raise HearevalError if the task was replaced, or if another program has changed its clips."""
+    check_task_fingerprint(job.task, job.source_rate, job.task_fingerprint)
+    if job.clips != job.task:
+        check_resampled(job.clips)
+
+
 def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
     """Embed all clips of a published task, and publish the arrays with copies of the task's JSON files.
 
@@ -148,7 +156,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
     """
     started = time.monotonic()
     task = read_task_folder(job.task)
-    check_task_fingerprint(job.task, job.source_rate, job.task_fingerprint)
+    _check_clips(job)
     check_unchanged(job.submission)
     arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
 
@@ -163,7 +171,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
         with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
             _take_arrays(unfinished, scratch, arrays)
             copy_task_description(task, scratch)
-            check_task_fingerprint(job.task, job.source_rate, job.task_fingerprint)
+            _check_clips(job)
             check_unchanged(job.submission)
             manifest = EmbeddingsManifest(
                 fingerprint=job.fingerprint,

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from heareval import layout
+from heareval import files, layout
 from heareval.embeddings.inside.reading import ClipBlock, read_block, read_length
 from heareval.errors import HearevalError
+from heareval.formats.digests import FileDigest, check_unchanged, digest_file, parse_digests
+from heareval.formats.fields import read_fields
 from heareval.formats.task_folder import find_clips
 from heareval.formats.task_metadata import read_task_metadata
 from heareval.resampling import ResamplerPool, Samples
@@ -63,8 +65,10 @@ def check_sample_rate(name: str, sample_rate: int, *, any_rate: bool) -> None:
 
 def resample_task(
     task: Path, folder: Path, *, source_rate: int, sample_rate: int, progress: Progress = ignore_progress
-) -> int:
-    """Write the clips of a task at another rate, with the lists of its clips; return how many there are.
+) -> dict[str, FileDigest]:
+    """Write the clips of a task at another rate, with the lists of its clips.
+
+    Returns the digests of the clips by `<sample_rate>/<split>/<clip>`.
 
     Args:
         task: published task folder.
@@ -80,13 +84,27 @@ def resample_task(
         (folder / str(sample_rate) / split).mkdir(parents=True)
         shutil.copyfile(task / layout.split_json(split), folder / layout.split_json(split))
     clips, resamplers = find_clips(task, source_rate), ResamplerPool()
+    digests = {}
     for done, clip in enumerate(clips):
         progress(done, len(clips))
         with resamplers.borrow(source_rate, sample_rate) as resampler:
             samples = resampler.convert(_read_samples(clip, source_rate), True)
-        _write_wav(folder / str(sample_rate) / clip.parent.name / clip.name, samples, sample_rate)
+        name = f"{sample_rate}/{clip.parent.name}/{clip.name}"
+        _write_wav(folder / name, samples, sample_rate)
+        digests[name] = digest_file(folder / name)
     progress(len(clips), len(clips))
-    return len(clips)
+    return digests
+
+
+def check_resampled(folder: Path) -> None:
+    """Raise HearevalError if another program has changed clips that `resample_task` wrote.
+
+    Args:
+        folder: the folder of resampled clips, with the digests in its manifest.
+    """
+    remedy = f"Remove {folder}, and run again."
+    manifest = read_fields(folder / files.MANIFEST, remedy=remedy)
+    check_unchanged(folder, parse_digests(manifest.object("digests")), remedy)
 
 
 def _read_samples(clip: Path, sample_rate: int) -> Samples:

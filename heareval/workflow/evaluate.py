@@ -23,6 +23,7 @@ from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.resample import VERSION as RESAMPLE_VERSION
 from heareval.embeddings.resample import resample_task
 from heareval.embeddings.submission import Model, Submission
+from heareval.formats.digests import digests_to_json
 from heareval.formats.embeddings_folder import has_embeddings
 from heareval.formats.results_folder import check_replaceable, find_scores_fingerprint
 from heareval.formats.task_folder import check_task_fingerprint
@@ -77,12 +78,17 @@ class Resample(Step):
         started, task = time.monotonic(), self.places.task(self.task_folder)
         check_task_fingerprint(task, self.source_rate, self.task_fingerprint)
         with files.building_folder(self.folder) as scratch:
-            clips = resample_task(
+            digests = resample_task(
                 task, scratch, source_rate=self.source_rate, sample_rate=self.sample_rate, progress=progress
             )
             check_task_fingerprint(task, self.source_rate, self.task_fingerprint)
             write_manifest(
-                scratch, self.folder.name, started, clips=clips, resampled_from_hz=self.source_rate
+                scratch,
+                self.folder.name,
+                started,
+                clips=len(digests),
+                resampled_from_hz=self.source_rate,
+                digests=digests_to_json(digests),
             )
 
 
