@@ -98,16 +98,18 @@ def fingerprint_submission(
 
 def check_unchanged(submission: Submission) -> None:
     """Raise HearevalError if the weights or the sources have changed since a submission was opened."""
-    check_weights(submission.weights_path, submission.weights_sha256)
-    if not submission.description_path:
-        return
-    known = read_source_sha256(Path(submission.description_path))
-    found = hash_sources(known)
-    if fingerprint_sources(found) != submission.sources_fingerprint:
-        changed = [path for path, digest in known.items() if found[path] != digest]
+    changed: list[str] = []
+    if check_weights(submission.weights_path) != submission.weights_sha256:
+        changed = [submission.weights_path]
+    elif submission.description_path:
+        known = read_source_sha256(Path(submission.description_path))
+        found = hash_sources(known)
+        if fingerprint_sources(found) != submission.sources_fingerprint:
+            changed = [path for path, digest in known.items() if found[path] != digest] or ["a source"]
+    if changed:
         raise HearevalError(
             f"submission {submission.name}",
-            got=f"{changed[0] if changed else 'a source'} changed since the run began",
+            got=f"{changed[0]} changed since the run began",
             expected="an unchanged submission",
             remedy="Run again to embed the changed one.",
         )

@@ -13,6 +13,7 @@ from heareval.archives import fetch
 from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
 from heareval.embeddings.environment import Environment, open_environment
 from heareval.embeddings.modules import check_module
+from heareval.embeddings.naming import name_module
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import check_sample_rate
 from heareval.embeddings.submission import Model, Submission
@@ -223,14 +224,16 @@ def _check_name_is_free(submission: OpenedSubmission, places: Places) -> None:
         with contextlib.suppress(HearevalError):
             manifest = find_embeddings_manifest(folder)
             recorded = manifest.submission if manifest else {}
-            found = recorded.get("module", wanted.module), recorded.get("api_object", "")
-            if found != (wanted.module, wanted.api_object):
+            module, api_object = recorded.get("module", wanted.module), recorded.get("api_object", "")
+            # A file in the working folder may also be given as the module that it is.
+            names = name_module(Model(module, file=recorded.get("file", ""))), name_module(wanted)
+            if api_object != wanted.api_object or (module != wanted.module and names[0] != names[1]):
                 break
     else:
         return
     raise HearevalError(
         f"name {submission.name}",
-        got=f"embeddings of {':'.join(filter(None, found))} under it, in {folder}",
+        got=f"embeddings of {':'.join(filter(None, (module, api_object)))} under it, in {folder}",
         expected=f"those of {':'.join(filter(None, (wanted.module, wanted.api_object)))}",
         remedy="Choose another --name, or remove that folder.",
     )

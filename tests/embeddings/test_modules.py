@@ -99,6 +99,13 @@ def test_a_name_is_not_given_to_another_class(here: Path) -> None:
     )
 
 
+def test_a_file_may_also_be_given_as_a_module(here: Path) -> None:
+    (here / "models" / "bare.py").write_text(MODEL)
+    assert "1 step done" in command(here, "heareval", "embed", "models/bare.py").stdout
+    done = command(here, "heareval", "embed", "models.bare")
+    assert "nothing to do" in done.stdout, done.stderr
+
+
 def test_names_of_files_differ(here: Path) -> None:
     files = ("mine.py", "models/mine.py", "../mine.py", "my mine.py", "my_mine.py", "models/mine.py:A")
     configs = [read_config(word, {}) for word in ("mine", *files)]
@@ -126,11 +133,14 @@ def test_names_of_files_differ(here: Path) -> None:
             "got nothing named Large in it, expected a class or an object with load_model",
         ),
         ("models/mine.py:", "got 'models/mine.py:', expected an importable module"),
+        ("package/own.py", "Go to the folder above its package, and give the module: PACKAGE.own."),
         ("plain:Model", "got no function load_model"),
     ],
 )
 def test_what_is_no_submission_is_one_line(here: Path, word: str, told: str) -> None:
     (here / "random.py").write_text(MODEL)
+    (here / "package").mkdir()
+    (here / "package" / "own.py").write_text("from .sizes import FACTOR")
     line = only_line(command(here, "heareval", "embed", word))
     assert told in line
 

@@ -191,7 +191,7 @@ def test_changes_of_sources_and_weights_during_a_run_are_errors(
     for file, content in (("my_model.py", TELLING_MODEL + "#"), ("w.pt", "others")):
         before = (tmp_path / file).read_bytes()
         (tmp_path / file).write_text(content)
-        with pytest.raises(HearevalError, match=file):
+        with pytest.raises(HearevalError, match=f"{file} changed since the run began"):
             check_unchanged(submission)
         (tmp_path / file).write_bytes(before)
     (tmp_path / "my_model.py").write_text(TELLING_MODEL + "#")

@@ -206,6 +206,7 @@ SCENE_BUGS = {
         "torch.nn.Module",
     ),
     "rate as text": ({"load_model": model_with(sample_rate="16000")}, "sample_rate = '16000'"),
+    "rate that is no number": ({"load_model": model_with(sample_rate=True)}, "sample_rate = True"),
     "odd rate": ({"load_model": model_with(sample_rate=12345)}, "'12345, which the model asks for'"),
     "rate not prepared": ({"load_model": model_with(sample_rate=48000)}, "--sample-rate 48000"),
     "wrong size": ({"load_model": model_with(scene_embedding_size=5)}, r"\(2, 5\), a row for each clip"),

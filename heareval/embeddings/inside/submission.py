@@ -73,7 +73,7 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
     for attribute, kind in attributes.items():
         with blame_submission(f"{attribute} of the model of {name}"):
             value = getattr(model, attribute, None)
-        if not isinstance(value, int) or value <= 0:
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise kind(
                 f"model of {name}",
                 got=shorten(f"{attribute} = {value!r}"),
@@ -107,7 +107,17 @@ def import_submission(job: dict[str, Any]) -> Any:
             # By its path: a package or another file of that name could be found first.
             spec: Any = importlib.util.spec_from_file_location(name, file)
             sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[name])
+            try:
+                spec.loader.exec_module(sys.modules[name])
+            except ImportError as error:
+                if "relative import" not in str(error):
+                    raise
+                raise SubmissionError(
+                    f"import of {file}",
+                    got=describe_exception(error),
+                    expected="imports that work without a package",
+                    remedy=f"Go to the folder above its package, and give the module: PACKAGE.{name}.",
+                ) from error
         found = importlib.import_module(name)
     if not api_object:
         return found
