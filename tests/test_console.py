@@ -24,7 +24,10 @@ def shell(folder: Path, words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in (">&-", "2>&-", "<&-")), "<&- >&- 2>&-"],
+)
 def test_streams_may_be_closed_as_those_of_a_daemon(tmp_path: Path, closed: str) -> None:
     for label in ("high", "low"):
         for number in range(6):
@@ -39,7 +42,7 @@ def test_streams_may_be_closed_as_those_of_a_daemon(tmp_path: Path, closed: str)
 
 
 def test_a_full_disk_for_the_output_is_one_line(tmp_path: Path) -> None:
-    for words in ("tasks list", "plan spoken_digit", "--help", "prepare --help"):
+    for words in ("tasks list", "prepare --help"):
         done = shell(tmp_path, f"{words} >/dev/full")
         assert done.returncode == 2
         assert done.stderr == (

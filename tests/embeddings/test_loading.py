@@ -245,6 +245,7 @@ def test_untrained_weights_are_told_by_that_name(here: Path) -> None:
     assert findings["weights"].measured == "none given: load_model uses its default, model_file_path = ''"
 
 
+@pytest.mark.slow
 def test_weights_that_every_process_makes_alike_are_no_fault(here: Path) -> None:
     findings = validate(here, SEEDED_ON_IMPORT)
     assert not failed(findings), findings

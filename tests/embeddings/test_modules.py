@@ -76,6 +76,7 @@ def test_files_and_objects_in_them(here: Path) -> None:
     np.testing.assert_allclose(first_row(here, "models.mine"), 7 * first_row(here, "plain"), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_file_in_a_submission_file_and_in_validate(here: Path) -> None:
     (here / "models" / "tripled.toml").write_text('module = "mine.py:Tripled"\nname = "tripled"')
     for word in ("models/tripled.toml", "plain.py"):

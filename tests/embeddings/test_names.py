@@ -16,7 +16,7 @@ from tests.commands import MODEL, SPOKEN, command
 LONG = "m" * 240
 
 
-@pytest.mark.parametrize("command_name", ["embed", "validate"])
+@pytest.mark.parametrize("command_name", ["embed", pytest.param("validate", marks=pytest.mark.slow)])
 def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str) -> None:
     (tmp_path / f"{LONG}.py").write_text(MODEL)
     tasks = ("--tasks-dir", str(prepared / "tasks"))

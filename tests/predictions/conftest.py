@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,66 +25,69 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def scene_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a scene task; clips are near the centre of their labels."""
+    """Writes a scene task below the test's own folder."""
+    return functools.partial(write_scene_task, tmp_path)
 
-    def write(
-        name: str = "scene",
-        *,
-        splits: Sequence[str] = ("train", "valid", "test"),
-        clips: int = 24,
-        **metadata: Any,
-    ) -> Path:
-        rng = np.random.default_rng(5)
-        centres = rng.normal(size=(len(LABELS), 8))
-        folder = _folder(tmp_path / name, splits, "scene", {"evaluation": ["top1_acc", "mAP"], **metadata})
-        for split in splits:
-            labels = [
-                [i % 3] if metadata.get("prediction_type") != "multilabel" else _some(rng)
-                for i in range(clips)
-            ]
-            x = np.array([centres[mine].sum(axis=0) for mine in labels]) + rng.normal(size=(clips, 8))
-            np.save(folder / layout.split_array(split), x.astype(np.float32))
-            _write_split(
-                folder, split, {f"{split}_{i}.wav": [_label(j) for j in labels[i]] for i in range(clips)}
-            )
-        return folder
 
-    return write
+def write_scene_task(
+    parent: Path,
+    name: str = "scene",
+    *,
+    splits: Sequence[str] = ("train", "valid", "test"),
+    clips: int = 24,
+    **metadata: Any,
+) -> Path:
+    """Write a scene task; clips are near the centre of their labels."""
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(len(LABELS), 8))
+    folder = _folder(parent / name, splits, "scene", {"evaluation": ["top1_acc", "mAP"], **metadata})
+    for split in splits:
+        labels = [
+            [i % 3] if metadata.get("prediction_type") != "multilabel" else _some(rng) for i in range(clips)
+        ]
+        x = np.array([centres[mine].sum(axis=0) for mine in labels]) + rng.normal(size=(clips, 8))
+        np.save(folder / layout.split_array(split), x.astype(np.float32))
+        _write_split(
+            folder, split, {f"{split}_{i}.wav": [_label(j) for j in labels[i]] for i in range(clips)}
+        )
+    return folder
 
 
 @pytest.fixture
 def event_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes an event task: clips of four seconds, frames of 50 ms, near the centre of what sounds."""
+    """Writes an event task below the test's own folder."""
+    return functools.partial(write_event_task, tmp_path)
 
-    def write(
-        name: str = "event",
-        *,
-        splits: Sequence[str] = ("train", "valid", "test"),
-        clips: int = 5,
-        **metadata: Any,
-    ) -> Path:
-        rng = np.random.default_rng(6)
-        centres = 3 * rng.normal(size=(len(LABELS), 8))
-        evaluation = {
-            "evaluation": ["event_onset_200ms_fms", "segment_1s_er"],
-            "prediction_type": "multilabel",
-        }
-        folder = _folder(tmp_path / name, splits, "event", {**evaluation, **metadata})
-        times_ms = np.arange(25, 4000, 50.0)
-        for split in splits:
-            x, reference = 0.3 * rng.normal(size=(clips, len(times_ms), 8)), {}
-            for clip in range(clips):
-                events = [_event(rng) for _ in range(4)]
-                for event in events:
-                    sounding = (times_ms >= event["start"]) & (times_ms <= event["end"])
-                    x[clip, sounding] += centres[[str(one) for one in LABELS].index(str(event["label"]))]
-                reference[f"{split}_{clip}.wav"] = events
-            np.save(folder / layout.split_array(split), x.astype(np.float32))
-            np.save(folder / layout.split_timestamps(split), np.tile(times_ms.astype(np.float32), (clips, 1)))
-            _write_split(folder, split, reference)
-        return folder
 
-    return write
+def write_event_task(
+    parent: Path,
+    name: str = "event",
+    *,
+    splits: Sequence[str] = ("train", "valid", "test"),
+    clips: int = 5,
+    **metadata: Any,
+) -> Path:
+    """Write an event task: clips of four seconds, frames of 50 ms, near the centre of what sounds."""
+    rng = np.random.default_rng(6)
+    centres = 3 * rng.normal(size=(len(LABELS), 8))
+    evaluation = {
+        "evaluation": ["event_onset_200ms_fms", "segment_1s_er"],
+        "prediction_type": "multilabel",
+    }
+    folder = _folder(parent / name, splits, "event", {**evaluation, **metadata})
+    times_ms = np.arange(25, 4000, 50.0)
+    for split in splits:
+        x, reference = 0.3 * rng.normal(size=(clips, len(times_ms), 8)), {}
+        for clip in range(clips):
+            events = [_event(rng) for _ in range(4)]
+            for event in events:
+                sounding = (times_ms >= event["start"]) & (times_ms <= event["end"])
+                x[clip, sounding] += centres[[str(one) for one in LABELS].index(str(event["label"]))]
+            reference[f"{split}_{clip}.wav"] = events
+        np.save(folder / layout.split_array(split), x.astype(np.float32))
+        np.save(folder / layout.split_timestamps(split), np.tile(times_ms.astype(np.float32), (clips, 1)))
+        _write_split(folder, split, reference)
+    return folder
 
 
 def _folder(folder: Path, splits: Sequence[str], embedding_type: str, metadata: dict[str, Any]) -> Path:

@@ -20,6 +20,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.pvalues import bootstrap_p_value, permutation_p_value, permute_differences
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import write_results
+from tests.predictions.conftest import write_event_task, write_scene_task
 
 NAME = "hear2021-1points"
 FOLDS = ("fold00", "fold01", "fold02")
@@ -32,10 +33,19 @@ def _evaluated(folder, seed=0):
 
 
 @pytest.fixture
-def two(tmp_path, scene_folder, event_folder):
-    """Submissions A and B with a scene and an event task each; B's embeddings are noisier."""
+def two(tmp_path, two_once):
+    """Submissions A and B with a scene and an event task each, which a test may change."""
+    for submission in ("a", "b"):
+        shutil.copytree(two_once / submission, tmp_path / submission)
+    return tmp_path / "a", tmp_path / "b"
+
+
+@pytest.fixture(scope="module")
+def two_once(tmp_path_factory):
+    """The same, evaluated once; B's embeddings are noisier."""
+    tmp_path = tmp_path_factory.mktemp("two")
     folds = {"splits": FOLDS, "split_mode": "new_split_kfold"}
-    tasks = [scene_folder("scene", **folds), event_folder("event", clips=16)]
+    tasks = [write_scene_task(tmp_path, "scene", **folds), write_event_task(tmp_path, "event", clips=16)]
     rng = np.random.default_rng(0)
     for submission in ("a", "b"):
         (tmp_path / submission).mkdir()
@@ -48,7 +58,7 @@ def two(tmp_path, scene_folder, event_folder):
                     noise = rng.normal(size=array.shape, scale=2)
                     np.save(path, (array + noise).astype(np.float32))
             _evaluated(folder)
-    return tmp_path / "a", tmp_path / "b"
+    return tmp_path
 
 
 def test_other_seeds_are_told_of(two):

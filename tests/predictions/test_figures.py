@@ -101,7 +101,10 @@ def _drawn_texts(figure):
     return [text for text in drawn if text.get_text()]
 
 
-@pytest.mark.parametrize("case", list(VOCABULARIES))
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in ("13", "99") else case for case in VOCABULARIES],
+)
 def test_all_texts_are_on_the_canvas(case, tmp_path):
     labels = VOCABULARIES[case]
     sheet = _sheet(*labels)
