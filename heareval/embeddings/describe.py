@@ -15,8 +15,8 @@ from heareval.embeddings.modules import list_package_sources
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
-# 2: a description for each type of embeddings, and default weights.
-DESCRIPTION_VERSION = 2
+# 2: a description for each type of embeddings, and default weights. 3: compiled modules are sources.
+DESCRIPTION_VERSION = 3
 
 
 class FaultyFunctionError(HearevalError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,17 @@ def test_files_and_objects_in_them(here: Path) -> None:
     (here / "models" / "sizes.py").write_text("FACTOR = 7.0")
     assert "1 step done" in command(here, "heareval.embeddings.runner", "models/mine.py").stdout
     np.testing.assert_allclose(first_row(here, "models.mine"), 7 * first_row(here, "plain"), 1e-5)
+
+
+def test_a_changed_compiled_module_is_embedded_again(here: Path) -> None:
+    (here / "helped.py").write_text(HELPED)
+    for factor in (3, 7):
+        (here / "source.txt").write_text(f"FACTOR = {factor}")
+        py_compile.compile(str(here / "source.txt"), str(here / "sizes.pyc"), doraise=True)
+        for word, told in (("helped", "1 step done"), ("helped", "nothing to do"), ("plain", "")):
+            done = command(here, "heareval", "embed", word)
+            assert told in done.stdout, done.stderr
+        np.testing.assert_allclose(first_row(here, "helped"), factor * first_row(here, "plain"), 1e-5)
 
 
 @pytest.mark.slow

@@ -271,13 +271,24 @@ def describe_refusal(job: dict[str, Any], error: SubmissionError) -> dict[str, s
 
 
 def list_loaded_sources() -> list[str]:
-    """Return the files of all loaded modules except the standard library, installed packages and ours."""
+    """Return the files of all loaded modules except the standard library, installed packages and ours.
+
+    A module may be compiled.
+    """
     installed = list_library_folders()
     # Of our own modules only __main__.py is in sys.modules, also as __mp_main__ if multiprocessing is loaded.
     ours = ("__main__", "__mp_main__")
     found = {names.get("__file__") for name, names in list_loaded_namespaces() if name not in ours}
     paths = (path for path in found if isinstance(path, str))
-    return sorted(path for path in paths if path.endswith(".py") and not path.startswith(installed))
+    return sorted(path for path in paths if not path.startswith(installed) and not is_compiled_package(path))
+
+
+def is_compiled_package(path: str) -> bool:
+    """Return whether a file is a compiled module of a package, wherever that is installed.
+
+    The versions of packages count instead; their compiled modules may be large.
+    """
+    return not path.endswith(".py") and not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts)
 
 
 def list_loaded_versions() -> dict[str, str]:
