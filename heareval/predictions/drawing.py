@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heareval.errors import HearevalError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -126,12 +128,18 @@ def _import_matplotlib() -> None:
     """Import matplotlib, also where MPLBACKEND names a backend that is not installed.
 
     Notebooks name theirs to the commands that they start. Figures in files need none.
+
+    Raises:
+        HearevalError: a matplotlibrc is not UTF-8.
     """
     if "matplotlib" in sys.modules:
         return
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
+    except UnicodeDecodeError as error:
+        remedy = "Save it as UTF-8, or remove it from this folder or from matplotlib's configuration folder."
+        raise HearevalError("matplotlibrc", got=str(error), expected="UTF-8", remedy=remedy) from None
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

@@ -228,3 +228,13 @@ def test_settings_of_matplotlib_do_not_reach_reports(scene_folder, tmp_path):
     done = command(tmp_path, "heareval", "report", str(stored.folder), **variables)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"{layout.report(NAME)}\n")
+
+
+def test_settings_of_matplotlib_in_another_encoding_are_told_in_a_line(scene_folder, tmp_path):
+    stored = _stored(scene_folder())
+    (tmp_path / "matplotlibrc").write_text("# für alle\n", encoding="latin-1")
+    done = command(tmp_path, "heareval", "report", str(stored.folder))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: matplotlibrc: got 'utf-8' codec can't decode byte 0xfc")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (stored.folder / layout.report(NAME)).exists()
