@@ -16,6 +16,8 @@ INFINITE = ("inf", "-inf")
 # Resamples of fewer clips say little: with 5 clips, 95 % intervals are about a third too short, with 16 about
 # a tenth.
 MIN_CLIPS_OF_INTERVAL = 16
+# Why there is no interval if the middle of the resampled scores is infinite.
+NO_FINITE_RESAMPLES = "half of the resamples or more have no finite score"
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,8 @@ def explain_no_interval(clips: int, low: float, high: float, value: float) -> st
     """
     if clips < MIN_CLIPS_OF_INTERVAL:
         return f"{clips} test {'clip is' if clips == 1 else 'clips are'} fewer than {MIN_CLIPS_OF_INTERVAL}"
-    if low == high:
+    # Sums of resamples round differently.
+    if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-9):
         return "all resamples have the same score"
     # The mean over many folds may be far from those of the resamples if few clips decide each fold.
     return "" if low <= value <= high else "it would not contain the score"
@@ -238,8 +241,12 @@ def drop_intervals(scores: Scores) -> Scores:
             if why := explain_no_interval(scores.tested_clips, low, high, score.value):
                 kept[metric] = replace(score, interval_95=None)
                 reasons.setdefault(why, []).append(metric)
+        elif math.isfinite(score.value) and score.resamples == 0 < score.undefined_resamples:
+            why = explain_no_interval(scores.tested_clips, -math.inf, math.inf, score.value)
+            reasons.setdefault(why or NO_FINITE_RESAMPLES, []).append(metric)
     told = [f"no 95 % interval of {', '.join(metrics)}: {why}" for why, metrics in reasons.items()]
-    return replace(scores, scores=kept, problems=(*scores.problems, *told))
+    # Sentences of the second kind are in the file already when it is read again.
+    return replace(scores, scores=kept, problems=tuple(dict.fromkeys((*scores.problems, *told))))
 
 
 def interval_bounds(ends: tuple[float | None, float | None]) -> tuple[float, float]:

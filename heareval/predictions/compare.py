@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.scores import defined_or_none, explain_no_interval, number_to_json
+from heareval.formats.scores import (
+    NO_FINITE_RESAMPLES,
+    defined_or_none,
+    explain_no_interval,
+    number_to_json,
+)
 from heareval.predictions.bootstrap import Interval, confidence_interval, recenter
 from heareval.predictions.metrics import METRICS, find_metric
 from heareval.predictions.metrics.resampled import ClipSums
@@ -138,6 +143,9 @@ def compare(a: Path, b: Path) -> Comparison:
     """
     scored_a, scored_b = _find_scored(a), _find_scored(b)
     for folder, scored in ((a, scored_a), (b, scored_b)):
+        if not scored and layout.scored_protocols(folder):
+            expected = "the folder of a submission, embeddings/SUBMISSION"
+            raise HearevalError(f"{folder}", got="the scores of one task", expected=expected)
         if not scored:
             raise HearevalError(f"{folder}", got="no scores", remedy="Run `heareval evaluate` first.")
     not_compared = [
@@ -267,7 +275,10 @@ def _make_difference(pair: _Pair, metric: str, resampled: NDArray[np.float64]) -
         return without
     p, p_from = _p_value(pair, metric, a - b, resampled)
     interval = confidence_interval(resampled)
-    why = explain_no_interval(pair.clips, interval.low, interval.high, a - b) if interval.resamples else ""
+    low, high = (interval.low, interval.high) if interval.resamples else (-math.inf, math.inf)
+    why = explain_no_interval(pair.clips, low, high, a - b)
+    if not interval.resamples:
+        why = why or NO_FINITE_RESAMPLES
     if not why:
         return replace(without, interval=interval, p=p, p_from=p_from)
     if p_from == "bootstrap":
@@ -310,7 +321,7 @@ def _average(protocol: str, tasks: Sequence[_ComparedTask]) -> Difference:
         math.nan,
         value,
         # If A and B never differ, the resamples don't either.
-        NO_INTERVAL if interval.low == interval.high else interval,
+        NO_INTERVAL if math.isclose(interval.low, interval.high, abs_tol=1e-9) else interval,
         bootstrap_p_value(resampled),
         "bootstrap",
     )

@@ -25,6 +25,7 @@ from heareval.formats.scores import (
     Scores,
     defined_or_none,
     drop_intervals,
+    explain_no_interval,
     number_to_json,
     scores_to_json,
 )
@@ -315,6 +316,21 @@ def test_intervals_of_0_1_0_that_mean_nothing_are_dropped_and_told(tmp_path):
         read = read_scores(write_scores(tmp_path, scores))
         assert [score.interval_95 for score in read.scores.values()] == kept
         assert read.problems == ("something", told)
+
+
+def test_an_interval_without_finite_resamples_is_missed_once(tmp_path):
+    """The sentence is written with the scores, and not added again when they are read."""
+    entry = ScoreEntry(2.5, None, None, 0, 1000, folds={"test": 2.5}, details={"test": {}})
+    scores = dataclasses.replace(SCORES, scores={"d_prime": entry}, clips={"test": 40})
+    told = "no 95 % interval of d_prime: half of the resamples or more have no finite score"
+    for written in (scores, drop_intervals(scores)):
+        assert read_scores(write_scores(tmp_path, written)).problems == ("something", told)
+    few = drop_intervals(dataclasses.replace(scores, clips={"test": 9}))
+    assert few.problems[-1] == "no 95 % interval of d_prime: 9 test clips are fewer than 16"
+
+
+def test_ends_that_differ_by_rounding_are_no_interval():
+    assert explain_no_interval(40, 0.3333333333333333, 0.3333333333333334, 0.33333333333333337)
 
 
 def test_an_interval_of_0_1_0_beside_its_score_is_dropped(tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 
 import numpy as np
@@ -128,6 +129,28 @@ def test_tiny_test_sets_have_no_interval(two, event_folder):
     written = comparison_to_json(found)["differences"][-1]
     assert (written["interval_95"], written["no_interval"]) == (None, "5 test clips are fewer than 16")
     assert all(note in comparison_table(found) for note in found.notes)
+
+
+def test_infinite_resamples_are_told(tmp_path, scene_folder):
+    """d' is finite on all clips, and infinite on most resamples of them."""
+    for submission, noise in (("a", 0.0), ("b", 1.0)):
+        folder = scene_folder(f"of_{submission}", clips=30, evaluation=["top1_acc", "d_prime"])
+        rng = np.random.default_rng(1)
+        for path in sorted(folder.glob("*.npy")):
+            x = np.load(path)
+            np.save(path, (x + rng.normal(size=x.shape, scale=noise)).astype(np.float32))
+        result = evaluate_folder(folder, Protocol(probe="linear", device="cpu"))
+        write_results(folder, result, "feed", "0123456789abcdef")
+        (tmp_path / submission).mkdir()
+        folder.rename(tmp_path / submission / "task")
+    d_prime = compare(tmp_path / "a", tmp_path / "b").differences[1]
+    assert math.isfinite(d_prime.value)
+    assert (d_prime.p_from, d_prime.no_interval) == ("", "half of the resamples or more have no finite score")
+
+
+def test_the_folder_of_a_task_is_no_submission(two):
+    with pytest.raises(HearevalError, match=r"a/scene: got the scores of one task, expected the folder of a"):
+        compare(two[0] / "scene", two[1] / "scene")
 
 
 def test_a_comparison_turned_round_is_its_negative(two):
