@@ -9,6 +9,7 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say
+from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
 
@@ -33,6 +34,23 @@ def report(
     TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained.
     """
     target = Path(out) if out else None
+    if target:
+        _check_distinct([Path(folder) for folder in folders])
     for folder in folders:
         for written in api.report(Path(folder), places, protocols=protocols, clips=clips, out=target):
             say(display_path(written))
+
+
+def _check_distinct(folders: list[Path]) -> None:
+    """Raise HearevalError if the reports on two folders would get the same place below --out."""
+    seen: dict[str, Path] = {}
+    for folder in map(Path.absolute, folders):
+        name = f"{folder.parent.name}/{folder.name}"
+        other = seen.setdefault(name, folder)
+        if other.resolve() != folder.resolve():
+            raise HearevalError(
+                f"reports below --out on {other} and {folder}",
+                got=f"the same name {name}",
+                expected="different names",
+                remedy="Run the command for each with another --out.",
+            )

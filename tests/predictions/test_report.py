@@ -203,6 +203,21 @@ def test_command(event_folder, tmp_path):
     assert (written / "timeline-4.png").is_file()
 
 
+def test_reports_of_the_same_name_do_not_replace_each_other(scene_folder, tmp_path):
+    folders = []
+    for name in ("today", "yesterday"):
+        (tmp_path / name / "mine").mkdir(parents=True)
+        folder = scene_folder()
+        _stored(folder)
+        folders.append(str(folder.rename(tmp_path / name / "mine" / "scene")))
+    out = tmp_path / "out"
+    run = CliRunner().invoke(main, ["report", *folders, "--out", str(out)])
+    assert (run.exit_code, out.exists()) == (2, False)
+    assert run.stderr.startswith(f"error: reports below --out on {folders[0]} and {folders[1]}: got the same")
+    # The same folder twice is one report.
+    assert CliRunner().invoke(main, ["report", folders[0], folders[0], "--out", str(out)]).exit_code == 0
+
+
 def test_faults_are_told(scene_folder, event_folder):
     with pytest.raises(HearevalError, match="got no scores"):
         write_reports(scene_folder(), (), Places(), out=None, clips=())
