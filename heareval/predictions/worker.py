@@ -10,6 +10,7 @@ descriptor of a pipe, "token": the word that begins each line there}`. To the pi
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heareval.errors import HearevalError, unknown_name
+from heareval.errors import HearevalError, file_error, unknown_name
 from heareval.formats.fields import read_fields
 from heareval.predictions.protocol import Protocol
 
@@ -91,14 +92,17 @@ def main(arguments: Sequence[str]) -> int:
     os.set_inheritable(reporter.descriptor, False)
     try:
         run(read_job(path), reporter)
-    except HearevalError as error:
-        reporter.error(error)
+    except (HearevalError, OSError) as error:
+        reporter.error(file_error(error) if isinstance(error, OSError) else error)
         return 1
     return 0
 
 
 def run(job: Job, reporter: Reporter) -> None:
     """Evaluate the job's folder and write the results into it."""
+    if job.folder.is_dir() and not os.access(job.folder, os.W_OK):
+        # Training may take hours, so say it before.
+        raise file_error(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(job.folder)))
     if job.protocol.deterministic:
         # cuBLAS reads this when it starts, so set it before importing torch.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -17,6 +17,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.worker import read_job
 from heareval.worker_process import run_worker
 from heareval.workflow.evaluate import Predict
+from tests.test_places import bound_by_permissions
 
 CHILD = """
 import os, time
@@ -42,10 +43,10 @@ def _job(folder, **protocol):
     }
 
 
-def _work(tmp_path, job):
+def _work(tmp_path, job, before=()):
     """Run the worker on a job; return its result, and the progress that it reported."""
     done = []
-    command = [sys.executable, "-m", "heareval.predictions.worker"]
+    command = [*before, sys.executable, "-m", "heareval.predictions.worker"]
     return run_worker(command, job, tmp_path / "log", lambda *numbers: done.append(numbers)), done
 
 
@@ -64,6 +65,30 @@ def test_errors_are_told_in_a_line(tmp_path, scene_folder):
         _work(tmp_path, _job(folder, grid="fastest"))
     assert "\n" not in str(caught.value)
     assert not (folder / layout.scores("hear2021")).exists()
+
+
+def test_results_that_cannot_be_written_are_told_in_a_line(tmp_path, scene_folder):
+    folder = scene_folder()
+    target = folder / layout.predictions("hear2021-1points")
+    (target / "inside").mkdir(parents=True)
+    with pytest.raises(
+        HearevalError, match="got Is a directory, expected no existing file or folder"
+    ) as caught:
+        _work(tmp_path, _job(folder))
+    assert caught.value.what == str(target)
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_training(tmp_path, scene_folder):
+    folder = scene_folder()
+    # A bad array would be the error if anything were read.
+    (folder / "train.npy").write_text("bad")
+    folder.chmod(0o555)
+    try:
+        with pytest.raises(HearevalError, match="got Permission denied, expected read and write") as caught:
+            _work(tmp_path, _job(folder), bound_by_permissions())
+    finally:
+        folder.chmod(0o755)
+    assert caught.value.what == str(folder)
 
 
 def test_unknown_protocol_setting(tmp_path):
