@@ -200,3 +200,13 @@ def test_embeddings_that_were_replaced_under_the_run(scene_folder):
     with pytest.raises(HearevalError, match="got fingerprint another, expected 0123456789abcdef"):
         write_results(folder, result, "", EMBEDDINGS)
     assert not list(folder.glob("test.*predict*"))
+
+
+def test_chroma_of_labels_that_are_no_semitones_is_told(scene_folder):
+    """The metric takes the third label of the vocabulary for two semitones above the first."""
+    folder = scene_folder(evaluation=["chroma_acc", "top1_acc"])
+    scores = collect_scores(evaluate_folder(folder, Protocol(probe="knn-l1", device="cpu")), "")
+    assert scores.problems == (
+        "chroma_acc takes the labels of the vocabulary for consecutive semitones, as in 2021, but they are "
+        "not consecutive numbers",
+    )

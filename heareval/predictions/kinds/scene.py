@@ -120,6 +120,11 @@ class SceneKind(Kind[Split, Predictions]):
             return (
                 f"{name} counts 0 on {split_name} for what no clip is labelled: {self._name_labels(absent)}",
             )
+        if name == "chroma_acc" and not _are_semitones(self.task.labels):
+            return (
+                f"{name} takes the labels of the vocabulary for consecutive semitones, as in 2021, but they "
+                "are not consecutive numbers",
+            )
         return ()
 
     def describe_missing(self, valid: Split, metric: str) -> str:
@@ -232,6 +237,19 @@ class SceneKind(Kind[Split, Predictions]):
         for fold in folds:
             np.add.at(counts, (fold.reference.argmax(axis=1), fold.predicted.argmax(axis=1)), 1)
         return counts
+
+
+def _are_semitones(labels: Sequence[str]) -> bool:
+    """Return whether labels are consecutive numbers in ascending order.
+
+    >>> _are_semitones(("60", "61", "62")), _are_semitones(("60", "62")), _are_semitones(("C", "D"))
+    (True, False, False)
+    """
+    return (
+        bool(labels)
+        and labels[0].isdecimal()
+        and all(label == str(int(labels[0]) + number) for number, label in enumerate(labels))
+    )
 
 
 def _defined_average_precisions(targets: Any, predictions: Any) -> NDArray[np.float64]:
