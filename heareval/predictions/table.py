@@ -11,6 +11,9 @@ from rich.table import Table
 from heareval.formats.scores import ScoreEntry, Scores
 from heareval.layout import display_path
 
+# A task may have hundreds of labels with the same problem.
+MAX_PROBLEM_CHARS = 240
+
 
 def score_table(results: Mapping[Path, Scores]) -> str:
     """Return a table with one row for each task and metric, followed by at most one note for each result.
@@ -51,12 +54,15 @@ def _describe(path: Path, scores: Scores) -> str:
     if scores.unusual_embedding:
         settings = ", ".join(f"{name} = {value}" for name, value in scores.unusual_embedding.items())
         told.append(f"embeddings with {settings}")
-    told += scores.problems[:1]
+    first = "".join(scores.problems[:1])
+    is_cut = len(first) > MAX_PROBLEM_CHARS
+    told += [f"{first[:MAX_PROBLEM_CHARS]}..." if is_cut else first] if first else []
     if not told:
         return ""
     line = f"{path.parent.parent.name} on {path.parent.name}: {'; '.join(told)}"
     more = len(scores.problems) - 1
-    return f"{line}; {more} more under `problems` in {display_path(path)}" if more > 0 else line
+    others = "the rest" if is_cut else f"{more} more"
+    return f"{line}; {others} under `problems` in {display_path(path)}" if is_cut or more > 0 else line
 
 
 def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str]) -> Table:

@@ -3,7 +3,7 @@
 import json
 
 from heareval.formats.results_folder import read_scores
-from heareval.predictions.table import score_table
+from heareval.predictions.table import MAX_PROBLEM_CHARS, score_table
 
 
 def _write(tmp_path, name, changes=(), **score):
@@ -77,6 +77,15 @@ def test_a_result_has_one_note_however_many_problems_it_has(tmp_path):
         f"59 more under `problems` in {paths[0]}"
     )
     assert second == "note: one on esc50-v1-full: mAP is undefined on fold00"
+
+
+def test_a_problem_of_many_labels_is_cut(tmp_path):
+    problem = f"mAP counts 0 on test for what no clip is labelled: {', '.join(map(str, range(527)))}"
+    path = _write(tmp_path, "many", {"problems": [problem]}.items())
+    note = _table([path]).splitlines()[-1]
+    assert note == (
+        f"note: many on esc50-v1-full: {problem[:MAX_PROBLEM_CHARS]}...; the rest under `problems` in {path}"
+    )
 
 
 def test_an_infinite_score_is_shown_as_such(tmp_path):
