@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from heareval.embeddings.source import find_revision, is_git, is_on_disk
 from heareval.errors import HearevalError, unknown_name
+from heareval.folders import describe_unusual_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -305,11 +306,11 @@ def read_toml(file: Path) -> dict[str, Any]:
     Raises:
         HearevalError: there is no such file, or it is not TOML.
     """
+    if unusual := describe_unusual_file(file):
+        expected = "a TOML file that describes a submission"
+        raise HearevalError(f"submission {file}", got=unusual, expected=expected)
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        got, expected = "no such file", "a TOML file that describes a submission"
-        raise HearevalError(f"submission {file}", got=got, expected=expected) from None
     except (ValueError, RecursionError) as error:
         # Not only for invalid TOML: also for integers with thousands of digits, and for deep nesting.
         raise HearevalError(f"submission {file}", got=str(error), expected="TOML") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,10 @@ def test_a_file_that_is_not_utf8_or_missing(here: Path) -> None:
         configured(here, b'module = "m"\nname = "\xff"')
     with pytest.raises(HearevalError, match=r"submission no\.toml: got no such file"):
         read_config("no.toml", {})
+    # Opening a FIFO would wait for a program that writes to it.
+    os.mkfifo(here / "fifo.toml")
+    with pytest.raises(HearevalError, match=r"submission fifo\.toml: got a FIFO, expected a TOML file"):
+        read_config("fifo.toml", {})
 
 
 def test_an_error_names_the_option() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from heareval import files
 from heareval.errors import HearevalError, unknown_name
+from heareval.folders import describe_unusual_file
 from heareval.spec import EmbeddingType, Label, Mode, PredictionType, Splits, TaskSpec
 from heareval.tasks.own.labelled_sound import SPLITS
 from heareval.tasks.own.sounds import Sounds, find_sounds
@@ -119,12 +120,13 @@ OWN_TASK_KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 
 def read_settings(file: Path) -> OwnTaskSettings:
     """Return the settings in a TOML file, checked as far as possible without the sounds."""
+    if unusual := describe_unusual_file(file):
+        remedy = "Create one with `heareval tasks new`."
+        raise HearevalError(f"task file {file}", got=unusual, remedy=remedy)
     try:
         values = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        remedy = "Create one with `heareval tasks new`."
-        raise HearevalError(f"task file {file}", got="no such file", remedy=remedy) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not only for invalid TOML: also for integers with thousands of digits, and for deep nesting.
         raise HearevalError(f"task file {file}", got=str(error), expected="TOML") from None
     return check_settings(values, file)
 

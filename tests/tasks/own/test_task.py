@@ -41,6 +41,8 @@ def birds(tmp_path: Path) -> Path:
 
 BAD_FILES = {
     "name = birds": r"birds.toml: got .*line 2, column 8.*, expected TOML",
+    f"folds = {'9' * 5000}": r"birds.toml: got .*digits.*, expected TOML",
+    f"folds = {'[' * 3000}": r"birds.toml: got .*, expected TOML",
     "fold = 5": r"unknown key in .*birds.toml: got 'fold', .*Did you mean folds or folder\?",
     "folds = 2": "birds.toml: folds: got 2, expected a whole number from 3",
     "folds = true": "folds: got True, expected",
@@ -68,6 +70,10 @@ def test_no_file_no_name_no_sounds(tmp_path: Path) -> None:
         HearevalError, match=r"birds.toml: got no such file. Create one with `heareval tasks new`"
     ):
         own.load_task(tmp_path / "birds.toml")
+    # Opening a FIFO would wait for a program that writes to it.
+    os.mkfifo(tmp_path / "fifo.toml")
+    with pytest.raises(HearevalError, match=r"fifo.toml: got a FIFO. Create one"):
+        own.load_task(tmp_path / "fifo.toml")
     with pytest.raises(HearevalError, match="folder and table: got neither"):
         own.load_task(write_task(tmp_path))
     for line, complaint in {
