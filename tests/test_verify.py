@@ -141,6 +141,9 @@ def test_overwritten_predictions_are_told(folder: Path) -> None:
     changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
     assert list(changed) == [SPOKEN]
     assert [change.split(":")[0] for change in changed[SPOKEN]] == ["fold01.json", path.name]
+    (made / files.MANIFEST).unlink()
+    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    assert "MANIFEST.json: got no such file, expected the digests of the embeddings" in changed[SPOKEN][0]
 
 
 def test_a_damaged_manifest_does_not_hide_other_changes(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heareval import layout
+from heareval import files, layout
 from heareval.errors import HearevalError
 from heareval.formats.digests import FileDigest, find_changes
 from heareval.formats.embeddings_folder import find_embeddings_manifest
@@ -97,6 +97,10 @@ def _read_embeddings_digests(folder: Path) -> dict[str, FileDigest]:
         scores = read_scores(folder / layout.scores(protocol))
         if scores.predictions:
             digests[layout.predictions(protocol)] = scores.predictions
+    if digests and manifest is None:
+        # Scores with digests have been computed from arrays that had some, too.
+        path = folder / files.MANIFEST
+        raise HearevalError(f"{path}", got="no such file", expected="the digests of the embeddings")
     return digests
 
 
