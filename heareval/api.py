@@ -74,6 +74,7 @@ __all__ = [
     "Scored",
     "SubmissionArgs",
     "Validated",
+    "Verified",
     "compare",
     "embed",
     "evaluate",
@@ -113,7 +114,6 @@ def prepare(
 
     Raises:
         HearevalError: an unknown task or mode, damaged data, or too little room on a disk.
-        RunError: an archive without a published checksum could not be fetched.
 
     Example: `prepare(CorpusRequest(("spoken_digit",), mode="small"), sample_rates=(16000,)).task_folders`
     """
@@ -296,7 +296,6 @@ def evaluate(
 
     Raises:
         HearevalError: an unknown task or mode, no submission that can be opened, or a disk without room.
-        RunError: a step that the rest of the run cannot do without failed.
 
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
@@ -550,14 +549,9 @@ def _fetch_unpinned(
     """Fetch the archives that no checksum was published for.
 
     Returns the jobs whose archives all have a checksum now, and how the run ended.
-
-    Raises:
-        RunError: there is no such job.
     """
     outcome = _run(missing_archives(jobs, places, mirrors), places, settings)
     ready = [job for job in jobs if not missing_archives([job], places, mirrors)]
-    if not ready:
-        outcome.raise_if_failed()
     return resolve_checksums(ready, places), outcome
 
 

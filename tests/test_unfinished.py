@@ -59,9 +59,13 @@ def test_what_failed_itself_is_not_named_twice(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_archive_that_cannot_be_fetched_stops_only_its_task(tmp_path: Path, mirror: Path) -> None:
     """gtzan is published without a checksum, so its archive is fetched before anything else."""
-    words = ("heareval", "prepare", "tfds_gtzan", "spoken_digit", "--sample-rate", "16000")
-    words += ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
-    done = command(tmp_path, *words, **NO_NETWORK)
+    words = ("--sample-rate", "16000", "--mirror", str(mirror))
+    words += ("--accept-checksums", str(mirror / "MD5SUMS"))
+    done = command(tmp_path, "heareval", "prepare", "tfds_gtzan", *words, **NO_NETWORK)
+    assert done.returncode == 30, done.stderr
+    assert "tfds_gtzan-1.0.0-full: not complete, because `fetch genres.tar.gz` failed\n" in done.stderr
+    assert "0 of 1 tasks prepared\n" in done.stderr
+    done = command(tmp_path, "heareval", "prepare", "tfds_gtzan", "spoken_digit", *words, **NO_NETWORK)
     assert done.returncode == 30, done.stderr
     assert done.stdout.startswith(f"tasks/{SPOKEN}: ")
     assert "tfds_gtzan-1.0.0-full: not complete, because `fetch genres.tar.gz` failed\n" in done.stderr

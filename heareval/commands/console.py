@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from heareval.errors import HearevalError, RunError, escape_controls, file_error
+from heareval.errors import HearevalError, escape_controls, file_error
 
 if TYPE_CHECKING:
     from heareval.workflow.run import Outcome
@@ -145,9 +145,6 @@ def one_line_errors(command: Command) -> Command:
             # The reader of our lines has gone. click would exit with 1.
             _discard_output()
             sys.exit(BROKEN_PIPE_EXIT_CODE)
-        except RunError as error:
-            # The log has the traceback of each failed step.
-            fail_if_incomplete(error.outcome)
         except (HearevalError, OSError) as error:
             if debug:
                 raise
