@@ -27,15 +27,7 @@ def result(event_folder):
     return found
 
 
-def _forget_digest(folder):
-    """Remove the digest of the predictions, which results of 0.1.0 did not have."""
-    results = json.loads((folder / SCORES).read_text())
-    del results["predictions"]
-    (folder / SCORES).write_text(json.dumps(results))
-
-
 def _change(path, **members):
-    _forget_digest(path.parent)
     with np.load(path) as arrays:
         held = dict(arrays)
     np.savez(path, **{name: value for name, value in {**held, **members}.items() if value is not None})
