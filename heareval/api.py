@@ -336,11 +336,14 @@ def evaluate(
         check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
     published = [publish(job=job) for job in ready]
+    lacking: dict[str, Sequence[Step]] = {}
     if corpus.on_bad_audio == "skip":
         # Which clips there are to embed is only known when they have been made.
-        _run_all(published, places, settings)
+        fetched = fetched.followed_by(_run(published, places, settings))
+        lacking = {step.name: [each] for each in published for step in score_all(each) if not each.complete()}
+        published = [each for each in published if each.complete()]
     scored = [step for each in published for step in score_all(each)]
-    lacking = {step.name: [step] for step in scored}
+    lacking |= {step.name: [step] for step in scored}
     fetched_folders = {job.folder for job in ready}
     for job in (each for each in jobs if each.folder not in fetched_folders):
         fetches = missing_archives([job], places, corpus.mirrors)
@@ -565,12 +568,6 @@ def _run(steps: Sequence[Step], places: Places, settings: RunSettings) -> Outcom
         scheduler_url=settings.scheduler_url,
         log_folder=places.logs(),
     )
-
-
-def _run_all(steps: Sequence[Step], places: Places, settings: RunSettings) -> None:
-    """Run steps that the rest of a run cannot do without; raise RunError if one fails."""
-    outcome = _run(steps, places, settings)
-    outcome.raise_if_failed()
 
 
 def _published_folders(steps: Sequence[Step]) -> tuple[Path, ...]:

@@ -44,6 +44,21 @@ def test_every_task_without_a_score_is_named(tmp_path: Path) -> None:
     assert "1 of 2 tasks prepared\n" in done.stderr
 
 
+def test_with_bad_audio_skipped_a_task_without_any_stops_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    files = [write_task(tmp_path, name, is_damaged=False) for name in ("crows", "owls")]
+    for sound in (tmp_path / "owls").rglob("*.wav"):
+        sound.write_text("no sound")
+    words = ("heareval", "evaluate", "my_model", "--tasks", ",".join(files), "--probe", "linear")
+    done = command(tmp_path, *words, "--on-bad-audio", "skip")
+    assert done.returncode == 30, done.stderr
+    assert "crows-v1-full" in done.stdout
+    assert "owls-v1-full: no score" in done.stderr
+    assert "1 of 2 tasks scored\n" in done.stderr
+    words = ("heareval", "evaluate", "my_model", "--tasks", files[0], "--probe", "linear")
+    assert "nothing to do" in command(tmp_path, *words, "--on-bad-audio", "skip").stdout
+
+
 def test_what_failed_itself_is_not_named_twice(tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL.replace("log1p(spectrum)", "log1p(spectrum) / 0"))
     files = [write_task(tmp_path, name, is_damaged=False) for name in ("crows", "owls")]
