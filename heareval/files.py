@@ -26,6 +26,8 @@ FINGERPRINT_DIGITS = 16
 FOREIGN_SCRATCH_S = 2 * 86400
 # The clock of a file server may differ from ours by this much.
 CLOCK_SLACK_S = 60.0
+# What a write fails with if there is no room.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Constants of Linux's renameat2: paths are relative to the working folder; exchange the two paths.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -214,8 +216,9 @@ def building_file(target: Path) -> Iterator[Path]:
         sync(scratch)
         scratch.replace(target)
     except OSError as error:
-        # A failed write does not know which file it is about.
-        error.filename = error.filename or str(target)
+        # A failed write does not know which file it is about. A failed read may be about another file.
+        if error.errno in FULL:
+            error.filename = error.filename or str(target)
         raise
     finally:
         scratch.unlink(missing_ok=True)

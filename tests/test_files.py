@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -37,6 +38,9 @@ def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
             stream.write(b"more")
     assert caught.value.filename == str(target)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="Input") as caught, files.building_file(target):
+        raise OSError(errno.EIO, "Input/output error")  # of a source that is read meanwhile
+    assert caught.value.filename is None
 
 
 def test_the_first_of_two_processes_wins(tmp_path: Path) -> None:

@@ -87,10 +87,21 @@ def load_config() -> Any:
 
     luigi.configuration.add_config_path(str(PACKAGED))
     for path in _list_files():
+        _check_dashes(path)
         luigi.configuration.add_config_path(str(path))
     config = luigi.configuration.get_config()
     _check_values(config)
     return config
+
+
+def _check_dashes(path: Path) -> None:
+    """Raise HearevalError if a key is spelled with dashes and the packaged file has it: that would win."""
+    parser, packaged = _read(path), _read(PACKAGED)
+    for section in parser.sections():
+        for key in parser.options(section):
+            spelled = key.replace("-", "_")
+            if key != spelled and packaged.has_option(section, spelled):
+                raise HearevalError(f"{path}: [{section}]", got=key, expected=spelled, remedy=REMEDY)
 
 
 def read_value(key: str) -> str:

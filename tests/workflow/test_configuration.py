@@ -35,6 +35,10 @@ WRONG_VALUES = {
     "exit code": ("[retcode]\nnot_run = bad\n", "not_run in [retcode]: got 'bad', expected a whole number"),
     "core": ("[core]\nrpc_retry_wait = x\n", "rpc_retry_wait in [core]: got 'x', expected a number"),
     "dashes": ("[worker]\ntask-limit = few\n", "task-limit in [worker]: got 'few', expected a whole number"),
+    "dashes of a packaged key": (
+        "[worker]\nkeep-alive = false\n",
+        "[worker]: got keep-alive, expected keep_alive. ",
+    ),
     "per cent": ("[worker]\nwait_jitter = 5%\n", "wait_jitter in [worker]: got '5%', expected a number"),
 }
 
