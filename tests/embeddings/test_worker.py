@@ -226,6 +226,10 @@ SCENE_BUGS = {
         {"load_model": lambda model_file_path="": open("/nowhere")},  # noqa: SIM115
         "load_model of submitted.*FileNotFoundError",
     ),
+    "weights not given": (
+        {"load_model": lambda model_file_path: open(model_file_path)},  # noqa: SIM115
+        'load_model of submitted, given "" because there is no --model.*FileNotFoundError',
+    ),
     "too many rows": (
         {"get_scene_embeddings": changed(lambda e, t: e.mean(1).repeat(9, 1))},
         "embeddings of shape",

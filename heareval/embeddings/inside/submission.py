@@ -66,7 +66,11 @@ def load_submission(job: dict[str, Any]) -> LoadedSubmission:
                 expected=f"{API[0]} and {FUNCTIONS[embedding_type]}",
                 remedy="See the HEAR API in docs/protocol.md; heareval/embeddings/baseline.py is an example.",
             )
-    with blame_submission(f"load_model of {name}"):
+    lacks_weights = not job["weights_path"] and needs_weights_argument(
+        find_weights_parameter(module.load_model), job["options"]
+    )
+    given = ', given "" because there is no --model' if lacks_weights else ""
+    with blame_submission(f"load_model of {name}{given}"):
         model = call_load_model(module, job["weights_path"], job["options"])
     kind_of_framework = find_framework(model)
     attributes = {ATTRIBUTES[0]: SubmissionError, SIZES[embedding_type]: IncompleteSubmissionError}
