@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -104,10 +105,27 @@ def _collect_problems(result: TaskResult) -> tuple[str, ...]:
     found = dict.fromkeys(problem for score in scores for problem in score.problems)
     labels = find_split_labels(find_kind(result.task))
     return (
+        *_describe_equal_predictions(runs),
         *found,
         *describe_missing_labels(labels, [fold.roles for fold in runs[0].folds]),
         *describe_short_trainings(runs),
         *describe_small_grid(result.protocol, runs),
+    )
+
+
+def _describe_equal_predictions(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a sentence if a predictor says the same of every clip: it then knows nothing about the clips."""
+    splits = dict.fromkeys(
+        fold.roles.test
+        for run in runs
+        for fold in run.folds
+        if len(said := fold.predictions.probabilities) > 1 and (said == said[0]).all()
+    )
+    if not splits:
+        return ()
+    return (
+        f"all clips of {', '.join(splits)} have the same predictions: the embeddings may be the same for "
+        "every clip; check the model with `heareval validate`",
     )
 
 

@@ -139,6 +139,19 @@ def test_a_rerun_differs_in_seconds_only(kind, scene_folder, event_folder):
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize("kind", ["scene", "event"])
+def test_embeddings_that_are_all_equal_are_told(kind, scene_folder, event_folder):
+    folder = scene_folder() if kind == "scene" else event_folder()
+    told = "all clips of test have the same predictions: the embeddings may be the same for every clip"
+    for is_constant in (False, True):
+        for path in folder.glob("*.npy") if is_constant else ():
+            if "timestamps" not in path.name:
+                np.save(path, np.ones_like(np.load(path)))
+        write_results(folder, _evaluate(folder), "", EMBEDDINGS)
+        problems = _strict_json(folder)["problems"]
+        assert any(problem.startswith(told) for problem in problems) == is_constant, problems
+
+
 def test_undefined_scores_are_null_and_name_the_label(scene_folder):
     folder = scene_folder(evaluation=["top1_acc", "aucroc", "d_prime", "mAP"])
     labels = {clip: ["flute" if mine == [7] else mine[0]] for clip, mine in _read(folder, "test").items()}
