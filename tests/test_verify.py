@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -185,3 +186,13 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
 
 def _places(folder: Path) -> Places:
     return Places(*(str(folder / name) for name in ("_workdir", "tasks", "tars", "embeddings")))
+
+
+def test_a_folder_without_its_description_is_verified(tmp_path: Path) -> None:
+    made = tmp_path / "embeddings" / "mine" / SPOKEN
+    made.mkdir(parents=True)
+    removed = {"task_metadata.json": {"sha256": "0" * 64, "bytes": 3, "mtime_ns": 1}}
+    manifest = {"fingerprint": "0123456789abcdef", "arrays": [], "digests": removed}
+    (made / "MANIFEST.json").write_text(json.dumps(manifest))
+    (found,) = verify(_places(tmp_path))
+    assert (found.path, found.changes) == (made, ("task_metadata.json: no such file",))

@@ -41,7 +41,7 @@ def verify_tasks(tasks: Path) -> Iterator[Verified]:
 
     Example: `[each.path for each in verify_tasks(Path("tasks")) if each.changes]`
     """
-    for folder in _list_folders(tasks, f"*/{layout.TASK_METADATA}"):
+    for folder in _list_folders(tasks, "*"):
         yield _verify(folder, _read_task_digests)
 
 
@@ -86,7 +86,7 @@ def verify_embeddings(embeddings: Path) -> Iterator[Verified]:
 
     Example: `[each.path for each in verify_embeddings(Path("embeddings")) if each.changes]`
     """
-    for folder in _list_folders(embeddings, f"*/*/{layout.TASK_METADATA}"):
+    for folder in _list_folders(embeddings, "*/*"):
         yield _verify(folder, _read_embeddings_digests)
 
 
@@ -105,8 +105,10 @@ def _read_embeddings_digests(folder: Path) -> dict[str, FileDigest]:
 
 
 def _list_folders(root: Path, pattern: str) -> list[Path]:
-    """Return the folders of the files that match a pattern, sorted; hidden ones are scratch."""
-    found = sorted(path.parent for path in root.glob(pattern))
+    """Return the folders that match a pattern and are described, sorted; hidden ones are scratch."""
+    # Either file may be the one that was removed.
+    marks = (files.MANIFEST, layout.TASK_METADATA)
+    found = sorted({path.parent for mark in marks for path in root.glob(f"{pattern}/{mark}")})
     return [folder for folder in found if not folder.name.startswith(".")]
 
 
