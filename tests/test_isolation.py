@@ -51,6 +51,7 @@ def recipe() -> str:
     return found[1].replace("\\\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_ISOLATE, reason="bubblewrap isn't installed, or may not make namespaces here")
 def test_a_stranger_can_only_write_its_own_folder(prepared: Path, tmp_path: Path) -> None:
     shutil.copytree(prepared / "tasks", tmp_path / "tasks")

@@ -73,7 +73,9 @@ def test_a_luigid_that_does_not_answer_is_named(
     assert f"luigid at http://127.0.0.1:{port}: got ConnectionError, expected a running luigid" in done.stderr
 
 
-@pytest.mark.parametrize("module", [["heareval", "predict"], ["heareval.predictions.runner"]])
+@pytest.mark.parametrize(
+    "module", [pytest.param(["heareval", "predict"], marks=pytest.mark.slow), ["heareval.predictions.runner"]]
+)
 def test_command_lines_of_2021_still_work(tmp_path: Path, module: list[str]) -> None:
     """Their booleans are values."""
     write_task(tmp_path / "tasks" / "task", {"train": [8000] * 4, "valid": [8000] * 2, "test": [8000] * 2})

@@ -53,17 +53,19 @@ def embedded(folder: Path, name: str) -> set[str]:
     ("source", "has", "lacks", "told"),
     [
         (ONLY_SCENES, "scene", "event", "got no function get_timestamp_embeddings"),
-        (
+        pytest.param(
             MODEL.replace("get_timestamp_embeddings(", "frames_of(") + NO_TIMESTAMPS,
             "scene",
             "event",
             "got NotImplementedError: scenes only from get_timestamp_embeddings, expected embeddings for ",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             MODEL.replace(SIZES, "scene_embedding_size = 16000, 8"),
             "scene",
             "event",
             "got timestamp_embedding_size = None, expected an attribute timestamp_embedding_size, a positive",
+            marks=pytest.mark.slow,
         ),
         (ONLY_TIMESTAMPS, "event", "scene", "got no function get_scene_embeddings"),
     ],
@@ -150,6 +152,7 @@ def test_validate_tells_of_a_submission_without_both(folder: Path) -> None:
     assert findings["functions"]["measured"] == told
 
 
+@pytest.mark.slow
 def test_a_submission_with_one_type_passes(tmp_path: Path) -> None:
     (tmp_path / "half.py").write_text(ZOO["refuses_timestamps"].source)
     done = command(tmp_path, "heareval", "validate", "half", "--long-seconds", "10", "--json")

@@ -89,6 +89,7 @@ def test_an_environment_contains_source_and_requirements(
     assert not (Path(found.python).parents[1] / "source").exists()
 
 
+@pytest.mark.slow
 def test_the_record_does_not_depend_on_the_installer_or_the_place(tmp_path: Path, package: Path) -> None:
     records = [opened(tmp_path / name, uv, source=str(package))[0].record for name, uv in INSTALLERS.items()]
     assert records[0] == records[1]

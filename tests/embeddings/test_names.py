@@ -31,6 +31,7 @@ def test_a_long_module_is_cut(prepared: Path, tmp_path: Path, command_name: str)
         assert json.loads(done.stdout)["checks"][0]["result"] == "ok"
 
 
+@pytest.mark.slow
 def test_shortened_names_differ_and_are_counted_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     ("deed", "told"),
     [
         ("os.kill(os.getpid(), 9)", "signal SIGKILL"),
-        ("os._exit(3)", "exit code 3"),
+        pytest.param("os._exit(3)", "exit code 3", marks=pytest.mark.slow),
         pytest.param("time.sleep(600)", "no message for 20 s", marks=pytest.mark.slow),
     ],
 )

@@ -145,6 +145,7 @@ def test_worst_clips_of_events(event_folder):
     ].tolist()
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_bytes_each_time(scene_folder, event_folder):
     for folder in (scene_folder(), event_folder()):
         _stored(folder)

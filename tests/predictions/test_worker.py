@@ -120,6 +120,7 @@ def _ends(pid, patience_s=120):
     return False
 
 
+@pytest.mark.slow
 def test_a_run_counts_trainings(scene_folder, tmp_path, monkeypatch):
     """Two networks, each of up to 30 epochs."""
     stream = io.StringIO()
