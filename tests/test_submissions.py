@@ -192,6 +192,7 @@ def test_when_none_can_be_opened_nothing_is_prepared(tmp_path: Path, mirror: Pat
     )
 
 
+@pytest.mark.slow
 def test_requirements_alone_leave_the_module_where_it_is(
     prepared: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_gpu_that_is_not_there_is_told(copy: Path, variables: dict[str, str]) 
     assert measured.startswith("device cuda: got no GPU that torch ")
 
 
+@pytest.mark.slow
 def test_a_package_of_our_name_is_theirs(tmp_path: Path) -> None:
     write_package(tmp_path / "package", source=MODEL + "\nimport heareval\nassert heareval.THEIRS\n")
     variables = offline(tmp_path / "wheels")

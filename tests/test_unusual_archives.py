@@ -64,6 +64,7 @@ def test_archives_without_a_checksum_are_recorded_and_reported(
     assert "no checksum was published for 72 listed files; used: SHA-256 " in said
 
 
+@pytest.mark.slow
 def test_the_sha256_of_an_archive_without_checksum_is_kept(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     # Clips of 30 s at 48 kHz fill disks, so a few have to do.

@@ -35,7 +35,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end", [pytest.param(end, marks=pytest.mark.slow) if end == "time.sleep(600)" else end for end in ENDS]
+)
 def test_an_end_is_one_clear_error(tmp_path: Path, end: str) -> None:
     said, logged = ENDS[end]
     source = TELLING_MODEL.replace("    time.sleep(model.seconds)", f"    {end}")
