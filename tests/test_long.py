@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from heareval.workflow.configuration import PACKAGED
-from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, evaluate, prepare, scratch_left
+from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, prepare, scratch_left
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,16 @@ def start(folder: Path, mirror: Path, *words: str) -> subprocess.Popen[bytes]:
     sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-m", *words, *sums], cwd=folder, **silent)
+
+
+def evaluate(folder: Path, mirror: Path) -> subprocess.CompletedProcess[str]:
+    """Evaluate `my_model` in a new interpreter, as `start` does.
+
+    A forked one has loaded more modules, and the versions of a model's modules count in its fingerprint.
+    """
+    sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
+    words = ("heareval", "evaluate", "my_model", "--tasks", "spoken_digit", *sums, *SCORE)
+    return command(folder, *words, before=("env",))
 
 
 def results(folder: Path) -> dict[str, str]:
