@@ -119,6 +119,8 @@ def check(folder: Path, content: bytes, duration_s: float | None) -> None:
     targets = {rate: folder / str(rate) / "train/a.wav" for rate in TARGETS}
     for target in targets.values():
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Clips are never overwritten, and the example before may have been a good one.
+        target.unlink(missing_ok=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     message = refusal(Recording(path, "a"), folder, duration_s)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + MORE_MEMORY_KB
