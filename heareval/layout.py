@@ -139,9 +139,14 @@ def _prefix(protocol: str) -> str:
     return "" if protocol == PUBLISHED_PROTOCOL else f"{protocol}."
 
 
+def tar_manifests(tars: Path) -> Path:
+    """Return the folder of the files that describe the tarballs in a folder."""
+    return tars / ".manifests"
+
+
 def tar_manifest(tar: Path) -> Path:
     """Return the path of the file with the fingerprint and SHA-256 of a tarball."""
-    return tar.parent / ".manifests" / f"{tar.name}.json"
+    return tar_manifests(tar.parent) / f"{tar.name}.json"
 
 
 def found_checksum(archive: Path) -> Path:

@@ -64,7 +64,7 @@ def verify_tarballs(tars: Path) -> Iterator[Verified]:
 
     Example: `[each.path for each in verify_tarballs(Path("tars")) if each.changes]`
     """
-    for sidecar in sorted(layout.tar_manifest(tars / "any").parent.glob("*.json")):
+    for sidecar in sorted(layout.tar_manifests(tars).glob("*.json")):
         try:
             record = read_tarball_record(sidecar)
         except HearevalError as error:

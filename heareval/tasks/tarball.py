@@ -84,9 +84,9 @@ def write_checksums(tars: Path) -> None:
 
     Lines about other files that are there, which heareval did not pack, stay.
     """
-    with files.locked(tars / ".manifests" / ".lock"):
+    with files.locked(layout.tar_manifests(tars) / ".lock"):
         checksums: dict[str, str] = {}
-        for sidecar in sorted((tars / ".manifests").glob("*.json")):
+        for sidecar in sorted(layout.tar_manifests(tars).glob("*.json")):
             record = read_tarball_record(sidecar)
             checksums |= dict.fromkeys(record.names, record.sha256)
         checksums = {**_read_checksums(tars / layout.SHA256SUMS), **checksums}
