@@ -10,7 +10,7 @@ import click
 
 import heareval
 from heareval.commands.console import USAGE_EXIT_CODE, standard_streams, warn
-from heareval.errors import HearevalError
+from heareval.errors import HearevalError, unknown_name
 
 # Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name.
 COMMANDS = {
@@ -43,6 +43,15 @@ class LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, or None if there is none of this name."""
         return _import_command(name) if name in COMMANDS else None
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the words begin with; end the program with one line if there is none."""
+        if words[0] not in COMMANDS and not words[0].startswith("-"):
+            warn(f"error: {unknown_name('command', words[0], COMMANDS)}")
+            sys.exit(USAGE_EXIT_CODE)
+        return super().resolve_command(context, words)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands without importing them."""
