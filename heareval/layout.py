@@ -7,6 +7,8 @@ from pathlib import Path
 
 VOCABULARY = "labelvocabulary.csv"
 TASK_METADATA = "task_metadata.json"
+# The relations between the clips of a pairwise task, which has no labels.
+RELATIONS = "relations.json"
 # The file names of results contain the name of the protocol, except those of this one.
 PUBLISHED_PROTOCOL = "hear2021"
 _SCORES = "predicted-scores.json"

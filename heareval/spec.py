@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 Label = str | int
 EmbeddingType = Literal["scene", "event"]
-PredictionType = Literal["multiclass", "multilabel"]
-SplitMode = Literal["trainvaltest", "new_split_kfold", "presplit_kfold"]
+PredictionType = Literal["multiclass", "multilabel", "pairwise"]
+SplitMode = Literal["trainvaltest", "new_split_kfold", "presplit_kfold", "test_only"]
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 DEFAULT_SAMPLE_RATES = (16000, 22050, 44100, 48000)
@@ -108,6 +108,7 @@ class Recording:
         start_frame: first frame of the section, at the sample rate of the source.
         frames: length of the section, or None for the rest of the file.
         floor: floor, instead of round, the mean of the channels to 16 bit.
+        attributes: what relations between clips are made of, such as the speaker (pairwise tasks).
     """
 
     path: Path
@@ -119,6 +120,7 @@ class Recording:
     start_frame: int = 0
     frames: int | None = None
     floor: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def split_key(self) -> str:
@@ -132,7 +134,7 @@ class Splits:
 
     Args:
         mode: `trainvaltest` for training, validation and test set; `presplit_kfold` for folds that the corpus
-            defines; `new_split_kfold` for random folds.
+            defines; `new_split_kfold` for random folds; `test_only` for a test set without training.
         folds: number of folds, if there are any.
     """
 
@@ -141,11 +143,150 @@ class Splits:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the splits: `("train", "valid", "test")` or `("fold00", ...)`."""
+        """Names of the splits: `("train", "valid", "test")`, `("fold00", ...)` or `("test",)`."""
         if self.mode == "trainvaltest":
             return ("train", "valid", "test")
+        if self.mode == "test_only":
+            return ("test",)
         return tuple(f"fold{i:02d}" for i in range(self.folds or 0))
 
+
+# --------------------------------------------------------------------------- relations between clips
+
+
+@dataclass(frozen=True)
+class RatedPair:
+    """Two clips that people have rated.
+
+    Args:
+        first: id of one clip.
+        second: id of the other clip.
+        rating: how different they are; any scale, higher means more different.
+        group: the experiment; ratings of different experiments are never compared.
+    """
+
+    first: str
+    second: str
+    rating: float
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class SamePair:
+    """Two clips that are the same in some respect, or are not."""
+
+    first: str
+    second: str
+    is_same: bool
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """Three clips, of which the positive one should be nearer to the anchor than the negative one."""
+
+    anchor: str
+    positive: str
+    negative: str
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings of pairs: small distances should go with small ratings.
+
+    Args:
+        pairs: the rated pairs; the clips of a pair are of one experiment.
+        unit: the attribute whose values the confidence intervals resample; "" means single clips.
+    """
+
+    pairs: tuple[RatedPair, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class SamePairs:
+    """Listed pairs of clips: same ones should be nearer to each other than different ones.
+
+    Args:
+        unit: the attribute whose values the confidence intervals resample; "" means single clips.
+    """
+
+    pairs: tuple[SamePair, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class SameDifferent:
+    """All pairs of clips: those with the same value of an attribute should be nearer to each other.
+
+    Args:
+        same: the attribute.
+        differ: attributes in which the clips of every pair differ; other pairs are left out.
+        unit: the attribute whose values the confidence intervals resample; "" means single clips.
+    """
+
+    same: str
+    differ: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Triplets:
+    """Listed triplets of clips.
+
+    Args:
+        unit: the attribute whose values the confidence intervals resample; "" means single clips.
+    """
+
+    triplets: tuple[Triplet, ...]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Queries and a gallery: the relevant clips should be the nearest to each query.
+
+    A clip is never in the gallery of its own query.
+
+    Args:
+        relevant: the attribute in which query and relevant clips are equal.
+        differ: attributes in which a query and its gallery differ.
+        within: attributes in which a query and its gallery are equal.
+        role: the attribute that says `query` or `gallery`, or `both`; "" means that every clip is both.
+        average: the attribute of queries over whose values the mean of means is taken; "" means the mean
+            over all queries.
+        unit: the attribute of queries whose values the confidence intervals resample; "" means single queries.
+    """
+
+    relevant: str
+    differ: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    role: str = ""
+    average: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Abx:
+    """ABX discrimination across speakers: X should be nearer to A, of its category, than to B of another.
+
+    A and B are of one speaker, X is of another. A cell is an ordered pair of categories with two speakers.
+
+    Args:
+        category: the attribute that A and X share, and B does not.
+        speaker: the attribute that A and B share, and X does not.
+        most_a: most clips A of a cell.
+        most_b: most clips B of a cell.
+        most_x: most clips X of a cell.
+    """
+
+    category: str
+    speaker: str
+    most_a: int = 10
+    most_b: int = 10
+    most_x: int = 5
+
+
+Relation = Ratings | SamePairs | SameDifferent | Triplets | Retrieval | Abx
 
 # Limits on what one step prepares: seconds of work, so that a kill costs little and the progress bar moves.
 # Tasks with few clips may have long ones, so they are divided among cores as well.
@@ -210,7 +351,8 @@ class TaskSpec:
         name: name of the task, such as `speech_commands`.
         version: version of the corpus.
         embedding_type: `scene` for labels of whole clips, `event` for labels with onset and offset.
-        prediction_type: `multiclass` for one label at a time, `multilabel` for any number.
+        prediction_type: `multiclass` for one label at a time, `multilabel` for any number, `pairwise` for
+            distances between scene embeddings in place of labels.
         splits: how clips are assigned to splits.
         clip_duration_s: length of every clip in seconds; None keeps the length of each recording.
         metrics: names of the metrics; the first one decides model selection.
@@ -223,6 +365,10 @@ class TaskSpec:
         is_open: whether it is one of the open tasks of the challenge.
         labels: all possible labels, if they are known beforehand; () accepts those of the corpus.
         content: digest of the files of a task without archives; "" for the published tasks.
+        read_relation: returns the relation between the clips of a pairwise task; called like
+            `read_recordings`. None for other tasks.
+        clips_of: name of the task that the same clips are prepared for; "" if there is none. Clips of the
+            same source are then the same files.
     """
 
     name: str
@@ -241,6 +387,13 @@ class TaskSpec:
     is_open: bool = False
     labels: tuple[Label, ...] = ()
     content: str = ""
+    read_relation: Callable[[Archives, str], Relation] | None = None
+    clips_of: str = ""
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether distances between clips are scored, and nothing is trained."""
+        return self.prediction_type == "pairwise"
 
     def duration_s(self, mode: str) -> float | None:
         """Return the length of the clips in a mode, in seconds, or None if they differ."""

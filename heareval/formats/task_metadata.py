@@ -27,8 +27,9 @@ class TaskMetadata:
         version: `v0.0.2`; "" if the file has none.
         mode: `full`, `5h` ...; "" if the file has none.
         embedding_type: `scene` (an embedding per clip) or `event` (an embedding per timestamp).
-        prediction_type: `multiclass` (exactly one label per clip) or `multilabel`.
-        split_mode: `trainvaltest`, or one of the two ways to make folds.
+        prediction_type: `multiclass` (exactly one label per clip), `multilabel`, or `pairwise` (distances
+            between clips).
+        split_mode: `trainvaltest`, one of the two ways to make folds, or `test_only`.
         splits: names of the splits, in order.
         metrics: names of the metrics; the first one decides model selection.
         loss_decides: the validation loss decides model selection instead of the first metric.
@@ -57,6 +58,11 @@ class TaskMetadata:
         return self.embedding_type == "event"
 
     @property
+    def is_pairwise(self) -> bool:
+        """Whether distances between clips are scored, and nothing is trained."""
+        return self.prediction_type == "pairwise"
+
+    @property
     def is_multilabel(self) -> bool:
         """Whether a clip or frame may have any number of labels."""
         return self.prediction_type == "multilabel"
@@ -64,7 +70,7 @@ class TaskMetadata:
     @property
     def is_kfold(self) -> bool:
         """Whether the splits are folds of a cross-validation."""
-        return self.split_mode != "trainvaltest"
+        return self.split_mode in ("new_split_kfold", "presplit_kfold")
 
 
 def read_task_metadata(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskMetadata:
@@ -90,9 +96,12 @@ def parse_task_metadata(fields: Fields) -> TaskMetadata:
     """
     embedding_type = fields.one_of("embedding_type", get_args(EmbeddingType))
     prediction_type = fields.one_of("prediction_type", get_args(PredictionType))
-    if (embedding_type, prediction_type) == ("event", "multiclass"):
-        raise fields.error("prediction_type", "multiclass for an event task", "multilabel")
+    if embedding_type == "event" and prediction_type != "multilabel":
+        raise fields.error("prediction_type", f"{prediction_type} for an event task", "multilabel")
     split_mode = cast(SplitMode, fields.one_of("split_mode", get_args(SplitMode)))
+    if (prediction_type == "pairwise") != (split_mode == "test_only"):
+        expected = "test_only for pairwise tasks, and for no others"
+        raise fields.error("split_mode", f"{split_mode} for a {prediction_type} task", expected)
     changes = fields.object("evaluation_params", {})
     return TaskMetadata(
         name=_non_empty(fields, "task_name"),
@@ -116,7 +125,7 @@ def _splits(fields: Fields, split_mode: SplitMode) -> tuple[str, ...]:
         splits = fields.texts("splits")
         check_splits(splits, f"{fields.where}: splits", fields.remedy)
         return splits
-    if split_mode == "trainvaltest":
+    if split_mode in ("trainvaltest", "test_only"):
         return Splits(split_mode).names
     folds = fields.integer("nfolds")
     if not 1 <= folds <= MAX_FOLDS:
