@@ -135,7 +135,8 @@ def prepare(
         job.folder: missing_archives([job], places, corpus.mirrors) for job in jobs if job.folder not in steps
     }
     unfinished = list_unfinished({**steps, **unfetched}, outcome)
-    return Prepared(outcome, _published_folders(everything), len(jobs), unfinished)
+    not_packed = tuple(job.folder for job in jobs if not job.licence.may_be_packed)
+    return Prepared(outcome, _published_folders(everything), len(jobs), unfinished, not_packed)
 
 
 def plan(

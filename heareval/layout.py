@@ -13,6 +13,8 @@ RELATIONS = "relations.json"
 PUBLISHED_PROTOCOL = "hear2021"
 _SCORES = "predicted-scores.json"
 SHA256SUMS = "SHA256SUMS"
+# In published task folders and in tarballs.
+LICENSE = "LICENSE.txt"
 # In the folder of each sample rate of a task: the digests of its clips.
 CLIP_DIGESTS = "DIGESTS.json"
 # The folder inside the tarballs, as published: the version of the data, not of this program.

@@ -55,6 +55,7 @@ STAGED = ("heareval.archives", "heareval.tasks", "heareval.embeddings", "heareva
 WITHOUT_STAGE = {
     "heareval.archives.estimate": "estimates what an archive takes when it is unpacked",
     "heareval.archives.sizes": "estimates the size of a download",
+    "heareval.tasks.licences": "the text of LICENSE.txt is part of the fingerprint of tarballs",
     "heareval.tasks.demo": "makes the corpora of the demo, which are pinned by checksums",
     "heareval.tasks.own.new": "writes the template of a new task",
     "heareval.tasks.own.overview": "describes a new task to its author",

@@ -11,6 +11,7 @@ from heareval.api import CorpusRequest
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say
+from heareval.commands.prepare import say_not_packed
 from heareval.layout import Places
 from heareval.workflow.disk_space import name_folders
 from heareval.workflow.plan import FileSystem, plan_facts, plan_table
@@ -30,6 +31,8 @@ def plan(corpus: CorpusRequest, sample_rates: tuple[int, ...], places: Places, a
     """
     planned = api.plan(corpus, places, sample_rates=sample_rates)
     say(files.dump_json(plan_facts(planned)) if as_json else plan_table(planned))
+    if not as_json:
+        say_not_packed(planned.not_packed)
     for system in () if as_json else planned.file_systems:
         say(_describe_space(system))
     if not planned.fits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -32,7 +33,10 @@ def prepare(
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
     for folder in prepared.task_folders:
         say_task(folder)
+    say_not_packed(prepared.not_packed)
     where = f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}"
+    if len(prepared.not_packed) == prepared.tasks:
+        where = f"task folders are in {display_path(places.tasks)}"
     done = f"{prepared.tasks - len(prepared.unfinished)} of {prepared.tasks} tasks prepared"
     # The error of a single task says it all.
     lacking = Lacking(prepared.unfinished, "not complete", done) if prepared.tasks > 1 else None
@@ -50,6 +54,12 @@ def say_task(folder: Path) -> None:
     say(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
     for note in list_notes(manifest):
         say(f"  note: {note}")
+
+
+def say_not_packed(folders: Sequence[str]) -> None:
+    """Print a line on the task folders that get no tarballs, if there are any."""
+    if folders:
+        say(f"no tarballs of {', '.join(folders)}: the corpus may not be redistributed")
 
 
 def list_skipped(manifest: TaskManifest) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from heareval import files
+from heareval.commands import options
 from heareval.commands.console import align_columns, one_line_errors, say
 from heareval.spec import TaskSpec
+from heareval.tasks.licences import find_licence
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own.task import describe_splits
 from heareval.tasks.registry import all_tasks, check_name_is_free
@@ -20,23 +24,51 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-def list_tasks() -> None:
-    """List the tasks of the benchmark, each with its modes, the default mode first."""
-    head = ("task", "labels", "splits", "clip in s", "modes", "metrics")
+@one_line_errors
+@options.as_json
+def list_tasks(as_json: bool) -> None:
+    """List the tasks of the benchmark, each with its modes, the default mode first, and its licence.
+
+    The licence is that of the corpus, by its SPDX identifier. With --json, it comes with its name, its note,
+    the address of the corpus and the publication to cite.
+    """
+    if as_json:
+        say(files.dump_json([_task_facts(task) for task in all_tasks().values()]))
+        return
+    head = ("task", "labels", "splits", "clip in s", "licence", "modes", "metrics")
     for line in align_columns([head, *map(_describe_task, all_tasks().values())]):
         say(line)
+
+
+def _list_modes(task: TaskSpec) -> list[str]:
+    """Return the names of the modes of a task, the default mode first."""
+    return sorted(task.modes, key=lambda mode: mode != task.default_mode)
+
+
+def _task_facts(task: TaskSpec) -> dict[str, Any]:
+    """Return a task, as it is in its default mode, as JSON values."""
+    return {
+        "name": task.name,
+        "embedding_type": task.embedding_type,
+        "prediction_type": task.prediction_type,
+        "splits": task.splits_of(task.default_mode).names,
+        "clip_duration_s": task.duration_s(task.default_mode),
+        "modes": _list_modes(task),
+        "metrics": task.metrics,
+        "licence": asdict(find_licence(task, task.default_mode)),
+    }
 
 
 def _describe_task(task: TaskSpec) -> tuple[str, ...]:
     """Return the cells of a task in the table, as it is in its default mode."""
     seconds = task.duration_s(task.default_mode)
-    modes = sorted(task.modes, key=lambda mode: mode != task.default_mode)
     return (
         task.name,
         f"{task.embedding_type}, {task.prediction_type}",
         describe_splits(task.splits_of(task.default_mode)),
         "varies" if seconds is None else f"{seconds:g}",
-        ", ".join(modes),
+        find_licence(task, task.default_mode).spdx,
+        ", ".join(_list_modes(task)),
         ", ".join(task.metrics),
     )
 

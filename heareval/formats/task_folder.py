@@ -120,7 +120,8 @@ def find_task_folders(tasks: Path, name: str = "all") -> list[Path]:
 def fingerprint_task_folder(folder: Path, sample_rate: int) -> str:
     """Return the fingerprint of a task folder at one rate: that of its manifest, or a digest of its files.
 
-    A folder that was unpacked from a tarball has no manifest, so all its clips are read.
+    A folder that was unpacked from a tarball has no manifest, so all its clips are read. LICENSE.txt does not
+    count: a tarball with one and an earlier one without hold the same task.
 
     Args:
         sample_rate: in Hz.
@@ -135,7 +136,7 @@ def fingerprint_task_folder(folder: Path, sample_rate: int) -> str:
     if manifest:
         return manifest.fingerprint
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != layout.LICENSE):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for path in sorted(find_clips(folder, sample_rate)):
         digest.update(f"{path.relative_to(folder)}\0{files.file_checksum(path, 'sha256')}\n".encode())

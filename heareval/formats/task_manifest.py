@@ -10,6 +10,7 @@ from typing import Any
 from heareval import files
 from heareval.formats.digests import FileDigest, parse_digests
 from heareval.formats.fields import Fields, read_fields
+from heareval.formats.licence import Licence, parse_licence
 
 REMEDY = "Remove the task folder and prepare it again, or only this file if another program wrote it."
 # What embeddings and results repeat of a manifest.
@@ -65,6 +66,7 @@ class TaskManifest:
         rates_of_other_clips: rates of an earlier folder that were made of other clips, and are gone.
         digests: digests of the description, by file name; {} in folders of heareval 0.1. Those of the clips
             are in the folders of the rates.
+        licence: the licence of the sounds; None in folders of earlier versions.
     """
 
     fingerprint: str
@@ -82,6 +84,7 @@ class TaskManifest:
     sample_rates: tuple[int, ...] = ()
     rates_of_other_clips: tuple[int, ...] = ()
     digests: Mapping[str, FileDigest] = field(default_factory=dict)
+    licence: Licence | None = None
 
 
 def find_task_manifest(folder: Path) -> TaskManifest | None:
@@ -122,6 +125,7 @@ def read_task_manifest(folder: Path) -> TaskManifest:
         sample_rates=manifest.integers("sample_rates"),
         rates_of_other_clips=manifest.integers("rates_of_other_clips", ()),
         digests=parse_digests(manifest.object("digests", {})),
+        licence=parse_licence(manifest.object("licence")) if "licence" in manifest else None,
     )
 
 
@@ -159,4 +163,7 @@ def manifest_values(manifest: TaskManifest) -> dict[str, Any]:
     # As heareval 0.1 wrote it.
     if not manifest.digests:
         del values["digests"]
+    # As the versions wrote it that knew no licences.
+    if manifest.licence is None:
+        del values["licence"]
     return values

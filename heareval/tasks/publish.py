@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from heareval import files
+from heareval import files, layout
 from heareval.errors import HearevalError, replaced_error
 from heareval.formats.digests import FileDigest, check_unchanged, digest_file
 from heareval.formats.task_folder import check_task_unchanged, read_clip_digests, write_clip_digests
@@ -27,6 +27,7 @@ def publish_task(
     sample_rates: Sequence[int],
     manifest: TaskManifest,
     digests: Iterable[Mapping[str, FileDigest]],
+    license_text: str,
 ) -> None:
     """Link the description and the clips of all shards into the task's folder, replacing an older one.
 
@@ -39,6 +40,7 @@ def publish_task(
         sample_rates: the rates to link from the shards, in Hz.
         manifest: the content of the new MANIFEST.json, except for the rates and digests.
         digests: for every shard, the digests of its clips by `rate/split/clip`; {} if it has none.
+        license_text: the text of LICENSE.txt.
 
     Raises:
         HearevalError: skipped clips leave a split empty, or another program has changed a clip.
@@ -51,6 +53,7 @@ def publish_task(
         for path in sorted(description.glob("*.json")) + sorted(description.glob("*.csv")):
             if path.name != files.MANIFEST:
                 files.link_or_copy(path, scratch / path.name)
+        files.write_text(scratch / layout.LICENSE, license_text)
         if manifest.skipped:
             manifest = _remove_skipped(scratch, manifest)
         known: dict[str, FileDigest] = {}

@@ -16,7 +16,7 @@ from heareval import files, layout
 from heareval.formats.tarball_record import find_tarball_record, read_tarball_record
 from heareval.spec import Progress, ignore_progress
 
-VERSION = 1
+VERSION = 2
 # On 48 kHz clips, ISA-L's level 1 compresses as well as zlib's level 9 (to 0.868), 13 times as fast; level 3
 # gains nothing.
 GZIP_LEVEL = 1
@@ -37,10 +37,23 @@ class _HashingWriter(io.RawIOBase):
         return self.stream.write(data)
 
 
-def pack(task_folder: Path, sample_rate: int, target: Path, progress: Progress = ignore_progress) -> str:
+def pack(
+    task_folder: Path,
+    sample_rate: int,
+    target: Path,
+    license_text: str,
+    progress: Progress = ignore_progress,
+) -> str:
     """Write the tarball of one sample rate of a published task; return its SHA-256.
 
-    Members are sorted, and owners, times and modes are fixed, so equal folders give equal bytes.
+    Members are sorted, and owners, times and modes are fixed, so equal folders and texts give equal bytes.
+
+    Args:
+        task_folder: the published folder.
+        sample_rate: in Hz.
+        target: the path of the tarball.
+        license_text: the text of LICENSE.txt, which a folder that an earlier version published lacks.
+        progress: called with the number of members packed, and of all members.
     """
     members = list(_list_members(task_folder, sample_rate))
     with files.building_file(target) as scratch, open(scratch, "wb") as raw:
@@ -51,14 +64,18 @@ def pack(task_folder: Path, sample_rate: int, target: Path, progress: Progress =
             tarfile.open(fileobj=buffer, mode="w") as tar,
         ):
             for done, path in enumerate(members, start=1):
-                _add_member(tar, path, task_folder)
+                if path.name == layout.LICENSE:
+                    _add_file(tar, _name_member(path, task_folder), license_text.encode())
+                else:
+                    _add_member(tar, path, task_folder)
                 progress(done, len(members))
     return hashing.digest.hexdigest()
 
 
 def _list_members(task_folder: Path, sample_rate: int) -> Iterator[Path]:
     """Yield the description, the folder of the sample rate, and each split's folder with its clips."""
-    yield from sorted(p for p in task_folder.iterdir() if p.is_file() and p.name != files.MANIFEST)
+    described = {path for path in task_folder.iterdir() if path.is_file() and path.name != files.MANIFEST}
+    yield from sorted(described | {task_folder / layout.LICENSE})
     rate_folder = task_folder / str(sample_rate)
     yield rate_folder
     for split in sorted(p for p in rate_folder.iterdir() if p.is_dir()):
@@ -67,14 +84,21 @@ def _list_members(task_folder: Path, sample_rate: int) -> Iterator[Path]:
 
 
 def _add_member(tar: tarfile.TarFile, path: Path, task_folder: Path) -> None:
-    info = tarfile.TarInfo(
-        f"{layout.TAR_EDITION}/tasks/{task_folder.name}/{path.relative_to(task_folder).as_posix()}"
-    )
+    name = _name_member(path, task_folder)
     if path.is_dir():
+        info = tarfile.TarInfo(name)
         info.type, info.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(info)
-        return
-    content = path.read_bytes()
+    else:
+        _add_file(tar, name, path.read_bytes())
+
+
+def _name_member(path: Path, task_folder: Path) -> str:
+    return f"{layout.TAR_EDITION}/tasks/{task_folder.name}/{path.relative_to(task_folder).as_posix()}"
+
+
+def _add_file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o644
     tar.addfile(info, io.BytesIO(content))
 

@@ -16,8 +16,10 @@ from heareval.archives import fetch
 from heareval.archives.estimate import EXPANSION, ArchiveSizes, RemoteFile
 from heareval.archives.sizes import UNKNOWN, Size, blocks
 from heareval.archives.unpack import extract, parts
+from heareval.formats.licence import Licence
 from heareval.spec import LISTED, Archives, Download, Mode, Progress, TaskSpec
 from heareval.tasks import adopt
+from heareval.tasks.licences import compose_license_text, find_licence
 from heareval.tasks.own import task as own
 from heareval.tasks.registry import find_mode, find_task
 from heareval.workflow.code_digest import digest_code, legacy_digest_code
@@ -67,6 +69,16 @@ class TaskJob:
     def mode_spec(self) -> Mode:
         """The mode with the accepted checksums filled in."""
         return self.spec.modes[self.mode]
+
+    @property
+    def licence(self) -> Licence:
+        """The licence of the sounds, which says whether tarballs may be packed."""
+        return find_licence(self.spec, self.mode)
+
+    @property
+    def license_text(self) -> str:
+        """The text of LICENSE.txt."""
+        return compose_license_text(self.spec, self.mode)
 
     @property
     def is_published_corpus(self) -> bool:

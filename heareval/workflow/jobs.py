@@ -136,7 +136,11 @@ def check_tarballs_are_kept(jobs: Iterable[TaskJob], places: Places, sample_rate
     for job in jobs:
         editions = (layout.TAR_EDITION, layout.TAR_LATEST)
         written = [places.tar(job.folder, rate, edition) for rate in sample_rates for edition in editions]
-        if job.published and Path(job.published).resolve() in [path.resolve() for path in written]:
+        if (
+            job.published
+            and job.licence.may_be_packed
+            and Path(job.published).resolve() in [path.resolve() for path in written]
+        ):
             raise HearevalError(
                 f"tarball {job.published}",
                 got="the path that this run writes its own tarball to",

@@ -34,11 +34,13 @@ class TaskNeeds:
         folder: name of the published folder.
         state: `done`, `partly` or `to do`.
         sizes: bytes for each of COLUMNS.
+        may_be_packed: whether the licence of its corpus allows tarballs.
     """
 
     folder: str
     state: str
     sizes: Mapping[str, Size]
+    may_be_packed: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class DiskPlan:
         return {column: total(task.sizes[column] for task in self.tasks) for column in COLUMNS}
 
     @property
+    def not_packed(self) -> tuple[str, ...]:
+        """Names of the task folders that get no tarballs, because the corpus may not be redistributed."""
+        return tuple(task.folder for task in self.tasks if not task.may_be_packed)
+
+    @property
     def fits(self) -> bool:
         """Whether every file system has room."""
         return all(system.fits for system in self.file_systems)
@@ -97,7 +104,7 @@ def plan_run(roots: Mapping[TaskJob, Sequence[Step]], places: Places) -> DiskPla
     fetches = [step for steps in todo.values() for step in steps if isinstance(step, FetchArchive)]
     sizes = ArchiveSizes.look_up(step.remote_file for step in fetches)
     tasks = tuple(
-        TaskNeeds(job.folder, _state(roots[job], steps), _sum_needs(steps, sizes))
+        TaskNeeds(job.folder, _state(roots[job], steps), _sum_needs(steps, sizes), job.licence.may_be_packed)
         for job, steps in todo.items()
     )
     return DiskPlan(tasks, tuple(_file_systems(tasks, places)))
@@ -158,7 +165,15 @@ def _align(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def plan_facts(plan: DiskPlan) -> dict[str, Any]:
     """Return the plan as JSON values."""
-    tasks = [{"folder": task.folder, "state": task.state, **_facts(task.sizes)} for task in plan.tasks]
+    tasks = [
+        {
+            "folder": task.folder,
+            "state": task.state,
+            "may_be_packed": task.may_be_packed,
+            **_facts(task.sizes),
+        }
+        for task in plan.tasks
+    ]
     systems = [{**asdict(system), "fits": system.fits} for system in plan.file_systems]
     return {"tasks": tasks, "total": _facts(plan.sizes), "file_systems": systems, "fits": plan.fits}
 

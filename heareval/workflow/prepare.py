@@ -158,9 +158,16 @@ class PublishTask(TaskStep):
             warnings=tuple(selected["warnings"]),
             skipped=tuple(skipped),
             versions=versions("heareval", "numpy", "soundfile", "soxr"),
+            licence=self.job.licence,
         )
         publish.publish_task(
-            self.folder, self.selection.folder, shards, self.missing_rates, manifest, digests
+            self.folder,
+            self.selection.folder,
+            shards,
+            self.missing_rates,
+            manifest,
+            digests,
+            self.job.license_text,
         )
 
 
@@ -184,8 +191,9 @@ class PackTar(TaskStep):
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the published clips and the sample rate."""
+        """Fingerprint of the published clips, the sample rate and the licence."""
         settings = {"content": self.task_fingerprint, "sample_rate": self.sample_rate}
+        settings["license"] = self.job.license_text
         return files.fingerprint("tar", tarball.VERSION, **settings)
 
     @property
@@ -236,7 +244,7 @@ class PackTar(TaskStep):
         names = (self.path.name, self.latest.name)
         self.check_target()
         begin_tarball_record(self.path, names)
-        sha256 = tarball.pack(folder, self.sample_rate, self.path, progress)
+        sha256 = tarball.pack(folder, self.sample_rate, self.path, self.job.license_text, progress)
         publish.check_published(folder, task_fingerprint, self.sample_rate)
         with files.building_file(self.latest) as scratch:
             files.link_or_copy(self.path, scratch)
@@ -248,7 +256,7 @@ class PackTar(TaskStep):
 def publish_and_pack(
     places: Places, jobs: Sequence[TaskJob], sample_rates: tuple[int, ...], mirrors: tuple[str, ...]
 ) -> list[Step]:
-    """Return the steps that publish the folders of some tasks and pack their tarballs.
+    """Return the steps that publish the folders of some tasks and pack the tarballs that may be packed.
 
     Args:
         places: the folders of the run.
@@ -260,5 +268,6 @@ def publish_and_pack(
     for job in jobs:
         options = {"job": job, "sample_rates": sample_rates, "mirrors": mirrors}
         steps.append(PublishTask(places, **options))
-        steps += [PackTar(places, sample_rate=rate, **options) for rate in sample_rates]
+        if job.licence.may_be_packed:
+            steps += [PackTar(places, sample_rate=rate, **options) for rate in sample_rates]
     return steps

@@ -73,12 +73,14 @@ class Prepared:
             what was asked for is left out.
         tasks: number of tasks that were asked for.
         unfinished: the tasks whose folder or tarballs are not complete.
+        not_packed: task folders without tarballs, because the corpus may not be redistributed.
     """
 
     outcome: Outcome
     task_folders: tuple[Path, ...]
     tasks: int = 0
     unfinished: tuple[Unfinished, ...] = ()
+    not_packed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from heareval import files, layout
 from heareval.errors import HearevalError
+from heareval.formats.licence import Licence
 from heareval.formats.tarball_record import (
     TarballRecord,
     find_tarball_record,
@@ -50,6 +52,18 @@ def test_plain_values(tmp_path: Path) -> None:
     )
     write_task_manifest(tmp_path, manifest)
     assert (tmp_path / "MANIFEST.json").read_text() == files.dump_json(TASK_MANIFEST), "byte for byte"
+
+
+def test_the_licence_is_written_and_read_back(tmp_path: Path) -> None:
+    licence = Licence("CC0-1.0", "CC0", "https://host.org", "Somebody, 2020.", may_be_packed=False, note="!")
+    write_json(tmp_path / "MANIFEST.json", TASK_MANIFEST)
+    write_task_manifest(tmp_path, replace(read_task_manifest(tmp_path), licence=licence))
+    assert read_task_manifest(tmp_path).licence == licence
+    values = files.read_json(tmp_path / "MANIFEST.json")
+    assert values["licence"] == asdict(licence)
+    write_json(tmp_path / "MANIFEST.json", {**values, "licence": {**values["licence"], "may_be_packed": 1}})
+    with pytest.raises(HearevalError, match=r"MANIFEST\.json: may_be_packed: got 1, expected "):
+        read_task_manifest(tmp_path)
 
 
 def test_a_folder_without_manifest(tmp_path: Path) -> None:

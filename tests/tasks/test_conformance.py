@@ -169,7 +169,7 @@ def test_tarball_members(case: str, selected: SelectedClips, tmp_path: Path) -> 
         path = folder / str(rate) / clip.split / f"{clip.clip_id}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write_wav(path, np.zeros(4, np.int16), rate)
-    tarball.pack(folder, rate, tmp_path / name)
+    tarball.pack(folder, rate, tmp_path / name, "the licence")
     with tarfile.open(tmp_path / name) as tar:
         members = [[member.name, "dir" if member.isdir() else "file"] for member in tar]
     # Sorted, because the reference lists its top-level files in the order of a directory.

@@ -288,7 +288,8 @@ def test_list_of_tasks(tmp_path: Path) -> None:
     rows = {line.split()[0]: line for line in lines}
     row = rows["dcase2016_task2"].split("  ")
     assert [cell.strip() for cell in row if cell] == [
-        *("dcase2016_task2", "event, multilabel", "train, valid, test", "120", "full, small, demo"),
+        *("dcase2016_task2", "event, multilabel", "train, valid, test", "120"),
+        *("unknown", "full, small, demo"),
         "event_onset_200ms_fms, segment_1s_er",
     ]
     start = lines[0].index("labels")
