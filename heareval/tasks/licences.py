@@ -110,7 +110,8 @@ CORPORA: Mapping[str, Licence] = {
         "Creative Commons Attribution-NonCommercial-ShareAlike 4.0",
         "https://magenta.tensorflow.org/datasets/maestro",
         "C. Hawthorne, A. Stasyuk, A. Roberts, I. Simon, C.-Z. A. Huang, S. Dieleman, E. Elsen, J. Engel "
-        "and D. Eck, Enabling Factorized Piano Music Modeling and Generation with the MAESTRO Dataset, ICLR 2019.",
+        "and D. Eck, Enabling Factorized Piano Music Modeling and Generation with the MAESTRO "
+        "Dataset, ICLR 2019.",
     ),
     "mridangam": Licence(
         *_CC_BY_3,

@@ -1,4 +1,4 @@
-"""Licences: an entry for every task, LICENSE.txt in folders and tarballs, and corpora that are never packed."""
+"""Licences: one for every task, LICENSE.txt in folders and tarballs, and corpora that are never packed."""
 
 from __future__ import annotations
 
