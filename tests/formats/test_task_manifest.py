@@ -62,7 +62,7 @@ def test_the_licence_is_written_and_read_back(tmp_path: Path) -> None:
     values = files.read_json(tmp_path / "MANIFEST.json")
     assert values["licence"] == asdict(licence)
     write_json(tmp_path / "MANIFEST.json", {**values, "licence": {**values["licence"], "may_be_packed": 1}})
-    with pytest.raises(HearevalError, match=r"MANIFEST\.json: may_be_packed: got 1, expected "):
+    with pytest.raises(HearevalError, match=r"MANIFEST\.json: licence: may_be_packed: got 1, expected "):
         read_task_manifest(tmp_path)
 
 
