@@ -21,6 +21,8 @@ Order = Literal["fixed", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
 Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
+Distance = Literal["l1", "l2", "cosine"]
+DISTANCES: tuple[Distance, ...] = get_args(Distance)
 Grid = Mapping[str, Sequence[Any]]
 
 
