@@ -26,8 +26,9 @@ def no_details(reference: Any, predicted: Any) -> Mapping[str, float]:
 class Metric:
     """A rule that turns references and predictions into a score.
 
-    Its functions take targets and predictions `(clips, labels)` if `kind` is "scene", and tables of reference
-    and estimated events if it is "event".
+    Its functions take targets and predictions `(clips, labels)` if `kind` is "scene", tables of reference and
+    estimated events if it is "event", and a relation between clips and what was measured of it if it is
+    "pairwise".
 
     Args:
         kind: the kind of tasks that the metric scores.
@@ -36,7 +37,8 @@ class Metric:
         chance: computes the score of predictions that know nothing about the clips, from references,
             predictions, the number of clips and the index of the label that is most common in training.
         details: computes the details of `report` quickly, to check those of stored results.
-        resample: prepares scores of bootstrap resamples from references, predictions and the number of clips.
+        resample: prepares scores of bootstrap resamples from references, predictions and the number of clips;
+            pairwise metrics resample units, such as speakers, and take the number of units.
         maximise: whether a higher score is better.
         is_biased_by_copies: whether resamples, which hold some clips twice, score higher or lower on average
             than the clips that they were drawn from. Metrics that rank clips do; shares of clips don't. The
@@ -44,7 +46,7 @@ class Metric:
         scores_absent_labels_as_0: whether a label that no clip has counts 0 instead of being undefined.
     """
 
-    kind: Literal["scene", "event"]
+    kind: Literal["scene", "event", "pairwise"]
     function: Callable[[Any, Any], float]
     report: Callable[[Any, Any], DetailedScore]
     resample: Callable[[Any, Any, int], BootstrapScorer]
@@ -53,3 +55,16 @@ class Metric:
     maximise: bool = True
     is_biased_by_copies: bool = False
     scores_absent_labels_as_0: bool = False
+
+
+def make_report(
+    function: Callable[[Any, Any], float], details: Callable[[Any, Any], Mapping[str, float]] = no_details
+) -> Callable[[Any, Any], DetailedScore]:
+    """Return the report of a metric: its function with its details.
+
+    >>> make_report(lambda reference, predicted: 0.5)(None, None)
+    DetailedScore(value=0.5, details={})
+    """
+    return lambda reference, predicted: DetailedScore(
+        function(reference, predicted), details(reference, predicted)
+    )
