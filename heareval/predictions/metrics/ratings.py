@@ -278,7 +278,13 @@ def _chance(
     return level if np.isfinite(function(reference, predicted)) else float("nan")
 
 
-def _rating_metric(function: Callable[[Any, Any], float], score: AnchorScore, level: float) -> Metric:
+def _rating_metric(
+    function: Callable[[Any, Any], float],
+    score: AnchorScore,
+    level: float,
+    *,
+    is_biased_by_copies: bool = False,
+) -> Metric:
     details = functools.partial(count_anchors, score=score)
     return Metric(
         "pairwise",
@@ -287,11 +293,13 @@ def _rating_metric(function: Callable[[Any, Any], float], score: AnchorScore, le
         functools.partial(resample_anchors, score=score),
         functools.partial(_chance, function=function, level=level),
         details,
+        is_biased_by_copies=is_biased_by_copies,
     )
 
 
 METRICS: Mapping[str, Metric] = {
-    "spearman": _rating_metric(spearman, _spearman, 0.0),
+    # The fewer different partners an anchor has, the closer to 0 is the rho of the same agreement.
+    "spearman": _rating_metric(spearman, _spearman, 0.0, is_biased_by_copies=True),
     "kendall": _rating_metric(kendall, _kendall, 0.0),
     "triplet_agreement": _rating_metric(triplet_agreement, _agreement, 0.5),
 }

@@ -181,6 +181,17 @@ def test_blocks_of_signs_change_nothing(name, monkeypatch):
     np.testing.assert_allclose(METRICS[name].resample(*case, 9).scores(counts), before, atol=1e-12)
 
 
+def test_only_resamples_of_spearman_are_biased():
+    """With few partners to an anchor, copies lower rho by more than the resamples spread."""
+    rng, reference = np.random.default_rng(0), _pairs(0, sets=20, clips=12, sounds=60, levels=10**6)[0]
+    noisy = PairDistances(reference.rating + rng.normal(0, 0.3, len(reference.rating)) + 2)
+    counts = rng.multinomial(60, np.full(60, 1 / 60), size=200).T
+    for name in NAMES:
+        resampled = METRICS[name].resample(reference, noisy, 60).scores(counts)
+        bias = abs(resampled.mean() - METRICS[name].function(reference, noisy)) / resampled.std()
+        assert (bias > 0.5) == METRICS[name].is_biased_by_copies, (name, bias)
+
+
 def test_equal_distances_score_0_and_never_agree():
     reference, predicted = _pairs(0)
     constant = PairDistances(np.zeros_like(predicted.distances))
