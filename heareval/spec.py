@@ -254,7 +254,7 @@ class Retrieval:
         role: the attribute that says `query` or `gallery`, or `both`; "" means that every clip is both.
         average: the attribute of queries over whose values the mean of means is taken; "" means the mean
             over all queries.
-        unit: the attribute of queries whose values the confidence intervals resample; "" means single queries.
+        unit: the attribute of queries whose values the confidence intervals resample; "" means each query.
     """
 
     relevant: str

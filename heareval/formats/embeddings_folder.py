@@ -158,9 +158,8 @@ def sweep_finished(submissions: Path) -> None:
 
 
 def copy_task_description(task: TaskFolder, folder: Path) -> None:
-    """Copy the task's metadata, vocabulary and labels into an embeddings folder."""
-    names = (layout.TASK_METADATA, layout.VOCABULARY, *map(layout.split_json, task.metadata.splits))
-    for name in names:
+    """Copy the files that describe a task into an embeddings folder."""
+    for name in task.description:
         shutil.copyfile(task.path / name, folder / name)
 
 

@@ -69,11 +69,11 @@ class Fields:
 
     def number(self, key: str, default: Any = REQUIRED) -> float:
         """Return the finite number at `key`."""
-        return self._typed(key, "a number", _is_number, default)
+        return self._typed(key, "a number", is_number, default)
 
     def text_or_number(self, key: str, default: Any = REQUIRED) -> str:
         """Return the text or finite number at `key`, as text."""
-        value = self._typed(key, "text or a number", lambda v: isinstance(v, str) or _is_number(v), default)
+        value = self._typed(key, "text or a number", lambda v: isinstance(v, str) or is_number(v), default)
         return value if value is default else str(value)
 
     def flag(self, key: str, default: Any = REQUIRED) -> bool:
@@ -98,7 +98,7 @@ class Fields:
 
     def numbers(self, key: str, default: Any = REQUIRED) -> tuple[float, ...]:
         """Return the list of finite numbers at `key`."""
-        return self._tuple(key, "a list of numbers", _list_of(_is_number), default)
+        return self._tuple(key, "a list of numbers", _list_of(is_number), default)
 
     def mapping(self, key: str, default: Any = REQUIRED) -> Mapping[str, Any]:
         """Return the object at `key` without further checks."""
@@ -190,7 +190,8 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a number that a float can hold."""
     if isinstance(value, float):
         return math.isfinite(value)
     # JSON has integers beyond the range of float, which would overflow in arithmetic.

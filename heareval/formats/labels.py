@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,24 @@ HEADER = ("idx", "label")
 
 @dataclass(frozen=True)
 class LabeledClip:
-    """A clip with its labels (scene tasks) or events (event tasks).
+    """A clip with its labels (scene tasks), events (event tasks) or attributes (pairwise tasks).
 
     Args:
         name: file name inside the split's folder, `5-9032-A-0.wav`.
         labels: what the clip is, as the vocabulary spells it.
         events: what happens in the clip and when; their labels are text as in the vocabulary.
+        attributes: what relations between clips are made of, such as the speaker.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clip_id(self) -> str:
+        """The file name without `.wav`."""
+        return self.name.removesuffix(".wav")
 
 
 def read_clip_names(folder: Path, split: str, *, remedy: str = PREPARE_AGAIN) -> tuple[str, ...]:
@@ -57,13 +64,13 @@ def read_labels(
     *,
     remedy: str = PREPARE_AGAIN,
 ) -> tuple[LabeledClip, ...]:
-    """Return the clips of a split with their labels or events, in the order of the rows of its embeddings.
+    """Return the clips of a split with their labels, events or attributes, in the order of its embeddings.
 
     A bare text or whole number counts as a list of one label.
 
     Args:
         folder: a task folder, or an embeddings folder, which has copies of its files.
-        vocabulary: the labels of the task.
+        vocabulary: the labels of the task; () for a pairwise task, which has none.
 
     Raises:
         HearevalError: the file is missing or wrong, a label is not in the vocabulary, a clip of a multiclass
@@ -78,6 +85,10 @@ def read_labels(
     clips = []
     for name in _clip_names(fields):
         where = f"{fields.where}: {split}/{name}"
+        if metadata.is_pairwise:
+            attributes = parse_attributes(fields.values[name], where, fields.remedy)
+            clips.append(LabeledClip(name, attributes=attributes))
+            continue
         clip = _parse_clip(name, fields, where, is_event=metadata.is_event)
         labels = clip.labels or tuple(str(event.label) for event in clip.events)
         if unknown := [label for label in labels if label not in known]:
@@ -126,6 +137,24 @@ def parse_labels(value: Any, where: str, remedy: str = "") -> tuple[str, ...]:
             where, got=shorten(value), expected="a list of labels (text or whole numbers)", remedy=remedy
         )
     return tuple(map(str, labels))
+
+
+def parse_attributes(value: Any, where: str, remedy: str = "") -> Mapping[str, str]:
+    """Return the attributes of a clip, text by name.
+
+    Args:
+        where: name of the clip in errors.
+
+    Raises:
+        HearevalError: the value is something else.
+
+    >>> parse_attributes({"speaker": "jackson"}, "test/a.wav")
+    {'speaker': 'jackson'}
+    """
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        expected = "an object of texts, the attributes of the clip"
+        raise HearevalError(where, got=shorten(value), expected=expected, remedy=remedy)
+    return value
 
 
 def parse_events(value: Any, where: str, remedy: str = "") -> tuple[Event, ...]:
@@ -231,8 +260,31 @@ def _value(label: Label | Event) -> Any:
     return label
 
 
+def write_attributes(folder: Path, split: str, attributes: Mapping[str, Mapping[str, str]]) -> None:
+    """Write `<split>.json` of a pairwise task: for each clip, by file name, its attributes."""
+    values = {name: dict(of_clip) for name, of_clip in attributes.items()}
+    files.write_json(folder / layout.split_json(split), values)
+
+
 def remove_clips(folder: Path, split: str, clip_ids: Collection[str]) -> set[Label]:
     """Remove clips from `<split>.json`, and return the labels that the remaining clips have.
+
+    Args:
+        clip_ids: file names without `.wav`.
+
+    Raises:
+        HearevalError: no clip remains.
+    """
+    kept = drop_clips(folder, split, clip_ids)
+    return {
+        each["label"] if isinstance(each, dict) else each
+        for labels in kept.values()
+        for each in (labels if isinstance(labels, list) else [labels])
+    }
+
+
+def drop_clips(folder: Path, split: str, clip_ids: Collection[str]) -> Mapping[str, Any]:
+    """Remove clips from `<split>.json`, and return the JSON values of the remaining ones by file name.
 
     Args:
         clip_ids: file names without `.wav`.
@@ -247,11 +299,7 @@ def remove_clips(folder: Path, split: str, clip_ids: Collection[str]) -> set[Lab
     if not kept:
         raise HearevalError(f"split {split}", got="no clip with usable audio", expected="at least one")
     files.write_json(folder / layout.split_json(split), kept)
-    return {
-        each["label"] if isinstance(each, dict) else each
-        for labels in kept.values()
-        for each in (labels if isinstance(labels, list) else [labels])
-    }
+    return kept
 
 
 def write_vocabulary(folder: Path, labels: Iterable[Label]) -> None:

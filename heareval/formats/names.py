@@ -10,7 +10,9 @@ from heareval.errors import HearevalError
 from heareval.formats.fields import shorten
 
 # Their JSON files would take the place of the files that describe the whole folder.
-RESERVED_SPLITS = (layout.TASK_METADATA.removesuffix(".json"), files.MANIFEST.removesuffix(".json"))
+RESERVED_SPLITS = tuple(
+    name.removesuffix(".json") for name in (layout.TASK_METADATA, layout.RELATIONS, files.MANIFEST)
+)
 
 
 def is_inside(name: str) -> bool:

@@ -78,7 +78,7 @@ def _mode_settings(task: TaskSpec, mode_name: str) -> dict[str, Any]:
     names = task.splits_of(mode_name).names
     if task.splits.mode == "trainvaltest":
         settings["max_task_duration_by_split"] = {name: mode.limit_s(name) for name in names}
-    else:
+    elif not task.is_pairwise:
         settings["max_task_duration_by_fold"] = mode.max_duration_s
     if mode.clip_duration_s:
         settings["sample_duration"] = mode.clip_duration_s

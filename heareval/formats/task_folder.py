@@ -13,8 +13,10 @@ from heareval.errors import HearevalError, replaced_error, unknown_name
 from heareval.formats.digests import FileDigest, check_unchanged, digests_to_json, parse_digests
 from heareval.formats.fields import read_fields
 from heareval.formats.labels import LabeledClip, read_clip_names, read_labels, read_vocabulary
+from heareval.formats.relations import check_relation, read_relation
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.formats.task_metadata import PREPARE_AGAIN, TaskMetadata, read_task_metadata
+from heareval.spec import Relation
 
 CHANGED = (
     "Remove the task folder and _workdir, prepare the task again, and find out which program changed it."
@@ -28,14 +30,22 @@ class TaskFolder:
     Args:
         path: the folder.
         metadata: what its task_metadata.json says.
-        vocabulary: the labels, in the order of their index.
+        vocabulary: the labels, in the order of their index; () for a pairwise task.
         clips: the clips of each split, in the order of the rows of its embeddings.
+        relation: how the clips of a pairwise task relate to each other; None for other tasks.
     """
 
     path: Path
     metadata: TaskMetadata
     vocabulary: tuple[str, ...]
     clips: Mapping[str, tuple[LabeledClip, ...]]
+    relation: Relation | None = None
+
+    @property
+    def description(self) -> tuple[str, ...]:
+        """The names of the files that describe the task."""
+        table = layout.RELATIONS if self.metadata.is_pairwise else layout.VOCABULARY
+        return (layout.TASK_METADATA, table, *map(layout.split_json, self.metadata.splits))
 
 
 def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder:
@@ -60,11 +70,16 @@ def read_task_folder(folder: Path, *, remedy: str = PREPARE_AGAIN) -> TaskFolder
             remedy="Make it with `heareval prepare`, or unpack its tarball.",
         )
     metadata = read_task_metadata(folder, remedy=remedy)
-    vocabulary = read_vocabulary(folder, remedy=remedy)
+    vocabulary = () if metadata.is_pairwise else read_vocabulary(folder, remedy=remedy)
     clips = {
         split: read_labels(folder, split, metadata, vocabulary, remedy=remedy) for split in metadata.splits
     }
-    return TaskFolder(folder, metadata, vocabulary, clips)
+    if not metadata.is_pairwise:
+        return TaskFolder(folder, metadata, vocabulary, clips)
+    relation = read_relation(folder, remedy=remedy)
+    attributes = {clip.clip_id: clip.attributes for of_split in clips.values() for clip in of_split}
+    check_relation(relation, attributes, str(folder / layout.RELATIONS), remedy)
+    return TaskFolder(folder, metadata, vocabulary, clips, relation)
 
 
 # --------------------------------------------------------------------------- finding

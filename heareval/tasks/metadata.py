@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from heareval import files
+from heareval import files, layout
 from heareval.errors import HearevalError
-from heareval.formats.labels import remove_clips, write_labels, write_vocabulary
+from heareval.formats.labels import (
+    drop_clips,
+    remove_clips,
+    write_attributes,
+    write_labels,
+    write_vocabulary,
+)
+from heareval.formats.relations import check_relation, read_relation, remove_related, write_relation
 from heareval.formats.task_description import describe_task, record_skipped_clips, write_task_metadata
-from heareval.spec import Event, Label, Recording, TaskSpec
+from heareval.spec import Event, Label, Mode, Recording, Relation, TaskSpec
 from heareval.tasks.splits import assign_splits, labels_of, numpy_seed, subsample
 
 VERSION = 2
@@ -31,11 +38,13 @@ class SelectedClips:
         clips: sorted by split and file name; labels and events of a clip in the published order.
         dropped: ids of clips whose source file is missing, sorted; only where the mode allows that.
         warnings: deviations that the rules tolerate but readers of the scores should know.
+        relation: how the clips of a pairwise task relate to each other.
     """
 
     clips: tuple[Recording, ...]
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    relation: Relation | None = None
 
     def of_split(self, split: str) -> list[Recording]:
         """Return the clips of one split."""
@@ -61,6 +70,8 @@ def select_clips(
             corpus has other labels than the task.
     """
     mode, splits = task.modes[mode_name], task.splits_of(mode_name)
+    if task.is_pairwise:
+        return _select_related(task, mode, _list_recordings(recordings, task), is_available)
     shuffled = shuffle_rows(_list_recordings(recordings, task), task)
     available = [r for r in shuffled if is_available(r.path)]
     dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in available}
@@ -81,6 +92,19 @@ def select_clips(
     warnings |= _check_labels(kept, task, splits.names, is_strict)
     kept.sort(key=lambda clip: (clip.split, f"{clip.clip_id}.wav"))
     return SelectedClips(tuple(kept), tuple(sorted(dropped)), tuple(sorted(warnings)))
+
+
+def _select_related(
+    task: TaskSpec, mode: Mode, recordings: Sequence[Recording], is_available: Callable[[Path], bool]
+) -> SelectedClips:
+    """Return the clips of a pairwise task, which are neither shuffled nor drawn."""
+    _check_names(recordings, task)
+    available = [r for r in recordings if is_available(r.path)]
+    dropped = {r.clip_id for r in recordings} - {r.clip_id for r in available}
+    if dropped and not mode.drop_missing_files:
+        raise _describe_missing([r for r in recordings if r.clip_id in dropped], len(recordings))
+    available.sort(key=lambda clip: f"{clip.clip_id}.wav")
+    return SelectedClips(tuple(available), tuple(sorted(dropped)))
 
 
 def _list_recordings(recordings: Iterable[Recording], task: TaskSpec) -> list[Recording]:
@@ -133,6 +157,20 @@ def _table_rows(
 
 def _check_recordings(recordings: Sequence[Recording], task: TaskSpec) -> None:
     """Raise HearevalError for clip names that clash, and for labels that the task does not have."""
+    _check_names(recordings, task)
+    possible = {*task.labels}
+    for r in recordings:
+        if possible and (unknown := labels_of(r) - possible):
+            expected = ", ".join(map(str, task.labels))
+            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {unknown}", expected=expected)
+        if task.prediction_type == "multiclass" and task.embedding_type == "scene" and len(r.labels) != 1:
+            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {r.labels}", expected="exactly one")
+        if not labels_of(r):
+            raise HearevalError(f"{task.name}: {r.clip_id}", got="no label", expected="at least one")
+
+
+def _check_names(recordings: Sequence[Recording], task: TaskSpec) -> None:
+    """Raise HearevalError unless there are recordings, and each has a name of its own."""
     counts = Counter(r.clip_id for r in recordings)
     if not counts:
         raise HearevalError(
@@ -146,15 +184,6 @@ def _check_recordings(recordings: Sequence[Recording], task: TaskSpec) -> None:
         raise HearevalError(
             f"{task.name}: clip name {clip_id!r}", got=f"{count} recordings", expected="one file without '/'"
         )
-    possible = {*task.labels}
-    for r in recordings:
-        if possible and (unknown := labels_of(r) - possible):
-            expected = ", ".join(map(str, task.labels))
-            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {unknown}", expected=expected)
-        if task.prediction_type == "multiclass" and task.embedding_type == "scene" and len(r.labels) != 1:
-            raise HearevalError(f"{task.name}: {r.clip_id}", got=f"labels {r.labels}", expected="exactly one")
-        if not labels_of(r):
-            raise HearevalError(f"{task.name}: {r.clip_id}", got="no label", expected="at least one")
 
 
 def _describe_missing(missing: Sequence[Recording], count: int) -> HearevalError:
@@ -225,13 +254,35 @@ def _subsample_splits(clips: Sequence[Recording], task: TaskSpec, mode_name: str
 
 
 def write_description(folder: Path, task: TaskSpec, mode_name: str, selected: SelectedClips) -> None:
-    """Write the published files that describe a task: split JSON, vocabulary and task_metadata.json."""
+    """Write the published files that describe a task.
+
+    They are the JSON of each split, task_metadata.json, and the vocabulary or, for a pairwise task, the
+    relation.
+
+    Raises:
+        HearevalError: the relation does not fit the clips.
+    """
+    write_task_metadata(folder, describe_task(task, mode_name))
+    if task.is_pairwise:
+        _write_relation(folder, task, selected)
+        return
     for split in task.splits_of(mode_name).names:
         clips = selected.of_split(split)
         labels = {f"{clip.clip_id}.wav": clip.events or clip.labels for clip in clips}
         write_labels(folder, split, labels)
     write_vocabulary(folder, set().union(*(labels_of(clip) for clip in selected.clips)))
-    write_task_metadata(folder, describe_task(task, mode_name))
+
+
+def _write_relation(folder: Path, task: TaskSpec, selected: SelectedClips) -> None:
+    attributes = {clip.clip_id: clip.attributes for clip in selected.clips}
+    if selected.relation is None:
+        raise HearevalError(f"{task.name}: relation", got="none", expected="one, as in a pairwise task")
+    # A clip whose file the archives lack takes its pairs with it.
+    relation = remove_related(selected.relation, set(selected.dropped))
+    check_relation(relation, attributes, task.name)
+    (split,) = task.splits.names
+    write_attributes(folder, split, {f"{clip_id}.wav": each for clip_id, each in attributes.items()})
+    write_relation(folder, relation)
 
 
 def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus: bool) -> list[str]:
@@ -247,10 +298,17 @@ def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus:
     Raises:
         HearevalError: a split would have no clip left.
     """
+    skipped = [f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids]
+    record_skipped_clips(folder, skipped, has_corpus=has_corpus)
+    if (folder / layout.RELATIONS).exists():
+        for split, clip_ids in clips.items():
+            drop_clips(folder, split, clip_ids)
+        relation = read_relation(folder)
+        removed = {clip_id for clip_ids in clips.values() for clip_id in clip_ids}
+        write_relation(folder, remove_related(relation, removed))
+        return []
     seen = {split: remove_clips(folder, split, clip_ids) for split, clip_ids in clips.items()}
     write_vocabulary(folder, set().union(*seen.values()))
-    skipped = (f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids)
-    record_skipped_clips(folder, skipped, has_corpus=has_corpus)
     return sorted(_describe_lacking(seen))
 
 

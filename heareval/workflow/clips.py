@@ -6,6 +6,7 @@ import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from heareval import files
@@ -204,6 +205,8 @@ class SelectClips(TaskStep):
         selected = metadata.select_clips(
             task, mode, task.read_recordings(archives, mode), self._find_in_corpus()
         )
+        if task.read_relation:
+            selected = replace(selected, relation=task.read_relation(archives, mode))
         with files.building_folder(self.folder) as scratch:
             metadata.write_description(scratch, task, mode, selected)
             metadata.write_clips(scratch / metadata.CLIPS, selected, self.extracted_root)
