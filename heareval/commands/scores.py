@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from heareval import api
@@ -34,7 +35,7 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
     if found:
         say(score_table(found))
     if scoring.full_report:
-        _write_reports([*found], places, scoring)
+        _write_reports(found, places)
     if damaged:
         for message in damaged:
             warn(f"error: {message}")
@@ -42,10 +43,10 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
         sys.exit(USAGE_EXIT_CODE)
 
 
-def _write_reports(scores: list[Path], places: Places, scoring: Scoring) -> None:
-    for path in scores:
+def _write_reports(found: Mapping[Path, Scores], places: Places) -> None:
+    for path, scores in found.items():
         try:
-            for written in api.report(path.parent, places, protocols=(scoring.protocol.recorded_name,)):
+            for written in api.report(path.parent, places, protocols=(scores.protocol,)):
                 say(f"report: {display_path(written)}")
         except (HearevalError, OSError) as error:
             # The other reports, and the run's own summary, must not be lost.

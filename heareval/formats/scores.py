@@ -111,6 +111,19 @@ class RunEntry:
 
 
 @dataclass(frozen=True)
+class ResampledUnits:
+    """What confidence intervals resample in place of test clips.
+
+    Args:
+        name: what one of them is, such as "speaker".
+        count: number of different ones.
+    """
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Scores:
     """The content of a scores file.
 
@@ -122,14 +135,16 @@ class Scores:
         is_the_published_corpus: whether the task was made from the published archives; None if nobody knows.
         scores: the scores by metric, the task's first metric first.
         problems: sentences about scores that are undefined, infinite or unusual.
-        decided_by: what chose the models: the name of a metric, or "loss".
-        score_mode: "max" if a higher value of that is better, else "min"; "" in results of 0.1.0.
+        decided_by: what chose the models: the name of a metric, or "loss"; "" in pairwise tasks.
+        score_mode: "max" if a higher value of that is better, else "min"; "" in results of 0.1.0. In pairwise
+            tasks it is about the first metric.
         embedding_path: `SUBMISSION/TASK`; "" in results of 0.1.0.
         runs: the models, one run for each seed.
         labels: size of the vocabulary.
         clips: number of clips of each split.
         versions: releases of the packages that computed the scores.
         predictions: digest of the file with the predictions; None in results of 0.1.0.
+        resampled_units: what the intervals of a pairwise task resample; None means the test clips.
     """
 
     protocol: str
@@ -155,6 +170,7 @@ class Scores:
     seconds: float
     versions: Mapping[str, Any]
     predictions: FileDigest | None = None
+    resampled_units: ResampledUnits | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -165,6 +181,11 @@ class Scores:
     def tested_clips(self) -> int:
         """Return the number of clips in all tested splits."""
         return sum(self.clips[fold.test] for fold in self.runs[0].folds)
+
+    @property
+    def units(self) -> ResampledUnits:
+        """Return what the confidence intervals resample."""
+        return self.resampled_units or ResampledUnits("test clip", self.tested_clips)
 
 
 def defined_or_none(value: float) -> float | None:
@@ -203,7 +224,7 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
         elif key == "runs":
             values |= run_to_json(first)
             values |= {"seeds": len(scores.runs), "more_seeds": [run_to_json(run) for run in others]}
-        elif key == "predictions":
+        elif key in ("predictions", "resampled_units"):
             values |= {} if value is None else {key: asdict(value)}
         else:
             values[key] = value
@@ -211,20 +232,23 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
     return dict(number_to_json({**values, **list_kit2021_values(scores), **values}))
 
 
-def explain_no_interval(clips: int, low: float, high: float, value: float) -> str:
+def explain_no_interval(
+    units: int, low: float, high: float, value: float, *, unit: str = "test clip"
+) -> str:
     """Return why an interval of resampled scores means nothing, "" if it means something.
 
     Args:
-        clips: number of tested clips.
+        units: number of tested clips, or of what is resampled in their place.
         low: the lower end of the interval.
         high: the upper end.
         value: the score, or the difference of two.
+        unit: what one unit is.
 
     >>> explain_no_interval(12, 0.4, 0.6, 0.5), explain_no_interval(500, 1.0, 1.0, 1.0)
     ('12 test clips are fewer than 16', 'all resamples have the same score')
     """
-    if clips < MIN_CLIPS_OF_INTERVAL:
-        return f"{clips} test {'clip is' if clips == 1 else 'clips are'} fewer than {MIN_CLIPS_OF_INTERVAL}"
+    if units < MIN_CLIPS_OF_INTERVAL:
+        return f"{units} {unit}{' is' if units == 1 else 's are'} fewer than {MIN_CLIPS_OF_INTERVAL}"
     # Sums of resamples round differently.
     if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-9):
         return "all resamples have the same score"
@@ -234,15 +258,15 @@ def explain_no_interval(clips: int, low: float, high: float, value: float) -> st
 
 def drop_intervals(scores: Scores) -> Scores:
     """Return scores without the intervals that mean nothing, with a sentence on these under `problems`."""
-    kept, reasons = dict(scores.scores), dict[str, list[str]]()
+    kept, reasons, units = dict(scores.scores), dict[str, list[str]](), scores.units
     for metric, score in scores.scores.items():
         if score.interval_95 is not None:
             low, high = interval_bounds(score.interval_95)
-            if why := explain_no_interval(scores.tested_clips, low, high, score.value):
+            if why := explain_no_interval(units.count, low, high, score.value, unit=units.name):
                 kept[metric] = replace(score, interval_95=None)
                 reasons.setdefault(why, []).append(metric)
         elif math.isfinite(score.value) and score.resamples == 0 < score.undefined_resamples:
-            why = explain_no_interval(scores.tested_clips, -math.inf, math.inf, score.value)
+            why = explain_no_interval(units.count, -math.inf, math.inf, score.value, unit=units.name)
             reasons.setdefault(why or NO_FINITE_RESAMPLES, []).append(metric)
     told = [f"no 95 % interval of {', '.join(metrics)}: {why}" for why, metrics in reasons.items()]
     # Sentences of the second kind are in the file already when it is read again.
@@ -322,7 +346,14 @@ def parse_scores(fields: Fields) -> Scores:
         seconds=fields.number("seconds", 0.0),
         versions=fields.mapping("versions", {}),
         predictions=parse_digest(fields.object("predictions")) if "predictions" in fields else None,
+        resampled_units=_parse_units(fields.object("resampled_units"))
+        if "resampled_units" in fields
+        else None,
     )
+
+
+def _parse_units(fields: Fields) -> ResampledUnits:
+    return ResampledUnits(fields.text("name"), fields.integer("count"))
 
 
 def _parse_score(fields: Fields, tested: Sequence[str]) -> ScoreEntry:

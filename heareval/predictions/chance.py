@@ -6,6 +6,8 @@ The chance level of a metric is the score of predictions that know nothing about
 * mAP, aucroc and d_prime: every label permuted between the clips at random, on average;
 * event metrics: the better of no events at all, and the model's own events moved to other clips.
 
+* pairwise metrics: distances in random order; see the metrics.
+
 Nothing is drawn at random. With folds and seeds the chance level is the mean, like the score.
 """
 
@@ -60,7 +62,8 @@ def find_chance_levels(
         rounds: the roles of the splits in each round.
         runs: the tested splits of each seed, in the order of the rounds.
     """
-    common = [find_common_label(labels.join(roles.train)) for roles in rounds]
+    # Pairwise tasks are not trained, and have no labels.
+    common = [find_common_label(labels.join(roles.train)) if roles.train else 0 for roles in rounds]
     return {
         name: float(
             np.mean(
@@ -88,6 +91,8 @@ def describe_missing_labels(labels: SplitLabels, rounds: Sequence[SplitRoles]) -
     """Return a sentence for each round whose training or validation lacks labels that are needed later."""
     sentences = []
     for roles in rounds:
+        if not roles.train:
+            continue
         trained = np.asarray(labels.join(roles.train).any(axis=0))
         trainer = roles.train[0] if len(roles.train) == 1 else f"training for {roles.test}"
         sentences.append(_describe_lack(labels, trainer, ~trained, (roles.valid, roles.test)))

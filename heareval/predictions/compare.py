@@ -21,6 +21,7 @@ from heareval import layout
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.scores import (
     NO_FINITE_RESAMPLES,
+    ResampledUnits,
     defined_or_none,
     explain_no_interval,
     number_to_json,
@@ -93,9 +94,9 @@ class _Pair:
     b: StoredResult
 
     @property
-    def clips(self) -> int:
-        """Return the number of tested clips."""
-        return self.a.scores.tested_clips
+    def units(self) -> ResampledUnits:
+        """Return what is resampled: test clips, or what a pairwise task resamples in their place."""
+        return self.a.scores.units
 
     @property
     def seed(self) -> int:
@@ -276,7 +277,7 @@ def _make_difference(pair: _Pair, metric: str, resampled: NDArray[np.float64]) -
     p, p_from = _p_value(pair, metric, a - b, resampled)
     interval = confidence_interval(resampled)
     low, high = (interval.low, interval.high) if interval.resamples else (-math.inf, math.inf)
-    why = explain_no_interval(pair.clips, low, high, a - b)
+    why = explain_no_interval(pair.units.count, low, high, a - b, unit=pair.units.name)
     if not interval.resamples:
         why = why or NO_FINITE_RESAMPLES
     if not why:

@@ -23,6 +23,7 @@ from heareval.formats.embeddings_folder import (
 from heareval.formats.labels import LabeledClip
 from heareval.formats.task_metadata import TaskMetadata
 from heareval.predictions.rows import Rows, StoredRows, fits_memory
+from heareval.spec import Relation
 
 # One generator shuffles all splits, so the order of a split depends on the splits before it.
 ORDER_SEED = 0
@@ -57,6 +58,7 @@ class Task:
         folder: the embeddings folder.
         labels: the vocabulary, in the order of the indices.
         orders: the clips of each split, in the protocol's order.
+        relation: the relation between the clips of a pairwise task; None for other tasks.
         manifest: what the embeddings were made from; None without MANIFEST.json.
     """
 
@@ -64,6 +66,7 @@ class Task:
     metadata: TaskMetadata
     labels: tuple[str, ...]
     orders: tuple[SplitOrder, ...]
+    relation: Relation | None
     manifest: EmbeddingsManifest | None
 
     @property
@@ -107,7 +110,10 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitRoles:
-    """The roles that splits have in one round: which is tested, which validates, which are trained on."""
+    """The roles that splits have in one round: which is tested, which validates, which are trained on.
+
+    Pairwise tasks have only a tested split: `valid` is "" and `train` is ().
+    """
 
     test: str
     valid: str
@@ -130,7 +136,9 @@ def read_task(folder: Path) -> Task:
         rng.shuffle(shuffled)
         orders.append(SplitOrder(split, tuple(shuffled), np.array([rows[clip.name] for clip in shuffled])))
     manifest = find_embeddings_manifest(folder)
-    return Task(folder, described.metadata, described.vocabulary, tuple(orders), manifest)
+    return Task(
+        folder, described.metadata, described.vocabulary, tuple(orders), described.relation, manifest
+    )
 
 
 def read_embeddings(

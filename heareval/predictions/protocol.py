@@ -19,6 +19,7 @@ PUBLISHED_GRID_POINTS = 8
 GridName = Literal["default", "fast", "faster"]
 Order = Literal["fixed", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
+ProtocolName = Literal["hear2021", "pairwise"]
 Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
 Distance = Literal["l1", "l2", "cosine"]
@@ -129,10 +130,11 @@ INITIALIZATIONS = ("xavier_uniform", "xavier_normal")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How predictors are trained and selected.
+    """How predictors are trained and selected, or how pairwise tasks are scored without any.
 
     Args:
-        name: the published protocol that it starts from.
+        name: the published protocol that it starts from; "pairwise" for tasks that are scored by distances
+            alone, to which only the distance and the device matter.
         grid: name of the grid.
         grid_points: number of grid points that are selected at random; at most all of the grid.
         order: "fixed" trains on the same batches in every epoch, as in 2021; "shuffled" draws new ones.
@@ -142,9 +144,10 @@ class Protocol:
         deterministic: make scores equal on every run of one machine; slower on CUDA.
         probe: the learner. Only "mlp", the network, has a grid. Results of the others have
             the probe in their name.
+        distance: what the clips of pairwise tasks are compared by.
     """
 
-    name: str = "hear2021"
+    name: ProtocolName = "hear2021"
     grid: GridName = "default"
     grid_points: int = PUBLISHED_GRID_POINTS
     order: Order = "fixed"
@@ -153,14 +156,16 @@ class Protocol:
     device: Device = "auto"
     deterministic: bool = True
     probe: Probe = "mlp"
+    distance: Distance = "l1"
 
     def __post_init__(self) -> None:
         for kind, value, known in (
-            ("protocol", self.name, ("hear2021",)),
+            ("protocol", self.name, get_args(ProtocolName)),
             ("grid", self.grid, tuple(GRIDS)),
             ("order", self.order, ("fixed", "shuffled")),
             ("device", self.device, ("auto", "cpu", "cuda")),
             ("probe", self.probe, PROBES),
+            ("distance", self.distance, DISTANCES),
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
@@ -187,6 +192,26 @@ class Protocol:
             )
 
     @property
+    def is_pairwise(self) -> bool:
+        """Return whether distances are scored, and nothing is trained."""
+        return self.name == "pairwise"
+
+    def for_task(self, *, is_pairwise: bool) -> Protocol:
+        """Return the protocol as it applies to a task, without the settings that don't matter to it.
+
+        Args:
+            is_pairwise: whether the task is scored by distances alone.
+
+        >>> Protocol(probe="linear", distance="l2").for_task(is_pairwise=True).recorded_name
+        'pairwise-l2'
+        >>> Protocol(distance="l2").for_task(is_pairwise=False) == Protocol()
+        True
+        """
+        if is_pairwise:
+            return Protocol(name="pairwise", device=self.device, distance=self.distance)
+        return dataclasses.replace(self, distance="l1")
+
+    @property
     def all_seeds(self) -> range:
         """Return the seeds with which the protocol is repeated."""
         return range(self.seed, self.seed + self.seeds)
@@ -200,6 +225,8 @@ class Protocol:
         >>> Protocol(seeds=5).recorded_name, Protocol(probe="knn-l1").recorded_name
         ('hear2021-5seeds', 'probe-knn-l1')
         """
+        if self.is_pairwise:
+            return f"pairwise-{self.distance}"
         if self.probe != "mlp":
             return f"probe-{self.probe}"
         parts = [self.name]
@@ -220,6 +247,8 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
     The device is left out: scores of different devices agree within the noise of the seeds, and a run that
     moves to another machine must not start over.
     """
+    if protocol.is_pairwise:
+        return {"protocol": protocol.recorded_name, "distance": protocol.distance}
     return {
         "protocol": protocol.recorded_name,
         "grid": protocol.grid,

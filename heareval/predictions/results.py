@@ -43,22 +43,31 @@ class Score:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions for a tested split; kinds of tasks add what else they need to score them.
+    """What is known of a tested split; kinds of tasks add what they need to score it.
 
     Args:
         clips: file names of the clips.
+    """
+
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelPredictions(Predictions):
+    """The predictions of labels for a tested split.
+
+    Args:
         targets: `(clips, labels)`, or `(clips, timestamps, labels)` in event tasks, of 0 and 1.
         probabilities: same shape as the targets.
     """
 
-    clips: tuple[str, ...]
     targets: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A trained model without its weights.
+    """A trained model without its weights; in pairwise tasks only the settings that were tested.
 
     Args:
         settings: the settings that it was trained with.
@@ -106,7 +115,8 @@ class TaskResult:
     """The results of an evaluation.
 
     Args:
-        decided_by: what chose the models: the name of a metric, or "loss", always on the validation split.
+        decided_by: what chose the models: the name of a metric, or "loss", always on the validation split;
+            "" in pairwise tasks, which have no models.
         runs: one for each seed; all tested the same splits.
         clips: number of clips of each split.
         device: `cpu`, or the name of the GPU.

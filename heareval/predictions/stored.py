@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.results_folder import EVALUATE_AGAIN, read_predictions, read_scores
+from heareval.formats.results_folder import EVALUATE_AGAIN, read_scores
 from heareval.formats.scores import Scores
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
@@ -98,6 +98,9 @@ def read_stored(folder: Path, protocol: str) -> StoredResult:
             raise HearevalError(f"{path}: {what}", got=found, expected=expected, remedy=EVALUATE_AGAIN)
     _check_counts(path, scores, task)
     kind = find_kind(task)
+    if scores.resampled_units != kind.resampled_units:
+        got, expected = (str(each) for each in (scores.resampled_units, kind.resampled_units))
+        raise HearevalError(f"{path}: resampled_units", got=got, expected=expected, remedy=EVALUATE_AGAIN)
     result = StoredResult(folder, task, kind, scores, _read_runs(kind, scores, path))
     _check_scores(result)
     return result
@@ -137,39 +140,21 @@ def _check_counts(path: Path, scores: Scores, task: Task) -> None:
 
 
 def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredFold, ...], ...]:
-    task, orders = kind.task, {order.name: order for order in kind.task.orders}
+    orders = {order.name for order in kind.task.orders}
     tested = [fold.test for fold in scores.runs[0].folds]
     for split in tested:
         if split not in orders:
             raise HearevalError(
-                f"{path}: folds", got=f"split {split}", expected=", ".join(orders), remedy=EVALUATE_AGAIN
+                f"{path}: folds", got=f"split {split}", expected=", ".join(sorted(orders)), remedy=EVALUATE_AGAIN
             )
-    shapes = {split: kind.stored_shape(orders[split]) for split in tested}
-    stored = read_predictions(task.folder, scores, shapes)
-    for split in tested:
-        for what, has_equal, got in (
-            ("clips", stored[split].clips == orders[split].clip_names, "other names"),
-            (
-                "targets",
-                np.array_equal(stored[split].targets, kind.stored_targets(orders[split], stored[split])),
-                "other labels",
-            ),
-        ):
-            if not has_equal:
-                raise HearevalError(
-                    f"{what} of {split} in {task.folder / layout.predictions(scores.protocol)}",
-                    got=got,
-                    expected=f"those of {layout.split_json(split)}",
-                    remedy=EVALUATE_AGAIN,
-                )
-    runs = []
-    for seed in range(len(scores.runs)):
-        folds = []
-        for split in tested:
-            predictions = kind.from_stored(orders[split], stored[split], seed)
-            folds.append(StoredFold(split, predictions, kind.prepare_scoring(predictions)))
-        runs.append(tuple(folds))
-    return tuple(runs)
+    stored = kind.read_stored(scores)
+    return tuple(
+        tuple(
+            StoredFold(split, stored[split][seed], kind.prepare_scoring(stored[split][seed]))
+            for split in tested
+        )
+        for seed in range(len(scores.runs))
+    )
 
 
 def _check_scores(result: StoredResult) -> None:
@@ -211,7 +196,7 @@ def _check_scores(result: StoredResult) -> None:
 def _check_rounds(result: StoredResult, rounds: Sequence[SplitRoles], labels: SplitLabels) -> None:
     known = ", ".join(labels.of_clips)
     for roles in rounds:
-        for split in (roles.valid, *roles.train):
+        for split in filter(None, (roles.valid, *roles.train)):
             if split not in labels.of_clips:
                 raise _contradiction(result, f"round that tests {roles.test}", f"split {split}", known)
 

@@ -19,7 +19,7 @@ from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defi
 from heareval.predictions.chance import describe_missing_labels, find_split_labels
 from heareval.predictions.kinds import find_kind
 from heareval.predictions.metrics import find_metric
-from heareval.predictions.results import ModelResult, Run, TaskResult
+from heareval.predictions.results import LabelPredictions, ModelResult, Run, TaskResult
 from heareval.predictions.search import describe_short_trainings, describe_small_grid
 from heareval.predictions.statistics import summarize_scores
 
@@ -48,10 +48,10 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     shutil.rmtree(folder / layout.report(protocol), ignore_errors=True)
     kind = find_kind(result.task)
     splits = {
-        folds[0].roles.test: kind.to_stored([fold.predictions for fold in folds])
+        folds[0].roles.test: [fold.predictions for fold in folds]
         for folds in zip(*(run.folds for run in result.runs), strict=True)
     }
-    write_predictions(folder, protocol, fingerprint, splits)
+    kind.write_stored(protocol, fingerprint, splits)
     # Without a time, so that equal runs write equal files.
     digest = dataclasses.replace(digest_file(folder / layout.predictions(protocol)), mtime_ns=None)
     return write_scores(folder, dataclasses.replace(collect_scores(result, fingerprint), predictions=digest))
@@ -74,7 +74,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         scores=summarize_scores(result),
         problems=_collect_problems(result),
         decided_by=result.decided_by,
-        score_mode=_find_mode(result.decided_by),
+        score_mode=_find_mode(result.decided_by or task.metrics[0]),
         embedding_path=f"{task.folder.parent.name}/{task.folder.name}",
         runs=tuple(map(_describe_run, result.runs)),
         labels=len(task.labels),
@@ -83,6 +83,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         deterministic=result.protocol.deterministic,
         seconds=round(result.seconds, 3),
         versions=list_versions(),
+        resampled_units=find_kind(task).resampled_units,
     )
     return drop_intervals(scores)
 
@@ -119,7 +120,9 @@ def _describe_equal_predictions(runs: Sequence[Run]) -> tuple[str, ...]:
         fold.roles.test
         for run in runs
         for fold in run.folds
-        if len(said := fold.predictions.probabilities) > 1 and (said == said[0]).all()
+        if isinstance(fold.predictions, LabelPredictions)
+        and len(said := fold.predictions.probabilities) > 1
+        and (said == said[0]).all()
     )
     if not splits:
         return ()

@@ -28,17 +28,17 @@ from heareval.predictions.kinds.kind import (
     ClipEvents,
     ClipLabels,
     ClipMeasure,
-    Kind,
     LabelScores,
     Probabilities,
     TimelineEvent,
+    TrainedKind,
     check_finite,
     divide_where_positive,
     interval_of_label,
 )
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.metrics.event import EventTable
-from heareval.predictions.results import Predictions, Score, Validation
+from heareval.predictions.results import LabelPredictions, Score, Validation
 from heareval.predictions.rows import Rows
 
 # A frame at an event's end belongs to the event. The evaluation of 2021 looked frames up in half-open
@@ -60,7 +60,7 @@ class EventSplit(Split):
 
 
 @dataclass(frozen=True)
-class EventPredictions(Predictions):
+class EventPredictions(LabelPredictions):
     """Predictions with what event tasks need to score them.
 
     Args:
@@ -74,7 +74,7 @@ class EventPredictions(Predictions):
     postprocessing: Postprocessing
 
 
-class EventKind(Kind[EventSplit, EventPredictions]):
+class EventKind(TrainedKind[EventSplit, EventPredictions]):
     """Tasks with one embedding per frame."""
 
     name = "event"

@@ -11,18 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from heareval import layout
 from heareval.errors import HearevalError
-from heareval.formats.results_folder import SplitPredictions
+from heareval.formats.results_folder import (
+    EVALUATE_AGAIN,
+    SplitPredictions,
+    read_predictions,
+    write_predictions,
+)
+from heareval.formats.scores import ResampledUnits, Scores
 from heareval.predictions.bootstrap import ScoredSplit, confidence_interval
 from heareval.predictions.data import Split, SplitOrder, Task
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.metrics import METRICS, find_metric
-from heareval.predictions.results import Predictions, Score, Validation
+from heareval.predictions.results import LabelPredictions, Predictions, Score, Validation
 from heareval.predictions.rows import Rows
 
 Probabilities = NDArray[np.floating[Any]]
 SplitT = TypeVar("SplitT", bound=Split)
 PredictionsT = TypeVar("PredictionsT", bound=Predictions)
+LabelPredictionsT = TypeVar("LabelPredictionsT", bound=LabelPredictions)
 # Seed of the bootstrap resamples behind the intervals of labels.
 LABEL_SEED = 0
 
@@ -91,22 +99,82 @@ class ClipEvents:
 
 
 @dataclass(frozen=True)
-class Kind(ABC, Generic[SplitT, PredictionsT]):
-    """What the evaluation needs to know about one kind of tasks; each kind is a subclass in a file of this
+class Kind(ABC, Generic[PredictionsT]):
+    """What scoring and storing need to know about one kind of tasks; each kind is a subclass in a file of this
     folder.
 
-    Splits and predictions pass through the evaluation without being looked into. Each kind may add fields to
-    them, which only its own methods read.
+    Predictions pass through the evaluation without being looked into. Each kind may add fields to them, which
+    only its own methods read.
     """
 
     task: Task
 
-    # Name of the kind, as in `embedding_type` of task_metadata.json and in `Metric.kind`.
+    # Name of the kind, as in `Metric.kind`.
     name: ClassVar[str]
+    # Whether the embeddings are those of frames, which hold events, instead of whole clips.
+    has_frames: ClassVar[bool] = False
+
+    def mark_labels(self, order: SplitOrder) -> NDArray[np.bool_]:
+        """Return which labels each clip of a split has, `(clips, labels)`."""
+        return np.zeros((len(order.clips), len(self.task.labels)), dtype=bool)
+
+    @property
+    def resampled_units(self) -> ResampledUnits | None:
+        """Return what confidence intervals resample; None, the default, means the test clips."""
+        return None
+
+    # ----------------------------------------------------------------------- scores
+
+    @abstractmethod
+    def prepare_scoring(self, predictions: PredictionsT) -> ScoredSplit:
+        """Return what metrics need to score predictions."""
+
+    @abstractmethod
+    def score(self, split_name: str, predictions: PredictionsT) -> tuple[Score, ...]:
+        """Return the scores of all metrics of the task, as published."""
+
+    def check_metrics(self) -> None:
+        """Raise HearevalError if a metric of the task is unknown or scores another kind of tasks."""
+        for name in self.task.metrics:
+            if find_metric(name).kind != self.name:
+                fitting = ", ".join(each for each, metric in METRICS.items() if metric.kind == self.name)
+                raise HearevalError(f"metric {name} of task {self.task.name}", expected=f"one of {fitting}")
+
+    # ----------------------------------------------------------------------- stored predictions
+
+    @abstractmethod
+    def write_stored(
+        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[PredictionsT]]
+    ) -> None:
+        """Write the predictions of all seeds into the task's folder.
+
+        Args:
+            fingerprint: fingerprint of the results.
+            splits: by tested split.
+        """
+
+    @abstractmethod
+    def read_stored(self, scores: Scores) -> Mapping[str, Sequence[PredictionsT]]:
+        """Return the predictions that belong to scores, of all seeds, by tested split.
+
+        Raises:
+            HearevalError: the file is missing or damaged, or doesn't belong to the scores or to the clips.
+        """
+
+    def find_order(self, split: str) -> SplitOrder:
+        """Return the clips of a split."""
+        return next(order for order in self.task.orders if order.name == split)
+
+
+@dataclass(frozen=True)
+class TrainedKind(Kind[LabelPredictionsT], Generic[SplitT, LabelPredictionsT]):
+    """A kind of tasks whose labels a trained predictor predicts.
+
+    Splits pass through the evaluation without being looked into, like predictions.
+    """
+
     # What the numbers of `ClipLabels.predicted` are.
     predicted_unit: ClassVar[str] = "probability"
-    # Whether the rows of a split are the frames of its clips, which hold events, instead of whole clips.
-    has_frames: ClassVar[bool] = False
 
     # ----------------------------------------------------------------------- targets
 
@@ -122,11 +190,7 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
     def targets(self, split: SplitT) -> NDArray[np.uint8]:
         """Return the targets of a split as 0 and 1, in the shape of its probabilities."""
 
-    @abstractmethod
-    def mark_labels(self, order: SplitOrder) -> NDArray[np.bool_]:
-        """Return which labels each clip of a split has, `(clips, labels)`."""
-
-    # ----------------------------------------------------------------------- predictions and scores
+    # ----------------------------------------------------------------------- predictions
 
     @abstractmethod
     def shape_rows(self, split: SplitT, rows: Tensor) -> NDArray[np.float32]:
@@ -139,20 +203,12 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
     @abstractmethod
     def predict(
         self, split: SplitT, probabilities: NDArray[np.float32], postprocessing: Postprocessing | None
-    ) -> PredictionsT:
+    ) -> LabelPredictionsT:
         """Return the predictions that follow from probabilities of a split.
 
         Args:
             postprocessing: the postprocessing that was chosen on the validation split.
         """
-
-    @abstractmethod
-    def prepare_scoring(self, predictions: PredictionsT) -> ScoredSplit:
-        """Return what metrics need to score predictions."""
-
-    @abstractmethod
-    def score(self, split_name: str, predictions: PredictionsT) -> tuple[Score, ...]:
-        """Return the scores of all metrics of the task, as published."""
 
     @abstractmethod
     def describe_missing(self, valid: SplitT, metric: str) -> str:
@@ -166,11 +222,11 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
     # ----------------------------------------------------------------------- stored predictions
 
     @abstractmethod
-    def to_stored(self, predictions: Sequence[PredictionsT]) -> SplitPredictions:
+    def to_stored(self, predictions: Sequence[LabelPredictionsT]) -> SplitPredictions:
         """Return the predictions of all seeds for one split as they are written."""
 
     @abstractmethod
-    def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> PredictionsT:
+    def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> LabelPredictionsT:
         """Return the predictions of one seed as they were before they were written.
 
         Args:
@@ -184,6 +240,28 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
     @abstractmethod
     def stored_shape(self, order: SplitOrder) -> tuple[int | None, ...]:
         """Return the shape of a split's targets; None is an axis of any length."""
+
+    def write_stored(
+        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[LabelPredictionsT]]
+    ) -> None:
+        stored = {split: self.to_stored(of_seeds) for split, of_seeds in splits.items()}
+        write_predictions(self.task.folder, protocol, fingerprint, stored)
+
+    def read_stored(self, scores: Scores) -> Mapping[str, Sequence[LabelPredictionsT]]:
+        orders = {fold.test: self.find_order(fold.test) for fold in scores.runs[0].folds}
+        shapes = {split: self.stored_shape(order) for split, order in orders.items()}
+        found = {}
+        for split, stored in read_predictions(self.task.folder, scores, shapes).items():
+            order = orders[split]
+            where = f"of {split} in {self.task.folder / layout.predictions(scores.protocol)}"
+            check_stored_clips(order, order.clip_names, stored.clips, where)
+            if not np.array_equal(stored.targets, self.stored_targets(order, stored)):
+                expected = f"those of {layout.split_json(split)}"
+                raise HearevalError(
+                    f"targets {where}", got="other labels", expected=expected, remedy=EVALUATE_AGAIN
+                )
+            found[split] = [self.from_stored(order, stored, seed) for seed in range(len(scores.runs))]
+        return found
 
     # ----------------------------------------------------------------------- diagnostics
 
@@ -218,14 +296,19 @@ class Kind(ABC, Generic[SplitT, PredictionsT]):
         """Return the events of one clip; none by default."""
         return ClipEvents((), ())
 
-    # ----------------------------------------------------------------------- shared by all kinds
 
-    def check_metrics(self) -> None:
-        """Raise HearevalError if a metric of the task is unknown or scores another kind of tasks."""
-        for name in self.task.metrics:
-            if find_metric(name).kind != self.name:
-                fitting = ", ".join(each for each, metric in METRICS.items() if metric.kind == self.name)
-                raise HearevalError(f"metric {name} of task {self.task.name}", expected=f"one of {fitting}")
+def check_stored_clips(
+    order: SplitOrder, expected: tuple[str, ...], found: tuple[str, ...], where: str
+) -> None:
+    """Raise HearevalError if stored predictions are about other clips than the split has.
+
+    Args:
+        expected: file names in the order in which this kind stores them.
+        where: the split and the file, in errors.
+    """
+    if found != expected:
+        names = f"those of {layout.split_json(order.name)}"
+        raise HearevalError(f"clips {where}", got="other names", expected=names, remedy=EVALUATE_AGAIN)
 
 
 def check_finite(split: Split, probabilities: Probabilities) -> None:

@@ -20,9 +20,9 @@ from heareval.predictions.kinds.kind import (
     LABEL_SEED,
     ClipLabels,
     ClipMeasure,
-    Kind,
     LabelScores,
     Probabilities,
+    TrainedKind,
     check_finite,
     divide_where_positive,
     interval_of_label,
@@ -36,7 +36,7 @@ from heareval.predictions.metrics.clip import (
     separable_labels,
 )
 from heareval.predictions.metrics.resampled import average_precision, resample_rankings
-from heareval.predictions.results import Predictions, Score, Validation
+from heareval.predictions.results import LabelPredictions, Score, Validation
 from heareval.predictions.rows import Rows
 
 # A label of a multilabel clip counts as predicted above this probability.
@@ -49,7 +49,7 @@ NORMAL_QUANTILE = 1.959964
 TOP_LABELS = 3
 
 
-class SceneKind(Kind[Split, Predictions]):
+class SceneKind(TrainedKind[Split, LabelPredictions]):
     """Tasks with one embedding per clip."""
 
     name = "scene"
@@ -85,24 +85,24 @@ class SceneKind(Kind[Split, Predictions]):
 
     def predict(
         self, split: Split, probabilities: NDArray[np.float32], postprocessing: Postprocessing | None
-    ) -> Predictions:
+    ) -> LabelPredictions:
         check_finite(split, probabilities)
-        return Predictions(split.clips, self.targets(split), probabilities)
+        return LabelPredictions(split.clips, self.targets(split), probabilities)
 
-    def prepare_scoring(self, predictions: Predictions) -> ScoredSplit:
+    def prepare_scoring(self, predictions: LabelPredictions) -> ScoredSplit:
         return ScoredSplit(len(predictions.clips), predictions.targets, predictions.probabilities)
 
-    def score(self, split_name: str, predictions: Predictions) -> tuple[Score, ...]:
+    def score(self, split_name: str, predictions: LabelPredictions) -> tuple[Score, ...]:
         return tuple(self._score(name, split_name, predictions) for name in self.task.metrics)
 
-    def _score(self, name: str, split_name: str, predictions: Predictions) -> Score:
+    def _score(self, name: str, split_name: str, predictions: LabelPredictions) -> Score:
         scored = find_metric(name).report(predictions.targets, predictions.probabilities)
         return Score(
             name, scored.value, scored.details, self._problems(name, scored.value, split_name, predictions)
         )
 
     def _problems(
-        self, name: str, value: float, split_name: str, predictions: Predictions
+        self, name: str, value: float, split_name: str, predictions: LabelPredictions
     ) -> tuple[str, ...]:
         """Return why a score is undefined, infinite or unusual, in the words of the scores file."""
         targets = predictions.targets
@@ -139,13 +139,13 @@ class SceneKind(Kind[Split, Predictions]):
 
     # ----------------------------------------------------------------------- stored predictions
 
-    def to_stored(self, predictions: Sequence[Predictions]) -> SplitPredictions:
+    def to_stored(self, predictions: Sequence[LabelPredictions]) -> SplitPredictions:
         first = predictions[0]
         probabilities = np.stack([each.probabilities for each in predictions])
         return SplitPredictions(first.clips, first.targets, probabilities)
 
-    def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> Predictions:
-        return Predictions(stored.clips, stored.targets, stored.predictions[seed])
+    def from_stored(self, order: SplitOrder, stored: SplitPredictions, seed: int) -> LabelPredictions:
+        return LabelPredictions(stored.clips, stored.targets, stored.predictions[seed])
 
     def stored_targets(self, order: SplitOrder, stored: SplitPredictions) -> NDArray[np.uint8]:
         return self._label_matrix(order).astype(np.uint8)
