@@ -31,6 +31,7 @@ from heareval.formats.task_folder import (
     list_sample_rates,
     read_task_folder,
 )
+from heareval.formats.task_metadata import read_task_metadata
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
@@ -254,10 +255,11 @@ def predict(
     *,
     settings: RunSettings | None = None,
 ) -> Scored:
-    """Train predictors on folders of embeddings and score them.
+    """Train predictors on folders of embeddings and score them, or score their distances.
 
     Args:
         folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
+        protocol: what applies to the tasks; of pairwise ones only the distance.
 
     Raises:
         HearevalError: a folder holds no embeddings.
@@ -271,7 +273,9 @@ def predict(
             places,
             folder=str(path),
             embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
-            protocol=_on_machine(protocol or Protocol(), settings.machine),
+            protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
+                is_pairwise=read_task_metadata(path).is_pairwise
+            ),
             machine=settings.machine,
         )
         for path in paths

@@ -19,9 +19,11 @@ from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.layout import Places
 from heareval.predictions.protocol import (
+    DISTANCES,
     GRIDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
+    Distance,
     GridName,
     Probe,
     Protocol,
@@ -306,6 +308,7 @@ def _build_scoring(
     report_kind: str,
     probe: Probe,
     deterministic: bool,
+    distance: Distance,
 ) -> Scoring:
     is_full = report_kind == "full"
     # A probe involves hardly any chance, and takes no seeds.
@@ -318,6 +321,7 @@ def _build_scoring(
         seeds=seeds or usual_seeds,
         deterministic=deterministic,
         probe=probe,
+        distance=distance,
     )
     return Scoring(protocol, is_full)
 
@@ -381,6 +385,13 @@ def scoring(command: Command) -> Command:
             default=True,
             show_default=True,
             help="Equal scores on equal machines.",
+        ),
+        click.option(
+            "--distance",
+            type=click.Choice(DISTANCES),
+            default="l1",
+            show_default=True,
+            help="Distance of tasks that are scored by distances alone; named in the results.",
         ),
     )(command)
 

@@ -1,11 +1,13 @@
 """The results that an evaluation leaves in an embeddings folder: scores as JSON, predictions as NPZ.
 
 `test.*predicted-scores.json` holds `Scores`. `test.*predictions.npz` has the members `fingerprint`, and
-`<split>/clips`, `<split>/targets` and so on for every tested split.
+`<split>/clips`, `<split>/targets` and so on for every tested split. In pairwise tasks it holds what was
+measured between the clips instead, such as `test/distances`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
 import zlib
@@ -103,6 +105,32 @@ class SplitPredictions:
 CLIPS, TARGETS, PREDICTIONS, TIMESTAMPS = "clips", "targets", "predictions", "timestamps_ms"
 
 
+@dataclass(frozen=True)
+class SplitDistances:
+    """What was measured between the clips of the tested split of a pairwise task.
+
+    Args:
+        clips: file names of the clips, sorted.
+        arrays: what was measured, by name.
+    """
+
+    clips: tuple[str, ...]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """What an array of a predictions file must be.
+
+    Args:
+        dtypes: letters of the numpy kinds of types.
+        shape: None is an axis of any length.
+    """
+
+    dtypes: str
+    shape: tuple[int | None, ...]
+
+
 def write_predictions(
     folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, SplitPredictions]
 ) -> None:
@@ -115,7 +143,27 @@ def write_predictions(
     members: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
     for split, predictions in splits.items():
         members |= {f"{split}/{name}": value for name, value in _members(predictions)}
-    with files.building_file(folder / layout.predictions(protocol)) as scratch, open(scratch, "wb") as stream:
+    _write_members(folder / layout.predictions(protocol), members)
+
+
+def write_distances(
+    folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, SplitDistances]
+) -> None:
+    """Write the predictions file of a pairwise task whole or not at all.
+
+    Args:
+        fingerprint: fingerprint of the results, as in the scores file.
+        splits: what was measured, by tested split.
+    """
+    members: dict[str, NDArray[Any]] = {"fingerprint": np.array(fingerprint)}
+    for split, measured in splits.items():
+        members[f"{split}/{CLIPS}"] = np.array(measured.clips, dtype=np.str_)
+        members |= {f"{split}/{name}": array for name, array in measured.arrays.items()}
+    _write_members(folder / layout.predictions(protocol), members)
+
+
+def _write_members(path: Path, members: Mapping[str, NDArray[Any]]) -> None:
+    with files.building_file(path) as scratch, open(scratch, "wb") as stream:
         np.savez_compressed(stream, **members)  # type: ignore[arg-type]
 
 
@@ -147,8 +195,46 @@ def read_predictions(
             another program has changed it.
     """
     path = folder / layout.predictions(scores.protocol)
+    with _open_members(path, scores) as members:
+        return {
+            folds[0].test: _read_split(path, members, folds, shapes[folds[0].test])
+            for folds in zip(*(run.folds for run in scores.runs), strict=True)
+        }
+
+
+def read_distances(
+    folder: Path, scores: Scores, clips: int, arrays: Mapping[str, StoredArray]
+) -> dict[str, SplitDistances]:
+    """Return what was measured of a pairwise task, from the file that belongs to its scores, by tested split.
+
+    Args:
+        clips: number of clips.
+        arrays: what each array must be, by name.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, belongs to other scores or has other shapes, or
+            another program has changed it.
+    """
+    path = folder / layout.predictions(scores.protocol)
+    found = {}
+    with _open_members(path, scores) as members:
+        for fold in scores.runs[0].folds:
+            names = _read_member(path, members, f"{fold.test}/{CLIPS}", "U", (clips,))
+            found[fold.test] = SplitDistances(
+                tuple(map(str, names)),
+                {
+                    name: _read_member(path, members, f"{fold.test}/{name}", array.dtypes, array.shape)
+                    for name, array in arrays.items()
+                },
+            )
+    return found
+
+
+@contextlib.contextmanager
+def _open_members(path: Path, scores: Scores) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Open a predictions file that belongs to scores; errors of reading it have one line."""
     if scores.predictions and path.exists():
-        check_unchanged(folder, {path.name: scores.predictions}, EVALUATE_AGAIN)
+        check_unchanged(path.parent, {path.name: scores.predictions}, EVALUATE_AGAIN)
     try:
         with np.load(path, allow_pickle=False) as members:
             # Files of the first version have no fingerprint inside.
@@ -160,10 +246,7 @@ def read_predictions(
                     expected=f"{scores.fingerprint}, as in the scores",
                     remedy=EVALUATE_AGAIN,
                 )
-            return {
-                folds[0].test: _read_split(path, members, folds, shapes[folds[0].test])
-                for folds in zip(*(run.folds for run in scores.runs), strict=True)
-            }
+            yield members
     except FileNotFoundError:
         raise HearevalError(
             f"{path}", got="no such file", expected="the predictions of the scores", remedy=EVALUATE_AGAIN
@@ -184,16 +267,7 @@ def _read_split(
     fold, seeds = folds[0], len(folds)
 
     def read(name: str, kinds: str, *shapes: tuple[int | None, ...]) -> NDArray[Any]:
-        # Every access unpacks the member again, so each is read once.
-        member = f"{fold.test}/{name}"
-        if member not in members:
-            raise _wrong_member(path, member, "nothing", f"an array {shapes[0]}")
-        array = members[member]
-        if array.dtype.kind not in kinds or not any(_matches(array.shape, shape) for shape in shapes):
-            raise _wrong_member(path, member, f"{array.dtype} {array.shape}", f"an array {shapes[0]}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise _wrong_member(path, member, "NaN or infinity", "finite numbers")
-        return array
+        return _read_member(path, members, f"{fold.test}/{name}", kinds, *shapes)
 
     targets = read(TARGETS, "iufb", expected)
     shape = targets.shape
@@ -212,6 +286,20 @@ def _read_split(
             postprocessing[name] = values
     clips = tuple(map(str, read(CLIPS, "U", shape[:1])))
     return SplitPredictions(clips, targets, predictions.reshape(seeds, *shape), timestamps_ms, postprocessing)
+
+
+def _read_member(
+    path: Path, members: Mapping[str, NDArray[Any]], member: str, kinds: str, *shapes: tuple[int | None, ...]
+) -> NDArray[Any]:
+    # Every access unpacks the member again, so each is read once.
+    if member not in members:
+        raise _wrong_member(path, member, "nothing", f"an array {shapes[0]}")
+    array = members[member]
+    if array.dtype.kind not in kinds or not any(_matches(array.shape, shape) for shape in shapes):
+        raise _wrong_member(path, member, f"{array.dtype} {array.shape}", f"an array {shapes[0]}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _wrong_member(path, member, "NaN or infinity", "finite numbers")
+    return array
 
 
 def _with_seeds(seeds: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -232,9 +232,7 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
     return dict(number_to_json({**values, **list_kit2021_values(scores), **values}))
 
 
-def explain_no_interval(
-    units: int, low: float, high: float, value: float, *, unit: str = "test clip"
-) -> str:
+def explain_no_interval(units: int, low: float, high: float, value: float, *, unit: str = "test clip") -> str:
     """Return why an interval of resampled scores means nothing, "" if it means something.
 
     Args:

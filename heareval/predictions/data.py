@@ -136,9 +136,7 @@ def read_task(folder: Path) -> Task:
         rng.shuffle(shuffled)
         orders.append(SplitOrder(split, tuple(shuffled), np.array([rows[clip.name] for clip in shuffled])))
     manifest = find_embeddings_manifest(folder)
-    return Task(
-        folder, described.metadata, described.vocabulary, tuple(orders), described.relation, manifest
-    )
+    return Task(folder, described.metadata, described.vocabulary, tuple(orders), described.relation, manifest)
 
 
 def read_embeddings(

@@ -52,7 +52,8 @@ class Timeline:
 
 def rank_clips(result: StoredResult) -> ClipRanking:
     """Return the tested clips, the worst first; clips without references and predictions are left out."""
-    kind, measure = result.kind, result.kind.clip_measure
+    kind = result.trained_kind
+    measure = kind.clip_measure
     clips = []
     for fold in result.runs[0]:
         values = measure.of_clips(fold.scored)
@@ -68,4 +69,4 @@ def make_timeline(result: StoredResult, split: str, clip: str) -> Timeline:
     """Return the reference events and the predicted events of one clip."""
     fold = next(fold for fold in result.runs[0] if fold.split == split)
     row = fold.predictions.clips.index(clip)
-    return Timeline(split, clip, result.kind.list_events(fold.scored, row))
+    return Timeline(split, clip, result.trained_kind.list_events(fold.scored, row))

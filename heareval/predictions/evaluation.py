@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import torch
 
 from heareval.errors import HearevalError
-from heareval.predictions.data import read_task
-from heareval.predictions.kinds import find_kind, read_splits
+from heareval.predictions.data import SplitRoles, read_task
+from heareval.predictions.kinds import (
+    AnyTrainedKind,
+    PairwiseKind,
+    find_kind,
+    read_splits,
+)
 from heareval.predictions.learners import EvaluationContext, find_learner
-from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import TaskResult
+from heareval.predictions.protocol import DistanceSettings, Protocol
+from heareval.predictions.results import FoldResult, ModelResult, Run, TaskResult, Validation
 from heareval.predictions.search import assign_roles, check_rows, run_protocol
 from heareval.spec import Progress, ignore_progress
 
@@ -25,7 +31,7 @@ def evaluate_folder(
     in_memory: bool | None = None,
     max_stacked: int | None = None,
 ) -> TaskResult:
-    """Train, select and test models on an embeddings folder, and write nothing.
+    """Train, select and test models on an embeddings folder, or measure its distances, and write nothing.
 
     Args:
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
@@ -35,27 +41,57 @@ def evaluate_folder(
 
     Raises:
         HearevalError: the folder can't be evaluated.
+        ValueError: the protocol is not that of the task.
     """
     started = time.perf_counter()
     task = read_task(folder)
     kind = find_kind(task)
+    if protocol.is_pairwise != task.metadata.is_pairwise:
+        raise ValueError(f"{protocol} for a {kind.name} task; Protocol.for_task gives the right one")
     kind.check_metrics()
-    rounds = assign_roles(task)
     device = choose_device(protocol)
-    splits = read_splits(kind, device, in_memory=in_memory)
-    check_rows(rounds, splits)
-    context = EvaluationContext(task, kind, protocol, splits, max_stacked)
-    learner = find_learner(context)
-    runs = run_protocol(context, learner, rounds, progress)
+    if isinstance(kind, PairwiseKind):
+        decided_by, runs = "", (_measure(kind, protocol, device, progress),)
+    else:
+        decided_by, runs = _train(kind, protocol, device, progress, in_memory, max_stacked)
     return TaskResult(
         protocol=protocol,
         task=task,
-        decided_by=learner.criterion.name,
+        decided_by=decided_by,
         runs=runs,
-        clips={name: len(split.clips) for name, split in splits.items()},
+        clips={order.name: len(order.clips) for order in task.orders},
         device=name_device(device),
         seconds=time.perf_counter() - started,
     )
+
+
+def _train(
+    kind: AnyTrainedKind,
+    protocol: Protocol,
+    device: torch.device,
+    progress: Progress,
+    in_memory: bool | None,
+    max_stacked: int | None,
+) -> tuple[str, tuple[Run, ...]]:
+    """Return what chose the models, and the results of each seed."""
+    rounds = assign_roles(kind.task)
+    splits = read_splits(kind, device, in_memory=in_memory)
+    check_rows(rounds, splits)
+    context = EvaluationContext(kind.task, kind, protocol, splits, max_stacked)
+    learner = find_learner(context)
+    return learner.criterion.name, run_protocol(context, learner, rounds, progress)
+
+
+def _measure(kind: PairwiseKind, protocol: Protocol, device: torch.device, progress: Progress) -> Run:
+    """Return the result of a pairwise task, which has no models and takes no seeds."""
+    started = time.perf_counter()
+    predictions = kind.measure(protocol.distance, device, progress)
+    scores = kind.score(kind.order.name, predictions)
+    seconds = time.perf_counter() - started
+    settings = DistanceSettings(protocol.distance)
+    model = ModelResult(settings, Validation(math.nan), best_epoch=None, epochs=None, seconds=seconds)
+    roles = SplitRoles(kind.order.name, "", ())
+    return Run(protocol.seed, (), (FoldResult(roles, model, scores, predictions),))
 
 
 def choose_device(protocol: Protocol) -> torch.device:

@@ -44,6 +44,17 @@ class LearnerSettings:
 
 
 @dataclass(frozen=True)
+class DistanceSettings(LearnerSettings):
+    """What stands in place of a learner's settings where nothing is trained.
+
+    Args:
+        distance: what clips are compared by.
+    """
+
+    distance: Distance
+
+
+@dataclass(frozen=True)
 class Settings(LearnerSettings):
     """One grid point of the network: its shape and how it is trained.
 
@@ -229,7 +240,7 @@ class Protocol:
             return f"pairwise-{self.distance}"
         if self.probe != "mlp":
             return f"probe-{self.probe}"
-        parts = [self.name]
+        parts: list[str] = [self.name]
         if self.grid != "default":
             parts.append(self.grid)
         if self.grid_points != PUBLISHED_GRID_POINTS:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from heareval.errors import HearevalError
 from heareval.formats.labels import LabeledClip
+from heareval.formats.results_folder import StoredArray
 from heareval.predictions.distances import ClipEmbeddings, iterate_distances, iterate_pairs, measure_pairs
 from heareval.predictions.metrics.abx import AbxCells, AbxOutcomes, find_outcomes
 from heareval.predictions.metrics.ratings import PairDistances, RatedPairs
@@ -56,25 +57,14 @@ Indices = NDArray[np.int64]
 LISTED_PAIRS = 20_000
 # Counts of pairs by unit pair and range of distances that are held at a time.
 MOST_COUNTS = 1 << 24
-# Pairs whose distances make the ranges.
-SAMPLED_PAIRS = 20_000
+# Distances of same and of different pairs that make the ranges.
+SAMPLED_DISTANCES = 100_000
+# Distances that are counted at a time.
+BINNED_AT_ONCE = 1 << 20
 # Bytes of distances of a block of pairs; what is computed of them takes several times as much.
 PAIR_BLOCK_BYTES = 16 << 20
 # Pairs of a query and an item of the gallery that are looked at together.
 MASKED_AT_ONCE = 1 << 24
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """What an array of a predictions file must be.
-
-    Args:
-        dtypes: letters of the numpy kinds of types.
-        shape: None is an axis of any length.
-    """
-
-    dtypes: str
-    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -300,10 +290,10 @@ class _SamePairs(PreparedRelation):
         return PairHistogram(np.arange(pairs), distances, np.ones(pairs, dtype=np.int64), np.zeros(0))
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
-        return _describe_histogram(len(self.first), len(self.first), scores=0)
+        return _describe_histogram(len(self.first), scores=0)
 
 
-def _describe_histogram(least: int | None, rows: int | None, *, scores: int) -> Mapping[str, StoredArray]:
+def _describe_histogram(rows: int | None, *, scores: int) -> Mapping[str, StoredArray]:
     return {
         "group": StoredArray("i", (rows,)),
         "distance": StoredArray("f", (rows,)),
@@ -396,71 +386,37 @@ class _SameDifferent(PreparedRelation):
         device: torch.device,
         progress: Progress = ignore_progress,
     ) -> PairHistogram:
-        blocks = self._iterate(clips, distance, device, progress)
-        if self.count <= LISTED_PAIRS:
-            group, distances = (np.concatenate(each) for each in zip(*blocks, strict=True))
-            return PairHistogram(group, distances, np.ones(len(group), dtype=np.int64), np.zeros(0))
-        same, different = (
-            np.empty(int(self.reference.pairs[is_kind].sum()))
-            for is_kind in (self.reference.is_same, ~self.reference.is_same)
-        )
-        filled = {True: 0, False: 0}
-
-        def keep() -> Iterator[tuple[Indices, NDArray[np.float64]]]:
-            for group, distances in blocks:
-                is_same = self.reference.is_same[group]
-                for is_kind, kept in ((True, same), (False, different)):
-                    found = distances[is_same == is_kind]
-                    kept[filled[is_kind] : filled[is_kind] + len(found)] = found
-                    filled[is_kind] += len(found)
-                yield group, distances
-
-        edges = find_edges(*self._sample(clips, distance))
-        histogram = bin_distances(keep(), edges, len(self.keys), np.zeros(0))
-        exact = np.array(score_all(same, different))
-        # The last range has no end, which a file of finite numbers can't hold.
-        largest = max(same[-1], different[-1])
-        return dataclasses.replace(
-            histogram, distance=np.minimum(histogram.distance, largest), exact=exact
-        )
-
-    def _iterate(
-        self, clips: ClipEmbeddings, distance: Distance, device: torch.device, progress: Progress
-    ) -> Iterator[tuple[Indices, NDArray[np.float64]]]:
-        """Yield the group and the distance of all pairs, in blocks."""
-        total = len(clips)
+        group, distances = np.empty(self.count, dtype=np.int32), np.empty(self.count)
+        done = 0
         for block in iterate_pairs(clips, distance, device=device, block_bytes=PAIR_BLOCK_BYTES):
             start, rows = block.first_query, len(block.distances)
             row, column = self.pairs.list(start, rows)
+            filled = slice(done, done + len(row))
             keys = self.pairs.find_keys(start + row, start + column)
-            yield np.searchsorted(self.keys, keys), block.distances[row, column]
-            progress(start + rows, total)
-
-    def _sample(
-        self, clips: ClipEmbeddings, distance: Distance
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return distances of some same pairs and of some different ones."""
-        rng = np.random.default_rng(0)
-        same, different = [], []
-        keys, first = self.pairs, np.arange(len(clips))
-        while sum(map(len, same)) < SAMPLED_PAIRS // 10 or not different:
-            second = rng.permutation(len(clips))
-            is_pair = first != second
-            for values in keys.differ:
-                is_pair &= values[first] != values[second]
-            pairs = first[is_pair], second[is_pair]
-            found = measure_pairs(clips, *pairs, distance)
-            is_same = keys.same[pairs[0]] == keys.same[pairs[1]]
-            same.append(found[is_same])
-            different.append(found[~is_same])
-            if len(same) * len(clips) > 50 * SAMPLED_PAIRS:
-                break
-        return np.concatenate(same), np.concatenate(different)
+            group[filled] = np.searchsorted(self.keys, keys)
+            distances[filled] = block.distances[row, column]
+            done += len(row)
+            progress(start + rows, len(clips))
+        if self.count <= LISTED_PAIRS:
+            return PairHistogram(
+                group.astype(np.int64), distances, np.ones(self.count, dtype=np.int64), np.zeros(0)
+            )
+        is_same = self.reference.is_same[group]
+        same, different = distances[is_same], distances[~is_same]
+        # It sorts them, so every n-th is a fair sample.
+        exact = np.array(score_all(same, different))
+        sample = [each[:: 1 + len(each) // SAMPLED_DISTANCES] for each in (same, different)]
+        edges = find_edges(sample[0], sample[1])
+        parts = (slice(start, start + BINNED_AT_ONCE) for start in range(0, self.count, BINNED_AT_ONCE))
+        blocks = ((group[part].astype(np.int64), distances[part]) for part in parts)
+        histogram = bin_distances(blocks, edges, len(self.keys), exact)
+        # The last range has no end, which a file of finite numbers can't hold.
+        largest = max(same[-1], different[-1])
+        return dataclasses.replace(histogram, distance=np.minimum(histogram.distance, largest))
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
         is_listed = self.count <= LISTED_PAIRS
-        rows = self.count if is_listed else None
-        return _describe_histogram(rows, rows, scores=0 if is_listed else 3)
+        return _describe_histogram(self.count if is_listed else None, scores=0 if is_listed else 3)
 
 
 def _prepare_same_different(relation: SameDifferent, clips: _Clips) -> PreparedRelation:
@@ -588,15 +544,11 @@ def _prepare_retrieval(relation: Retrieval, clips: _Clips) -> PreparedRelation:
     group = clips.number(relation.average, kept) if relation.average else np.zeros(len(kept), dtype=np.int64)
     left_out = len(queries) - len(kept)
     chance = measure_random_order(right[used], candidates[used])
-    problems = (
-        (f"{left_out} of {len(queries)} queries are left out: the clips that they search hold nothing relevant",)
-        if left_out
-        else ()
-    )
+    told = f"{left_out} of {len(queries)} queries are left out: nothing that they search is relevant"
     return _Retrieval(
         Queries(unit, group, chance, left_out),
         _count_units(unit),
-        problems,
+        (told,) if left_out else (),
         dataclasses.replace(asked, queries=kept),
     )
 
@@ -659,7 +611,9 @@ def _prepare_abx(relation: Abx, clips: _Clips) -> PreparedRelation:
                         drawn = [_draw(members[key], n, rng) for key, n in zip(keys, most, strict=True)]
                         cells.append((drawn, t, s, c * len(categories) + d))
     if not cells:
-        expected = f"clips of two values of {relation.category}, one of which two values of {relation.speaker} have"
+        expected = (
+            f"clips of two values of {relation.category}, one of which two values of {relation.speaker} have"
+        )
         raise _nothing("ABX triples", expected)
     used = np.unique([number for drawn, *_ in cells for clips_of in drawn for number in clips_of])
     a, b, x = (

@@ -16,6 +16,7 @@ from heareval.layout import Places
 from heareval.predictions import drawing, figures
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
 from heareval.predictions.drawing import Sheet, find_fonts
+from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.kinds.kind import LabelScores
 from heareval.predictions.stored import StoredResult, read_stored
 from heareval.predictions.table import format_interval, format_number
@@ -94,19 +95,14 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
             expected="an event task, whose clips have events to plot",
             remedy="Leave out --clip; report.json lists the worst clips.",
         )
-    labels, ranking = result.kind.score_labels(result.first_folds), rank_clips(result)
+    if isinstance(result.kind, PairwiseKind):
+        # Nothing was predicted for single labels or clips.
+        return ResultReport(_describe_result(result), (), (), _make_sheet(result, ()))
+    labels, ranking = result.trained_kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
-    scores = scores_to_json(result.scores)
-    values = {
-        "submission_folder": result.folder.parent.name,
-        "task": result.folder.name,
-        "protocol": result.protocol,
-        "fingerprint": scores["fingerprint"],
-        "scores": scores["scores"],
-        "seeds": scores["seeds"],
-        "shown": _describe_seed(result),
-        "averaging": dict(result.kind.averaging),
+    values = _describe_result(result) | {
+        "averaging": dict(result.trained_kind.averaging),
         "labels": [_label_json(label) for label in labels],
         "confusion": _confusion_json(result),
         "worst_clips": {
@@ -115,9 +111,23 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
             "clips": [_clip_json(clip, result, places) for clip in worst],
         },
         "timelines": [_timeline_json(timeline) for timeline in timelines],
-        **{key: scores[key] for key in COPIED},
     }
     return ResultReport(values, labels, timelines, _make_sheet(result, timelines))
+
+
+def _describe_result(result: StoredResult) -> dict[str, Any]:
+    """Return what every report says, whatever the kind of the task."""
+    scores = scores_to_json(result.scores)
+    return {
+        "submission_folder": result.folder.parent.name,
+        "task": result.folder.name,
+        "protocol": result.protocol,
+        "fingerprint": scores["fingerprint"],
+        "scores": scores["scores"],
+        "seeds": scores["seeds"],
+        "shown": _describe_seed(result),
+        **{key: scores[key] for key in COPIED},
+    }
 
 
 def _make_sheet(result: StoredResult, timelines: tuple[Timeline, ...]) -> Sheet:
@@ -176,7 +186,7 @@ def _interval_json(interval: tuple[float, float] | None) -> list[float | None] |
 
 def _confusion_json(result: StoredResult) -> dict[str, Any] | None:
     """Return the confusion matrix, with a row for each true label, and the pairs confused most often."""
-    counts = result.kind.count_confusions(result.first_folds)
+    counts = result.trained_kind.count_confusions(result.first_folds)
     if counts is None:
         return None
     names = result.task.labels
@@ -193,7 +203,7 @@ def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[st
     """Return a clip with the path of its sound, None if that is missing."""
     rate = result.scores.submission.get("sample_rate", 0)
     path = places.clip(result.folder.name, rate, clip.split, clip.clip)
-    unit = result.kind.predicted_unit
+    unit = result.trained_kind.predicted_unit
     return {
         "split": clip.split,
         "clip": clip.clip,
@@ -215,11 +225,13 @@ def _timeline_json(timeline: Timeline) -> dict[str, Any]:
 
 def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure]:
     """Return all figures of a report by the names of their files, drawn in the style of `use_style`."""
+    if isinstance(result.kind, PairwiseKind):
+        return {}
     run, decided_by = result.scores.runs[0], result.scores.decided_by
     sheet, labels = report.sheet, result.task.labels
     chosen = run.folds[0].model
-    drawn = {"labels": figures.plot_labels(sheet, report.labels, result.kind.plotted_score)}
-    if (counts := result.kind.count_confusions(result.first_folds)) is not None:
+    drawn = {"labels": figures.plot_labels(sheet, report.labels, result.trained_kind.plotted_score)}
+    if (counts := result.trained_kind.count_confusions(result.first_folds)) is not None:
         drawn["confusion"] = figures.plot_confusion(sheet, counts, labels)
     for number, timeline in enumerate(report.timelines, start=1):
         drawn[f"timeline-{number}"] = figures.plot_timeline(sheet, timeline, labels)

@@ -22,7 +22,7 @@ from heareval.formats.scores import Scores
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
 from heareval.predictions.data import SplitRoles, Task, read_task
-from heareval.predictions.kinds import AnyKind, find_kind
+from heareval.predictions.kinds import AnyKind, AnyTrainedKind, PairwiseKind, find_kind
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.results import Predictions
 from heareval.predictions.statistics import average_resamples
@@ -64,6 +64,13 @@ class StoredResult:
     def protocol(self) -> str:
         """Return the recorded name of the protocol."""
         return self.scores.protocol
+
+    @property
+    def trained_kind(self) -> AnyTrainedKind:
+        """Return the kind of a task whose labels were predicted, which pairwise tasks have none of."""
+        if isinstance(self.kind, PairwiseKind):
+            raise ValueError(f"task {self.task.name} has no predicted labels")
+        return self.kind
 
     @property
     def first_folds(self) -> list[ScoredSplit]:
@@ -145,7 +152,10 @@ def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredF
     for split in tested:
         if split not in orders:
             raise HearevalError(
-                f"{path}: folds", got=f"split {split}", expected=", ".join(sorted(orders)), remedy=EVALUATE_AGAIN
+                f"{path}: folds",
+                got=f"split {split}",
+                expected=", ".join(sorted(orders)),
+                remedy=EVALUATE_AGAIN,
             )
     stored = kind.read_stored(scores)
     return tuple(

@@ -14,7 +14,7 @@ from heareval import layout
 from heareval.errors import replaced_error
 from heareval.formats.digests import digest_file
 from heareval.formats.embeddings_folder import find_embeddings_manifest
-from heareval.formats.results_folder import write_predictions, write_scores
+from heareval.formats.results_folder import write_scores
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none, drop_intervals
 from heareval.predictions.chance import describe_missing_labels, find_split_labels
 from heareval.predictions.kinds import find_kind

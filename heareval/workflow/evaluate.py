@@ -170,7 +170,7 @@ class Embed(Step):
 
 
 class Predict(Step):
-    """Train predictors on one folder of embeddings and score them.
+    """Train predictors on one folder of embeddings and score them, or score its distances.
 
     Its upstream is the step that computes the embeddings. Without one, they must exist.
     """
@@ -184,7 +184,8 @@ class Predict(Step):
     @property
     def unit(self) -> progress.Unit:  # type: ignore[override]
         """Networks are trained one after the other; the settings of a probe share one fit."""
-        return "hundredths of trainings" if self.protocol.probe == "mlp" else "hundredths"
+        is_network = self.protocol.probe == "mlp" and not self.protocol.is_pairwise
+        return "hundredths of trainings" if is_network else "hundredths"
 
     @property
     def name(self) -> str:
@@ -193,7 +194,7 @@ class Predict(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.name}: predictor"
+        return f"{self.name}: {'distances' if self.protocol.is_pairwise else 'predictor'}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -263,7 +264,7 @@ def score_task(
         places,
         folder=str(embedded.folder),
         embeddings_fingerprint=embedded.fingerprint,
-        protocol=protocol,
+        protocol=protocol.for_task(is_pairwise=published.job.spec.is_pairwise),
         machine=machine,
         upstream=embedded.as_upstream(),
     )

@@ -1,6 +1,6 @@
 """The kinds of tasks: the only place that asks which kind a task is.
 
-A further kind is one more file with a subclass of `Kind`, and a line in `KINDS`.
+A further kind is one more file with a subclass of `Kind` or `TrainedKind`, and a line in `KINDS`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,38 @@ import torch
 
 from heareval.predictions.data import Split, Task, read_embeddings
 from heareval.predictions.kinds.event import EventKind
-from heareval.predictions.kinds.kind import Kind
+from heareval.predictions.kinds.kind import Kind, TrainedKind
+from heareval.predictions.kinds.pairwise import PairwiseKind
 from heareval.predictions.kinds.scene import SceneKind
 
-__all__ = ["KINDS", "AnyKind", "Kind", "find_kind", "read_splits"]
+__all__ = [
+    "KINDS",
+    "AnyKind",
+    "AnyTrainedKind",
+    "Kind",
+    "PairwiseKind",
+    "TrainedKind",
+    "find_kind",
+    "read_splits",
+]
 
 # Only a kind's own methods look into its splits and predictions, so everybody else may mix them.
-AnyKind = Kind[Any, Any]
-KINDS: Mapping[str, type[AnyKind]] = {kind.name: kind for kind in (SceneKind, EventKind)}
+AnyTrainedKind = TrainedKind[Any, Any]
+AnyKind = AnyTrainedKind | PairwiseKind
+KINDS: Mapping[str, type[AnyTrainedKind] | type[PairwiseKind]] = {
+    kind.name: kind for kind in (SceneKind, EventKind, PairwiseKind)
+}
 
 
 def find_kind(task: Task) -> AnyKind:
     """Return the kind of a task."""
-    return KINDS[task.metadata.embedding_type](task)
+    metadata = task.metadata
+    return KINDS[PairwiseKind.name if metadata.is_pairwise else metadata.embedding_type](task)
 
 
-def read_splits(kind: AnyKind, device: torch.device, *, in_memory: bool | None = None) -> dict[str, Split]:
+def read_splits(
+    kind: AnyTrainedKind, device: torch.device, *, in_memory: bool | None = None
+) -> dict[str, Split]:
     """Return all splits of a task with embeddings and targets.
 
     Args:

@@ -100,8 +100,9 @@ class ClipEvents:
 
 @dataclass(frozen=True)
 class Kind(ABC, Generic[PredictionsT]):
-    """What scoring and storing need to know about one kind of tasks; each kind is a subclass in a file of this
-    folder.
+    """What scoring and storing need to know about one kind of tasks.
+
+    Each kind is a subclass in a file of this folder.
 
     Predictions pass through the evaluation without being looked into. Each kind may add fields to them, which
     only its own methods read.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from heareval.predictions.data import Split, SplitRoles, Task
-from heareval.predictions.kinds import AnyKind
+from heareval.predictions.kinds import AnyTrainedKind
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.protocol import LearnerSettings, Protocol
 from heareval.predictions.results import ModelResult, Validation
@@ -32,7 +32,7 @@ class EvaluationContext:
     """
 
     task: Task
-    kind: AnyKind
+    kind: AnyTrainedKind
     protocol: Protocol
     splits: Mapping[str, Split]
     max_stacked: int | None = None
