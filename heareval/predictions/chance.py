@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.data import SplitRoles
-from heareval.predictions.kinds import AnyKind
+from heareval.predictions.kinds import Kind
 from heareval.predictions.metrics import find_metric
 
 # How many labels a sentence names.
@@ -45,7 +46,7 @@ class SplitLabels:
         return np.concatenate([self.of_clips[split] for split in splits])
 
 
-def find_split_labels(kind: AnyKind) -> SplitLabels:
+def find_split_labels(kind: Kind[Any]) -> SplitLabels:
     """Return which labels the clips of a task have."""
     return SplitLabels(kind.task.labels, {order.name: kind.mark_labels(order) for order in kind.task.orders})
 

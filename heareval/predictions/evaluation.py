@@ -51,7 +51,7 @@ def evaluate_folder(
     kind.check_metrics()
     device = choose_device(protocol)
     if isinstance(kind, PairwiseKind):
-        decided_by, runs = "", (_measure(kind, protocol, device, progress),)
+        decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:
         decided_by, runs = _train(kind, protocol, device, progress, in_memory, max_stacked)
     return TaskResult(
@@ -82,8 +82,10 @@ def _train(
     return learner.criterion.name, run_protocol(context, learner, rounds, progress)
 
 
-def _measure(kind: PairwiseKind, protocol: Protocol, device: torch.device, progress: Progress) -> Run:
-    """Return the result of a pairwise task, which has no models and takes no seeds."""
+def _measure(
+    kind: PairwiseKind, protocol: Protocol, device: torch.device, progress: Progress
+) -> tuple[Run, ...]:
+    """Return the single result of a pairwise task, which has no models and takes no seeds."""
     started = time.perf_counter()
     predictions = kind.measure(protocol.distance, device, progress)
     scores = kind.score(kind.order.name, predictions)
@@ -91,7 +93,7 @@ def _measure(kind: PairwiseKind, protocol: Protocol, device: torch.device, progr
     settings = DistanceSettings(protocol.distance)
     model = ModelResult(settings, Validation(math.nan), best_epoch=None, epochs=None, seconds=seconds)
     roles = SplitRoles(kind.order.name, "", ())
-    return Run(protocol.seed, (), (FoldResult(roles, model, scores, predictions),))
+    return (Run(protocol.seed, (), (FoldResult(roles, model, scores, predictions),)),)
 
 
 def choose_device(protocol: Protocol) -> torch.device:

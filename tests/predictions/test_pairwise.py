@@ -1,0 +1,233 @@
+"""Pairwise tasks from embeddings to stored scores, reports and comparisons: every relation, made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from heareval.errors import HearevalError
+from heareval.formats.relations import write_relation
+from heareval.layout import Places
+from heareval.predictions.compare import compare
+from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.protocol import Protocol, settings_for_fingerprint
+from heareval.predictions.report import write_reports
+from heareval.predictions.stored import read_stored
+from heareval.predictions.writing import write_results
+from heareval.spec import (
+    Abx,
+    RatedPair,
+    Ratings,
+    Retrieval,
+    SameDifferent,
+    SamePair,
+    SamePairs,
+    Triplet,
+    Triplets,
+)
+
+PAIRWISE = Protocol(name="pairwise", device="cpu")
+SPEAKERS, DIGITS, TAKES = 4, 3, 5
+IDS = [f"{d}_s{s}_{t}" for d in range(DIGITS) for s in range(SPEAKERS) for t in range(TAKES)]
+CHANCE_OF_RETRIEVAL = ("mrr", "recall_at_1", "recall_at_10", "map_at_r", "precision_at_1")
+
+
+def _attributes(clip):
+    digit, speaker, take = clip.split("_")
+    return {"digit": digit, "speaker": speaker, "role": "query" if take == "0" else "gallery"}
+
+
+def _rated_pairs():
+    rng = np.random.default_rng(3)
+    return tuple(
+        RatedPair(a, b, float(abs(int(a[0]) - int(b[0])) + rng.uniform(0, 0.5)), "x")
+        for n, a in enumerate(IDS[::3])
+        for b in IDS[::3][:n]
+    )
+
+
+PAIRS = tuple(SamePair(a, b, a[0] == b[0]) for n, a in enumerate(IDS[::2]) for b in IDS[::2][:n])
+TRIPLETS = tuple(Triplet(IDS[n], IDS[n + 1], IDS[(n + 25) % 60]) for n in range(0, 55, 2))
+RELATIONS = {
+    "ratings": (Ratings(_rated_pairs()), ("spearman", "kendall", "triplet_agreement")),
+    "triplets": (Triplets(TRIPLETS), ("triplet_acc",)),
+    "same_pairs": (SamePairs(PAIRS), ("pair_auc", "pair_eer", "pair_ap")),
+    "same_different": (
+        SameDifferent("digit", ("speaker",), "speaker"),
+        ("pair_auc", "pair_eer", "pair_ap"),
+    ),
+    "retrieval": (Retrieval("digit", differ=("speaker",)), CHANCE_OF_RETRIEVAL),
+    "roles": (Retrieval("digit", role="role", average="digit", unit="speaker"), CHANCE_OF_RETRIEVAL),
+    "abx": (Abx("digit", "speaker", 4, 4, 2), ("abx_error",)),
+}
+
+
+def write_pairwise_task(parent, name, *, noise=1.5, order=None):
+    """Write the embeddings of spoken digits: near the centre of their digit, and a bit of their speaker's."""
+    relation, metrics = RELATIONS[name]
+    rng = np.random.default_rng(7)
+    digits, speakers = rng.normal(size=(DIGITS, 8)), rng.normal(size=(SPEAKERS, 8))
+    x = np.array([digits[int(i[0])] + 0.5 * speakers[int(i[3])] for i in IDS])
+    x += noise * rng.normal(size=x.shape)
+    order = list(range(len(IDS))) if order is None else order
+    folder = parent / name
+    folder.mkdir(parents=True)
+    metadata = {
+        "task_name": name,
+        "version": "v1",
+        "mode": "full",
+        "embedding_type": "scene",
+        "prediction_type": "pairwise",
+        "split_mode": "test_only",
+        "splits": ["test"],
+        "evaluation": metrics,
+    }
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    (folder / "MANIFEST.json").write_text(json.dumps({"fingerprint": "0123456789abcdef", "arrays": []}))
+    (folder / "test.json").write_text(json.dumps({f"{IDS[i]}.wav": _attributes(IDS[i]) for i in order}))
+    write_relation(folder, relation)
+    np.save(folder / "test.npy", x[order].astype(np.float32))
+    return folder
+
+
+def evaluate(folder, protocol=PAIRWISE):
+    result = evaluate_folder(folder, protocol)
+    write_results(folder, result, "fingerprint", "0123456789abcdef")
+    return read_stored(folder, protocol.recorded_name).scores
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_scores_are_better_than_chance_and_read_back(name, tmp_path):
+    scores = evaluate(write_pairwise_task(tmp_path, name, noise=0.3))
+    assert scores.protocol == "pairwise-l1"
+    assert scores.decided_by == ""
+    assert (scores.runs[0].settings, scores.runs[0].grid) == ({"distance": "l1"}, ())
+    fold = scores.runs[0].folds[0]
+    assert (fold.test, fold.valid, fold.train) == ("test", "", ())
+    for metric, score in scores.scores.items():
+        is_error = metric in ("pair_eer", "abx_error")
+        assert score.score < score.chance if is_error else score.score > score.chance, metric
+    assert scores.score_mode == ("min" if name == "abx" else "max")
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_a_constant_embedder_scores_chance_and_never_more(name, tmp_path):
+    folder = write_pairwise_task(tmp_path, name)
+    np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
+    scores = evaluate(folder)
+    assert "all clips of test have the same distances" in scores.problems[0]
+    for metric, score in scores.scores.items():
+        if metric in ("mrr", "triplet_agreement"):
+            assert score.score <= score.chance + 1e-12
+        else:
+            assert score.score == pytest.approx(score.chance, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_the_order_of_clips_does_not_matter(name, tmp_path):
+    order = np.random.default_rng(1).permutation(len(IDS)).tolist()
+    plain = evaluate(write_pairwise_task(tmp_path / "a", name))
+    shuffled = evaluate(write_pairwise_task(tmp_path / "b", name, order=order))
+    assert plain.scores == shuffled.scores
+
+
+def test_every_distance_has_results_of_its_own(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    found = {}
+    for distance in ("l1", "l2", "cosine"):
+        protocol = Protocol(name="pairwise", distance=distance, device="cpu")
+        found[distance] = evaluate(folder, protocol).runs[0].settings
+        assert (folder / f"test.pairwise-{distance}.predictions.npz").exists()
+    assert found == {each: {"distance": each} for each in found}
+
+
+def test_few_units_have_no_interval_and_are_named(tmp_path):
+    scores = evaluate(write_pairwise_task(tmp_path, "same_different"))
+    assert (scores.resampled_units.name, scores.resampled_units.count) == ("speaker", SPEAKERS)
+    assert any("4 speakers are fewer than 16" in problem for problem in scores.problems)
+    assert all(score.interval_95 is None for score in scores.scores.values())
+
+
+def test_not_a_number_names_the_clip(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    array = np.load(folder / "test.npy")
+    array[3, 1] = np.nan
+    np.save(folder / "test.npy", array)
+    with pytest.raises(HearevalError, match=rf"embedding of {IDS[3]}\.wav: got NaN or infinity"):
+        evaluate_folder(folder, PAIRWISE)
+
+
+def test_queries_without_an_answer_are_left_out_and_counted(tmp_path):
+    folder = write_pairwise_task(tmp_path, "retrieval")
+    clips = json.loads((folder / "test.json").read_text())
+    clips[f"{IDS[0]}.wav"]["digit"] = "nine"
+    (folder / "test.json").write_text(json.dumps(clips))
+    scores = evaluate(folder)
+    assert "1 of 60 queries are left out: nothing that they search is relevant" in scores.problems
+    assert scores.scores["mrr"].details["test"] == {"queries": 59.0, "queries_left_out": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("relation", "told"),
+    [
+        (SameDifferent("speaker", ("speaker",)), "pairs that are the same of the task: got none"),
+        (Retrieval("digit", differ=("digit",)), "queries with something to find of the task: got none"),
+        (Abx("digit", "digit"), "ABX triples of the task: got none"),
+    ],
+)
+def test_nothing_to_score_is_told(relation, told, tmp_path):
+    folder = write_pairwise_task(tmp_path, "abx")
+    write_relation(folder, relation)
+    metric = {SameDifferent: "pair_auc", Retrieval: "mrr", Abx: "abx_error"}[type(relation)]
+    metadata = json.loads((folder / "task_metadata.json").read_text()) | {"evaluation": [metric]}
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(HearevalError, match=told):
+        evaluate_folder(folder, PAIRWISE)
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_changed_measurements_are_refused(name, tmp_path):
+    folder = write_pairwise_task(tmp_path, name)
+    evaluate(folder)
+    path = folder / "test.pairwise-l1.predictions.npz"
+    with np.load(path) as members:
+        arrays = dict(members)
+    key = next(key for key in arrays if key.startswith("test/") and key != "test/clips")
+    np.savez(path, **{**arrays, key: arrays[key][::-1]})
+    with pytest.raises(HearevalError, match="files that another program has changed"):
+        read_stored(folder, "pairwise-l1")
+    scores = json.loads((folder / "test.pairwise-l1.predicted-scores.json").read_text())
+    del scores["predictions"]
+    (folder / "test.pairwise-l1.predicted-scores.json").write_text(json.dumps(scores))
+    np.savez(path, **{**arrays, key: arrays[key][:-1]})
+    with pytest.raises(HearevalError, match=f"{key}: got"):
+        read_stored(folder, "pairwise-l1")
+
+
+def test_two_models_are_compared_on_the_same_draws(tmp_path):
+    for submission, noise in (("a", 0.3), ("b", 3.0)):
+        evaluate(write_pairwise_task(tmp_path / submission, "retrieval", noise=noise))
+        evaluate(write_pairwise_task(tmp_path / submission, "triplets", noise=noise))
+    found = compare(tmp_path / "a", tmp_path / "b")
+    assert found.not_compared == ()
+    by_metric = {each.metric: each for each in found.differences}
+    assert by_metric["mrr"].value > 0
+    assert by_metric["mrr"].p_from == "permutation"
+    assert by_metric["mrr"].interval.low <= by_metric["mrr"].value <= by_metric["mrr"].interval.high
+    assert [each.protocol for each in found.overall] == ["pairwise-l1"]
+
+
+def test_a_report_holds_the_scores(tmp_path):
+    folder = write_pairwise_task(tmp_path, "abx")
+    evaluate(folder)
+    (written,) = write_reports(folder, (), Places(), out=None, clips=())
+    report = json.loads((written / "report.json").read_text())
+    assert "abx_error" in report["scores"]
+
+
+def test_other_tasks_keep_their_protocol():
+    plain = Protocol(probe="linear")
+    assert Protocol(probe="linear", distance="l2").for_task(is_pairwise=False) == plain
+    assert "distance" not in settings_for_fingerprint(plain)
+    with pytest.raises(HearevalError, match="unknown distance"):
+        Protocol(distance="l3")
