@@ -25,6 +25,7 @@ from heareval.spec import (
     Triplet,
     Triplets,
 )
+from tests.commands import command
 
 PAIRWISE = Protocol(name="pairwise", device="cpu")
 SPEAKERS, DIGITS, TAKES = 4, 3, 5
@@ -223,6 +224,18 @@ def test_a_report_holds_the_scores(tmp_path):
     (written,) = write_reports(folder, (), Places(), out=None, clips=())
     report = json.loads((written / "report.json").read_text())
     assert "abx_error" in report["scores"]
+
+
+def test_the_command_scores_a_task_in_a_worker_process(tmp_path):
+    folder = write_pairwise_task(tmp_path / "mine", "triplets")
+    done = command(tmp_path, "heareval", "predict", str(folder), "--distance", "l2", "--probe", "linear")
+    assert done.returncode == 0, done.stderr
+    assert "triplet_acc" in done.stdout
+    assert "pairwise-l2" in done.stdout
+    scores = read_stored(folder, "pairwise-l2").scores
+    again = command(tmp_path, "heareval", "predict", str(folder), "--distance", "l2")
+    assert "triplet_acc" in again.stdout
+    assert read_stored(folder, "pairwise-l2").scores == scores
 
 
 def test_other_tasks_keep_their_protocol():

@@ -14,7 +14,7 @@ from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.kinds import find_kind, read_splits
 from heareval.predictions.protocol import Protocol
-from heareval.predictions.results import Predictions
+from heareval.predictions.results import LabelPredictions
 from heareval.predictions.statistics import BOOTSTRAP_SEED
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import collect_scores, write_results
@@ -197,7 +197,7 @@ def test_a_mean_of_perfect_and_hopeless_is_undefined_for_that_reason(scene_folde
     targets = kind.targets(split)
     # The first label is ranked perfectly, the second in reverse, the third by chance.
     probabilities = np.stack([targets[:, 0], 1 - targets[:, 1], np.full(len(targets), 0.5)], axis=1)
-    predictions = Predictions(split.clips, targets, probabilities.astype(np.float32))
+    predictions = LabelPredictions(split.clips, targets, probabilities.astype(np.float32))
     (score,) = kind.score("test", predictions)
     assert score.problems == ("d_prime is undefined on test: always or never right about 'drum', 'flute'",)
 
