@@ -403,16 +403,16 @@ class _SameDifferent(PreparedRelation):
             )
         is_same = self.reference.is_same[group]
         same, different = distances[is_same], distances[~is_same]
-        # It sorts them, so every n-th is a fair sample.
-        exact = np.array(score_all(same, different))
         sample = [each[:: 1 + len(each) // SAMPLED_DISTANCES] for each in (same, different)]
         edges = find_edges(sample[0], sample[1])
         parts = (slice(start, start + BINNED_AT_ONCE) for start in range(0, self.count, BINNED_AT_ONCE))
         blocks = ((group[part].astype(np.int64), distances[part]) for part in parts)
-        histogram = bin_distances(blocks, edges, len(self.keys), exact)
+        histogram = bin_distances(blocks, edges, len(self.keys), np.zeros(0))
         # The last range has no end, which a file of finite numbers can't hold.
-        largest = max(same[-1], different[-1])
-        return dataclasses.replace(histogram, distance=np.minimum(histogram.distance, largest))
+        ends = np.minimum(histogram.distance, distances.max())
+        # Scoring them all takes as much memory again.
+        del group, distances, is_same
+        return dataclasses.replace(histogram, distance=ends, exact=np.array(score_all(same, different)))
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
         is_listed = self.count <= LISTED_PAIRS

@@ -8,6 +8,7 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
+from heareval.predictions import relations
 from heareval.predictions.compare import compare
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol, settings_for_fingerprint
@@ -147,6 +148,19 @@ def test_few_units_have_no_interval_and_are_named(tmp_path):
     assert (scores.resampled_units.name, scores.resampled_units.count) == ("speaker", SPEAKERS)
     assert any("4 speakers are fewer than 16" in problem for problem in scores.problems)
     assert all(score.interval_95 is None for score in scores.scores.values())
+
+
+def test_many_pairs_have_the_scores_of_all_distances(tmp_path, monkeypatch):
+    folder = write_pairwise_task(tmp_path, "same_different")
+    listed = evaluate(folder)
+    monkeypatch.setattr(relations, "LISTED_PAIRS", 100)
+    counted = evaluate(folder)
+    with np.load(folder / "test.pairwise-l1.predictions.npz") as members:
+        assert members["test/exact"].shape == (3,)
+        assert len(members["test/group"]) < members["test/count"].sum()
+    for metric, score in listed.scores.items():
+        assert counted.scores[metric].score == pytest.approx(score.score, abs=1e-12), metric
+        assert counted.scores[metric].chance == score.chance
 
 
 def test_not_a_number_names_the_clip(tmp_path):
