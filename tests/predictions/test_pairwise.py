@@ -1,6 +1,7 @@
 """Pairwise tasks from embeddings to stored scores, reports and comparisons: every relation, made by hand."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from heareval.spec import (
     Triplets,
 )
 from tests.commands import command
+from tests.predictions.conftest import write_scene_task
 
 PAIRWISE = Protocol(name="pairwise", device="cpu")
 SPEAKERS, DIGITS, TAKES = 4, 3, 5
@@ -230,6 +232,21 @@ def test_two_models_are_compared_on_the_same_draws(tmp_path):
     assert by_metric["mrr"].p_from == "permutation"
     assert by_metric["mrr"].interval.low <= by_metric["mrr"].value <= by_metric["mrr"].interval.high
     assert [each.protocol for each in found.overall] == ["pairwise-l1"]
+
+
+def test_distances_are_never_averaged_with_trained_tasks(tmp_path):
+    write_scene_task(tmp_path, "scene")
+    for submission in ("a", "b"):
+        evaluate(write_pairwise_task(tmp_path / submission, "triplets"))
+        evaluate(write_pairwise_task(tmp_path / submission, "retrieval"))
+        for name in ("scene", "scene2"):
+            shutil.copytree(tmp_path / "scene", tmp_path / submission / name)
+            evaluate(tmp_path / submission / name, Protocol(probe="knn-l1", device="cpu"))
+    overall = compare(tmp_path / "a", tmp_path / "b").overall
+    assert [(each.protocol, each.task) for each in overall] == [
+        ("pairwise-l1", "mean of 2 tasks"),
+        ("probe-knn-l1", "mean of 2 tasks"),
+    ]
 
 
 def test_a_report_holds_the_scores(tmp_path):
