@@ -179,7 +179,8 @@ def describe_short_trainings(runs: Sequence[Run]) -> tuple[str, ...]:
     # The model of the first fold is one of the grid.
     trained = [model for run in runs for model in (*run.grid, *(fold.model for fold in run.folds[1:]))]
     short, short_tested = sum(map(_is_cut_short, trained)), sum(map(_is_cut_short, tested))
-    if not short_tested and 2 * short < len(trained):
+    # Pairwise tasks train nothing.
+    if not trained or (not short_tested and 2 * short < len(trained)):
         return ()
     chosen = "the chosen one" if len(tested) == 1 else f"{short_tested} of the {len(tested)} tested ones"
     among = f", {chosen} among them" if short_tested else ""

@@ -148,7 +148,9 @@ def test_every_distance_has_results_of_its_own(tmp_path):
 def test_few_units_have_no_interval_and_are_named(tmp_path):
     scores = evaluate(write_pairwise_task(tmp_path, "same_different"))
     assert (scores.resampled_units.name, scores.resampled_units.count) == ("speaker", SPEAKERS)
-    assert any("4 speakers are fewer than 16" in problem for problem in scores.problems)
+    assert scores.problems == (
+        "no 95 % interval of pair_auc, pair_eer, pair_ap: 4 speakers are fewer than 16",
+    )
     assert all(score.interval_95 is None for score in scores.scores.values())
 
 
