@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,12 +16,10 @@ from heareval.errors import HearevalError
 from heareval.folders import describe_unusual_file
 from heareval.spec import Archives, Event, Label, Recording
 from heareval.tasks.own.class_folders import read_class_folders
+from heareval.tasks.own.clip_names import check_clip_names, make_clip_id
 from heareval.tasks.own.labelled_sound import LabelledSound
 from heareval.tasks.own.table import read_table
 
-# File systems allow 255 bytes; this leaves room for the suffixes of clips and of scratch files.
-MAX_NAME_BYTES = 240
-SURROGATE = re.compile("[\ud800-\udfff]")
 DECIMAL = re.compile("0|[1-9][0-9]*")
 
 
@@ -84,7 +81,7 @@ def find_sounds(file: Path, *, folder: str = "", table: str = "") -> Sounds:
         paths_of[facts.st_dev, facts.st_ino].append(path)
         digest.update(f"{path!r} {facts.st_size} {facts.st_mtime_ns}\n".encode())
         recordings.append(_make_recording(sound, path_rows, label_of))
-    _check_clip_names(recordings)
+    check_clip_names((each.clip_id, each.path) for each in recordings)
     doubts = (
         *found.doubts,
         *_doubt_spellings({row.label for row in rows}),
@@ -176,29 +173,3 @@ def _make_recording(path: Path, rows: Sequence[LabelledSound], label_of: Callabl
         split=first.split or "train",
         group=first.group,
     )
-
-
-def make_clip_id(path: str) -> str:
-    """Return the name of the clip of a sound: the parts of its path, joined, without the suffix.
-
-    >>> make_clip_id("owls/tawny/night 1.flac")
-    'owls_tawny_night 1'
-    """
-    stem, _ = posixpath.splitext(path)
-    return "_".join(part for part in stem.split("/") if part not in ("", ".."))
-
-
-def _check_clip_names(recordings: Sequence[Recording]) -> None:
-    path_of: dict[str, Path] = {}
-    for each in recordings:
-        if each.clip_id in path_of:
-            got = f"{path_of[each.clip_id]} and {each.path}"
-            raise HearevalError(
-                f"clip name {each.clip_id!r}", got=got, expected="one sound", remedy="Rename one of them."
-            )
-        path_of[each.clip_id] = each.path
-        # Python decodes bytes that are not UTF-8 to surrogates, which a UTF-8 table cannot hold.
-        if len(os.fsencode(each.clip_id)) > MAX_NAME_BYTES or SURROGATE.search(each.clip_id):
-            expected = f"UTF-8 with at most {MAX_NAME_BYTES} bytes"
-            got = "a longer name, or bytes that are not UTF-8"
-            raise HearevalError(f"clip name {each.clip_id!r}", got=got, expected=expected)
