@@ -78,6 +78,9 @@ def _describe_task(task: TaskSpec) -> tuple[str, ...]:
 @click.argument("name")
 @click.option("--folder", help="Folder of class sub-folders with sounds.")
 @click.option("--table", help="CSV file: path,label and optionally split, group, start_ms and end_ms.")
+@click.option("--pairs", help="CSV file: a,b,score (higher: more different) or a,b,same.")
+@click.option("--triplets", help="CSV file: anchor,positive,negative.")
+@click.option("--queries", help="CSV file: path,label,role (query, gallery or both).")
 @click.option(
     "--clip-seconds", "clip_duration_s", type=float, help="Length of every clip.  [each keeps its own]"
 )
@@ -86,6 +89,7 @@ def _describe_task(task: TaskSpec) -> tuple[str, ...]:
 def new_task(name: str, **given: Any) -> None:
     """Make NAME.toml, a task from your own sounds: a folder of class sub-folders, or a table.
 
+    Pairs, triplets and queries make a task that is scored by distances between embeddings, without training.
     The sounds stay where they are. What the options leave open follows from the sounds.
     """
     values = {key: value for key, value in {"name": name, **given}.items() if value is not None}

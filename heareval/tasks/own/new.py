@@ -13,6 +13,7 @@ from heareval import files
 from heareval.errors import HearevalError
 from heareval.tasks.metadata import select_clips
 from heareval.tasks.own.overview import describe_new_task, read_length_s
+from heareval.tasks.own.pairwise_overview import describe_pairwise_task
 from heareval.tasks.own.sounds import Sounds, find_sounds
 from heareval.tasks.own.task import MODE, OwnTaskSettings, check_settings, make_task, read_settings
 from heareval.tasks.splits import assign_splits
@@ -23,10 +24,13 @@ COMMENTS = {
     "version": "Every version has its own folder of clips.",
     "folder": "A folder with a sub-folder for each class, relative to this file.",
     "table": "A table of sounds and labels, relative to this file.",
+    "pairs": "A table of pairs, rated or the same, relative to this file.",
+    "triplets": "A table of triplets, relative to this file.",
+    "queries": "A table of queries and a gallery, relative to this file.",
     "kind": "multiclass: a clip has one label; multilabel: it may have several.",
     "clip_duration_s": "Clips are cut or padded with silence to this length, in seconds.",
     "folds": "Cross-validation with this many folds, instead of train, valid and test.",
-    "metrics": "The first metric selects the predictor.",
+    "metrics": "The first metric is the main score, and selects the predictor where one is trained.",
 }
 
 
@@ -49,12 +53,17 @@ def new_task(values: Mapping[str, Any], file: Path) -> list[str]:
             remedy="Edit the file, or remove it to create it again.",
         )
     settings = check_settings(values, file)
-    sounds = find_sounds(file, folder=settings.folder, table=settings.table)
+    sounds = find_sounds(file, **settings.source)
     if sounds.is_event and settings.clip_duration_s is None:
         settings = replace(settings, clip_duration_s=_find_longest_s(sounds))
     requested, settings = settings, _choose_splits(settings, sounds)
     task = make_task(settings, sounds)
-    settings = replace(settings, kind=task.prediction_type, metrics=task.metrics)
+    kind = None if task.is_pairwise else task.prediction_type
+    settings = replace(settings, kind=kind, metrics=task.metrics)
+    if sounds.relation is not None:
+        files.write_text(file, format_toml(settings))
+        make_task(read_settings(file), sounds)
+        return describe_pairwise_task(task, sounds, sounds.relation)
     # Selected as `prepare` will do it, so that nothing is written that it would refuse.
     clips = select_clips(task, MODE, sounds.recordings)
     files.write_text(file, format_toml(settings))

@@ -49,7 +49,7 @@ def describe_new_task(
     )
     notes = [
         *sounds.doubts,
-        *_doubt_contents(sounds.recordings, lengths),
+        *doubt_contents(sounds.recordings, lengths),
         *_doubt_times(sounds.recordings, lengths),
         *_doubt_small_tests(clips, task, are_drawn=not sounds.has_splits),
     ]
@@ -120,7 +120,7 @@ def _doubt_small_tests(clips: SelectedClips, task: TaskSpec, *, are_drawn: bool)
     ]
 
 
-def _doubt_contents(recordings: Sequence[Recording], lengths: Sequence[float | None]) -> list[str]:
+def doubt_contents(recordings: Sequence[Recording], lengths: Sequence[float | None]) -> list[str]:
     """Return notes about sounds that are probably no sounds; only `prepare` reads them as a whole."""
     silent = [each.path for each, length in zip(recordings, lengths, strict=True) if length == 0]
     unread = [

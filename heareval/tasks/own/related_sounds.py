@@ -257,8 +257,8 @@ def _doubt_queries(table: Table, attributes: Mapping[str, Mapping[str, str]]) ->
     if not lost:
         return []
     return [
-        f"{_count(len(lost), 'query has', 'queries have')} no other sound of the same label in the gallery, such "
-        f"as {lost[0]}; such queries are not scored"
+        f"{_count(len(lost), 'query has', 'queries have')} no other sound of the same label in the gallery, "
+        f"such as {lost[0]}; such queries are not scored"
     ]
 
 

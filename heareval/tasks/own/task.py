@@ -14,7 +14,19 @@ from typing import Any
 from heareval import files
 from heareval.errors import HearevalError, unknown_name
 from heareval.folders import describe_unusual_file
-from heareval.spec import EmbeddingType, Label, Mode, PredictionType, Splits, TaskSpec
+from heareval.spec import (
+    EmbeddingType,
+    Label,
+    Mode,
+    PredictionType,
+    Ratings,
+    Relation,
+    Retrieval,
+    SamePairs,
+    Splits,
+    TaskSpec,
+    Triplets,
+)
 from heareval.tasks.own.labelled_sound import SPLITS
 from heareval.tasks.own.sounds import Sounds, find_sounds
 from heareval.tasks.sources import SCENE_METRICS
@@ -37,6 +49,15 @@ DEFAULT_METRICS: Mapping[tuple[EmbeddingType, PredictionType], tuple[str, ...]] 
     ("scene", "multilabel"): ("mAP", "d_prime", "aucroc", "top1_acc"),
     ("event", "multilabel"): ("event_onset_200ms_fms", "segment_1s_er"),
 }
+RELATION_METRICS: Mapping[type[Relation], tuple[str, ...]] = {
+    Ratings: ("spearman", "kendall", "triplet_agreement"),
+    SamePairs: ("pair_auc", "pair_eer", "pair_ap"),
+    Triplets: ("triplet_acc",),
+    Retrieval: ("mrr", "recall_at_1", "map_at_r"),
+}
+# The keys that say where the sounds are, and those of them that make a pairwise task.
+PAIRWISE_SOURCES = ("pairs", "triplets", "queries")
+SOURCES = ("folder", "table", *PAIRWISE_SOURCES)
 # One fold tests, another validates and the others train. Fold names have two digits.
 MIN_FOLDS, MAX_FOLDS = 3, 100
 MAX_SHOWN_LABELS = 12
@@ -53,11 +74,19 @@ class OwnTaskSettings:
     version: str = "v1"
     folder: str = ""
     table: str = ""
+    pairs: str = ""
+    triplets: str = ""
+    queries: str = ""
     kind: PredictionType | None = None
     clip_duration_s: float | None = None
     folds: int | None = None
     split_percentages: Mapping[str, float] | None = None
     metrics: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> dict[str, str]:
+        """The one key that says where the sounds are, with its path."""
+        return {key: path for key in SOURCES if (path := getattr(self, key))}
 
 
 def load_task(file: Path) -> TaskSpec:
@@ -68,7 +97,7 @@ def load_task(file: Path) -> TaskSpec:
     """
     file = file.absolute()
     settings = read_settings(file)
-    return make_task(settings, find_sounds(file, folder=settings.folder, table=settings.table))
+    return make_task(settings, find_sounds(file, **settings.source))
 
 
 def get_sounds(task: TaskSpec) -> Sounds | None:
@@ -110,6 +139,7 @@ OWN_TASK_KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "version": (_matches("[A-Za-z0-9_][A-Za-z0-9_.]*"), "letters, digits, _ and dots"),
     "folder": (_matches(".+"), "the path of a folder"),
     "table": (_matches(".+"), "the path of a CSV file"),
+    **{key: (_matches(".+"), "the path of a CSV file") for key in PAIRWISE_SOURCES},
     "kind": (_matches("multiclass|multilabel"), "multiclass or multilabel"),
     "clip_duration_s": (_is_positive, "seconds above 0"),
     "folds": (_is_folds, f"a whole number from {MIN_FOLDS} to {MAX_FOLDS}"),
@@ -145,9 +175,16 @@ def check_settings(values: Mapping[str, Any], file: Path) -> OwnTaskSettings:
             raise HearevalError(f"{file}: {key}", got=repr(value), expected=expected)
     if "name" not in values:
         raise HearevalError(f"{file}: name", got="nothing", expected=OWN_TASK_KEYS["name"][1])
-    if ("folder" in values) == ("table" in values):
-        got = "both" if "folder" in values else "neither"
-        raise HearevalError(f"{file}: folder and table", got=got, expected="exactly one")
+    sources = [key for key in SOURCES if key in values]
+    if len(sources) != 1:
+        got, expected = " and ".join(sources) or "none", f"exactly one of {', '.join(SOURCES)}"
+        raise HearevalError(f"{file}: where the sounds are", got=got, expected=expected)
+    for key in ("kind", "folds", "split_percentages"):
+        if key in values and sources[0] in PAIRWISE_SOURCES:
+            expected = "no labels and no splits, because nothing is trained"
+            raise HearevalError(
+                f"{file}: {key}", got=f"{key} with {sources[0]}", expected=expected, remedy=f"Remove {key}."
+            )
     if "folds" in values and "split_percentages" in values:
         raise HearevalError(f"{file}: folds and split_percentages", got="both", expected="at most one")
     return OwnTaskSettings(**{**values, "metrics": tuple(values.get("metrics", ()))})
@@ -162,6 +199,8 @@ def make_task(settings: OwnTaskSettings, sounds: Sounds) -> TaskSpec:
     Raises:
         HearevalError: they do not fit each other, for example labels that cannot be in every split.
     """
+    if sounds.relation is not None:
+        return _make_pairwise_task(settings, sounds, RELATION_METRICS[type(sounds.relation)])
     kind = _choose_kind(settings, sounds)
     embedding_type: EmbeddingType = "event" if sounds.is_event else "scene"
     if sounds.is_event and settings.clip_duration_s is None:
@@ -179,10 +218,37 @@ def make_task(settings: OwnTaskSettings, sounds: Sounds) -> TaskSpec:
         default_mode=MODE,
         read_recordings=sounds.read_recordings,
         lists_downloads=False,
-        content=files.fingerprint("own", VERSION, settings=asdict(settings), sounds=sounds.digest),
+        content=_digest_content(settings, sounds),
     )
     _check_splits(task, sounds)
     return task
+
+
+def _make_pairwise_task(settings: OwnTaskSettings, sounds: Sounds, metrics: tuple[str, ...]) -> TaskSpec:
+    return TaskSpec(
+        name=settings.name,
+        version=settings.version,
+        embedding_type="scene",
+        prediction_type="pairwise",
+        splits=Splits("test_only"),
+        clip_duration_s=settings.clip_duration_s,
+        metrics=settings.metrics or metrics,
+        modes={MODE: _make_mode(settings, sounds)},
+        default_mode=MODE,
+        read_recordings=sounds.read_recordings,
+        lists_downloads=False,
+        content=_digest_content(settings, sounds),
+        read_relation=sounds.read_relation,
+    )
+
+
+def _digest_content(settings: OwnTaskSettings, sounds: Sounds) -> str:
+    """Return the digest of all that decides the clips of a task.
+
+    Tasks of class folders and tables had no keys of pairwise tasks at first, and keep their digests.
+    """
+    values = {key: v for key, v in asdict(settings).items() if v or key not in PAIRWISE_SOURCES}
+    return files.fingerprint("own", VERSION, settings=values, sounds=sounds.digest)
 
 
 def _make_mode(settings: OwnTaskSettings, sounds: Sounds) -> Mode:

@@ -54,7 +54,7 @@ BAD_FILES = {
     "split_percentages = { train = 80, valid = 10 }": "split_percentages: got .*, expected shares",
     "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* add up to 100",
     'metrics = ["top1_acc", "top1_acc"]': "metrics: got .*, expected a list of different names",
-    'table = "clips.csv"': "folder and table: got both, expected exactly one",
+    'table = "clips.csv"': "where the sounds are: got folder and table, expected exactly one of folder, table, pairs",
     "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected at most one",
 }
 
@@ -74,7 +74,7 @@ def test_no_file_no_name_no_sounds(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
     with pytest.raises(HearevalError, match=r"fifo.toml: got a FIFO. Create one"):
         own.load_task(tmp_path / "fifo.toml")
-    with pytest.raises(HearevalError, match="folder and table: got neither"):
+    with pytest.raises(HearevalError, match="where the sounds are: got none, expected exactly one of"):
         own.load_task(write_task(tmp_path))
     for line, complaint in {
         'folder = "none"': "folder .*none: got no such folder",
@@ -131,7 +131,12 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [sum(row) for row in counts] == [10, 10, 10]
     task = own.load_task(Path("birds.toml"))
     assert own.read_settings(Path("birds.toml")) == own.OwnTaskSettings(
-        *("birds", "v1", "recordings", "", "multiclass"), 0.25, 5, None, task.metrics
+        name="birds",
+        folder="recordings",
+        kind="multiclass",
+        clip_duration_s=0.25,
+        folds=5,
+        metrics=task.metrics,
     )
     with pytest.raises(HearevalError, match=r"birds.toml: got an existing file, expected a new name"):
         own_new.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
