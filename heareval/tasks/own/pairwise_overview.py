@@ -1,9 +1,9 @@
-"""What the author of a new pairwise task should know about it: how many rows there are, and what is doubtful."""
+"""What the author of a new pairwise task should know about it: its numbers, and what is doubtful."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +123,8 @@ def _doubt_copies(recordings: Sequence[Recording]) -> list[str]:
         return []
     count = "1 sound has" if len(several) == 1 else f"{len(several)} sounds have"
     return [
-        f"{count} copies under other names, such as {several[0][0]} and {several[0][1]}; the distance between "
-        "such clips is 0"
+        f"{count} copies under other names, such as {several[0][0]} and {several[0][1]}; the distance "
+        "between such clips is 0"
     ]
 
 
@@ -163,7 +163,8 @@ def _doubt_size(relation: Relation, recordings: Sequence[Recording]) -> list[str
         return []
     several = "queries" if name == "query" else f"{name}s"
     return [
-        f"{_count(units, name, several)}: scores get a confidence interval from {FEWEST_FOR_INTERVAL} {several} on"
+        f"{_count(units, name, several)}: scores get a confidence interval "
+        f"from {FEWEST_FOR_INTERVAL} {several} on"
     ]
 
 

@@ -243,12 +243,17 @@ def _make_pairwise_task(settings: OwnTaskSettings, sounds: Sounds, metrics: tupl
 
 
 def _digest_content(settings: OwnTaskSettings, sounds: Sounds) -> str:
-    """Return the digest of all that decides the clips of a task.
-
-    Tasks of class folders and tables had no keys of pairwise tasks at first, and keep their digests.
-    """
-    values = {key: v for key, v in asdict(settings).items() if v or key not in PAIRWISE_SOURCES}
+    """Return the digest of all that decides the clips of a task."""
+    values = list_identifying_settings(settings)
     return files.fingerprint("own", VERSION, settings=values, sounds=sounds.digest)
+
+
+def list_identifying_settings(settings: OwnTaskSettings) -> dict[str, Any]:
+    """Return the settings that are part of the fingerprint of a task.
+
+    Keys of pairwise tasks are left out of other tasks, so that tasks made before there were any stay complete.
+    """
+    return {key: v for key, v in asdict(settings).items() if v or key not in PAIRWISE_SOURCES}
 
 
 def _make_mode(settings: OwnTaskSettings, sounds: Sounds) -> Mode:
