@@ -54,7 +54,7 @@ BAD_FILES = {
     "split_percentages = { train = 80, valid = 10 }": "split_percentages: got .*, expected shares",
     "split_percentages = { train = 80, valid = 10, test = 20 }": "expected shares .* add up to 100",
     'metrics = ["top1_acc", "top1_acc"]': "metrics: got .*, expected a list of different names",
-    'table = "clips.csv"': "where the sounds are: got folder and table, expected exactly one of folder, table, pairs",
+    'table = "clips.csv"': "got folder and table, expected exactly one of folder, table, pairs",
     "folds = 3\nsplit_percentages = { train = 80, valid = 10, test = 10 }": "got both, expected at most one",
 }
 
