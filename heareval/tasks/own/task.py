@@ -251,7 +251,7 @@ def _digest_content(settings: OwnTaskSettings, sounds: Sounds) -> str:
 def list_identifying_settings(settings: OwnTaskSettings) -> dict[str, Any]:
     """Return the settings that are part of the fingerprint of a task.
 
-    Keys of pairwise tasks are left out of other tasks, so that tasks made before there were any stay complete.
+    Other tasks have no keys of pairwise tasks, so that those made before there were any stay complete.
     """
     return {key: v for key, v in asdict(settings).items() if v or key not in PAIRWISE_SOURCES}
 

@@ -91,9 +91,9 @@ BAD_TABLES = {
     "pairs a,b,score\n0.wav,1.wav,-1": "score: got -1, expected .* higher means more different. Turn similar",
     "pairs a;b;score\n0.wav;1.wav;0,5": "score: got '0,5', expected a number such as 0.25",
     "pairs a,b,score\n0.wav,1.wav,": "line 2: score: got an empty cell",
-    "pairs a,b,score\n0.wav,1.wav,1\n1.wav,0.wav,2": "line 3: got 1.wav and 0.wav again, .* line 2, .* raters",
+    "pairs a,b,score\n0.wav,1.wav,1\n1.wav,0.wav,2": "line 3: got 1.wav and 0.wav again, .* line 2",
     "pairs a,b,score\n0.wav,1.wav,1\n2.wav,3.wav,2": "got no sound with two different scores",
-    "pairs a,b,same\n0.wav,1.wav,maybe": "line 2: same: got 'maybe', expected 1 or 0, true or false, yes or no",
+    "pairs a,b,same\n0.wav,1.wav,maybe": "line 2: same: got 'maybe', expected 1 or 0, true or false",
     "pairs a,b,same\n0.wav,1.wav,1": "same: got only pairs that are the same, expected pairs of both kinds",
     "pairs a,b,same\n0.wav,1.wav,1\n0.wav,1.wav,0": "line 3: got .* again.* Remove one of the rows",
     "triplets anchor,positive\n0.wav,1.wav": "got no column negative",
@@ -159,10 +159,10 @@ def test_new_doubts(sounds: Path) -> None:
     lines = own_new.new_task({"name": "near", "triplets": "rows.csv"}, sounds / "near.toml")
     assert lines[:5] == [
         "note: 1 triplet is listed several times, such as 0.wav, 1.wav, 2.wav; every row counts",
-        "note: 1 triplet is listed with positive and negative swapped as well, such as 0.wav, 1.wav, 2.wav; no "
-        "model can score more than 0.7500",
-        f"note: 1 sound has copies under other names, such as {sounds}/0.wav and {sounds}/copy.wav; the distance "
-        "between such clips is 0",
+        "note: 1 triplet is listed with positive and negative swapped as well, such as 0.wav, 1.wav, 2.wav; "
+        "no model can score more than 0.7500",
+        f"note: 1 sound has copies under other names, such as {sounds}/0.wav and {sounds}/copy.wav; the "
+        "distance between such clips is 0",
         f"note: 1 sound in one row only, such as {sounds}/copy.wav; is its path spelled right?",
         "note: 4 sounds: scores get a confidence interval from 16 sounds on",
     ]
