@@ -59,6 +59,7 @@ WITHOUT_STAGE = {
     "heareval.tasks.demo": "makes the corpora of the demo, which are pinned by checksums",
     "heareval.tasks.own.new": "writes the template of a new task",
     "heareval.tasks.own.overview": "describes a new task to its author",
+    "heareval.tasks.own.pairwise_overview": "describes a new pairwise task to its author",
     "heareval.tasks.runner": "a command",
     "heareval.embeddings.advice": "advice about a submission, written nowhere",
     "heareval.embeddings.submission_config": "what the user asks for; it reaches stages through fingerprints",

@@ -133,7 +133,7 @@ def test_keys_that_pairwise_tasks_lack(sounds: Path, line: str) -> None:
 
 def test_metrics_fit_the_relation(sounds: Path) -> None:
     load(sounds, "triplets", TRIPLETS, 'metrics = ["mrr"]')
-    with pytest.raises(HearevalError, match="unknown metric in .*: got 'mrr', expected one of triplet_acc"):
+    with pytest.raises(HearevalError, match=r"unknown metric in .*: got 'mrr', expected one of triplet_acc"):
         find_jobs(CorpusRequest((str(sounds / "near.toml"),)))
 
 
