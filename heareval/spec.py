@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 Label = str | int
 EmbeddingType = Literal["scene", "event"]
@@ -46,7 +46,7 @@ class Download:
     @property
     def file_name(self) -> str:
         """Name of the file, such as `speech_commands_v0.02.tar.gz`."""
-        return PurePosixPath(urlsplit(self.url).path).name
+        return PurePosixPath(unquote(urlsplit(self.url).path)).name
 
     @property
     def folder(self) -> str:

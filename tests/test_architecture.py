@@ -57,6 +57,8 @@ FOUNDATION = {
 STRICTER = {
     "heareval.tasks.corpora": (
         *("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
+        # Pairwise tasks share the readers of other tasks, and one shares the folds that another draws.
+        *("heareval.tasks.corpora", "heareval.tasks.splits"),
         # What one unusual corpus needs, or a few.
         *("heareval.tasks.midi", "heareval.tasks.shots", "heareval.tasks.tfds"),
     ),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from heareval import files
 from heareval.archives.download import (
@@ -168,7 +169,7 @@ def _fetch_from_mirror(
     """
     if mirror.found is not None:
         return _copy_from_folder(mirror.found.get(download.file_name, ()), download, target)
-    url = f"{mirror.address.rstrip('/')}/{download.file_name}"
+    url = f"{mirror.address.rstrip('/')}/{quote(download.file_name)}"
     try:
         tries = 1 if mirror.has_failed.is_set() else patience.tries
         _download(url, download, target, progress, replace(patience, tries=tries))
