@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from heareval.archives import fetch
 from heareval.archives.sizes import UNKNOWN, Size, blocks, sizes_on_the_web, total
@@ -65,7 +66,7 @@ class ArchiveSizes:
             if copies:
                 mirrored[file.path] = max(copies, key=lambda path: path.stat().st_size)
             else:
-                on_mirrors = [f"{m.address.rstrip('/')}/{name}" for m in mirrors if m.found is None]
+                on_mirrors = [f"{m.address.rstrip('/')}/{quote(name)}" for m in mirrors if m.found is None]
                 urls[str(file.path)] = [*on_mirrors, file.download.url, *file.download.other_urls]
         return cls(mirrored, sizes_on_the_web(urls))
 

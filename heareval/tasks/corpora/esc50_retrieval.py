@@ -16,7 +16,7 @@ from heareval.tasks.corpora import esc50
 
 
 def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
-    """Yield the clips of `esc50` with class, fold and source; files are `<fold>-<source>-<take>-<class>.wav`."""
+    """Yield the clips with class, fold and source; files are named `<fold>-<source>-<take>-<class>.wav`."""
     for clip in esc50.read_recordings(archives, mode):
         source = clip.path.stem.split("-")[1]
         attributes = {"label": str(clip.labels[0]), "fold": clip.split, "source": source}

@@ -20,12 +20,12 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
 
 
 def read_same_emotion(archives: Archives, mode: str) -> SameDifferent:
-    """Return the relation: pairs of two speakers have the same emotion or not; intervals resample speakers."""
+    """Return the relation: two speakers, same emotion or not; intervals resample speakers."""
     return SameDifferent(same="emotion", differ=("speaker",), unit="speaker")
 
 
 def read_same_speaker(archives: Archives, mode: str) -> SameDifferent:
-    """Return the relation: pairs of two sentences have the same speaker or not; intervals resample speakers."""
+    """Return the relation: two sentences, same speaker or not; intervals resample speakers."""
     return SameDifferent(same="speaker", differ=("sentence",), unit="speaker")
 
 

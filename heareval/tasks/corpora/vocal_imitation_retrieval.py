@@ -70,7 +70,7 @@ def read_relation(archives: Archives, mode: str) -> Retrieval:
 
 
 def read_relation_within_classes(archives: Archives, mode: str) -> Retrieval:
-    """Return the relation: the imitated recording among those of its class; the mean is that of the classes."""
+    """Return the relation: the imitated recording among those of its class; the mean is over classes."""
     return replace(read_relation(archives, mode), within=("class",), average="class")
 
 
