@@ -22,6 +22,8 @@ ArchivesOf = Callable[[TaskSpec, str], Archives]
 OPEN_CORPORA = ("speech_commands", "nsynth_pitch", "dcase2016_task2", "spoken_digit")
 # Those with unusual archives: rar, zip in volumes, single files, none with a published checksum.
 UNUSUAL_CORPORA = ("beehive", "fsd50k", "crema_d", "gtzan")
+# Corpora that are published as single files -> the folder of these.
+LISTED_FOLDERS = {"crema_d": "AudioWAV", "timbre_similarity": "sounds"}
 
 
 # Tests that unpack rar archives among others.
@@ -81,7 +83,11 @@ def archives_of(tmp_path_factory: pytest.TempPathFactory) -> ArchivesOf:
             return {download.folder: gunshots() for download in task.modes[mode].downloads}
         corpus = extracted(stand_ins.corpus_of(task.name))
         found = {download.folder: corpus / download.file_name for download in task.modes[mode].downloads}
-        return {**found, LISTED: corpus / "AudioWAV"} if task.modes[mode].listed_files else found
+        return (
+            {**found, LISTED: corpus / LISTED_FOLDERS[corpus.name]}
+            if corpus.name in LISTED_FOLDERS
+            else found
+        )
 
     return archives
 

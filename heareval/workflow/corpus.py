@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import time
 from dataclasses import dataclass, replace
@@ -283,8 +284,11 @@ class FetchListed(CorpusStep):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        legacy = self.fingerprint_with(legacy_reader_digest(self.job.spec))
-        current = self.fingerprint_with(reader_digest(self.job.spec))
+        task = self.job.spec
+        # Tasks with the clips of another one list its files, so they share its folder.
+        lister = find_task(task.clips_of) if task.clips_of else task
+        legacy = self.fingerprint_with(legacy_reader_digest(lister))
+        current = self.fingerprint_with(reader_digest(lister))
         # Files that heareval 0.1.0 fetched are not fetched again, see TaskStep.clips_fingerprint.
         is_legacy = self._folder(legacy).exists() and not self._folder(current).exists()
         return legacy if is_legacy else current
@@ -394,7 +398,12 @@ def reader_digest(task: TaskSpec) -> str:
     """Return the digest of the code that reads the labels, which is an input like any archive."""
     if own.get_sounds(task):
         return own.READER_DIGEST
-    return digest_code(_reader_source(task))
+    digest = digest_code(_reader_source(task))
+    if not task.clips_of:
+        return digest
+    # The module of such a task calls the reader of the other task.
+    both = f"{digest} {reader_digest(find_task(task.clips_of))}"
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def legacy_reader_digest(task: TaskSpec) -> str:

@@ -57,7 +57,7 @@ def averaged_distances(averaged: NDArray[np.float64], reference: RatedPairs) -> 
 
 
 def flat_distances(sounds: Sequence[NDArray[np.float64]], reference: RatedPairs) -> PairDistances:
-    """The L1 distance of the MFCCs of each pair; sounds are padded with silence to the longest of their set."""
+    """The L1 distance of the MFCCs of each pair; sounds are padded to the longest of their set."""
     found = np.empty(len(reference.rating))
     for group in np.unique(reference.group):
         pairs = np.flatnonzero(reference.group == group)

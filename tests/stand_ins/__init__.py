@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 from tests.stand_ins.archives import VOLUMES, pack, split_zip
 from tests.stand_ins.gunshots import gunshot_recordings, gunshot_triangulation
-from tests.stand_ins.music import beijing_opera, gtzan, gtzan_music_speech, maestro, mridangam, nsynth_pitch
+from tests.stand_ins.music import (
+    beijing_opera,
+    gtzan,
+    gtzan_music_speech,
+    maestro,
+    mridangam,
+    nsynth_pitch,
+    timbre_similarity,
+)
 from tests.stand_ins.scenes import beehive, dcase2016_task2, esc50, fsd50k
 from tests.stand_ins.sounds import sound
 from tests.stand_ins.speech import (
@@ -34,7 +42,7 @@ CORPORA: dict[str, Callable[[], dict[str, Tree]]] = {
     for corpus in (
         *(speech_commands, nsynth_pitch, dcase2016_task2, spoken_digit, beehive, beijing_opera, crema_d),
         *(gtzan, gtzan_music_speech, esc50, fsd50k, gunshot_triangulation, libricount, maestro, mridangam),
-        *(vocal_imitation, vox_lingua_top10, coughvid),
+        *(vocal_imitation, vox_lingua_top10, coughvid, timbre_similarity),
     )
 }
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from collections import Counter
+from pathlib import PurePosixPath
+
+import numpy as np
+import soundfile
+
+from heareval.tasks.corpora import timbre_similarity as timbre_module
 from tests.stand_ins import midi
-from tests.stand_ins.sounds import generator, sound
+from tests.stand_ins.sounds import generator, sound, tones
 from tests.stand_ins.trees import Tree, as_json, like_tfds, table
 
 FAMILIES = (
@@ -60,6 +68,29 @@ def beijing_opera() -> dict[str, Tree]:
             subtype = "PCM_24" if n % 5 == 4 else "PCM_16"
             tree[name] = sound("beijing_opera", f"full/{name}", seconds, 44100, 2, subtype)
     return {f"{root}.zip": tree, "beijing_opera-train-small.zip": tree}
+
+
+def timbre_similarity() -> dict[str, Tree]:
+    """The listed sounds of all experiments, with drawn ratings above the diagonal."""
+    names = [line.split("  ")[1] for line in timbre_module.MANIFEST.read_text().splitlines()]
+    sounds: Tree = {}
+    sets: dict[str, int] = Counter()
+    for path in (PurePosixPath(name) for name in names if name.endswith(".aiff")):
+        sets[path.parent.name] += 1
+        sounds[path.name] = _aiff(f"timbre_similarity/{path.name}")
+    archives = {"sounds": sounds}
+    for name, count in sets.items():
+        matrix = np.triu(generator(f"timbre_similarity/{name}").randint(1, 100, (count, count)), 1)
+        file_name = f"{name}_dissimilarity_matrix.txt"
+        text = "".join("\t".join(map(str, row)) + "\n" for row in matrix)
+        archives[file_name] = {file_name: text.encode()}
+    return archives
+
+
+def _aiff(name: str) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, tones(name, 4410, 44100).astype(np.int16), 44100, "PCM_16", format="AIFF")
+    return content.getvalue()
 
 
 def gtzan() -> dict[str, Tree]:

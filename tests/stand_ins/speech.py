@@ -158,10 +158,20 @@ def vocal_imitation() -> dict[str, Tree]:
             tree[member] = wav(f"vocal_imitation/full/{member}", samples, rate, subtype)
             kind = "draft" if n % 2 else "nothing"
             rows.append((name, 1000 + number % 11, reference, kind, int(is_included), 60 + n))
-    header = ("imitation_filename", "participantID", "reference_filename")
+    for r, reference in enumerate(IMITATED):
+        tree |= _original("reference", reference)
+        # The last class has no other recording.
+        for n in range(3 if r < len(IMITATED) - 1 else 0):
+            tree |= _original("non_reference", reference.replace(".wav", f"_{n}.wav"))
+    header = ("imitation_filename", "participant_id", "reference_filename")
     described = table((*header, "recording_type", "included", "score"), rows, "\t")
     tree[f"{root}/vocal_imitations.txt"] = described
     return {"VocalImitationSet_v1.1.3.zip": tree, "vocal_imitation-train-small.zip": tree}
+
+
+def _original(kind: str, name: str) -> Tree:
+    member = f"VocalImitationSet/original_recordings/{kind}/{name}"
+    return {member: sound("vocal_imitation", f"full/{member}", 0.9, 44100)}
 
 
 def coughvid() -> dict[str, Tree]:
