@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_file(content)
 
     def content(self) -> bytes | None:
-        editions, path = self.behaviour.editions, self.folder / self.path.lstrip("/")
+        editions, path = self.behaviour.editions, self.folder / unquote(self.path).lstrip("/")
         if editions:
             return editions.pop(0) if len(editions) > 1 else editions[0]
         return path.read_bytes() if path.is_file() else None

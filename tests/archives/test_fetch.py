@@ -131,6 +131,19 @@ def test_mirror_url(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     assert get(Download(NOWHERE, MD5), tmp_path, (server[0],)).read_bytes() == CONTENT
 
 
+def test_a_name_that_urls_encode(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    """The file has its real name in mirrors, whether folder or URL, and on this machine."""
+    (tmp_path / "served" / "G#4 a.zip").write_bytes(CONTENT)
+    for folder, url, mirror in (
+        ("published", f"{server[0]}/G%234%20a.zip", ()),
+        ("from_url", "http://127.0.0.1:9/G%234%20a.zip", (server[0],)),
+        ("from_folder", "http://127.0.0.1:9/G%234%20a.zip", (str(tmp_path / "served"),)),
+    ):
+        target = get(Download(url, MD5), tmp_path / folder, mirror)
+        assert target.name == "G#4 a.zip"
+        assert target.read_bytes() == CONTENT
+
+
 def test_mirror_without_the_archive(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     with pytest.raises(
