@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from heareval.errors import HearevalError, unknown_name
@@ -14,6 +14,14 @@ from heareval.tasks import corpora
 from heareval.tasks.own.task import get_sounds, load_task
 
 OWN_TASK_SUFFIX = ".toml"
+# Name of a group -> the function that says whether a task belongs to it. The first two are the benchmark as
+# it was published, so `all` stays what published scores are compared with.
+GROUPS: Mapping[str, Callable[[TaskSpec], bool]] = {
+    "open": lambda task: task.is_open,
+    "all": lambda task: not task.is_pairwise,
+    "pairwise": lambda task: task.is_pairwise,
+    "everything": lambda task: True,
+}
 
 
 @functools.cache
@@ -47,7 +55,7 @@ def find_task(name: str) -> TaskSpec:
         return _load_own_task(Path(name).absolute())
     if name not in all_tasks():
         own_file = name + OWN_TASK_SUFFIX
-        known = [*all_tasks(), "open", "all", *([own_file] if Path(own_file).exists() else [])]
+        known = [*all_tasks(), *GROUPS, *([own_file] if Path(own_file).exists() else [])]
         raise unknown_name("task", name, known)
     return all_tasks()[name]
 
@@ -86,7 +94,8 @@ def select(names: tuple[str, ...], mode: str | None) -> list[tuple[TaskSpec, str
     [('dcase2016_task2', 'full'), ('nsynth_pitch', '5h')]
 
     Args:
-        names: task names, TOML files, or the groups `open` and `all`: their tasks that have the mode.
+        names: task names, TOML files, or groups of tasks, of which those that have the mode are selected:
+            `open` and `all` as published, `pairwise`, or `everything`.
         mode: a mode's name, `all` for every published mode, None for each task's default.
 
     Raises:
@@ -94,12 +103,12 @@ def select(names: tuple[str, ...], mode: str | None) -> list[tuple[TaskSpec, str
     """
     tasks: dict[str, TaskSpec] = {}
     for name in names:
-        selected = _select_group(name, mode) if name in ("all", "open") else _by_name([find_task(name)])
+        selected = _select_group(name, mode) if name in GROUPS else _by_name([find_task(name)])
         _check_names_differ(tasks, selected)
         tasks |= selected
     if not tasks:
         raise HearevalError(
-            "tasks", got="none", expected=f"at least one of {', '.join(all_tasks())}, open, all"
+            "tasks", got="none", expected=f"at least one of {', '.join([*all_tasks(), *GROUPS])}"
         )
     return [(task, chosen) for task in tasks.values() for chosen in _select_modes(task, mode)]
 
@@ -117,7 +126,7 @@ def _check_names_differ(tasks: Mapping[str, TaskSpec], others: Mapping[str, Task
 
 
 def _select_group(name: str, mode: str | None) -> dict[str, TaskSpec]:
-    group = [task for task in all_tasks().values() if name == "all" or task.is_open]
+    group = [task for task in all_tasks().values() if GROUPS[name](task)]
     selected = [task for task in group if mode in (None, "all") or mode in task.modes]
     if not selected:
         raise unknown_name("mode", str(mode), {m for task in group for m in task.modes})
