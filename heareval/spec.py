@@ -367,8 +367,8 @@ class TaskSpec:
         content: digest of the files of a task without archives; "" for the published tasks.
         read_relation: returns the relation between the clips of a pairwise task; called like
             `read_recordings`. None for other tasks.
-        clips_of: name of the task that the same clips are prepared for; "" if there is none. Clips of the
-            same source are then the same files.
+        clips_of: name of the task whose corpus module, listed files and clips this task shares; "" if there
+            is none.
     """
 
     name: str

@@ -139,7 +139,10 @@ def corpus(tasks: Decorator) -> Decorator:
 
 tasks_argument: Decorator = click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 tasks_option: Decorator = click.option(
-    "--tasks", default="all", show_default=True, help="Names separated by commas, `open` or `all`."
+    "--tasks",
+    default="all",
+    show_default=True,
+    help="Names separated by commas, `open`, `all`, `pairwise` or `everything`.",
 )
 
 

@@ -27,8 +27,8 @@ def prepare(
 ) -> None:
     """Make task folders and tarballs from the published corpora.
 
-    TASK is the name of a task, `open` for the open tasks, or `all`. The sample rates are 16000, 22050, 44100
-    and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
+    TASK is the name of a task, or `open`, `all`, `pairwise` or `everything`. The sample rates are 16000,
+    22050, 44100 and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
     """
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
     for folder in prepared.task_folders:

@@ -30,7 +30,8 @@ class CorpusRequest:
     """Which tasks to prepare, and from which data.
 
     Args:
-        tasks: names of tasks and TOML files of own tasks, or the groups `open` and `all`.
+        tasks: names of tasks and TOML files of own tasks, or the groups `open`, `all`, `pairwise` and
+            `everything`.
         mode: `5h`, `50h`, `full`, `small`, `demo`, or `all` for every published mode; None means each task's
             default mode.
         mirrors: folders and URLs to search for archives first, by file name.
