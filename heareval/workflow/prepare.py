@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import luigi
@@ -13,7 +13,7 @@ import luigi
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
-from heareval.formats.digests import digest_file, digests_to_json, parse_digests
+from heareval.formats.digests import check_unchanged, digest_file, digests_to_json, parse_digests
 from heareval.formats.fields import Fields
 from heareval.formats.tarball_record import (
     TarballRecord,
@@ -77,12 +77,22 @@ class PrepareClips(TaskStep):
         start, end = (count * i // self.shards for i in (self.shard, self.shard + 1))
         root = self.sounds.folder if self.sounds else self.extracted_root
         sources = metadata.read_clips(self.selection.folder / metadata.CLIPS, start, end)
-        clips = [source.to_recording(root) for source in sources]
+        shared = self._find_shared_clips()
+        clips = [source.to_recording(root) for source in sources if _stretch(source) not in shared]
         skip_bad = self.job.on_bad_audio == "skip"
         settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine, skip_bad)
         with files.building_folder(self.folder) as scratch:
+            for source in sources:
+                for path in shared.get(_stretch(source), ()):
+                    target = scratch / path.parent.parent.name / source.split / f"{source.clip_id}.wav"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    files.link_or_copy(path, target)
             skipped = audio.prepare_clips(clips, scratch, settings, progress)
-            facts = {"clips": len(clips), "rates": self.sample_rates, "skipped": [asdict(s) for s in skipped]}
+            facts = {
+                "clips": len(sources),
+                "rates": self.sample_rates,
+                "skipped": [asdict(s) for s in skipped],
+            }
             # Now, while the clips are still in the memory of the operating system.
             digests = {
                 path.relative_to(scratch).as_posix(): digest_file(path)
@@ -90,6 +100,39 @@ class PrepareClips(TaskStep):
             }
             facts["digests"] = digests_to_json(digests)
             write_manifest(scratch, self.samples_fingerprint, started, **facts)
+
+    def _find_shared_clips(self) -> dict[Hashable, list[Path]]:
+        """Return the finished clips of the task that this one shares clips with, by the stretch of sound.
+
+        Both are made alike, so it does not matter for the result whether that task was prepared before.
+        """
+        if not self.job.spec.clips_of or self.job.published:
+            return {}
+        job = replace(self.job, task=self.job.spec.clips_of)
+        if job.spec.duration_s(job.mode) != self.clip_duration_s:
+            return {}
+        options = {"job": job, "mirrors": self.mirrors, "sample_rates": self.sample_rates}
+        shards = [PrepareClips(self.places, shard=i, **options) for i in range(job.spec.shards(job.mode))]
+        finished = [shard.folder for shard in shards if shard.complete()]
+        if not finished or not shards[0].selection.complete():
+            return {}
+        for folder in finished:
+            digests = parse_digests(Fields("digests", read_manifest(folder).get("digests", {})))
+            check_unchanged(folder, digests, f"Remove {folder}, and run again.")
+        clips = metadata.read_clips(shards[0].selection.folder / metadata.CLIPS)
+        paths = {
+            clip: [
+                f / str(r) / clip.split / f"{clip.clip_id}.wav" for f in finished for r in self.sample_rates
+            ]
+            for clip in clips
+        }
+        found = {_stretch(clip): [path for path in paths[clip] if path.exists()] for clip in clips}
+        return {stretch: each for stretch, each in found.items() if len(each) == len(self.sample_rates)}
+
+
+def _stretch(clip: metadata.ClipSource) -> Hashable:
+    """Return what decides the samples of a clip: its source, the stretch of it, and the rounding."""
+    return clip.source, clip.start_frame, clip.frames, clip.floor
 
 
 class PublishTask(TaskStep):
