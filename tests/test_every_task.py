@@ -90,7 +90,11 @@ def test_words_of_the_command_line() -> None:
         ("nsynth_pitch", "5h"),
         ("speech_commands", "5h"),
     ]
-    assert [task.name for task, _ in select(("all",), None)] == list(all_tasks())
+    published = [task.name for task, _ in select(("all",), None)]
+    related = [task.name for task, _ in select(("pairwise",), None)]
+    assert (len(published), len(related)) == (21, 9)
+    assert sorted(published + related) == list(all_tasks())
+    assert [task.name for task, _ in select(("everything",), None)] == list(all_tasks())
     assert [mode for _, mode in select(("speech_commands",), "all")] == ["5h", "full", "small"]
     with pytest.raises(HearevalError, match="Did you mean dcase2016_task2"):
         select(("dcase2016_task",), None)
