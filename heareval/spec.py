@@ -245,7 +245,7 @@ class Triplets:
 class Retrieval:
     """Queries and a gallery: the relevant clips should be the nearest to each query.
 
-    A clip is never in the gallery of its own query.
+    The gallery of a query never contains the query itself.
 
     Args:
         relevant: the attribute in which query and relevant clips are equal.

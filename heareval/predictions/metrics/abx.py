@@ -1,4 +1,4 @@
-"""The ABX error: is a recording nearer to one of its own category than to one of another category?
+"""The ABX error: how often a recording is nearer to another category than to its own.
 
 A triple has recordings a and x of one category and b of another; a and b are of one speaker and x of another
 one. A cell holds all triples of two categories, a speaker of a and b, and a speaker of x.

@@ -1,7 +1,7 @@
 """Metrics of retrieval: are the right items of a gallery nearer to the query than the others?
 
 Each query has a value of each metric; the score is their mean, or the mean over classes of the mean over the
-queries of a class. A tie is never a success of its own: values are expected values over the orders of equal
+queries of a class. Ties are not successes: values are expected values over the orders of equal
 distances, and the rank of MRR is the expected rank. So a model whose distances are all equal scores chance,
 or less.
 

@@ -23,7 +23,7 @@ def read_recordings(archives: Archives, mode: str) -> Iterator[Recording]:
 
 
 def read_relation(archives: Archives, mode: str) -> Abx:
-    """Return the relation: digits are told apart, across speakers."""
+    """Return the relation: recordings of a digit by different speakers, against other digits."""
     return Abx(category="digit", speaker="speaker")
 
 

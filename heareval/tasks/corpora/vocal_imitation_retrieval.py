@@ -3,7 +3,7 @@
 The queries are the clips of `vocal_imitation`. The gallery holds the original recordings: in
 `vocal_imitation_retrieval` the reference recordings, which people listened to and imitated; in
 `vocal_imitation_retrieval_fine`, for each class, its reference recording and other recordings of the class.
-Recordings of the gallery have lengths of their own; like the imitations, they are cut or padded to 11.26 s.
+The recordings of the gallery differ in length. They are cut or padded to 11.26 s, like the imitations.
 
 Source: Kim et al., "Vocal Imitation Set: a dataset of vocally imitated sound events using the AudioSet
 ontology", 2018.
