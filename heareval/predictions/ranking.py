@@ -210,7 +210,7 @@ def _map_at_r(
     """Return MAP@R of each query, `(queries,)`, on average over the orders of equal distances.
 
     A tie of m items, r of them relevant, follows s closer items, c of them relevant. Its item t is relevant
-    in r of m cases. In these cases, (t - 1)(r - 1) / (m - 1) of the earlier items of the tie are also relevant.
+    in r of m cases. In these, (t - 1)(r - 1) / (m - 1) of the earlier items of the tie are relevant as well.
     """
     most = int(relevant.max(initial=0))
     if most == 0:
