@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 
 from heareval.predictions.distances import BLOCK_BYTES, CPU, ClipEmbeddings, iterate_distances
+from heareval.predictions.metrics.retrieval import RETRIEVAL_METRICS
 from heareval.predictions.protocol import Distance
 
-MEASURES = ("mrr", "recall_at_1", "recall_at_10", "map_at_r", "precision_at_1")
 # Number of distances that one thread ranks at a time.
 RANKED_AT_ONCE = 1 << 20
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class RankedQueries:
     Args:
         candidates: number of items that the query ranks.
         relevant: number of right ones among them. Without any, values and chance are NaN.
-        values: name of each of `MEASURES` -> values.
+        values: name of each of `RETRIEVAL_METRICS` -> values.
         chance: the values of a random order, on average.
         nearest_right: index of the nearest relevant item, -1 without any; of equally near ones, that whose
             name comes first.
@@ -129,7 +129,7 @@ def rank_block(
     return RankedQueries(
         candidates,
         relevant,
-        {name: np.where(relevant > 0, values[name], np.nan) for name in MEASURES},
+        {name: np.where(relevant > 0, values[name], np.nan) for name in RETRIEVAL_METRICS},
         chance,
         nearest_right,
         nearest_wrong,
@@ -160,7 +160,7 @@ def expected_recall(k: int, closer: NDArray[Any], tied: NDArray[Any], tied_right
 
 
 def chance_of_queries(candidates: NDArray[Any], relevant: NDArray[Any]) -> Mapping[str, Floats]:
-    """Return what each of `MEASURES` is on average if the candidates are in random order, `(queries,)` each.
+    """Return the mean of each of `RETRIEVAL_METRICS` over all orders of the candidates, `(queries,)` each.
 
     Of N candidates, R are relevant. The first of these has rank x in C(N - x, R - 1) of C(N, R) orders, so
     its reciprocal is R / (N - R + 1) (H(N) - H(R - 1)) on average, with harmonic numbers H.
@@ -252,8 +252,8 @@ def _join(parts: list[RankedQueries]) -> RankedQueries:
     return RankedQueries(
         join(lambda part: part.candidates, np.int64),
         join(lambda part: part.relevant, np.int64),
-        {name: join(lambda part, name=name: part.values[name], np.float64) for name in MEASURES},  # type: ignore[misc]
-        {name: join(lambda part, name=name: part.chance[name], np.float64) for name in MEASURES},  # type: ignore[misc]
+        {name: join(lambda part, name=name: part.values[name], np.float64) for name in RETRIEVAL_METRICS},  # type: ignore[misc]
+        {name: join(lambda part, name=name: part.chance[name], np.float64) for name in RETRIEVAL_METRICS},  # type: ignore[misc]
         join(lambda part: part.nearest_right, np.int64),
         join(lambda part: part.nearest_wrong, np.int64),
         join(lambda part: part.distances_right, np.float64),

@@ -27,7 +27,6 @@ from heareval.predictions.metrics.retrieval import (
     RETRIEVAL_METRICS,
     Queries,
     QueryValues,
-    measure_random_order,
 )
 from heareval.predictions.metrics.same_different import (
     BINS,
@@ -39,7 +38,7 @@ from heareval.predictions.metrics.same_different import (
 )
 from heareval.predictions.metrics.triplets import ListedTriplets, TripletDistances
 from heareval.predictions.protocol import Distance
-from heareval.predictions.ranking import rank_queries
+from heareval.predictions.ranking import chance_of_queries, rank_queries
 from heareval.spec import (
     Abx,
     Progress,
@@ -543,7 +542,8 @@ def _prepare_retrieval(relation: Retrieval, clips: _Clips) -> PreparedRelation:
     unit = clips.number(relation.unit, kept)
     group = clips.number(relation.average, kept) if relation.average else np.zeros(len(kept), dtype=np.int64)
     left_out = len(queries) - len(kept)
-    chance = measure_random_order(right[used], candidates[used])
+    random_order = chance_of_queries(candidates[used], right[used])
+    chance = np.stack([random_order[name] for name in RETRIEVAL_METRICS])
     told = f"{left_out} of {len(queries)} queries are left out: nothing that they search is relevant"
     return _Retrieval(
         Queries(unit, group, chance, left_out),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from heareval.predictions.distances import ClipEmbeddings
-from heareval.predictions.ranking import MEASURES, rank_block, rank_queries
+from heareval.predictions.metrics.retrieval import RETRIEVAL_METRICS
+from heareval.predictions.ranking import chance_of_queries, rank_block, rank_queries
 
 
 def score_order(right):
@@ -32,7 +33,7 @@ def score_all_orders(distances, right):
         for order in itertools.permutations(range(len(right)))
         if all(distances[a] <= distances[b] for a, b in itertools.pairwise(order))
     ]
-    expected = {name: np.mean([each[name] for each in orders]) for name in MEASURES}
+    expected = {name: np.mean([each[name] for each in orders]) for name in RETRIEVAL_METRICS}
     nearest = min(d for d, hit in zip(distances, right, strict=True) if hit)
     wrong = [d for d, hit in zip(distances, right, strict=True) if not hit]
     rank = 1 + sum(d < nearest for d in wrong) + sum(d == nearest for d in wrong) / 2
@@ -51,13 +52,15 @@ def test_values_and_chance_are_means_over_orders(items):
     distances, right = map(list, zip(*items, strict=True))
     ranked = rank_one(distances, right)
     if not any(right):
-        assert all(np.isnan([ranked.values[name][0], ranked.chance[name][0]]).all() for name in MEASURES)
+        assert all(
+            np.isnan([ranked.values[name][0], ranked.chance[name][0]]).all() for name in RETRIEVAL_METRICS
+        )
         return
     expected = score_all_orders(distances, right)
-    assert {name: ranked.values[name][0] for name in MEASURES} == pytest.approx(expected, abs=1e-12)
+    assert {name: ranked.values[name][0] for name in RETRIEVAL_METRICS} == pytest.approx(expected, abs=1e-12)
     orders = [score_order(list(order)) for order in itertools.permutations(right)]
-    chance = {name: np.mean([each[name] for each in orders]) for name in MEASURES}
-    assert {name: ranked.chance[name][0] for name in MEASURES} == pytest.approx(chance, abs=1e-12)
+    chance = {name: np.mean([each[name] for each in orders]) for name in RETRIEVAL_METRICS}
+    assert {name: ranked.chance[name][0] for name in RETRIEVAL_METRICS} == pytest.approx(chance, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,7 +68,7 @@ def test_values_and_chance_are_means_over_orders(items):
 def test_a_constant_embedder_is_never_above_chance(candidates, data):
     relevant = data.draw(st.integers(1, candidates))
     ranked = rank_one([1.0] * candidates, [True] * relevant + [False] * (candidates - relevant))
-    for name in MEASURES:
+    for name in RETRIEVAL_METRICS:
         assert ranked.values[name][0] <= ranked.chance[name][0] * (1 + 1e-12), name
 
 
@@ -128,7 +131,7 @@ def test_neither_order_nor_blocks_change_anything(levels):
         (rank_case(*case, order), order),
         (rank_case(*case, np.arange(count), block_bytes=1), np.arange(count)),
     ):
-        for name in MEASURES:
+        for name in RETRIEVAL_METRICS:
             assert np.array_equal(found.values[name], whole.values[name][by]), name
             assert np.array_equal(found.chance[name], whole.chance[name][by]), name
         assert np.array_equal(by[found.nearest_right], whole.nearest_right[by])
@@ -155,6 +158,13 @@ def test_nearest_items_by_a_plain_loop():
 def test_queries_without_anything_relevant_are_marked():
     ranked = rank_one([1.0, 2.0], [True, False], candidate=[False, True])
     assert (ranked.candidates[0], ranked.relevant[0], ranked.nearest_right[0]) == (1, 0, -1)
-    assert np.isnan([ranked.values[name][0] for name in MEASURES]).all()
+    assert np.isnan([ranked.values[name][0] for name in RETRIEVAL_METRICS]).all()
     assert np.isinf(ranked.distances_right[0])
     assert ranked.nearest_wrong[0] == 1
+
+
+def test_chance_of_one_right_item_of_302_is_the_harmonic_mean() -> None:
+    chance = chance_of_queries(np.array([302, 302]), np.array([1, 0]))
+    assert chance["mrr"][0] == pytest.approx(sum(1 / rank for rank in range(1, 303)) / 302)
+    assert chance["recall_at_10"][0] == pytest.approx(10 / 302)
+    assert np.isnan([chance[name][1] for name in RETRIEVAL_METRICS]).all()
