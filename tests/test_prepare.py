@@ -232,3 +232,19 @@ def test_clips_of_one_source_are_one_file(tmp_path: Path, mirror: Path) -> None:
     assert all(path.samefile(clips[path.name]) for path in shared)
     (name,) = [name for name in checksums(alone) if "spoken_digit_abx" in name and "LATEST" not in name]
     assert checksums(alone)[name] == checksums(both)[name]
+
+
+def test_a_pairwise_task_is_adopted_from_its_tarball(tmp_path: Path, mirror: Path) -> None:
+    done = prepare(tmp_path, mirror, "spoken_digit_abx", "--sample-rate", "48000")
+    assert done.returncode == 0, done.stderr
+    adopted = tmp_path / "adopted"
+    adopted.mkdir()
+    tars = str(tmp_path / "tars")
+    words = ("heareval.tasks.runner", "spoken_digit_abx", "--sample-rate", "48000", "--from-published", tars)
+    done = command(adopted, *words)
+    assert done.returncode == 0, done.stderr
+    for name in ("test.json", "relations.json", "task_metadata.json"):
+        (made,), (found,) = (list(folder.glob(f"tasks/*/{name}")) for folder in (tmp_path, adopted))
+        assert found.read_bytes() == made.read_bytes()
+    sizes = [len(list(folder.glob("tasks/*/48000/test/*.wav"))) for folder in (tmp_path, adopted)]
+    assert sizes[0] == sizes[1] > 0

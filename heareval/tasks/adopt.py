@@ -15,7 +15,8 @@ from heareval.archives import fetch
 from heareval.errors import HearevalError
 from heareval.folders import describe_unusual_file
 from heareval.formats.fields import Fields, read_fields
-from heareval.formats.labels import parse_events, parse_labels, read_vocabulary
+from heareval.formats.labels import parse_attributes, parse_events, parse_labels, read_vocabulary
+from heareval.formats.relations import check_relation, read_relation
 from heareval.formats.task_description import adopt_task_metadata, write_task_metadata
 from heareval.formats.task_metadata import parse_task_metadata
 from heareval.spec import Download, Progress, Recording, TaskSpec, ignore_progress
@@ -167,7 +168,7 @@ def read_content(
 
 def copy_description(content: TarballContent, target: Path) -> None:
     """Copy a task's description into a folder; only wrong names in task_metadata.json are corrected."""
-    for path in (*content.folder.glob("*.json"), content.folder / layout.VOCABULARY):
+    for path in (*content.folder.glob("*.json"), *content.folder.glob(layout.VOCABULARY)):
         shutil.copyfile(path, target / path.name)
     if content.is_corrected:
         write_task_metadata(target, content.settings)
@@ -198,7 +199,8 @@ def _check_task_name(found: str, task: TaskSpec) -> None:
 
 
 def _check_splits(folder: Path, splits: Sequence[str]) -> None:
-    described = {path.stem for path in folder.glob("*.json") if path.name != layout.TASK_METADATA}
+    others = (layout.TASK_METADATA, layout.RELATIONS)
+    described = {path.stem for path in folder.glob("*.json") if path.name not in others}
     if described != set(splits):
         raise _wrong("splits", ", ".join(sorted(described)) or "none", ", ".join(splits))
     rate_folder = folder / str(SAMPLE_RATE)
@@ -222,10 +224,9 @@ def _check_clips(
     progress: Progress,
 ) -> list[Recording]:
     """Return the clips of all splits, sorted by split and file name, after checking labels and audio."""
-    name = f"in the tarball, {layout.VOCABULARY}"
-    vocabulary, clips = set(read_vocabulary(folder, remedy=REMEDY, where=name, is_exact=True)), []
-    if unknown := vocabulary - set(map(str, task.labels or vocabulary)):
-        raise _wrong(layout.VOCABULARY, f"label {min(unknown)}", ", ".join(map(str, task.labels)))
+    vocabulary, clips = set() if task.is_pairwise else _read_vocabulary(folder, task), []
+    if task.is_pairwise:
+        _check_relation(folder, listed)
     _check_splits_are_disjoint(listed)
     total = sum(len(labels) for labels in listed.values())
     for split, labels in sorted(listed.items()):
@@ -234,10 +235,30 @@ def _check_clips(
         for name in sorted(labels):
             where = f"{SAMPLE_RATE}/{split}/{name}"
             frames = _check_audio(where, clip_folder / name, duration_s)
-            _check_labels(where, labels[name], task, vocabulary, frames)
+            if not task.is_pairwise:
+                _check_labels(where, labels[name], task, vocabulary, frames)
             clips.append(Recording(clip_folder / name, name.removesuffix(".wav"), split=split))
             progress(len(clips), total)
     return clips
+
+
+def _read_vocabulary(folder: Path, task: TaskSpec) -> set[str]:
+    name = f"in the tarball, {layout.VOCABULARY}"
+    vocabulary = set(read_vocabulary(folder, remedy=REMEDY, where=name, is_exact=True))
+    if unknown := vocabulary - set(map(str, task.labels or vocabulary)):
+        raise _wrong(layout.VOCABULARY, f"label {min(unknown)}", ", ".join(map(str, task.labels)))
+    return vocabulary
+
+
+def _check_relation(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise HearevalError unless the relation of a pairwise task fits the clips and their attributes."""
+    where = f"in the tarball, {layout.RELATIONS}"
+    attributes = {
+        name.removesuffix(".wav"): parse_attributes(value, f"in the tarball, {split}/{name}", REMEDY)
+        for split, clips in listed.items()
+        for name, value in clips.items()
+    }
+    check_relation(read_relation(folder, remedy=REMEDY, where=where), attributes, where, REMEDY)
 
 
 def _check_splits_are_disjoint(listed: Mapping[str, Mapping[str, Any]]) -> None:

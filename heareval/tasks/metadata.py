@@ -296,16 +296,17 @@ def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus:
         has_corpus: whether the task has a published corpus, which then is not used in full.
 
     Raises:
-        HearevalError: a split would have no clip left.
+        HearevalError: a split would have no clip left, or a relation nothing that it relates.
     """
     skipped = [f"{split}/{each}" for split, clip_ids in clips.items() for each in clip_ids]
     record_skipped_clips(folder, skipped, has_corpus=has_corpus)
     if (folder / layout.RELATIONS).exists():
-        for split, clip_ids in clips.items():
-            drop_clips(folder, split, clip_ids)
-        relation = read_relation(folder)
-        removed = {clip_id for clip_ids in clips.values() for clip_id in clip_ids}
-        write_relation(folder, remove_related(relation, removed))
+        ((split, clip_ids),) = clips.items()
+        kept = drop_clips(folder, split, clip_ids)
+        relation = remove_related(read_relation(folder), clip_ids)
+        attributes = {name.removesuffix(".wav"): each for name, each in kept.items()}
+        check_relation(relation, attributes, "clips with usable audio")
+        write_relation(folder, relation)
         return []
     seen = {split: remove_clips(folder, split, clip_ids) for split, clip_ids in clips.items()}
     write_vocabulary(folder, set().union(*seen.values()))

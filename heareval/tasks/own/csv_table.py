@@ -179,3 +179,14 @@ def _name_cells(row: _Row, header: Sequence[str], may_be_empty: Collection[str],
         if not cell and name not in may_be_empty:
             raise HearevalError(f"{where}: {name}", got="an empty cell")
     return TableRow(where, cells)
+
+
+def parse_number(cell: str) -> float:
+    """Return the number in a cell; raise ValueError for `1_000`, which only Python takes for a number.
+
+    >>> parse_number(" 12.5")
+    12.5
+    """
+    if "_" in cell:
+        raise ValueError(f"{cell!r} is not a number")
+    return float(cell)

@@ -44,15 +44,15 @@ def describe_pairwise_task(task: TaskSpec, sounds: Sounds, relation: Relation) -
     """
     recordings = sounds.recordings
     lengths = [read_length_s(each) for each in recordings]
-    minutes, unknown = sum(length or 0 for length in lengths) / 60, lengths.count(None)
-    sizes = f"{len(recordings)} sounds, {minutes:.1f} minutes"
+    seconds, unknown = sum(length or 0 for length in lengths), lengths.count(None)
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+    sizes = f"{len(recordings)} sounds, {time}"
     sizes += f" ({unknown} of them of unknown length)" if unknown else ""
     rows = _list_rows(relation, recordings)
     notes = [
         *sounds.doubts,
         *doubt_contents(recordings, lengths),
         *_doubt_copies(recordings),
-        *_doubt_rows(rows, recordings),
         *_doubt_ratings(relation),
         *_doubt_size(relation, recordings),
     ]
@@ -128,15 +128,6 @@ def _doubt_copies(recordings: Sequence[Recording]) -> list[str]:
     ]
 
 
-def _doubt_rows(rows: _Rows, recordings: Sequence[Recording]) -> list[str]:
-    """Return a note about sounds that only one row names."""
-    counts = Counter(clip for clips in rows.clips for clip in clips)
-    once = [each.path for each in recordings if counts[each.clip_id] == 1]
-    if not once:
-        return []
-    return [f"{_count(len(once), 'sound')} in one row only, such as {once[0]}; is its path spelled right?"]
-
-
 def _doubt_ratings(relation: Relation) -> list[str]:
     """Return a note about rated sounds whose pairs can't be ranked."""
     if not isinstance(relation, Ratings):
@@ -163,8 +154,8 @@ def _doubt_size(relation: Relation, recordings: Sequence[Recording]) -> list[str
         return []
     several = "queries" if name == "query" else f"{name}s"
     return [
-        f"{_count(units, name, several)}: scores get a confidence interval "
-        f"from {FEWEST_FOR_INTERVAL} {several} on"
+        f"{_count(units, name, several)}: with fewer than {FEWEST_FOR_INTERVAL} {several}, scores have no "
+        "confidence interval"
     ]
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heareval.errors import HearevalError
+from heareval.formats.relations import ROLES
 from heareval.spec import RatedPair, Ratings, Relation, Retrieval, SamePair, SamePairs, Triplet, Triplets
 from heareval.tasks.own.clip_names import make_clip_id
-from heareval.tasks.own.csv_table import Table, TableRow, read_csv
+from heareval.tasks.own.csv_table import Table, TableRow, parse_number, read_csv
 
 PAIR_COLUMNS = ("a", "b")
 TRIPLET_COLUMNS = ("anchor", "positive", "negative")
 QUERY_COLUMNS = ("path", "label", "role")
-ROLES = ("query", "gallery", "both")
 # What people and their programs write for the same, and for not the same.
 TRUTHS: Mapping[str, bool] = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 SPLIT = "test"
@@ -188,7 +188,7 @@ def _parse_score(row: TableRow) -> float:
     where, cell = f"{row.where}: score", row.cells["score"]
     expected = "a number such as 0.25, 0 or higher; higher means more different"
     try:
-        score = float(cell)
+        score = parse_number(cell)
     except ValueError:
         raise HearevalError(where, got=repr(cell), expected=expected) from None
     # This also rejects NaN, with which every comparison is false.

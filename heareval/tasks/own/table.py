@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from heareval.errors import HearevalError
-from heareval.tasks.own.csv_table import read_csv
+from heareval.tasks.own.csv_table import parse_number, read_csv
 from heareval.tasks.own.labelled_sound import LabelledSound, LabelledSounds
 
 COLUMNS = ("path", "label", "split", "group", "start_ms", "end_ms")
@@ -44,7 +44,7 @@ def _parse_times(row: Mapping[str, str], where: str) -> tuple[float, float] | tu
     if "start_ms" not in row:
         return None, None
     try:
-        start, end = float(row["start_ms"]), float(row["end_ms"])
+        start, end = parse_number(row["start_ms"]), parse_number(row["end_ms"])
     except ValueError as error:
         raise HearevalError(where, got=str(error), expected="milliseconds such as 1250.5") from None
     # This also rejects NaN, with which every comparison is false.
