@@ -9,10 +9,10 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
-from heareval.predictions import relations
 from heareval.predictions.compare import compare
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol, settings_for_fingerprint
+from heareval.predictions.relations import same_different
 from heareval.predictions.report import write_reports
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import write_results
@@ -157,7 +157,7 @@ def test_few_units_have_no_interval_and_are_named(tmp_path):
 def test_many_pairs_have_the_scores_of_all_distances(tmp_path, monkeypatch):
     folder = write_pairwise_task(tmp_path, "same_different")
     listed = evaluate(folder)
-    monkeypatch.setattr(relations, "LISTED_PAIRS", 100)
+    monkeypatch.setattr(same_different, "LISTED_PAIRS", 100)
     counted = evaluate(folder)
     with np.load(folder / "test.pairwise-l1.predictions.npz") as members:
         assert members["test/exact"].shape == (3,)

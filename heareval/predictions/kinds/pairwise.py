@@ -20,7 +20,7 @@ from heareval.predictions.distances import ClipEmbeddings, check_embeddings
 from heareval.predictions.kinds.kind import Kind, check_stored_clips
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.protocol import Distance
-from heareval.predictions.relations import PreparedRelation, name_unit, prepare_relation
+from heareval.predictions.relations import EmbeddedClips, PreparedRelation, name_unit, prepare_relation
 from heareval.predictions.results import Predictions, Score
 from heareval.spec import Progress, ignore_progress
 
@@ -81,7 +81,7 @@ class PairwiseKind(Kind[Measurements]):
         embeddings = ClipEmbeddings(array, order.rows, order.clip_names)
         relation = self.relation
         check_embeddings(embeddings, distance)
-        measured = relation.measure(embeddings, distance, device=device, progress=progress)
+        measured = relation.measure(EmbeddedClips(embeddings, distance, device, progress))
         return Measurements(order.clip_names, measured, bool((array == array[0]).all()))
 
     # ----------------------------------------------------------------------- scores

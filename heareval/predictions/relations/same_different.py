@@ -1,0 +1,223 @@
+"""Pairs of clips that are the same or different: listed ones, and all pairs of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from heareval.errors import HearevalError
+from heareval.formats.results_folder import StoredArray
+from heareval.predictions.distances import iterate_pairs, measure_pairs
+from heareval.predictions.metrics.same_different import (
+    BINS,
+    PairHistogram,
+    UnitPairs,
+    bin_distances,
+    find_edges,
+    score_all,
+)
+from heareval.predictions.relations.prepared import (
+    EmbeddedClips,
+    Indices,
+    NumberedClips,
+    PreparedRelation,
+    count_units,
+    nothing_to_score,
+)
+from heareval.spec import (
+    SameDifferent,
+    SamePairs,
+)
+
+# Of at most this many pairs, every distance is kept; of more, how many are in each range of distances.
+LISTED_PAIRS = 20_000
+# Counts of pairs by unit pair and range of distances that are held at a time.
+MOST_COUNTS = 1 << 24
+# Distances of same and of different pairs that make the ranges.
+SAMPLED_DISTANCES = 100_000
+# Distances that are counted at a time.
+BINNED_AT_ONCE = 1 << 20
+# Bytes of distances of a block of pairs; what is computed of them takes several times as much.
+PAIR_BLOCK_BYTES = 16 << 20
+
+
+def _describe_histogram(rows: int | None, *, scores: int) -> Mapping[str, StoredArray]:
+    return {
+        "group": StoredArray("i", (rows,)),
+        "distance": StoredArray("f", (rows,)),
+        "count": StoredArray("i", (rows,)),
+        "exact": StoredArray("f", (scores,)),
+    }
+
+
+def _check_both(same: int, different: int) -> None:
+    if not same or not different:
+        missing = "pairs that are the same" if not same else "pairs that are different"
+        raise nothing_to_score(missing, "at least one pair that is the same, and one that is different")
+
+
+# --------------------------------------------------------------------------- listed pairs
+
+
+@dataclass(frozen=True)
+class _SamePairs(PreparedRelation):
+    """Listed pairs that are the same or different.
+
+    Args:
+        first: one clip of each pair, `(pairs,)`.
+        second: the other clip.
+    """
+
+    reference: UnitPairs
+    first: Indices
+    second: Indices
+    measured_type: ClassVar[type[Any]] = PairHistogram
+
+    def measure(self, embedded: EmbeddedClips) -> PairHistogram:
+        pairs = len(self.first)
+        distances = measure_pairs(embedded.clips, self.first, self.second, embedded.distance)
+        return PairHistogram(np.arange(pairs), distances, np.ones(pairs, dtype=np.int64), np.zeros(0))
+
+    def describe_arrays(self) -> Mapping[str, StoredArray]:
+        return _describe_histogram(len(self.first), scores=0)
+
+
+def prepare_same_pairs(relation: SamePairs, clips: NumberedClips) -> PreparedRelation:
+    """Return listed pairs, prepared. Raise HearevalError if nothing can be scored."""
+    numbers = np.array([[clips.place[pair.first], clips.place[pair.second]] for pair in relation.pairs])
+    is_same = np.array([pair.is_same for pair in relation.pairs], dtype=bool)
+    _check_both(int(is_same.sum()), int((~is_same).sum()))
+    used, places = np.unique(numbers, return_inverse=True)
+    unit = clips.number(relation.unit, used)
+    units = count_units(unit)
+    first, second = unit[places.reshape(numbers.shape)].T
+    reference = UnitPairs(first, second, is_same, np.ones(len(is_same), dtype=np.int64), units)
+    return _SamePairs(reference, units, (), *numbers.T)
+
+
+# --------------------------------------------------------------------------- all pairs
+
+
+@dataclass(frozen=True)
+class _AllPairs:
+    """All pairs of clips that differ in some attributes.
+
+    Args:
+        same: value of the attribute that may be the same, `(clips,)`.
+        differ: value of each attribute in which the clips of a pair differ, `(clips,)` each.
+        unit: unit of each clip, `(clips,)`.
+    """
+
+    same: Indices
+    differ: tuple[Indices, ...]
+    unit: Indices
+
+    @property
+    def units(self) -> int:
+        return count_units(self.unit)
+
+    def list(self, start: int, rows: int) -> tuple[Indices, Indices]:
+        """Return the pairs of some clips with later ones: row and column in the block, `(pairs,)` each."""
+        row, column = np.triu_indices(rows, 1, len(self.same) - start)
+        for values in self.differ:
+            is_pair = values[start + row] != values[start + column]
+            row, column = row[is_pair], column[is_pair]
+        return row, column
+
+    def find_keys(self, first: Indices, second: Indices) -> Indices:
+        """Return a number for the two units of each pair, and whether the pair is the same, `(pairs,)`."""
+        units = np.minimum(self.unit[first], self.unit[second]) * self.units
+        units += np.maximum(self.unit[first], self.unit[second])
+        return np.asarray(2 * units + (self.same[first] == self.same[second]))
+
+    def iterate_keys(self) -> Iterator[Indices]:
+        clips = len(self.same)
+        rows = max(1, PAIR_BLOCK_BYTES // (8 * clips))
+        for start in range(0, clips, rows):
+            row, column = self.list(start, min(rows, clips - start))
+            yield self.find_keys(start + row, start + column)
+
+
+@dataclass(frozen=True)
+class _SameDifferent(PreparedRelation):
+    """All pairs of clips.
+
+    Args:
+        keys: the key of each group of the reference, sorted, `(groups,)`.
+    """
+
+    reference: UnitPairs
+    pairs: _AllPairs
+    keys: Indices
+    measured_type: ClassVar[type[Any]] = PairHistogram
+
+    @property
+    def count(self) -> int:
+        """Return the number of pairs."""
+        return int(self.reference.pairs.sum())
+
+    def measure(self, embedded: EmbeddedClips) -> PairHistogram:
+        group, distances = np.empty(self.count, dtype=np.int32), np.empty(self.count)
+        done = 0
+        for block in iterate_pairs(
+            embedded.clips, embedded.distance, device=embedded.device, block_bytes=PAIR_BLOCK_BYTES
+        ):
+            start, rows = block.first_query, len(block.distances)
+            row, column = self.pairs.list(start, rows)
+            filled = slice(done, done + len(row))
+            keys = self.pairs.find_keys(start + row, start + column)
+            group[filled] = np.searchsorted(self.keys, keys)
+            distances[filled] = block.distances[row, column]
+            done += len(row)
+            embedded.progress(start + rows, len(embedded.clips))
+        if self.count <= LISTED_PAIRS:
+            return PairHistogram(
+                group.astype(np.int64), distances, np.ones(self.count, dtype=np.int64), np.zeros(0)
+            )
+        is_same = self.reference.is_same[group]
+        same, different = distances[is_same], distances[~is_same]
+        sample = [each[:: 1 + len(each) // SAMPLED_DISTANCES] for each in (same, different)]
+        edges = find_edges(sample[0], sample[1])
+        parts = (slice(start, start + BINNED_AT_ONCE) for start in range(0, self.count, BINNED_AT_ONCE))
+        blocks = ((group[part].astype(np.int64), distances[part]) for part in parts)
+        histogram = bin_distances(blocks, edges, len(self.keys), np.zeros(0))
+        # The last range has no end, which a file of finite numbers can't hold.
+        ends = np.minimum(histogram.distance, distances.max())
+        # Scoring them all takes as much memory again.
+        del group, distances, is_same
+        return dataclasses.replace(histogram, distance=ends, exact=np.array(score_all(same, different)))
+
+    def describe_arrays(self) -> Mapping[str, StoredArray]:
+        is_listed = self.count <= LISTED_PAIRS
+        return _describe_histogram(self.count if is_listed else None, scores=0 if is_listed else 3)
+
+
+def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> PreparedRelation:
+    """Return all pairs of clips, prepared. Raise HearevalError if nothing can be scored."""
+    pairs = _AllPairs(
+        clips.number(relation.same),
+        tuple(clips.number(attribute) for attribute in relation.differ),
+        clips.number(relation.unit),
+    )
+    possible = 2 * pairs.units**2
+    total = len(clips.clips) * (len(clips.clips) - 1) // 2
+    if total > LISTED_PAIRS and possible // 2 * BINS > MOST_COUNTS:
+        raise HearevalError(
+            f"pairs of {pairs.units} {relation.unit or 'clip'}s",
+            got="too many to resample",
+            expected=f"at most {int((MOST_COUNTS / BINS) ** 0.5)} different units",
+            remedy="Name an attribute with fewer values as `unit`, such as the speaker.",
+        )
+    counts = np.zeros(possible, dtype=np.int64)
+    for keys in pairs.iterate_keys():
+        counts += np.bincount(keys, minlength=possible)
+    keys = np.flatnonzero(counts)
+    is_same, units = keys % 2 == 1, keys // 2
+    _check_both(int(counts[keys][is_same].sum()), int(counts[keys][~is_same].sum()))
+    first, second = np.divmod(units, pairs.units)
+    reference = UnitPairs(first, second, is_same, counts[keys], pairs.units)
+    return _SameDifferent(reference, pairs.units, (), pairs, keys)
