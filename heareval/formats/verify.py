@@ -98,7 +98,7 @@ def _read_embeddings_digests(folder: Path) -> dict[str, FileDigest]:
         if scores.predictions:
             digests[layout.predictions(protocol)] = scores.predictions
     if digests and manifest is None:
-        # Scores with digests have been computed from arrays that had some, too.
+        # Scores with digests were computed from arrays that had digests as well.
         path = folder / files.MANIFEST
         raise HearevalError(f"{path}", got="no such file", expected="the digests of the embeddings")
     return digests
