@@ -161,7 +161,8 @@ class RatedPair:
     Args:
         first: id of one clip.
         second: id of the other clip.
-        rating: how different they are; any scale, higher means more different.
+        rating: how different they are, 0 or higher, on any scale: ratings are divided by the largest one of
+            their experiment.
         group: the experiment; ratings of different experiments are never compared.
     """
 
@@ -173,7 +174,13 @@ class RatedPair:
 
 @dataclass(frozen=True)
 class SamePair:
-    """Two clips that are the same in some respect, or are not."""
+    """Two clips that are the same in some respect, or are not.
+
+    Args:
+        first: id of one clip.
+        second: id of the other clip.
+        is_same: whether they are the same.
+    """
 
     first: str
     second: str
@@ -182,7 +189,13 @@ class SamePair:
 
 @dataclass(frozen=True)
 class Triplet:
-    """Three clips, of which the positive one should be nearer to the anchor than the negative one."""
+    """Three clips, of which the positive one should be nearer to the anchor than the negative one.
+
+    Args:
+        anchor: id of the clip that the others are compared with.
+        positive: id of the clip that should be nearer to it.
+        negative: id of the clip that should be farther from it.
+    """
 
     anchor: str
     positive: str
@@ -207,6 +220,7 @@ class SamePairs:
     """Listed pairs of clips: same ones should be nearer to each other than different ones.
 
     Args:
+        pairs: the pairs, each once.
         unit: the attribute whose values the confidence intervals resample; "" means single clips.
     """
 
@@ -234,6 +248,7 @@ class Triplets:
     """Listed triplets of clips.
 
     Args:
+        triplets: the triplets; each counts as often as it is listed.
         unit: the attribute whose values the confidence intervals resample; "" means single clips.
     """
 

@@ -146,6 +146,8 @@ def check_relation(
                 raise fail(what, f"clip {shorten(unknown[0])}", "a clip of the task")
             if len(set(row_clips)) < len(row_clips):
                 raise fail(what, f"{shorten(list(row_clips))}", "different clips")
+    if isinstance(relation, Ratings | SamePairs):
+        _check_pairs(relation.pairs, fail)
     if isinstance(relation, Retrieval) and relation.role:
         for clip, attributes in clips.items():
             if (role := attributes[relation.role]) not in ROLES:
@@ -154,6 +156,24 @@ def check_relation(
         for name in ("most_a", "most_b", "most_x"):
             if getattr(relation, name) < 1:
                 raise fail(name, str(getattr(relation, name)), "1 or more")
+
+
+def _check_pairs(
+    pairs: Sequence[RatedPair | SamePair], fail: Callable[[str, str, str], HearevalError]
+) -> None:
+    """Raise the error that `fail` makes if an experiment has a pair twice, or a rating is negative."""
+    first_of: dict[tuple[str, frozenset[str]], int] = {}
+    for number, pair in enumerate(pairs):
+        what, group = f"pairs[{number}]", ""
+        if isinstance(pair, RatedPair):
+            group = pair.group
+            # Ratings are divided by the largest one, so that none may be negative.
+            if pair.rating < 0:
+                raise fail(what, f"the rating {pair.rating:g}", "0 or higher")
+        first = first_of.setdefault((group, frozenset((pair.first, pair.second))), number)
+        if first < number:
+            got = f"{shorten([pair.first, pair.second])} again, as in pairs[{first}]"
+            raise fail(what, got, "each pair once in an experiment, in one order")
 
 
 def remove_related(relation: Relation, clip_ids: Collection[str]) -> Relation:
@@ -212,6 +232,11 @@ def read_relation(folder: Path, *, remedy: str = PREPARE_AGAIN, where: str = "")
     """
     found = read_fields(folder / layout.RELATIONS, remedy=remedy, where=where)
     kind: Any = _RELATIONS[found.one_of(_NAME, tuple(_RELATIONS))]
+    known = [_NAME, *(field.name for field in fields(kind))]
+    for key in found:
+        # A misspelt condition such as `wihtin` would otherwise be left out of the scores.
+        if key not in known:
+            raise found.unknown_name(f"key in {found.where}", key, known)
     listing, values = _LISTINGS.get(kind), dict[str, Any]()
     for field in fields(kind):
         if listing and field.name == listing.key:

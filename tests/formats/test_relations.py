@@ -52,6 +52,7 @@ def test_relations_are_read_back(name: str, tmp_path: Path) -> None:
         ({"triplets": [["a.wav", "b.wav", 3]]}, r"triplets\[0\].*expected three clips"),
         ({"triplets": [["a.wav", "b.wav", "c"]]}, r"triplets\[0\].*expected three clips"),
         ({"unit": 3}, "unit: got 3, expected text"),
+        ({"untis": "speaker"}, "unknown key in .*relations.json: got 'untis'.*unit"),
     ],
 )
 def test_damaged_files_are_told(changes: dict[str, Any], match: str, tmp_path: Path) -> None:
@@ -77,6 +78,12 @@ def test_ratings_are_numbers(rating: Any, tmp_path: Path) -> None:
         (Triplets(()), "triplets: got none, expected at least one"),
         (Triplets((Triplet("a", "b", "x"),)), "got clip 'x', expected a clip of the task"),
         (SamePairs((SamePair("a", "a", True),)), "expected different clips"),
+        (
+            SamePairs((SamePair("a", "b", True), SamePair("b", "a", False))),
+            r"pairs\[1\]: got \['b', 'a'\] again, as in pairs\[0\], expected each pair once",
+        ),
+        (Ratings((RatedPair("a", "b", 1.0, "x"), RatedPair("a", "b", 2.0, "x"))), "again, as in"),
+        (Ratings((RatedPair("a", "b", -3.0),)), r"pairs\[0\]: got the rating -3, expected 0 or higher"),
         (SameDifferent("speaker"), "no attribute 'speaker', expected one for every clip"),
         (Abx("digit", "speaker"), "no attribute 'digit'"),
     ],
@@ -84,6 +91,11 @@ def test_ratings_are_numbers(rating: Any, tmp_path: Path) -> None:
 def test_relations_fit_their_clips(relation: Relation, match: str) -> None:
     with pytest.raises(HearevalError, match=match):
         check_relation(relation, CLIPS, "tones")
+
+
+def test_every_experiment_may_rate_a_pair_and_a_triplet_may_be_repeated() -> None:
+    check_relation(Ratings((RatedPair("a", "b", 1.0, "x"), RatedPair("b", "a", 2.0, "y"))), CLIPS, "tones")
+    check_relation(Triplets((Triplet("a", "b", "c"),) * 2), CLIPS, "tones")
 
 
 def test_roles_are_known() -> None:
