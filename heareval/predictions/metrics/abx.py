@@ -92,7 +92,12 @@ def abx_error(reference: AbxCells, predicted: AbxOutcomes) -> float:
 
 
 def find_cell_errors(reference: AbxCells, predicted: AbxOutcomes) -> NDArray[np.float64]:
-    """Return the error of each cell, `(cells,)`, NaN in cells without a triple."""
+    """Return the error of each cell, `(cells,)`, NaN in cells without a triple.
+
+    >>> cells = AbxCells(*np.array([[[0]], [[1]], [[2]]]), *np.zeros((3, 1), int), np.arange(3))
+    >>> find_cell_errors(cells, AbxOutcomes(np.full((1, 1, 1, 1), WRONG, np.uint8))).tolist()
+    [1.0]
+    """
     units = int(reference.unit.max(initial=-1)) + 1
     return _score_cells(reference, predicted, np.ones((units, 1), dtype=np.int64))[:, 0]
 
@@ -102,6 +107,17 @@ def resample_abx(reference: AbxCells, predicted: AbxOutcomes, units: int) -> Boo
 
     A resample holds a triple once for each choice of a copy of a, b and x. Cells without a triple in a
     resample are left out of it, and so are speakers and pairs without a cell.
+
+    Args:
+        units: number of units.
+
+    Raises:
+        HearevalError: there is not one outcome per triple.
+
+    >>> cells = AbxCells(*np.array([[[0]], [[1]], [[2]]]), *np.zeros((3, 1), int), np.arange(3))
+    >>> tie = AbxOutcomes(np.full((1, 1, 1, 1), TIE, np.uint8))
+    >>> resample_abx(cells, tie, 3).scores(np.array([[1, 2], [1, 1], [1, 0]])).tolist()
+    [0.5, nan]
     """
     _check_shapes(reference, predicted)
     # Cells -> speakers of a and b of each pair -> pairs.

@@ -138,7 +138,19 @@ def triplet_agreement(reference: RatedPairs, predicted: PairDistances) -> float:
 
 
 def count_anchors(reference: RatedPairs, predicted: PairDistances, score: AnchorScore) -> Mapping[str, float]:
-    """Return the number of anchors that have a score, and of those that are left out."""
+    """Return the number of anchors that have a score, and of those that are left out.
+
+    Args:
+        score: scores one anchor.
+
+    Raises:
+        HearevalError: there is not one distance per pair.
+
+    >>> clips = np.array([0, 0, 0]), np.array([1, 2, 3])
+    >>> pairs = RatedPairs(*clips, np.array([0.2, 0.5, 0.9]), np.zeros(3, int), np.arange(4))
+    >>> METRICS["spearman"].details(pairs, PairDistances(np.array([1.0, 3.0, 2.0])))
+    {'anchors': 1.0, 'anchors_left_out': 3.0}
+    """
     anchors = find_anchors(reference, predicted)
     defined = sum(bool(np.isfinite(score(each, np.ones((len(each.ratings), 1))))[0]) for each in anchors)
     return {"anchors": float(defined), "anchors_left_out": float(len(anchors) - defined)}
@@ -149,6 +161,11 @@ def find_anchors(reference: RatedPairs, predicted: PairDistances) -> tuple[Ancho
 
     Raises:
         HearevalError: there is not one distance per pair.
+
+    >>> clips = np.array([0, 0]), np.array([1, 2])
+    >>> pairs = RatedPairs(*clips, np.array([1.0, 4.0]), np.zeros(2, int), np.arange(3))
+    >>> [each.ratings.tolist() for each in find_anchors(pairs, PairDistances(np.array([2.0, 1.0])))]
+    [[0.25, 1.0], [0.25], [1.0]]
     """
     if predicted.distances.shape != reference.rating.shape:
         raise HearevalError(
@@ -201,6 +218,15 @@ def resample_anchors(
     Args:
         units: number of units.
         score: scores one anchor.
+
+    Raises:
+        HearevalError: there is not one distance per pair.
+
+    >>> clips = np.array([0, 0, 0]), np.array([1, 2, 3])
+    >>> pairs = RatedPairs(*clips, np.array([0.2, 0.5, 0.9]), np.zeros(3, int), np.arange(4))
+    >>> scorer = METRICS["spearman"].resample(pairs, PairDistances(np.array([1.0, 3.0, 2.0])), 4)
+    >>> scorer.scores(np.array([[1, 1], [1, 1], [1, 1], [1, 0]])).tolist()
+    [0.5, 1.0]
     """
     anchors = find_anchors(reference, predicted)
 

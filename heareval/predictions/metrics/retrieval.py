@@ -97,6 +97,14 @@ def resample_queries(reference: Queries, predicted: QueryValues, units: int, *, 
     Args:
         units: number of units.
         name: one of `RETRIEVAL_METRICS`.
+
+    Raises:
+        HearevalError: there is not one value per metric and query.
+
+    >>> queries = Queries(np.arange(2), np.zeros(2, int), np.zeros((5, 2)))
+    >>> values = QueryValues(np.tile([1.0, 0.25], (5, 1)))
+    >>> resample_queries(queries, values, 2, name="mrr").scores(np.array([[1, 2], [1, 0]])).tolist()
+    [0.625, 1.0]
     """
     values, group = _select(reference, predicted, name), reference.group
     if not group.any():

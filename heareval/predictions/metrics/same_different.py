@@ -126,7 +126,12 @@ def pair_ap(reference: UnitPairs, predicted: PairHistogram) -> float:
 
 
 def find_share_of_same(reference: UnitPairs) -> float:
-    """Return the share of same pairs among all pairs, NaN without same pairs or without different ones."""
+    """Return the share of same pairs among all pairs, NaN without same pairs or without different ones.
+
+    >>> units, is_same = np.array([[0, 0, 1], [1, 2, 2]]), np.array([True, False, False])
+    >>> round(find_share_of_same(UnitPairs(*units, is_same, np.ones(3, int), 3)), 3)
+    0.333
+    """
     same, pairs = int(reference.pairs[reference.is_same].sum()), int(reference.pairs.sum())
     return same / pairs if 0 < same < pairs else math.nan
 
@@ -237,7 +242,14 @@ def resample_pairs(
     once for each of its copies. A clip is never paired with another copy of its unit.
 
     Args:
+        units: number of units.
         name: one of pair_auc, pair_eer and pair_ap.
+
+    >>> units, is_same = np.array([[0, 0, 1], [1, 2, 2]]), np.array([True, False, False])
+    >>> pairs, distances = UnitPairs(*units, is_same, np.ones(3, int), 3), np.array([1.0, 2.0, 1.0])
+    >>> listed = PairHistogram(np.arange(3), distances, np.ones(3, int), np.zeros(0))
+    >>> resample_pairs(pairs, listed, 3, name="pair_auc").scores(np.array([[1], [1], [1]])).tolist()
+    [0.75]
     """
     table, (score, place) = _Table(reference, predicted), SCORES[name]
     # Ranges of distances shift the scores slightly. A resample that holds each unit once has the exact score.

@@ -66,6 +66,10 @@ def score_triplets(reference: ListedTriplets, predicted: TripletDistances) -> ND
 
     Raises:
         HearevalError: there are not two distances per triplet.
+
+    >>> triplets = ListedTriplets(np.array([[0, 1, 2], [0, 2, 1]]), np.arange(3))
+    >>> score_triplets(triplets, TripletDistances(np.array([[1.0, 2.0], [2.0, 2.0]]))).tolist()
+    [1.0, 0.5]
     """
     expected = (len(reference.clips), 2)
     if predicted.distances.shape != expected:
@@ -83,6 +87,17 @@ def resample_triplets(reference: ListedTriplets, predicted: TripletDistances, un
 
     A resample holds a triplet once for each choice of a copy of each of its units, so that the weight of a
     triplet is the product of the counts of its distinct units. Clips of one unit are in the same copy.
+
+    Args:
+        units: number of units.
+
+    Raises:
+        HearevalError: there are not two distances per triplet.
+
+    >>> triplets = ListedTriplets(np.array([[0, 1, 2], [0, 3, 1]]), np.arange(4))
+    >>> right_and_wrong = TripletDistances(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    >>> resample_triplets(triplets, right_and_wrong, 4).scores(np.array([[1], [1], [2], [0]])).tolist()
+    [1.0]
     """
     right = score_triplets(reference, predicted)
     first, second, third = reference.unit[reference.clips].T
