@@ -232,7 +232,12 @@ def read_distances(
 
 @contextlib.contextmanager
 def _open_members(path: Path, scores: Scores) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """Open a predictions file that belongs to scores; errors of reading it have one line."""
+    """Open a predictions file and yield its members by name.
+
+    Raises:
+        HearevalError: the file is missing, can't be read, or belongs to other scores, or another program has
+            changed it.
+    """
     if scores.predictions and path.exists():
         check_unchanged(path.parent, {path.name: scores.predictions}, EVALUATE_AGAIN)
     try:

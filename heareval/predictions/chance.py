@@ -4,9 +4,8 @@ The chance level of a metric is the score of predictions that know nothing about
 
 * accuracies: always the label that most clips of the training splits have;
 * mAP, aucroc and d_prime: every label permuted between the clips at random, on average;
-* event metrics: the better of no events at all, and the model's own events moved to other clips.
-
-* pairwise metrics: distances in random order; see the metrics.
+* event metrics: the better of no events at all, and the model's own events moved to other clips;
+* pairwise metrics: distances in random order, on average.
 
 Nothing is drawn at random. With folds and seeds the chance level is the mean, like the score.
 """

@@ -128,6 +128,8 @@ def iterate_distances(
     little memory is used, also if the embeddings are memory-mapped.
 
     Args:
+        queries: the clips of the rows.
+        gallery: the clips of the columns.
         device: what computes the distances.
         block_bytes: largest size of a block; a block has at least one query.
 

@@ -33,7 +33,7 @@ class Measurements(Predictions):
 
     Args:
         measured: what the metrics compare with the relation; its type depends on the relation.
-        are_equal: whether all clips have the same embedding, as far as it was looked at.
+        are_equal: whether all clips have the same embedding; False if the measurements were read from a file.
     """
 
     measured: Any
