@@ -13,9 +13,11 @@ from heareval.formats.kit2021 import list_kit2021_values
 
 # JSON has no infinity.
 INFINITE = ("inf", "-inf")
-# Resamples of fewer clips say little: with 5 clips, 95 % intervals are about a third too short, with 16 about
-# a tenth.
-MIN_CLIPS_OF_INTERVAL = 16
+# Resamples of fewer clips or other units say little: with 5, 95 % intervals are about a third too short, with
+# 16 about a tenth.
+MIN_UNITS_OF_INTERVAL = 16
+# What intervals resample unless a pairwise task names an attribute.
+TEST_CLIP = "test clip"
 # Why there is no interval if the middle of the resampled scores is infinite.
 NO_FINITE_RESAMPLES = "half of the resamples or more have no finite score"
 
@@ -112,15 +114,26 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class ResampledUnits:
-    """What confidence intervals resample in place of test clips.
+    """What confidence intervals resample.
 
     Args:
-        name: what one of them is, such as "speaker".
-        count: number of different ones.
+        name: the attribute whose values they resample, such as "speaker", or `TEST_CLIP`.
+        count: number of different values, or of test clips.
     """
 
     name: str
     count: int
+
+    def __str__(self) -> str:
+        """Return the number in words.
+
+        >>> str(ResampledUnits("class", 4)), str(ResampledUnits(TEST_CLIP, 1))
+        ('4 values of class', '1 test clip')
+        """
+        # Attributes have no plural that would be right for each of them.
+        several = "" if self.count == 1 else "s"
+        what = TEST_CLIP + several if self.name == TEST_CLIP else f"value{several} of {self.name}"
+        return f"{self.count} {what}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ class Scores:
     @property
     def units(self) -> ResampledUnits:
         """Return what the confidence intervals resample."""
-        return self.resampled_units or ResampledUnits("test clip", self.tested_clips)
+        return self.resampled_units or ResampledUnits(TEST_CLIP, self.tested_clips)
 
 
 def defined_or_none(value: float) -> float | None:
@@ -232,21 +245,22 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
     return dict(number_to_json({**values, **list_kit2021_values(scores), **values}))
 
 
-def explain_no_interval(units: int, low: float, high: float, value: float, *, unit: str = "test clip") -> str:
+def explain_no_interval(units: ResampledUnits, low: float, high: float, value: float) -> str:
     """Return why an interval of resampled scores means nothing, "" if it means something.
 
     Args:
-        units: number of tested clips, or of what is resampled in their place.
+        units: what is resampled.
         low: the lower end of the interval.
         high: the upper end.
         value: the score, or the difference of two.
-        unit: what one unit is.
 
-    >>> explain_no_interval(12, 0.4, 0.6, 0.5), explain_no_interval(500, 1.0, 1.0, 1.0)
-    ('12 test clips are fewer than 16', 'all resamples have the same score')
+    >>> explain_no_interval(ResampledUnits("test clip", 12), 0.4, 0.6, 0.5)
+    '12 test clips are fewer than 16'
+    >>> explain_no_interval(ResampledUnits("speaker", 500), 1.0, 1.0, 1.0)
+    'all resamples have the same score'
     """
-    if units < MIN_CLIPS_OF_INTERVAL:
-        return f"{units} {unit}{' is' if units == 1 else 's are'} fewer than {MIN_CLIPS_OF_INTERVAL}"
+    if units.count < MIN_UNITS_OF_INTERVAL:
+        return f"{units} {'is' if units.count == 1 else 'are'} fewer than {MIN_UNITS_OF_INTERVAL}"
     # Sums of resamples round differently.
     if math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-9):
         return "all resamples have the same score"
@@ -260,11 +274,11 @@ def drop_intervals(scores: Scores) -> Scores:
     for metric, score in scores.scores.items():
         if score.interval_95 is not None:
             low, high = interval_bounds(score.interval_95)
-            if why := explain_no_interval(units.count, low, high, score.value, unit=units.name):
+            if why := explain_no_interval(units, low, high, score.value):
                 kept[metric] = replace(score, interval_95=None)
                 reasons.setdefault(why, []).append(metric)
         elif math.isfinite(score.value) and score.resamples == 0 < score.undefined_resamples:
-            why = explain_no_interval(units.count, -math.inf, math.inf, score.value, unit=units.name)
+            why = explain_no_interval(units, -math.inf, math.inf, score.value)
             reasons.setdefault(why or NO_FINITE_RESAMPLES, []).append(metric)
     told = [f"no 95 % interval of {', '.join(metrics)}: {why}" for why, metrics in reasons.items()]
     # Sentences of the second kind are in the file already when it is read again.

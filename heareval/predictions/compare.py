@@ -277,7 +277,7 @@ def _make_difference(pair: _Pair, metric: str, resampled: NDArray[np.float64]) -
     p, p_from = _p_value(pair, metric, a - b, resampled)
     interval = confidence_interval(resampled)
     low, high = (interval.low, interval.high) if interval.resamples else (-math.inf, math.inf)
-    why = explain_no_interval(pair.units.count, low, high, a - b, unit=pair.units.name)
+    why = explain_no_interval(pair.units, low, high, a - b)
     if not interval.resamples:
         why = why or NO_FINITE_RESAMPLES
     if not why:

@@ -23,6 +23,7 @@ from scipy.spatial.distance import cdist
 
 from heareval.errors import HearevalError
 from heareval.predictions.protocol import Distance
+from heareval.spec import Progress, ignore_progress
 
 # Bytes of distances and of queries that are held at a time. Each block reads the whole gallery once.
 BLOCK_BYTES = 128 << 20
@@ -121,6 +122,7 @@ def iterate_distances(
     *,
     device: torch.device = CPU,
     block_bytes: int = BLOCK_BYTES,
+    progress: Progress = ignore_progress,
 ) -> Iterator[DistanceBlock]:
     """Yield the distances of some queries to the whole gallery, block after block.
 
@@ -132,15 +134,17 @@ def iterate_distances(
         gallery: the clips of the columns.
         device: what computes the distances.
         block_bytes: largest size of a block; a block has at least one query.
+        progress: called with the number of distances measured so far, and that of all.
 
     >>> clips = ClipEmbeddings(np.array([[0.0, 0.0], [3.0, 4.0]]), np.arange(2), ("a.wav", "b.wav"))
     >>> [block.distances.tolist() for block in iterate_distances(clips, clips, "l1")]
     [[[0.0, 7.0], [7.0, 0.0]]]
     """
     rows = max(1, block_bytes // (8 * max(len(gallery), queries.dim, 1)))
+    meter = _Meter(len(queries) * len(gallery), progress)
     for start, stop in _split(len(queries), rows):
         block = queries.read(slice(start, stop), distance)
-        yield DistanceBlock(start, 0, _measure_block(block, gallery, 0, distance, device))
+        yield DistanceBlock(start, 0, _measure_block(block, gallery, 0, distance, device, meter))
 
 
 def iterate_pairs(
@@ -149,11 +153,12 @@ def iterate_pairs(
     *,
     device: torch.device = CPU,
     block_bytes: int = BLOCK_BYTES,
+    progress: Progress = ignore_progress,
 ) -> Iterator[DistanceBlock]:
     """Yield the distances of all pairs of clips, in blocks of the upper triangle of their matrix.
 
     The first column of each block is the clip of its first row, so the pairs of two different clips are
-    `np.triu_indices(rows, 1, columns)`.
+    `np.triu_indices(rows, 1, columns)`. Progress is told like in `iterate_distances`.
 
     >>> clips = ClipEmbeddings(np.array([[0.0], [1.0], [3.0]]), np.arange(3), ("a.wav", "b.wav", "c.wav"))
     >>> [block.distances[np.triu_indices(3, 1)].tolist() for block in iterate_pairs(clips, "l1")]
@@ -162,13 +167,20 @@ def iterate_pairs(
     # Each block also measures the lower half of its first, square part. Eight blocks waste an eighth of that.
     rows = max(1, min(block_bytes // (8 * max(len(clips), clips.dim, 1)), -(-len(clips) // 8)))
     rows = len(clips) if len(clips) <= 512 else rows
-    for start, stop in _split(len(clips), rows):
+    blocks = _split(len(clips), rows)
+    meter = _Meter(sum((stop - start) * (len(clips) - start) for start, stop in blocks), progress)
+    for start, stop in blocks:
         block = clips.read(slice(start, stop), distance)
-        yield DistanceBlock(start, start, _measure_block(block, clips, start, distance, device))
+        yield DistanceBlock(start, start, _measure_block(block, clips, start, distance, device, meter))
 
 
 def measure_pairs(
-    clips: ClipEmbeddings, first: NDArray[Any], second: NDArray[Any], distance: Distance
+    clips: ClipEmbeddings,
+    first: NDArray[Any],
+    second: NDArray[Any],
+    distance: Distance,
+    *,
+    progress: Progress = ignore_progress,
 ) -> Distances:
     """Return the distances of listed pairs, `(pairs,)`.
 
@@ -177,6 +189,7 @@ def measure_pairs(
     Args:
         first: index of one clip of each pair, `(pairs,)`.
         second: index of the other.
+        progress: called with the number of pairs measured so far, and that of all.
 
     >>> clips = ClipEmbeddings(np.array([[0.0, 0.0], [3.0, 4.0]]), np.arange(2), ("a.wav", "b.wav"))
     >>> measure_pairs(clips, np.array([0]), np.array([1]), "l2").tolist()
@@ -191,11 +204,30 @@ def measure_pairs(
         else:
             squares = np.square(difference).sum(axis=1)
             measured[start:stop] = np.sqrt(squares) if distance == "l2" else squares / 2
+        progress(stop, len(first))
     return measured
 
 
+@dataclass
+class _Meter:
+    """Reports how many of all distances are measured."""
+
+    total: int
+    progress: Progress
+    done: int = 0
+
+    def add(self, distances: int) -> None:
+        self.done += distances
+        self.progress(self.done, self.total)
+
+
 def _measure_block(
-    queries: Distances, gallery: ClipEmbeddings, first_item: int, distance: Distance, device: torch.device
+    queries: Distances,
+    gallery: ClipEmbeddings,
+    first_item: int,
+    distance: Distance,
+    device: torch.device,
+    meter: _Meter,
 ) -> Distances:
     """Return the distances of queries `(rows, dim)` to the items of a gallery from the first one on."""
     measure = _measure_on_cpu if device.type == "cpu" else functools.partial(_measure_on_gpu, device=device)
@@ -212,8 +244,8 @@ def _measure_block(
     parts = _split(items, max(1, tile_bytes // (8 * max(gallery.dim, len(queries)))))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, parts):
-            pass
+        for (start, stop), _ in zip(parts, pool.map(fill, parts), strict=True):
+            meter.add(len(queries) * (stop - start))
     return distances
 
 

@@ -56,7 +56,7 @@ def evaluate_folder(
         decided_by, runs = _train(kind, protocol, device, progress, in_memory, max_stacked)
     return TaskResult(
         protocol=protocol,
-        task=task,
+        kind=kind,
         decided_by=decided_by,
         runs=runs,
         clips={order.name: len(order.clips) for order in task.orders},

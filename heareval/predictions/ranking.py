@@ -21,6 +21,7 @@ from scipy.special import digamma
 from heareval.predictions.distances import BLOCK_BYTES, CPU, ClipEmbeddings, iterate_distances
 from heareval.predictions.metrics.retrieval import RETRIEVAL_METRICS
 from heareval.predictions.protocol import Distance
+from heareval.spec import Progress, ignore_progress
 
 # Number of distances that one thread ranks at a time.
 RANKED_AT_ONCE = 1 << 20
@@ -64,6 +65,7 @@ def rank_queries(
     *,
     device: torch.device = CPU,
     block_bytes: int = BLOCK_BYTES,
+    progress: Progress = ignore_progress,
 ) -> RankedQueries:
     """Rank the gallery for each query.
 
@@ -71,7 +73,7 @@ def rank_queries(
         is_candidate: which items each query ranks; never the query itself.
         is_relevant: which of these are right.
         device: what computes the distances.
-        block_bytes: see `iterate_distances`.
+        block_bytes, progress: see `iterate_distances`.
 
     >>> clips = ClipEmbeddings(np.array([[0.0], [1.0], [3.0]]), np.arange(3), ("a.wav", "b.wav", "c.wav"))
     >>> others, labels = ~np.eye(3, dtype=bool), np.array(["x", "y", "x"])
@@ -82,7 +84,9 @@ def rank_queries(
     by_name = np.argsort(np.argsort(np.array(gallery.names)))
     parts: list[RankedQueries] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for block in iterate_distances(queries, gallery, distance, device=device, block_bytes=block_bytes):
+        for block in iterate_distances(
+            queries, gallery, distance, device=device, block_bytes=block_bytes, progress=progress
+        ):
             rows_at_once = max(1, RANKED_AT_ONCE // max(1, len(gallery)))
 
             def rank(start: int, block: Any = block, rows_at_once: int = rows_at_once) -> RankedQueries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from heareval.predictions.data import SplitRoles, Task
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.protocol import LearnerSettings, Protocol
+
+if TYPE_CHECKING:
+    from heareval.predictions.kinds import AnyKind
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class TaskResult:
     """The results of an evaluation.
 
     Args:
+        kind: the task, with all that was prepared for its scores.
         decided_by: what chose the models: the name of a metric, or "loss", always on the validation split;
             "" in pairwise tasks, which have no models.
         runs: one for each seed; all tested the same splits.
@@ -124,9 +129,14 @@ class TaskResult:
     """
 
     protocol: Protocol
-    task: Task
+    kind: AnyKind
     decided_by: str
     runs: tuple[Run, ...]
     clips: Mapping[str, int]
     device: str
     seconds: float
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+        return self.kind.task

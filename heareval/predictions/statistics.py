@@ -19,7 +19,7 @@ from heareval.predictions.bootstrap import (
     resample_scores,
 )
 from heareval.predictions.chance import find_chance_levels, find_split_labels
-from heareval.predictions.kinds import Kind, find_kind
+from heareval.predictions.kinds import Kind
 from heareval.predictions.results import Run, TaskResult
 
 # Seed of the bootstrap resamples, the same for every seed of the protocol.
@@ -31,7 +31,7 @@ def summarize_scores(result: TaskResult) -> dict[str, ScoreEntry]:
 
     The score is the mean over folds and seeds. Undefined numbers are None.
     """
-    kind: Kind[Any] = find_kind(result.task)
+    kind: Kind[Any] = result.kind
     splits = [[kind.prepare_scoring(fold.predictions) for fold in run.folds] for run in result.runs]
     metrics, rounds = result.task.metrics, [fold.roles for fold in result.runs[0].folds]
     resampled = average_resamples(metrics, splits, seed=BOOTSTRAP_SEED)

@@ -17,7 +17,6 @@ from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.results_folder import write_scores
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, Scores, defined_or_none, drop_intervals
 from heareval.predictions.chance import describe_missing_labels, find_split_labels
-from heareval.predictions.kinds import find_kind
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.results import LabelPredictions, ModelResult, Run, TaskResult
 from heareval.predictions.search import describe_short_trainings, describe_small_grid
@@ -46,12 +45,11 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
     (folder / layout.scores(protocol)).unlink(missing_ok=True)
     # A report on the old scores would be taken for one on the new scores.
     shutil.rmtree(folder / layout.report(protocol), ignore_errors=True)
-    kind = find_kind(result.task)
     splits = {
         folds[0].roles.test: [fold.predictions for fold in folds]
         for folds in zip(*(run.folds for run in result.runs), strict=True)
     }
-    kind.write_stored(protocol, fingerprint, splits)
+    result.kind.write_stored(protocol, fingerprint, splits)
     # Without a time, so that equal runs write equal files.
     digest = dataclasses.replace(digest_file(folder / layout.predictions(protocol)), mtime_ns=None)
     return write_scores(folder, dataclasses.replace(collect_scores(result, fingerprint), predictions=digest))
@@ -83,7 +81,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         deterministic=result.protocol.deterministic,
         seconds=round(result.seconds, 3),
         versions=list_versions(),
-        resampled_units=find_kind(task).resampled_units,
+        resampled_units=result.kind.resampled_units,
     )
     return drop_intervals(scores)
 
@@ -104,7 +102,7 @@ def _collect_problems(result: TaskResult) -> tuple[str, ...]:
     runs = result.runs
     scores = [score for run in runs for fold in run.folds for score in fold.scores]
     found = dict.fromkeys(problem for score in scores for problem in score.problems)
-    labels = find_split_labels(find_kind(result.task))
+    labels = find_split_labels(result.kind)
     return (
         *_describe_equal_predictions(runs),
         *found,

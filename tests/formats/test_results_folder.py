@@ -18,8 +18,10 @@ from heareval.formats.results_folder import (
     write_scores,
 )
 from heareval.formats.scores import (
+    TEST_CLIP,
     FoldEntry,
     GridEntry,
+    ResampledUnits,
     RunEntry,
     ScoreEntry,
     Scores,
@@ -330,7 +332,9 @@ def test_an_interval_without_finite_resamples_is_missed_once(tmp_path):
 
 
 def test_ends_that_differ_by_rounding_are_no_interval():
-    assert explain_no_interval(40, 0.3333333333333333, 0.3333333333333334, 0.33333333333333337)
+    assert explain_no_interval(
+        ResampledUnits(TEST_CLIP, 40), 0.3333333333333333, 0.3333333333333334, 0.33333333333333337
+    )
 
 
 def test_an_interval_of_0_1_0_beside_its_score_is_dropped(tmp_path):

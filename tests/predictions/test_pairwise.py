@@ -9,10 +9,12 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
+from heareval.predictions import distances
 from heareval.predictions.compare import compare
 from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.kinds import pairwise
 from heareval.predictions.protocol import Protocol, settings_for_fingerprint
-from heareval.predictions.relations import same_different
+from heareval.predictions.relations import prepare_relation, same_different
 from heareval.predictions.report import write_reports
 from heareval.predictions.stored import read_stored
 from heareval.predictions.writing import write_results
@@ -149,9 +151,56 @@ def test_few_units_have_no_interval_and_are_named(tmp_path):
     scores = evaluate(write_pairwise_task(tmp_path, "same_different"))
     assert (scores.resampled_units.name, scores.resampled_units.count) == ("speaker", SPEAKERS)
     assert scores.problems == (
-        "no 95 % interval of pair_auc, pair_eer, pair_ap: 4 speakers are fewer than 16",
+        "no 95 % interval of pair_auc, pair_eer, pair_ap: 4 values of speaker are fewer than 16",
     )
     assert all(score.interval_95 is None for score in scores.scores.values())
+
+
+def test_units_may_have_any_name(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    clips = json.loads((folder / "test.json").read_text())
+    named = {name: attributes | {"class": attributes["digit"]} for name, attributes in clips.items()}
+    (folder / "test.json").write_text(json.dumps(named))
+    write_relation(folder, Triplets(TRIPLETS, unit="class"))
+    (told,) = evaluate(folder).problems
+    assert told == "no 95 % interval of triplet_acc: 3 values of class are fewer than 16"
+
+
+def test_too_many_units_for_all_pairs_are_refused(tmp_path, monkeypatch):
+    folder = write_pairwise_task(tmp_path, "same_different")
+    write_relation(folder, SameDifferent("digit"))
+    monkeypatch.setattr(same_different, "LISTED_PAIRS", 100)
+    monkeypatch.setattr(same_different, "MOST_COUNTS", 50 * 50 * 100)
+    told = "units of the relation between clips: got 60 test clips, expected at most 50, so that all pairs"
+    with pytest.raises(HearevalError, match=told):
+        evaluate_folder(folder, PAIRWISE)
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_progress_rises_to_its_total(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(distances, "TILE_BYTES", 8 * 8 * 10)
+    told = []
+    evaluate_folder(
+        write_pairwise_task(tmp_path, name), PAIRWISE, lambda done, total: told.append((done, total))
+    )
+    done, totals = zip(*told, strict=True)
+    assert len(set(totals)) == 1
+    assert len(done) > 2
+    assert list(done) == sorted(set(done))
+    assert done[-1] == totals[0]
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_an_evaluation_prepares_its_relation_once(name, tmp_path, monkeypatch):
+    folder, prepared = write_pairwise_task(tmp_path, name), []
+
+    def prepare(relation, clips):
+        prepared.append(relation)
+        return prepare_relation(relation, clips)
+
+    monkeypatch.setattr(pairwise, "prepare_relation", prepare)
+    write_results(folder, evaluate_folder(folder, PAIRWISE), "fingerprint", "0123456789abcdef")
+    assert prepared == [RELATIONS[name][0]]
 
 
 def test_many_pairs_have_the_scores_of_all_distances(tmp_path, monkeypatch):

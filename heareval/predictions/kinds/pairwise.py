@@ -13,7 +13,7 @@ import torch
 from heareval import layout
 from heareval.formats.embeddings_folder import open_embeddings
 from heareval.formats.results_folder import SplitDistances, read_distances, write_distances
-from heareval.formats.scores import ResampledUnits, Scores
+from heareval.formats.scores import TEST_CLIP, ResampledUnits, Scores
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.data import SplitOrder, Task
 from heareval.predictions.distances import ClipEmbeddings, check_embeddings
@@ -65,7 +65,7 @@ class PairwiseKind(Kind[Measurements]):
     def resampled_units(self) -> ResampledUnits:
         """Return what confidence intervals resample."""
         unit = name_unit(_find_relation(self.task))
-        return ResampledUnits(unit or "test clip", self.relation.units)
+        return ResampledUnits(unit or TEST_CLIP, self.relation.units)
 
     def measure(
         self, distance: Distance, device: torch.device, progress: Progress = ignore_progress

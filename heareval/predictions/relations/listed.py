@@ -40,7 +40,10 @@ class _Ratings(PreparedRelation):
 
     def measure(self, embedded: EmbeddedClips) -> PairDistances:
         first, second = self.used[self.reference.first], self.used[self.reference.second]
-        return PairDistances(measure_pairs(embedded.clips, first, second, embedded.distance))
+        distances = measure_pairs(
+            embedded.clips, first, second, embedded.distance, progress=embedded.progress
+        )
+        return PairDistances(distances)
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
         return {"distances": StoredArray("f", self.reference.rating.shape)}
@@ -72,12 +75,15 @@ class _Triplets(PreparedRelation):
     measured_type: ClassVar[type[Any]] = TripletDistances
 
     def measure(self, embedded: EmbeddedClips) -> TripletDistances:
-        anchor, *others = self.used[self.reference.clips].T
-        return TripletDistances(
-            np.stack(
-                [measure_pairs(embedded.clips, anchor, other, embedded.distance) for other in others], axis=1
-            )
+        anchor, positive, negative = self.used[self.reference.clips].T
+        distances = measure_pairs(
+            embedded.clips,
+            np.tile(anchor, 2),
+            np.concatenate([positive, negative]),
+            embedded.distance,
+            progress=embedded.progress,
         )
+        return TripletDistances(np.stack(np.split(distances, 2), axis=1))
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
         return {"distances": StoredArray("f", (len(self.reference.clips), 2))}

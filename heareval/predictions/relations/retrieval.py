@@ -89,6 +89,7 @@ class _Retrieval(PreparedRelation):
             self.search.is_candidate,
             self.search.is_relevant,
             device=embedded.device,
+            progress=embedded.progress,
         )
         return QueryValues(np.stack([ranked.values[name] for name in RETRIEVAL_METRICS]))
 

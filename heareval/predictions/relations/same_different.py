@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heareval.errors import HearevalError
 from heareval.formats.results_folder import StoredArray
+from heareval.formats.scores import TEST_CLIP, ResampledUnits
 from heareval.predictions.distances import iterate_pairs, measure_pairs
 from heareval.predictions.metrics.same_different import (
     BINS,
@@ -79,7 +82,9 @@ class _SamePairs(PreparedRelation):
 
     def measure(self, embedded: EmbeddedClips) -> PairHistogram:
         pairs = len(self.first)
-        distances = measure_pairs(embedded.clips, self.first, self.second, embedded.distance)
+        distances = measure_pairs(
+            embedded.clips, self.first, self.second, embedded.distance, progress=embedded.progress
+        )
         return PairHistogram(np.arange(pairs), distances, np.ones(pairs, dtype=np.int64), np.zeros(0))
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
@@ -142,6 +147,42 @@ class _AllPairs:
             yield self.find_keys(start + row, start + column)
 
 
+@dataclass
+class _MeasuredPairs:
+    """The pairs that are the same, or those that are different, added block after block.
+
+    Args:
+        group: index of the group of the reference, `(pairs,)`.
+        distances: `(pairs,)`.
+        added: number of pairs so far.
+    """
+
+    group: NDArray[np.int32]
+    distances: NDArray[np.float64]
+    added: int = 0
+
+    @classmethod
+    def empty(cls, pairs: int) -> _MeasuredPairs:
+        """Return room for this many pairs."""
+        return cls(np.empty(pairs, dtype=np.int32), np.empty(pairs))
+
+    def add(self, group: Indices, distances: NDArray[np.float64]) -> None:
+        """Add some pairs."""
+        added = slice(self.added, self.added + len(group))
+        self.group[added], self.distances[added] = group, distances
+        self.added = added.stop
+
+    def sample(self, most: int) -> NDArray[np.float64]:
+        """Return about this many distances, evenly spread over the pairs, or all if there are fewer."""
+        return self.distances[:: 1 + self.added // most]
+
+    def iterate_parts(self) -> Iterator[tuple[Indices, NDArray[np.float64]]]:
+        """Yield group and distance of some pairs at a time."""
+        for start in range(0, self.added, BINNED_AT_ONCE):
+            part = slice(start, start + BINNED_AT_ONCE)
+            yield self.group[part].astype(np.int64), self.distances[part]
+
+
 @dataclass(frozen=True)
 class _SameDifferent(PreparedRelation):
     """All pairs of clips.
@@ -161,35 +202,37 @@ class _SameDifferent(PreparedRelation):
         return int(self.reference.pairs.sum())
 
     def measure(self, embedded: EmbeddedClips) -> PairHistogram:
-        group, distances = np.empty(self.count, dtype=np.int32), np.empty(self.count)
-        done = 0
+        # Only one array of all distances at a time: with thousands of clips, a second one is hundreds of MB.
+        same, different = (_MeasuredPairs.empty(pairs) for pairs in self._count_both())
         for block in iterate_pairs(
-            embedded.clips, embedded.distance, device=embedded.device, block_bytes=PAIR_BLOCK_BYTES
+            embedded.clips,
+            embedded.distance,
+            device=embedded.device,
+            block_bytes=PAIR_BLOCK_BYTES,
+            progress=embedded.progress,
         ):
             start, rows = block.first_query, len(block.distances)
             row, column = self.pairs.list(start, rows)
-            filled = slice(done, done + len(row))
-            keys = self.pairs.find_keys(start + row, start + column)
-            group[filled] = np.searchsorted(self.keys, keys)
-            distances[filled] = block.distances[row, column]
-            done += len(row)
-            embedded.progress(start + rows, len(embedded.clips))
+            group = np.searchsorted(self.keys, self.pairs.find_keys(start + row, start + column))
+            distances, is_same = block.distances[row, column], self.reference.is_same[group]
+            same.add(group[is_same], distances[is_same])
+            different.add(group[~is_same], distances[~is_same])
         if self.count <= LISTED_PAIRS:
-            return PairHistogram(
-                group.astype(np.int64), distances, np.ones(self.count, dtype=np.int64), np.zeros(0)
-            )
-        is_same = self.reference.is_same[group]
-        same, different = distances[is_same], distances[~is_same]
-        sample = [each[:: 1 + len(each) // SAMPLED_DISTANCES] for each in (same, different)]
-        edges = find_edges(sample[0], sample[1])
-        parts = (slice(start, start + BINNED_AT_ONCE) for start in range(0, self.count, BINNED_AT_ONCE))
-        blocks = ((group[part].astype(np.int64), distances[part]) for part in parts)
-        histogram = bin_distances(blocks, edges, len(self.keys), np.zeros(0))
+            group = np.concatenate([same.group, different.group]).astype(np.int64)
+            distances = np.concatenate([same.distances, different.distances])
+            return PairHistogram(group, distances, np.ones(self.count, dtype=np.int64), np.zeros(0))
+        edges = find_edges(same.sample(SAMPLED_DISTANCES), different.sample(SAMPLED_DISTANCES))
+        parts = itertools.chain(same.iterate_parts(), different.iterate_parts())
+        histogram = bin_distances(parts, edges, len(self.keys), np.zeros(0))
         # The last range has no end, which a file of finite numbers can't hold.
-        ends = np.minimum(histogram.distance, distances.max())
-        # Scoring them all takes as much memory again.
-        del group, distances, is_same
-        return dataclasses.replace(histogram, distance=ends, exact=np.array(score_all(same, different)))
+        farthest = max(same.distances.max(), different.distances.max())
+        exact = np.array(score_all(same.distances, different.distances))
+        return dataclasses.replace(histogram, distance=np.minimum(histogram.distance, farthest), exact=exact)
+
+    def _count_both(self) -> tuple[int, int]:
+        """Return the number of same and of different pairs."""
+        same = int(self.reference.pairs[self.reference.is_same].sum())
+        return same, self.count - same
 
     def describe_arrays(self) -> Mapping[str, StoredArray]:
         is_listed = self.count <= LISTED_PAIRS
@@ -207,9 +250,9 @@ def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> Pre
     total = len(clips.clips) * (len(clips.clips) - 1) // 2
     if total > LISTED_PAIRS and possible // 2 * BINS > MOST_COUNTS:
         raise HearevalError(
-            f"pairs of {pairs.units} {relation.unit or 'clip'}s",
-            got="too many to resample",
-            expected=f"at most {int((MOST_COUNTS / BINS) ** 0.5)} different units",
+            "units of the relation between clips",
+            got=str(ResampledUnits(relation.unit or TEST_CLIP, pairs.units)),
+            expected=f"at most {int((MOST_COUNTS / BINS) ** 0.5)}, so that all pairs can be resampled",
             remedy="Name an attribute with fewer values as `unit`, such as the speaker.",
         )
     counts = np.zeros(possible, dtype=np.int64)

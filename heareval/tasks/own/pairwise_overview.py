@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heareval import files
+from heareval.formats.scores import MIN_UNITS_OF_INTERVAL
 from heareval.spec import Ratings, Recording, Relation, Retrieval, SamePairs, TaskSpec, Triplets
 from heareval.tasks.own.overview import doubt_contents, read_length_s
 from heareval.tasks.own.related_sounds import count_anchors
 from heareval.tasks.own.sounds import Sounds
 
-# Fewer units than this have no confidence interval.
-FEWEST_FOR_INTERVAL = 16
 # How much of two files of one size is compared before they are read as a whole.
 HEAD_BYTES = 1 << 16
 
@@ -150,11 +149,11 @@ def _doubt_size(relation: Relation, recordings: Sequence[Recording]) -> list[str
         units, name = len(queries), "query"
         if relation.unit:
             units, name = len({each.attributes[relation.unit] for each in queries}), "group"
-    if units >= FEWEST_FOR_INTERVAL:
+    if units >= MIN_UNITS_OF_INTERVAL:
         return []
     several = "queries" if name == "query" else f"{name}s"
     return [
-        f"{_count(units, name, several)}: with fewer than {FEWEST_FOR_INTERVAL} {several}, scores have no "
+        f"{_count(units, name, several)}: with fewer than {MIN_UNITS_OF_INTERVAL} {several}, scores have no "
         "confidence interval"
     ]
 
