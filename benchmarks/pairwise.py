@@ -131,11 +131,30 @@ def read_memory_mb(field: str) -> int:
         return next(int(line.split()[1]) // 1024 for line in stream if line.startswith(field))
 
 
-def time_work(work: Callable[[], object]) -> float:
-    """Return the seconds that the work takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+@dataclass(frozen=True)
+class Took:
+    """What work takes: seconds, and seconds of all cores together, which other processes hardly change."""
+
+    seconds: float
+    core_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s ({self.core_seconds:.2f} core-seconds)"
+
+    def compare(self, other: Took) -> str:
+        """Return how many times as much this takes."""
+        in_core_seconds = self.core_seconds / other.core_seconds
+        return f"{self.seconds / other.seconds:.2f} x ({in_core_seconds:.2f} x the core-seconds)"
+
+
+def time_work(work: Callable[[], object], turns: int = 1) -> Took:
+    """Return the median of what the work takes."""
+    took = []
+    for _ in range(turns):
+        began = time.perf_counter(), time.process_time()
+        work()
+        took.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return Took(*(statistics.median(each) for each in zip(*took, strict=True)))
 
 
 def open_clips(path: Path, count: int, dim: int) -> ClipEmbeddings:
@@ -189,17 +208,15 @@ def compare(
         )
 
     with watch_memory() as peak:
-        ours = [time_work(measure) for _ in range(turns)]
-        ranked = [time_work(rank) for _ in range(turns)] if queries else []
-    line = f"{name}, {distance}, {device}: {statistics.median(ours):.2f} s, {describe_peak(peak)}"
-    if ranked:
-        line += f"; with ranking {statistics.median(ranked) / statistics.median(ours):.2f} x"
+        ours = time_work(measure, turns)
+        ranked = time_work(rank, turns) if queries else None
+    line = f"{name}, {distance}, {device}: {ours}, {describe_peak(peak)}"
+    line += f"; with ranking {ranked.compare(ours)}" if ranked else ""
     if has_cdist:
         # Converted beforehand: cdist is a third slower if it has to convert float32.
         first, second = np.array(chosen.array[: len(chosen)], float), np.array(clips.array, float)
         scipy_name = "cosine" if distance == "cosine" else SCIPY_NAMES[distance]
-        scipys = [time_work(lambda: cdist(first, second, scipy_name)) for _ in range(turns)]
-        line += f"; cdist takes {statistics.median(scipys) / statistics.median(ours):.2f} x"
+        line += f"; cdist takes {time_work(lambda: cdist(first, second, scipy_name), turns).compare(ours)}"
     print(line)  # noqa: T201
 
 
@@ -240,8 +257,8 @@ def evaluate_task(name: str, dim: int, folder: Path) -> None:
         write_results(folder, result, "fingerprint", FINGERPRINT)
 
     with watch_memory() as peak:
-        seconds = time_work(evaluate)
-    print(f"{name}, {dim} dimensions: {seconds:.1f} s, {describe_peak(peak)}")  # noqa: T201
+        took = time_work(evaluate)
+    print(f"{name}, {dim} dimensions: {took}, {describe_peak(peak)}")  # noqa: T201
 
 
 def describe_peak(peak: PeakMemory) -> str:
