@@ -274,15 +274,24 @@ def write_description(folder: Path, task: TaskSpec, mode_name: str, selected: Se
 
 
 def _write_relation(folder: Path, task: TaskSpec, selected: SelectedClips) -> None:
-    attributes = {clip.clip_id: clip.attributes for clip in selected.clips}
+    relation = relate_clips(task, selected)
+    (split,) = task.splits.names
+    write_attributes(folder, split, {f"{clip.clip_id}.wav": clip.attributes for clip in selected.clips})
+    write_relation(folder, relation)
+
+
+def relate_clips(task: TaskSpec, selected: SelectedClips) -> Relation:
+    """Return the relation between the selected clips of a pairwise task.
+
+    Raises:
+        HearevalError: there is none, or it does not fit the clips.
+    """
     if selected.relation is None:
         raise HearevalError(f"{task.name}: relation", got="none", expected="one, as in a pairwise task")
     # A clip whose file the archives lack takes its pairs with it.
     relation = remove_related(selected.relation, set(selected.dropped))
-    check_relation(relation, attributes, task.name)
-    (split,) = task.splits.names
-    write_attributes(folder, split, {f"{clip_id}.wav": each for clip_id, each in attributes.items()})
-    write_relation(folder, relation)
+    check_relation(relation, {clip.clip_id: clip.attributes for clip in selected.clips}, task.name)
+    return relation
 
 
 def leave_out(folder: Path, clips: Mapping[str, Collection[str]], *, has_corpus: bool) -> list[str]:

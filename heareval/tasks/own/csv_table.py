@@ -15,6 +15,13 @@ from heareval.folders import describe_unusual_file
 
 # What spreadsheets and pandas write between cells.
 SEPARATORS = (",", ";", "\t")
+# The columns by which the forms of tables are told apart, by the key of the TOML file that names the table.
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "queries": ("path", "label", "role"),
+    "table": ("path", "label"),
+    "pairs": ("a", "b"),
+    "triplets": ("anchor", "positive", "negative"),
+}
 # pandas gives this name to a column without one when it reads a table, and writes it later.
 UNNAMED = re.compile(r"|Unnamed: [0-9]+")
 INDEX = re.compile("[0-9]+")
@@ -90,11 +97,16 @@ def read_csv(
     try:
         # utf-8-sig: Excel writes a byte order mark.
         text = table.read_bytes().decode("utf-8-sig")
-        header, *rows = list(_split_cells(text)) or [_Row(1, ())]
+        lines = list(_split_cells(text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise HearevalError(f"table {table}", got=str(error), expected="CSV in UTF-8") from None
+    if not lines:
+        expected = f"a first line that names the columns {', '.join(required)}"
+        raise HearevalError(f"table {table}", got="an empty file", expected=expected)
+    header, *rows = lines
     columns = [name for name in header.cells if not UNNAMED.fullmatch(name)]
     known = (*required, *optional)
+    _check_form(columns, required, known, table)
     _check_header(columns, known, table)
     _check_columns(columns, required, table)
     rows = [_fit_cells(row, header.cells, table) for row in rows]
@@ -120,6 +132,21 @@ def _split_cells(text: str) -> Iterator[_Row]:
         stripped = tuple(cell.strip() for cell in cells)
         if any(stripped):
             yield _Row(lines.line_num, stripped)
+
+
+def _check_form(columns: Sequence[str], required: Sequence[str], known: Sequence[str], table: Path) -> None:
+    """Raise HearevalError if a table has another form, or no line that names its columns."""
+    if set(columns) <= set(known):
+        return
+    form = next((key for key, needed in FORMS.items() if set(needed) <= set(columns)), "")
+    if form and FORMS[form] != tuple(required):
+        remedy = f"Such a table is given as `{form}` in the TOML file, or as --{form}."
+    elif set(columns).isdisjoint(known):
+        form, remedy = "", "The first line names the columns, with commas, semicolons or tabs between them."
+    else:
+        return
+    got = f"the columns {', '.join(columns)}"
+    raise HearevalError(f"table {table}", got=got, expected=", ".join(required), remedy=remedy)
 
 
 def _check_header(columns: Sequence[str], known: Sequence[str], table: Path) -> None:

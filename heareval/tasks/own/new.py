@@ -11,7 +11,7 @@ from typing import Any
 
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.tasks.metadata import select_clips
+from heareval.tasks.metadata import relate_clips, select_clips
 from heareval.tasks.own.overview import describe_new_task, read_length_s
 from heareval.tasks.own.pairwise_overview import describe_pairwise_task
 from heareval.tasks.own.sounds import Sounds, find_sounds
@@ -24,7 +24,7 @@ COMMENTS = {
     "version": "Every version has its own folder of clips.",
     "folder": "A folder with a sub-folder for each class, relative to this file.",
     "table": "A table of sounds and labels, relative to this file.",
-    "pairs": "A table of pairs, rated or the same, relative to this file.",
+    "pairs": "A table of pairs, with a score or with same or not, relative to this file.",
     "triplets": "A table of triplets, relative to this file.",
     "queries": "A table of queries and a gallery, relative to this file.",
     "kind": "multiclass: a clip has one label; multilabel: it may have several.",
@@ -60,14 +60,14 @@ def new_task(values: Mapping[str, Any], file: Path) -> list[str]:
     task = make_task(settings, sounds)
     kind = None if task.is_pairwise else task.prediction_type
     settings = replace(settings, kind=kind, metrics=task.metrics)
-    if sounds.relation is not None:
-        files.write_text(file, format_toml(settings))
-        make_task(read_settings(file), sounds)
-        return describe_pairwise_task(task, sounds, sounds.relation)
     # Selected as `prepare` will do it, so that nothing is written that it would refuse.
     clips = select_clips(task, MODE, sounds.recordings)
+    if sounds.relation is not None:
+        relate_clips(task, replace(clips, relation=sounds.relation))
     files.write_text(file, format_toml(settings))
     task = make_task(read_settings(file), sounds)
+    if sounds.relation is not None:
+        return describe_pairwise_task(task, sounds, sounds.relation)
     return describe_new_task(task, sounds, clips, has_chosen_folds=settings.folds != requested.folds)
 
 

@@ -12,11 +12,9 @@ from heareval.errors import HearevalError
 from heareval.formats.relations import ROLES
 from heareval.spec import RatedPair, Ratings, Relation, Retrieval, SamePair, SamePairs, Triplet, Triplets
 from heareval.tasks.own.clip_names import make_clip_id
-from heareval.tasks.own.csv_table import Table, TableRow, parse_number, read_csv
+from heareval.tasks.own.csv_table import FORMS, Table, TableRow, parse_number, read_csv
 
-PAIR_COLUMNS = ("a", "b")
-TRIPLET_COLUMNS = ("anchor", "positive", "negative")
-QUERY_COLUMNS = ("path", "label", "role")
+PAIR_COLUMNS, TRIPLET_COLUMNS, QUERY_COLUMNS = FORMS["pairs"], FORMS["triplets"], FORMS["queries"]
 # What people and their programs write for the same, and for not the same.
 TRUTHS: Mapping[str, bool] = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 SPLIT = "test"
@@ -121,12 +119,13 @@ def _list_sounds(table: Table, columns: Sequence[str]) -> list[tuple[str, ...]]:
             f"table {table.path}", got="no rows", expected=f"rows of {', '.join(table.columns)}"
         )
     rows = []
+    remedy = "Correct or remove the line: the distance of a sound to itself is always 0."
     for row in table.rows:
         sounds = tuple(table.find_path(row.cells[column]) for column in columns)
         again = next((sound for sound, count in Counter(sounds).items() if count > 1), "")
         if again:
-            expected = f"different sounds as {' and '.join(columns)}"
-            raise HearevalError(row.where, got=f"{again} twice", expected=expected)
+            expected = f"different sounds as {', '.join(columns[:-1])} and {columns[-1]}"
+            raise HearevalError(row.where, got=f"{again} twice", expected=expected, remedy=remedy)
         rows.append(sounds)
     return rows
 

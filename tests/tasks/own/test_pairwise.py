@@ -10,6 +10,7 @@ import pytest
 
 from heareval import files
 from heareval.errors import HearevalError
+from heareval.formats.task_folder import read_task_folder
 from heareval.predictions.metrics import METRICS
 from heareval.spec import RatedPair, Ratings, Retrieval, SamePair, SamePairs, TaskSpec, Triplet, Triplets
 from heareval.tasks.own import new as own_new
@@ -81,10 +82,21 @@ BAD_TABLES = {
     "pairs a,b\n0.wav,1.wav": "got neither score nor same, expected a column score, or a column same",
     "pairs a,b,score,same\n0.wav,1.wav,1,1": "got score and same, expected",
     "pairs a,b,same,group\n0.wav,1.wav,1,x": "got a column group.* Groups belong to scores",
+    "pairs ": "rows.csv: got an empty file, expected a first line that names the columns a, b",
+    "pairs \ufeff\n\n": "rows.csv: got an empty file",
+    "pairs 0.wav,1.wav,1": "got the columns 0.wav, 1.wav, 1, expected a, b. The first line names",
+    "pairs a|b|score\n0.wav|1.wav|1": "got the columns a|b|score, expected a, b. .*semicolons or tabs",
+    "pairs anchor,positive,negative\n0.wav,1.wav,2.wav": "expected a, b. Such a table .* as --triplets",
+    "triplets a,b,same\n0.wav,1.wav,1": "got the columns a, b, same, expected anchor.* as --pairs",
+    "queries a,b,score\n0.wav,1.wav,1": "got the columns a, b, score, expected path.* as --pairs",
+    "pairs path,label\n0.wav,hum": "got the columns path, label, expected a, b. Such a table .* as --table",
+    "triplets path,label,role\n0.wav,hum,query": "expected anchor, positive, negative.* as --queries",
+    "table path,label,role\n0.wav,hum,query": "got the columns path, label, role, .* as --queries",
+    "table a,b,score\n0.wav,1.wav,1": "got the columns a, b, score, expected path, label.* as --pairs",
     "pairs a,c,score\n0.wav,1.wav,1": "unknown column of .*rows.csv: got 'c'",
     "pairs a,score\n0.wav,1": "got no column b, expected a, b",
     "pairs a,b,score": "rows.csv: got no rows, expected rows of a, b, score",
-    "pairs a,b,score\n0.wav,0.wav,1": "line 2: got 0.wav twice, expected different sounds as a and b",
+    "pairs a,b,score\n0.wav,0.wav,1": "line 2: got 0.wav twice, expected different sounds as a and b. Corr",
     "pairs a,b,score\n0.wav,./0.wav,1": "line 2: got 0.wav twice",
     "pairs a,b,score\n0.wav,1.wav,nan": "line 2: score: got nan, expected a number",
     "pairs a,b,score\n0.wav,1.wav,1e999": "line 2: score: got 1e999, expected a number",
@@ -99,6 +111,7 @@ BAD_TABLES = {
     "pairs a,b,same\n0.wav,1.wav,1\n0.wav,1.wav,0": "line 3: got .* again.* Remove one of the rows",
     "triplets anchor,positive\n0.wav,1.wav": "got no column negative",
     "triplets anchor,positive,negative\n0.wav,1.wav,1.wav": "line 2: got 1.wav twice",
+    "triplets anchor,positive,negative\n0.wav,0.wav,1.wav": "sounds as anchor, positive and negative. C",
     "triplets anchor,positive,negative\n0.wav,1.wav,none.wav": "line 2: sound .*none.wav: got no such file",
     "triplets anchor,positive,negative\n0.wav,1.wav,\x1b[2J": r"sound .*\\x1b\[2J: got no such file",
     "triplets anchor,positive,negative\n0.wav,1.wav,fifo.wav": "fifo.wav: got a FIFO",
@@ -177,6 +190,29 @@ def test_new_task_of_triplets(sounds: Path) -> None:
         "  heareval evaluate MODULE --tasks near.toml",
     ], done.stderr
     assert own.load_task(sounds / "near.toml").metrics == ("triplet_acc",)
+
+
+def test_prepare_accepts_what_is_new(sounds: Path) -> None:
+    """Of every form, with paths as people have them; the files of `prepare` hold the same relation."""
+    odd = "odd dir #1/ü, 100%.wav"
+    (sounds / odd).parent.mkdir()
+    shutil.copy(sounds / "9.wav", sounds / odd)
+    relations = {}
+    for number, form in enumerate(FORMS):
+        key, _, table = form.partition(" ")
+        (sounds / f"{number}.csv").write_text(
+            table.replace("./1.wav", "1.wav").replace("1.wav", f'"{odd}"').replace("2.wav", f"{sounds}/2.wav")
+        )
+        own_new.new_task({"name": f"form{number}", key: f"{number}.csv"}, sounds / f"form{number}.toml")
+        relations[f"form{number}"] = own.load_task(sounds / f"form{number}.toml").read_relation
+    done = command(
+        sounds, "heareval", "prepare", *(f"{name}.toml" for name in relations), "--sample-rate", "16000"
+    )
+    assert done.returncode == 0, done.stderr
+    for name, read in relations.items():
+        folder = sounds / "tasks" / f"{name}-v1-full"
+        assert read is not None
+        assert read_task_folder(folder).relation == read({}, "full")
 
 
 def test_a_task_without_usable_triplets_is_not_published(sounds: Path) -> None:

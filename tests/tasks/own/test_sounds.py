@@ -328,7 +328,7 @@ BAD_TABLES = {
     "path,labels\na.wav,owl": r"unknown column of .*clips.csv: got 'labels'.* Did you mean label\?",
     "path,label,label\na.wav,owl,owl": "got several columns named label, expected one",
     "path,label": "clips.csv: got no sounds, expected sounds with labels",
-    "": "got no column path",
+    "": "got an empty file, expected a first line that names the columns path, label",
     "path,label\na.wav,owl\nb.wav,owl, small": "line 3: got 3 cells, expected 2 .* needs quotation marks",
     "path,label\na.wav": "line 2: got 1 cells, expected 2 as in the first line$",
     "path,label\na.wav,owl\nb.wav, ": "clips.csv line 3: label: got an empty cell",
