@@ -164,7 +164,7 @@ def compare(a: Path, b: Path) -> Comparison:
             notes += _describe_seeds(pair)
     overall = average_tasks(compared)
     differences = tuple(difference for task in compared for difference in task.differences)
-    notes += [*_describe_intervals(differences), *_describe_means(compared, overall)]
+    notes += [*_describe_intervals([*differences, *overall]), *_describe_means(compared, overall)]
     if not compared:
         got = "; ".join(not_compared) or "no scores"
         raise HearevalError(f"{a} and {b}", got=got, expected="scores of both on the same clips of a task")
@@ -292,7 +292,8 @@ def average_tasks(tasks: Sequence[_ComparedTask]) -> tuple[Difference, ...]:
     """Return the mean difference of the first metrics for each protocol with several compared tasks.
 
     Tasks whose difference is undefined or infinite are left out. Resamples of different tasks are
-    independent. Where lower is better, B's score minus A's is averaged.
+    independent. Where lower is better, B's score minus A's is averaged. If no task has an interval, the mean
+    has neither an interval nor a p: resamples that say nothing about a task say nothing about several.
     """
     means = []
     for protocol in dict.fromkeys(task.differences[0].protocol for task in tasks):
@@ -314,7 +315,7 @@ def _average(protocol: str, tasks: Sequence[_ComparedTask]) -> Difference:
     with np.errstate(invalid="ignore"):
         resampled = np.mean([sign * task.resampled for sign, task in zip(signs, tasks, strict=True)], axis=0)
     interval = confidence_interval(resampled)
-    return Difference(
+    mean = Difference(
         f"mean of {len(tasks)} tasks",
         protocol,
         "the first of each",
@@ -326,6 +327,9 @@ def _average(protocol: str, tasks: Sequence[_ComparedTask]) -> Difference:
         bootstrap_p_value(resampled),
         "bootstrap",
     )
+    if all(first.no_interval for first in firsts):
+        return replace(mean, interval=NO_INTERVAL, p=math.nan, no_interval="none of the tasks has one")
+    return mean
 
 
 def _p_value(

@@ -103,9 +103,11 @@ def test_nothing_differs_from_itself(two):
     for each in found.differences:
         assert (each.value, each.interval.resamples) == (0.0, 0)
         assert each.p == 1.0 or (each.p_from, each.metric) == ("", "mAP")
-    (note,) = found.notes
     tasks = "event (event_onset_200ms_fms, segment_1s_er), scene (top1_acc, mAP)"
-    assert note == f"no 95 % interval, as all resamples have the same score: {tasks}"
+    assert found.notes == (
+        f"no 95 % interval, as all resamples have the same score: {tasks}",
+        "no 95 % interval, as none of the tasks has one: mean of 2 tasks (the first of each)",
+    )
     assert "0.0000 to 0.0000" not in comparison_table(found)
 
 
@@ -129,6 +131,17 @@ def test_tiny_test_sets_have_no_interval(two, event_folder):
     written = comparison_to_json(found)["differences"][-1]
     assert (written["interval_95"], written["no_interval"]) == (None, "5 test clips are fewer than 16")
     assert all(note in comparison_table(found) for note in found.notes)
+    for submission in two:
+        shutil.rmtree(submission / "scene")
+        shutil.copytree(tiny, submission / "tiny again")
+    for path in (two[1] / "tiny").glob("test.npy"):
+        np.save(path, np.random.default_rng(0).normal(size=np.load(path).shape).astype(np.float32))
+    _evaluated(two[1] / "tiny")
+    found = compare(*two)
+    (mean,) = found.overall
+    assert mean.value != 0
+    assert (mean.interval.resamples, mean.no_interval) == (0, "none of the tasks has one")
+    assert math.isnan(mean.p)
 
 
 def test_infinite_resamples_are_told(tmp_path, scene_folder):
