@@ -24,7 +24,7 @@ COMMENTS = {
     "version": "Every version has its own folder of clips.",
     "folder": "A folder with a sub-folder for each class, relative to this file.",
     "table": "A table of sounds and labels, relative to this file.",
-    "pairs": "A table of pairs, with a score or with same or not, relative to this file.",
+    "pairs": "A table of pairs with scores, or of same and different pairs, relative to this file.",
     "triplets": "A table of triplets, relative to this file.",
     "queries": "A table of queries and a gallery, relative to this file.",
     "kind": "multiclass: a clip has one label; multilabel: it may have several.",
