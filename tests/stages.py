@@ -67,6 +67,7 @@ WITHOUT_STAGE = {
     "heareval.embeddings.inside.checks": "validates a submission, anew each time",
     "heareval.embeddings.runner": "a command",
     "heareval.embeddings.validate": "validates a submission, anew each time",
+    "heareval.predictions.breakdowns": "part of a report, which is made anew each time",
     "heareval.predictions.compare": "compares scores, anew each time",
     "heareval.predictions.diagnostics": "part of a report, which is made anew each time",
     "heareval.predictions.drawing": "part of a report, which is made anew each time",

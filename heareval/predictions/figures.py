@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval.formats.scores import GridEntry
+from heareval.predictions.breakdowns import PartPlot
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import BLUE, GREY, ORANGE, Sheet, new_figure, score_limits
 from heareval.predictions.kinds.kind import LabelScores
+from heareval.predictions.metrics import find_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +80,41 @@ def plot_labels(sheet: Sheet, labels: Sequence[LabelScores], score: str) -> Figu
         listed = ", ".join(undefined[:MAX_LISTED])
         more = len(undefined) - MAX_LISTED
         caption += f" Undefined, so left out: {listed}{f' and {more} more' if more > 0 else ''}."
+    return sheet.finish(figure, caption)
+
+
+def plot_parts(sheet: Sheet, plot: PartPlot) -> Figure:
+    """Plot a bar for each part of a pairwise task, the worst at the top, with its chance level.
+
+    What the part holds stands in brackets behind its name.
+    """
+    metric, parts = plot.metric, plot.table.parts
+    names = sheet.name([" / ".join(part.names.values()) for part in parts])
+    defined = [place for place, part in enumerate(parts) if not math.isnan(part.scores[metric])]
+    sign = 1 if find_metric(metric).maximise else -1
+    defined.sort(key=lambda place: sign * parts[place].scores[metric])
+    shown = defined[:MAX_BARS]
+    values = [parts[place].scores[metric] for place in shown]
+    figure, axes = new_figure(BAR_INCHES, LINE_INCHES * (len(shown) + 1))
+    axes.barh(range(len(shown)), values, color=BLUE, height=0.7)
+    for bar, value in enumerate(values):
+        axes.text(1.01, bar, f"{value:.3f}", va="center", transform=axes.get_yaxis_transform())
+        chance = parts[shown[bar]].chance[metric]
+        axes.plot((chance, chance), (bar - 0.45, bar + 0.45), color=ORANGE, linewidth=1.5, clip_on=False)
+    ticks = [f"{names[place]} ({next(iter(parts[place].counts.values()))})" for place in shown]
+    axes.set_yticks(range(len(shown)), ticks)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.set_xlim(score_limits(metric, values))
+    axes.set_xlabel(metric)
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_axisbelow(True)
+    which = f"; the {len(shown)} worst of {len(defined)}" if len(shown) < len(defined) else ""
+    counted = next(iter(parts[0].counts)).replace("_", " ") if parts else ""
+    caption = (
+        f"{metric} of {plot.table.about}{which}, the worst first. In brackets: {counted}; orange: chance."
+    )
+    if len(defined) < len(parts):
+        caption += f" Undefined, so left out: {len(parts) - len(defined)}."
     return sheet.finish(figure, caption)
 
 

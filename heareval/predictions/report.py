@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heareval import files, layout
 from heareval.errors import HearevalError
-from heareval.formats.scores import scores_to_json
+from heareval.formats.relations import name_relation
+from heareval.formats.scores import defined_or_none, scores_to_json
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
+from heareval.predictions.breakdowns import Breakdown, Case, PartPlot, PartScores, Plot, break_down
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
 from heareval.predictions.drawing import Sheet, find_fonts
 from heareval.predictions.kinds import PairwiseKind
@@ -38,12 +40,16 @@ class ResultReport:
     """A report before it is written: its JSON values, and what its figures show.
 
     Args:
+        labels: the performance on each label; none in pairwise tasks.
+        timelines: the events of some clips of event tasks.
+        plots: further figures of pairwise tasks.
         sheet: what the figures share.
     """
 
     values: Mapping[str, Any]
     labels: tuple[LabelScores, ...]
     timelines: tuple[Timeline, ...]
+    plots: tuple[Plot, ...]
     sheet: Sheet
 
 
@@ -96,8 +102,9 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
             remedy="Leave out --clip; report.json lists the worst clips.",
         )
     if isinstance(result.kind, PairwiseKind):
-        # Nothing was predicted for single labels or clips.
-        return ResultReport(_describe_result(result), (), (), _make_sheet(result, ()))
+        found = break_down(result, result.kind)
+        values = _describe_result(result) | _breakdown_json(found, result, places)
+        return ResultReport(values, (), (), found.plots, _make_sheet(result, _list_texts(found)))
     labels, ranking = result.trained_kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
@@ -112,7 +119,8 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
         },
         "timelines": [_timeline_json(timeline) for timeline in timelines],
     }
-    return ResultReport(values, labels, timelines, _make_sheet(result, timelines))
+    shown = [*result.task.labels, *(timeline.clip for timeline in timelines)]
+    return ResultReport(values, labels, timelines, (), _make_sheet(result, shown))
 
 
 def _describe_result(result: StoredResult) -> dict[str, Any]:
@@ -130,8 +138,8 @@ def _describe_result(result: StoredResult) -> dict[str, Any]:
     }
 
 
-def _make_sheet(result: StoredResult, timelines: tuple[Timeline, ...]) -> Sheet:
-    """Return the heading of all figures, with fonts for what they show."""
+def _make_sheet(result: StoredResult, texts: Sequence[str]) -> Sheet:
+    """Return the heading of all figures, with fonts for the texts that they show."""
     metric = result.scores.metrics[0]
     score = result.scores.scores[metric]
     interval = format_interval(score.interval_95)
@@ -143,8 +151,7 @@ def _make_sheet(result: StoredResult, timelines: tuple[Timeline, ...]) -> Sheet:
         + (f", chance {format_number(score.chance)}" if score.chance is not None else "")
         + (f"; the figure is about {_describe_seed(result)}" if len(result.runs) > 1 else ""),
     )
-    clips = [timeline.clip for timeline in timelines]
-    return Sheet(heading, find_fonts([*heading, *result.task.labels, *clips]))
+    return Sheet(heading, find_fonts([*heading, *texts]))
 
 
 def _describe_seed(result: StoredResult) -> str:
@@ -200,9 +207,7 @@ def _confusion_json(result: StoredResult) -> dict[str, Any] | None:
 
 
 def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[str, Any]:
-    """Return a clip with the path of its sound, None if that is missing."""
-    rate = result.scores.submission.get("sample_rate", 0)
-    path = places.clip(result.folder.name, rate, clip.split, clip.clip)
+    """Return a clip with the path of its sound."""
     unit = result.trained_kind.predicted_unit
     return {
         "split": clip.split,
@@ -210,8 +215,62 @@ def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[st
         "score": clip.value,
         "truth": clip.labels.reference,
         "said": [{"label": label, unit: value} for label, value in clip.labels.predicted],
-        "sound": str(path) if path.is_file() else None,
+        "sound": _find_sound(clip.split, clip.clip, result, places),
     }
+
+
+def _find_sound(split: str, clip: str, result: StoredResult, places: Places) -> str | None:
+    """Return the path of a clip's sound, None if that is missing."""
+    rate = result.scores.submission.get("sample_rate", 0)
+    path = places.clip(result.folder.name, rate, split, clip)
+    return str(path) if path.is_file() else None
+
+
+def _breakdown_json(found: Breakdown, result: StoredResult, places: Places) -> dict[str, Any]:
+    """Return what lies behind the scores of a pairwise task."""
+    return {
+        "relation": name_relation(result.task.relation) if result.task.relation else "",
+        "left_out": list(found.left_out),
+        "tables": {
+            table.name: {"about": table.about, "parts": [_part_json(part) for part in table.parts]}
+            for table in found.tables
+        },
+        "hardest": {
+            cases.name: {
+                "order": cases.order,
+                "cases": [_case_json(case, result, places) for case in cases.cases],
+            }
+            for cases in found.cases
+        },
+    }
+
+
+def _part_json(part: PartScores) -> dict[str, Any]:
+    scores, chance = (
+        {name: defined_or_none(value) for name, value in values.items()}
+        for values in (part.scores, part.chance)
+    )
+    return {**part.names, **part.counts, **scores, "chance": chance}
+
+
+def _case_json(case: Case, result: StoredResult, places: Places) -> dict[str, Any]:
+    """Return the clips of a case with their attributes and sounds, and what was measured."""
+    (split,) = (fold.split for fold in result.runs[0])
+    attributes = {clip.name: clip.attributes for clip in result.kind.find_order(split).clips}
+    clips = {
+        role: {
+            "clip": clip,
+            "attributes": dict(attributes[clip]),
+            "sound": _find_sound(split, clip, result, places),
+        }
+        for role, clip in case.clips.items()
+    }
+    return {**clips, **case.values}
+
+
+def _list_texts(found: Breakdown) -> list[str]:
+    """Return the names that the figures of a pairwise task show."""
+    return [name for table in found.tables for part in table.parts for name in part.names.values()]
 
 
 def _timeline_json(timeline: Timeline) -> dict[str, Any]:
@@ -226,7 +285,7 @@ def _timeline_json(timeline: Timeline) -> dict[str, Any]:
 def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure]:
     """Return all figures of a report by the names of their files, drawn in the style of `use_style`."""
     if isinstance(result.kind, PairwiseKind):
-        return {}
+        return {plot.name: _draw_plot(report.sheet, plot) for plot in report.plots}
     run, decided_by = result.scores.runs[0], result.scores.decided_by
     sheet, labels = report.sheet, result.task.labels
     chosen = run.folds[0].model
@@ -239,6 +298,12 @@ def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure
     if any(point.curve for point in run.grid):
         drawn["curves"] = figures.plot_curves(sheet, run.grid, chosen, decided_by)
     return drawn
+
+
+def _draw_plot(sheet: Sheet, plot: Plot) -> Figure:
+    if isinstance(plot, PartPlot):
+        return figures.plot_parts(sheet, plot)
+    raise ValueError(plot)
 
 
 def write_figures(folder: Path, result: StoredResult, report: ResultReport) -> None:

@@ -15,6 +15,7 @@ from heareval.errors import HearevalError
 from heareval.formats.scores import GridEntry
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
+from heareval.predictions.breakdowns import PartPlot, PartScores, PartTable
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import Sheet, find_fonts, use_style
 from heareval.predictions.evaluation import evaluate_folder
@@ -198,6 +199,36 @@ def test_of_many_labels_the_worst_are_shown():
     assert _ticks(figure.axes[0].yaxis)[0] == "label 0 (10)"
     assert len(_ticks(figure.axes[0].yaxis)) == figures.MAX_BARS
     assert f"the {figures.MAX_BARS} worst of 527 labels" in " ".join(_title(figure).split())
+
+
+def _parts(metric, scores, chance=0.25):
+    parts = [
+        PartScores({"class": name}, {"queries": 7}, {metric: value}, {metric: chance})
+        for name, value in scores.items()
+    ]
+    return PartPlot("classes", PartTable("classes", "the queries of each label", tuple(parts)), metric)
+
+
+@pytest.mark.parametrize(("metric", "order"), [("mrr", ["bad", "good"]), ("abx_error", ["good", "bad"])])
+def test_parts_have_their_chance_level_and_the_worst_is_first(metric, order):
+    sheet = _sheet()
+    with use_style(sheet.fonts):
+        figure = figures.plot_parts(sheet, _parts(metric, {"good": 0.9, "none": np.nan, "bad": 0.1}))
+    axes = figure.axes[0]
+    assert _ticks(axes.yaxis) == [f"{name} (7)" for name in order]
+    assert [tuple(line.get_xdata()) for line in axes.lines] == [(0.25, 0.25)] * 2
+    assert axes.get_xlim() == (0, 1)
+    title = " ".join(_title(figure).split())
+    assert "In brackets: queries; orange: chance. Undefined, so left out: 1." in title
+    _assert_all_is_on_the_canvas(figure)
+
+
+def test_odd_names_of_parts_are_on_the_canvas(tmp_path):
+    sheet = _sheet(*ODD)
+    with use_style(sheet.fonts):
+        figure = figures.plot_parts(sheet, _parts("mrr", dict.fromkeys([*ODD, *LONG], 0.5)))
+        _assert_all_is_on_the_canvas(figure)
+        drawing.save(figure, tmp_path / "parts")
 
 
 def _color(figure, row, column):

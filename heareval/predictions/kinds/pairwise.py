@@ -76,13 +76,25 @@ class PairwiseKind(Kind[Measurements]):
             HearevalError: the array of embeddings is missing or wrong, an embedding has no distances, or
                 nothing can be scored.
         """
+        relation, embedded = self.relation, self.open_clips(distance, device, progress)
+        array = embedded.clips.array
+        return Measurements(
+            self.order.clip_names, relation.measure(embedded), bool((array == array[0]).all())
+        )
+
+    def open_clips(
+        self, distance: Distance, device: torch.device, progress: Progress = ignore_progress
+    ) -> EmbeddedClips:
+        """Open the embeddings of the task's folder, in the order of the clips' names.
+
+        Raises:
+            HearevalError: the array is missing or wrong, or an embedding has no distances.
+        """
         order = self.order
         array = open_embeddings(self.task.folder, SPLIT, clips=len(order.clips), is_event=False)
         embeddings = ClipEmbeddings(array, order.rows, order.clip_names)
-        relation = self.relation
         check_embeddings(embeddings, distance)
-        measured = relation.measure(EmbeddedClips(embeddings, distance, device, progress))
-        return Measurements(order.clip_names, measured, bool((array == array[0]).all()))
+        return EmbeddedClips(embeddings, distance, device, progress)
 
     # ----------------------------------------------------------------------- scores
 

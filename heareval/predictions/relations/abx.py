@@ -25,7 +25,7 @@ from heareval.spec import (
 
 
 @dataclass(frozen=True)
-class _Abx(PreparedRelation):
+class PreparedAbx(PreparedRelation):
     """The cells of an ABX test.
 
     Args:
@@ -84,7 +84,7 @@ def prepare_abx(relation: Abx, clips: NumberedClips) -> PreparedRelation:
     )
     speaker_x_of, speaker_of, pair = (np.array([cell[place] for cell in cells]) for place in (1, 2, 3))
     reference = AbxCells(a, b, x, speaker_x_of, speaker_of, pair, np.arange(len(used)))
-    return _Abx(reference, len(used), (), used)
+    return PreparedAbx(reference, len(used), (), used)
 
 
 def _draw(numbers: list[int], most: int, rng: random.Random) -> list[int]:

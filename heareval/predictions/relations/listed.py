@@ -27,7 +27,7 @@ from heareval.spec import (
 
 
 @dataclass(frozen=True)
-class _Ratings(PreparedRelation):
+class PreparedRatings(PreparedRelation):
     """Rated pairs.
 
     Args:
@@ -59,11 +59,11 @@ def prepare_ratings(relation: Ratings, clips: NumberedClips) -> PreparedRelation
     group = np.unique([pair.group for pair in relation.pairs], return_inverse=True)[1].reshape(-1)
     unit = clips.number(relation.unit, used)
     rating = np.array([pair.rating for pair in relation.pairs], dtype=np.float64)
-    return _Ratings(RatedPairs(first, second, rating, group, unit), count_units(unit), (), used)
+    return PreparedRatings(RatedPairs(first, second, rating, group, unit), count_units(unit), (), used)
 
 
 @dataclass(frozen=True)
-class _Triplets(PreparedRelation):
+class PreparedTriplets(PreparedRelation):
     """Listed triplets.
 
     Args:
@@ -101,4 +101,4 @@ def prepare_triplets(relation: Triplets, clips: NumberedClips) -> PreparedRelati
     )
     used, places = np.unique(numbers, return_inverse=True)
     unit = clips.number(relation.unit, used)
-    return _Triplets(ListedTriplets(places.reshape(numbers.shape), unit), count_units(unit), (), used)
+    return PreparedTriplets(ListedTriplets(places.reshape(numbers.shape), unit), count_units(unit), (), used)

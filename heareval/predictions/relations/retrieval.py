@@ -30,7 +30,7 @@ MASKED_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """Which items each query searches, and which of them are right.
 
     Args:
@@ -74,11 +74,11 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class _Retrieval(PreparedRelation):
+class PreparedRetrieval(PreparedRelation):
     """Queries that have something to find."""
 
     reference: Queries
-    search: _Search
+    search: Search
     measured_type: ClassVar[type[Any]] = QueryValues
 
     def measure(self, embedded: EmbeddedClips) -> QueryValues:
@@ -104,7 +104,7 @@ def prepare_retrieval(relation: Retrieval, clips: NumberedClips) -> PreparedRela
     if relation.role:
         roles = np.array(clips.values(relation.role))
         queries, gallery = every[roles != "gallery"], every[roles != "query"]
-    asked = _Search(
+    asked = Search(
         queries,
         gallery,
         clips.number(relation.relevant),
@@ -122,7 +122,7 @@ def prepare_retrieval(relation: Retrieval, clips: NumberedClips) -> PreparedRela
     random_order = chance_of_queries(candidates[used], right[used])
     chance = np.stack([random_order[name] for name in RETRIEVAL_METRICS])
     told = f"{left_out} of {len(queries)} queries are left out: nothing that they search is relevant"
-    return _Retrieval(
+    return PreparedRetrieval(
         Queries(unit, group, chance, left_out),
         count_units(unit),
         (told,) if left_out else (),

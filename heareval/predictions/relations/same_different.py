@@ -67,7 +67,7 @@ def _check_both(same: int, different: int) -> None:
 
 
 @dataclass(frozen=True)
-class _SamePairs(PreparedRelation):
+class PreparedSamePairs(PreparedRelation):
     """Listed pairs that are the same or different.
 
     Args:
@@ -101,14 +101,14 @@ def prepare_same_pairs(relation: SamePairs, clips: NumberedClips) -> PreparedRel
     units = count_units(unit)
     first, second = unit[places.reshape(numbers.shape)].T
     reference = UnitPairs(first, second, is_same, np.ones(len(is_same), dtype=np.int64), units)
-    return _SamePairs(reference, units, (), *numbers.T)
+    return PreparedSamePairs(reference, units, (), *numbers.T)
 
 
 # --------------------------------------------------------------------------- all pairs
 
 
 @dataclass(frozen=True)
-class _AllPairs:
+class AllPairs:
     """All pairs of clips that differ in some attributes.
 
     Args:
@@ -184,7 +184,7 @@ class _MeasuredPairs:
 
 
 @dataclass(frozen=True)
-class _SameDifferent(PreparedRelation):
+class PreparedSameDifferent(PreparedRelation):
     """All pairs of clips.
 
     Args:
@@ -192,7 +192,7 @@ class _SameDifferent(PreparedRelation):
     """
 
     reference: UnitPairs
-    pairs: _AllPairs
+    pairs: AllPairs
     keys: Indices
     measured_type: ClassVar[type[Any]] = PairHistogram
 
@@ -241,7 +241,7 @@ class _SameDifferent(PreparedRelation):
 
 def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> PreparedRelation:
     """Return all pairs of clips, prepared. Raise HearevalError if nothing can be scored."""
-    pairs = _AllPairs(
+    pairs = AllPairs(
         clips.number(relation.same),
         tuple(clips.number(attribute) for attribute in relation.differ),
         clips.number(relation.unit),
@@ -263,4 +263,4 @@ def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> Pre
     _check_both(int(counts[keys][is_same].sum()), int(counts[keys][~is_same].sum()))
     first, second = np.divmod(units, pairs.units)
     reference = UnitPairs(first, second, is_same, counts[keys], pairs.units)
-    return _SameDifferent(reference, pairs.units, (), pairs, keys)
+    return PreparedSameDifferent(reference, pairs.units, (), pairs, keys)

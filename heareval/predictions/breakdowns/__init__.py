@@ -1,0 +1,67 @@
+"""What lies behind the scores of a pairwise task: scores of its parts, and its hardest cases.
+
+Most of it follows from what is stored beside the scores. The clips that are nearest or farthest are found in
+the embeddings again; if these are gone or have changed, the breakdown says so and holds what can be known
+without them. A further relation is one more file, and a case in `break_down`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from heareval.predictions.breakdowns.breakdown import (
+    Breakdown,
+    Case,
+    CaseList,
+    ErrorPlot,
+    PairwiseResult,
+    PartPlot,
+    PartScores,
+    PartTable,
+    Plot,
+    RatedSet,
+    RatingPlot,
+)
+from heareval.predictions.breakdowns.retrieval import break_down_retrieval
+from heareval.predictions.distances import CPU
+from heareval.predictions.kinds import PairwiseKind
+from heareval.predictions.stored import StoredResult
+from heareval.spec import Retrieval
+
+__all__ = [
+    "Breakdown",
+    "Case",
+    "CaseList",
+    "ErrorPlot",
+    "PartPlot",
+    "PartScores",
+    "PartTable",
+    "Plot",
+    "RatedSet",
+    "RatingPlot",
+    "break_down",
+]
+
+
+def break_down(result: StoredResult, kind: PairwiseKind) -> Breakdown:
+    """Return what lies behind the scores of a pairwise task.
+
+    Args:
+        kind: the kind of the result's task.
+    """
+    ((fold,),) = result.runs
+    settings = result.scores.runs[0].settings
+    predictions: Any = fold.predictions
+    scored = PairwiseResult(
+        kind.order.clips,
+        result.scores.metrics,
+        predictions.measured,
+        functools.partial(kind.open_clips, settings["distance"], CPU),
+    )
+    prepared: Any = kind.relation
+    match result.task.relation:
+        case Retrieval() as relation:
+            return break_down_retrieval(scored, relation, prepared)
+        case _:
+            return Breakdown()

@@ -1,0 +1,129 @@
+"""What reports say about pairwise tasks: parts and hardest cases, each worked out again by a plain loop."""
+
+import json
+
+import numpy as np
+import pytest
+
+from heareval.layout import Places
+from heareval.predictions.report import write_reports
+from tests.predictions.test_pairwise import IDS, RELATIONS, evaluate, write_pairwise_task
+
+
+def _report(folder, places=None):
+    (written,) = write_reports(folder, (), places or Places(), out=None, clips=())
+    return written, json.loads((written / "report.json").read_text())
+
+
+def _scored_report(tmp_path, name, **options):
+    folder = write_pairwise_task(tmp_path, name, **options)
+    evaluate(folder)
+    return folder, *_report(folder)
+
+
+def _distances(folder):
+    """Return the L1 distance of two clips, named by their ids, as a function."""
+    rows = {
+        clip.removesuffix(".wav"): row
+        for row, clip in enumerate(json.loads((folder / "test.json").read_text()))
+    }
+    array = np.load(folder / "test.npy").astype(np.float64)
+    return lambda a, b: float(np.abs(array[rows[a]] - array[rows[b]]).sum())
+
+
+def _id(clip):
+    return clip["clip"].removesuffix(".wav")
+
+
+# --------------------------------------------------------------------------- retrieval
+
+
+def _rank_by_hand(distance, query):
+    """Return MAP@R, the reciprocal rank, and the nearest right and wrong clip, among other speakers."""
+    others = [clip for clip in IDS if clip[3] != query[3]]
+    ranked = sorted(others, key=lambda clip: distance(query, clip))
+    hits = [clip[0] == query[0] for clip in ranked]
+    r = sum(hits)
+    precisions = [sum(hits[: i + 1]) / (i + 1) for i in range(r) if hits[i]]
+    return (
+        sum(precisions) / r,
+        1 / (hits.index(True) + 1),
+        ranked[hits.index(True)],
+        ranked[hits.index(False)],
+    )
+
+
+def test_classes_and_hardest_queries(tmp_path):
+    folder, written, report = _scored_report(tmp_path, "retrieval", noise=1.0)
+    distance = _distances(folder)
+    by_hand = {query: _rank_by_hand(distance, query) for query in IDS}
+    assert report["relation"] == "retrieval"
+    assert report["left_out"] == []
+    parts = report["tables"]["classes"]["parts"]
+    assert [(part["class"], part["queries"]) for part in parts] == [("0", 20), ("1", 20), ("2", 20)]
+    for part in parts:
+        mine = [by_hand[query] for query in IDS if query[0] == part["class"]]
+        assert part["map_at_r"] == pytest.approx(np.mean([each[0] for each in mine]))
+        assert part["mrr"] == pytest.approx(np.mean([each[1] for each in mine]))
+        # 15 of the 45 clips of other speakers say the digit.
+        assert part["chance"]["precision_at_1"] == pytest.approx(1 / 3)
+    # The task's first metric is MRR.
+    cases = report["hardest"]["queries"]["cases"]
+    assert len(cases) == 20
+    worst = sorted(each[1] for each in by_hand.values())[:20]
+    assert [case["mrr"] for case in cases] == pytest.approx(worst)
+    for case in cases:
+        query = _id(case["query"])
+        average, reciprocal, right, wrong = by_hand[query]
+        assert (case["map_at_r"], case["mrr"]) == pytest.approx((average, reciprocal))
+        assert (_id(case["nearest_right"]), _id(case["nearest_wrong"])) == (right, wrong)
+        assert case["distance_of_nearest_right"] == pytest.approx(distance(query, right))
+        assert case["distance_of_nearest_wrong"] == pytest.approx(distance(query, wrong))
+        assert case["query"]["attributes"]["digit"] == query[0]
+    assert {path.name for path in written.iterdir()} == {"report.json", "classes.png", "classes.svg"}
+
+
+def test_sounds_of_cases_that_are_there(tmp_path):
+    folder = write_pairwise_task(tmp_path, "retrieval")
+    manifest = {"fingerprint": "0123456789abcdef", "arrays": [], "submission": {"sample_rate": 16000}}
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+    evaluate(folder)
+    query = _report(folder)[1]["hardest"]["queries"]["cases"][0]["query"]
+    sound = tmp_path / "tasks" / "retrieval" / "16000" / "test" / query["clip"]
+    sound.parent.mkdir(parents=True)
+    sound.touch()
+    case = _report(folder, Places(tasks=str(tmp_path / "tasks")))[1]["hardest"]["queries"]["cases"][0]
+    assert (case["query"]["sound"], case["nearest_wrong"]["sound"]) == (str(sound), None)
+
+
+# --------------------------------------------------------------------------- embeddings
+
+# Relation -> tables and cases that need the embeddings.
+NEEDING = {"retrieval": ((), ("queries",))}
+
+
+@pytest.mark.parametrize("name", NEEDING)
+def test_lost_and_changed_embeddings_are_told(name, tmp_path):
+    folder, _, before = _scored_report(tmp_path, name, noise=1.0)
+    tables, cases = NEEDING[name]
+    kept = {key: value for key, value in before["tables"].items() if key not in tables}
+    array = np.load(folder / "test.npy")
+    for told in ("no such file", "the embeddings have changed since they were scored"):
+        if told == "no such file":
+            (folder / "test.npy").unlink()
+        else:
+            np.save(folder / "test.npy", np.roll(array, 9, axis=0))
+        _, report = _report(folder)
+        assert told in report["left_out"][0]
+        assert report["tables"] == kept
+        assert not set(cases) & set(report["hardest"])
+        assert report["scores"] == before["scores"]
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_constant_embeddings_have_a_report(name, tmp_path):
+    folder = write_pairwise_task(tmp_path, name)
+    np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
+    evaluate(folder)
+    _, report = _report(folder)
+    assert report["left_out"] == []
