@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval.formats.scores import GridEntry
-from heareval.predictions.breakdowns import PartPlot
+from heareval.predictions.breakdowns import ErrorPlot, PartPlot
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import BLUE, GREY, ORANGE, Sheet, new_figure, score_limits
 from heareval.predictions.kinds.kind import LabelScores
@@ -160,6 +160,41 @@ def plot_confusion(sheet: Sheet, counts: NDArray[np.int64], labels: Sequence[str
     return sheet.finish(
         figure, f"Confusion matrix: {correct} of {total} clips have the right label, on the diagonal.{every}"
     )
+
+
+def plot_errors(sheet: Sheet, plot: ErrorPlot) -> Figure:
+    """Plot a matrix of error rates from 0 to 1; cells without one stay white."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    is_written = max(plot.errors.shape) <= MAX_COUNTED_LABELS
+    cell = COUNT_CELL_INCHES if is_written else CELL_INCHES
+    high, wide = (
+        max(min(size, MAX_TICK_LABELS) * cell, size * MIN_CELL_INCHES) for size in plot.errors.shape
+    )
+    figure, axes = new_figure(wide, high)
+    image = axes.imshow(
+        np.ma.masked_invalid(plot.errors),
+        cmap=colormaps["viridis_r"],
+        norm=Normalize(0, 1),
+        interpolation="nearest",
+        aspect="auto",
+    )
+    for (row, column), error in np.ndenumerate(plot.errors):
+        if is_written and not math.isnan(error):
+            color = "white" if error > 0.5 else "black"
+            axes.text(column, row, f"{error:.2f}", ha="center", va="center", color=color, size=7)
+    for axis, names in ((axes.xaxis, plot.columns), (axes.yaxis, plot.rows)):
+        step = math.ceil(len(names) / MAX_TICK_LABELS)
+        axis.set_ticks(range(0, len(names), step), sheet.name(names)[::step])
+    axes.tick_params(axis="x", labelrotation=90)
+    axes.set_xlabel(plot.column_title)
+    axes.set_ylabel(plot.row_title)
+    bar_height = max(high, 1.5) / high
+    bar = figure.add_axes((1 + 0.15 / wide, 1 - bar_height, 0.15 / wide, bar_height))
+    figure.colorbar(image, cax=bar, label="error; white: none")
+    every = " Not every name is shown." if max(plot.errors.shape) > MAX_TICK_LABELS else ""
+    return sheet.finish(figure, plot.caption + every)
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:

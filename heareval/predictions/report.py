@@ -15,7 +15,7 @@ from heareval.formats.relations import name_relation
 from heareval.formats.scores import defined_or_none, scores_to_json
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
-from heareval.predictions.breakdowns import Breakdown, Case, PartPlot, PartScores, Plot, break_down
+from heareval.predictions.breakdowns import Breakdown, Case, ErrorPlot, PartPlot, PartScores, Plot, break_down
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
 from heareval.predictions.drawing import Sheet, find_fonts
 from heareval.predictions.kinds import PairwiseKind
@@ -303,6 +303,8 @@ def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure
 def _draw_plot(sheet: Sheet, plot: Plot) -> Figure:
     if isinstance(plot, PartPlot):
         return figures.plot_parts(sheet, plot)
+    if isinstance(plot, ErrorPlot):
+        return figures.plot_errors(sheet, plot)
     raise ValueError(plot)
 
 

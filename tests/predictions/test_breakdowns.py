@@ -1,12 +1,15 @@
 """What reports say about pairwise tasks: parts and hardest cases, each worked out again by a plain loop."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 
+from heareval.formats.relations import write_relation
 from heareval.layout import Places
 from heareval.predictions.report import write_reports
+from heareval.spec import Abx
 from tests.predictions.test_pairwise import IDS, RELATIONS, evaluate, write_pairwise_task
 
 
@@ -96,10 +99,71 @@ def test_sounds_of_cases_that_are_there(tmp_path):
     assert (case["query"]["sound"], case["nearest_wrong"]["sound"]) == (str(sound), None)
 
 
+# --------------------------------------------------------------------------- ABX
+
+
+def _list_triples():
+    """Return all triples whose a and x say one digit, of two speakers, and whose b is of the speaker of a."""
+    return [
+        (a, b, x)
+        for a in IDS
+        for b in IDS
+        for x in IDS
+        if a[0] == x[0] != b[0] and a[:4] != x[:4] and a[3] == b[3] != x[3]
+    ]
+
+
+def test_errors_of_digits_and_speakers_and_the_hardest_triples(tmp_path):
+    folder = write_pairwise_task(tmp_path, "abx", noise=1.0)
+    # No clip is left to chance.
+    write_relation(folder, Abx("digit", "speaker", 5, 5, 5))
+    evaluate(folder)
+    distance = functools.cache(_distances(folder))
+    written, report = _report(folder)
+    triples = _list_triples()
+    wrong = {each: distance(each[0], each[2]) > distance(each[1], each[2]) for each in triples}
+    digits = report["tables"]["categories"]["parts"]
+    speakers = report["tables"]["speakers"]["parts"]
+    assert (len(digits), len(speakers)) == (6, 12)
+    # All cells have equally many triples, so means of means are plain means.
+    for part in digits:
+        mine = [
+            wrong[each] for each in triples if (each[0][0], each[1][0]) == (part["category"], part["other"])
+        ]
+        assert part["triples"] == len(mine) == 1500
+        assert part["abx_error"] == pytest.approx(np.mean(mine))
+    for part in speakers:
+        names = part["speaker_ab"][-1], part["speaker_x"][-1]
+        mine = [wrong[each] for each in triples if (each[0][3], each[2][3]) == names]
+        assert part["abx_error"] == pytest.approx(np.mean(mine))
+    worst = {}
+    for a, b, x in triples:
+        excess = distance(a, x) - distance(b, x)
+        worst[x] = max(worst.get(x, (-np.inf,)), (excess, a, b, x))
+    expected = sorted((each for each in worst.values() if each[0] >= 0), reverse=True)[:20]
+    cases = report["hardest"]["triples"]["cases"]
+    assert [(_id(case["a"]), _id(case["b"]), _id(case["x"])) for case in cases] == [
+        each[1:] for each in expected
+    ]
+    for case, (excess, *_) in zip(cases, expected, strict=True):
+        assert case["distance_of_a"] - case["distance_of_b"] == pytest.approx(excess)
+    assert {path.stem for path in written.iterdir()} == {"report", "confusion", "speakers"}
+
+
+def test_triples_that_do_not_fail_are_not_listed(tmp_path):
+    folder = write_pairwise_task(tmp_path, "abx")
+    digits = [[int(clip[0])] for clip in json.loads((folder / "test.json").read_text())]
+    np.save(folder / "test.npy", np.array(digits, dtype=np.float32))
+    evaluate(folder)
+    _, report = _report(folder)
+    assert report["hardest"]["triples"]["cases"] == []
+    assert {part["abx_error"] for part in report["tables"]["categories"]["parts"]} == {0.0}
+
+
 # --------------------------------------------------------------------------- embeddings
 
 # Relation -> tables and cases that need the embeddings.
-NEEDING = {"retrieval": ((), ("queries",))}
+NEEDING = {"retrieval": ((), ("queries",)), "abx": ((), ("triples",))}
 
 
 @pytest.mark.parametrize("name", NEEDING)

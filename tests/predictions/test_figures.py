@@ -15,7 +15,7 @@ from heareval.errors import HearevalError
 from heareval.formats.scores import GridEntry
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
-from heareval.predictions.breakdowns import PartPlot, PartScores, PartTable
+from heareval.predictions.breakdowns import ErrorPlot, PartPlot, PartScores, PartTable
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import Sheet, find_fonts, use_style
 from heareval.predictions.evaluation import evaluate_folder
@@ -229,6 +229,29 @@ def test_odd_names_of_parts_are_on_the_canvas(tmp_path):
         figure = figures.plot_parts(sheet, _parts("mrr", dict.fromkeys([*ODD, *LONG], 0.5)))
         _assert_all_is_on_the_canvas(figure)
         drawing.save(figure, tmp_path / "parts")
+
+
+@pytest.mark.parametrize("size", [3, 13, 99])
+def test_errors_are_written_where_there_is_room_and_can_be_read(size):
+    names = tuple(f"speaker {i}" for i in range(size))
+    errors = np.linspace(0, 1, size * size).reshape(size, size)
+    np.fill_diagonal(errors, np.nan)
+    plot = ErrorPlot("speakers", "ABX error.", names, names, errors, "speaker of a", "speaker of x")
+    sheet = _sheet()
+    with use_style(sheet.fonts):
+        figure = figures.plot_errors(sheet, plot)
+    axes = figure.axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("speaker of a", "speaker of x")
+    assert _ticks(axes.yaxis) == list(names[:: 2 if size == 99 else 1])
+    # 1 is the end of the scale of every model.
+    assert axes.images[0].get_clim() == (0, 1)
+    assert axes.images[0].get_array().mask.tolist() == np.eye(size, dtype=bool).tolist()
+    assert len(axes.texts) == (6 if size == 3 else 0)
+    for text in axes.texts:
+        column, row = (int(each) for each in text.get_position())
+        assert text.get_text() == f"{errors[row, column]:.2f}"
+        assert _contrast(_color(figure, row, column), to_hex(text.get_color())) > 3
+    _assert_all_is_on_the_canvas(figure)
 
 
 def _color(figure, row, column):

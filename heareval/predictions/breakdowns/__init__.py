@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from heareval.predictions.breakdowns.abx import break_down_abx
 from heareval.predictions.breakdowns.breakdown import (
     Breakdown,
     Case,
@@ -27,7 +28,7 @@ from heareval.predictions.breakdowns.retrieval import break_down_retrieval
 from heareval.predictions.distances import CPU
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.stored import StoredResult
-from heareval.spec import Retrieval
+from heareval.spec import Abx, Retrieval
 
 __all__ = [
     "Breakdown",
@@ -63,5 +64,7 @@ def break_down(result: StoredResult, kind: PairwiseKind) -> Breakdown:
     match result.task.relation:
         case Retrieval() as relation:
             return break_down_retrieval(scored, relation, prepared)
+        case Abx() as relation:
+            return break_down_abx(scored, relation, prepared)
         case _:
             return Breakdown()
