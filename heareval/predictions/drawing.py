@@ -35,6 +35,7 @@ MIN_WIDTH_INCHES = 6.0
 MARGIN_INCHES, TITLE_GAP_INCHES = 0.12, 0.15
 CHARS_PER_INCH = 15
 # Ends of the axes of scores that may lie outside of 0 and 1; others are not known to.
+USUAL_MINIMA: Mapping[str, float] = {"spearman": -1.0, "kendall": -1.0}
 USUAL_MAXIMA: Mapping[str, float] = {"segment_1s_er": 2.0, "d_prime": 4.0, "loss": 1.0}
 # Leave out dates and versions, so that equal figures are equal files.
 METADATA: Mapping[str, Mapping[str, Any]] = {
@@ -249,7 +250,9 @@ def score_limits(score: str, values: Collection[float]) -> tuple[float, float]:
 
     >>> score_limits("recall", [0.2, 0.3]), score_limits("segment_1s_er", [0.4, 2.1])
     ((0.0, 1.0), (0.0, 3.0))
+    >>> score_limits("spearman", [0.2])
+    (-1.0, 1.0)
     """
     finite = [value for value in values if math.isfinite(value)]
-    high = USUAL_MAXIMA.get(score, 1.0)
-    return float(math.floor(min([0.0, *finite]))), float(math.ceil(max([high, *finite])))
+    low, high = USUAL_MINIMA.get(score, 0.0), USUAL_MAXIMA.get(score, 1.0)
+    return float(math.floor(min([low, *finite]))), float(math.ceil(max([high, *finite])))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval.formats.scores import GridEntry
-from heareval.predictions.breakdowns import ErrorPlot, PartPlot
+from heareval.predictions.breakdowns import ErrorPlot, PartPlot, RatingPlot
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import BLUE, GREY, ORANGE, Sheet, new_figure, score_limits
 from heareval.predictions.kinds.kind import LabelScores
@@ -31,6 +31,9 @@ MAX_LISTED = 5
 MAX_TICK_LABELS = 60
 # Up to this many labels the cells of a confusion matrix have room for their counts.
 MAX_COUNTED_LABELS = 12
+# Maps of distances: size and number of panels, and points of each.
+PANEL_INCHES, PANEL_GAP_INCHES, PANEL_COLUMNS = 1.5, 0.45, 5
+MAX_PANELS, MAX_POINTS = 25, 2000
 COUNT_CELL_INCHES, CELL_INCHES = 0.45, 0.16
 # Every cell is at least three pixels wide.
 MIN_CELL_INCHES = 3 / 120
@@ -195,6 +198,45 @@ def plot_errors(sheet: Sheet, plot: ErrorPlot) -> Figure:
     figure.colorbar(image, cax=bar, label="error; white: none")
     every = " Not every name is shown." if max(plot.errors.shape) > MAX_TICK_LABELS else ""
     return sheet.finish(figure, plot.caption + every)
+
+
+def plot_ratings(sheet: Sheet, plot: RatingPlot) -> Figure:
+    """Plot a map of distances for each set of rated pairs, with a point for each pair."""
+    by_score = sorted(plot.sets, key=lambda rated: (math.isnan(rated.score), rated.score))
+    worst = {rated.name for rated in by_score[:MAX_PANELS]}
+    shown = [rated for rated in plot.sets if rated.name in worst]
+    names = sheet.name([rated.name for rated in shown])
+    columns = min(len(shown), PANEL_COLUMNS)
+    rows = math.ceil(len(shown) / columns)
+    pitch = PANEL_INCHES + PANEL_GAP_INCHES
+    wide, high = columns * pitch - PANEL_GAP_INCHES, rows * pitch - PANEL_GAP_INCHES
+    figure, frame = new_figure(wide, high)
+    # The frame around all panels holds what they share.
+    frame.set_axis_off()
+    frame.text(0.5, -0.35 / high, "rated difference", ha="center", va="top")
+    frame.text(-0.35 / wide, 0.5, "distance", rotation=90, ha="right", va="center")
+    # Ratings may be negative.
+    low = math.floor(min(0, *(rated.ratings.min() for rated in shown)))
+    ticks = [low, (low + 1) / 2, 1]
+    for number, (rated, name) in enumerate(zip(shown, names, strict=True)):
+        row, column = divmod(number, columns)
+        left, bottom = column * pitch / wide, (rows - 1 - row) * pitch / high
+        axes = figure.add_axes((left, bottom, PANEL_INCHES / wide, PANEL_INCHES / high))
+        step = math.ceil(len(rated.ratings) / MAX_POINTS)
+        axes.plot(rated.ratings[::step], rated.distances[::step], ".", color=BLUE, alpha=0.5, clip_on=False)
+        score = "undefined" if math.isnan(rated.score) else f"{rated.score:.3f}"
+        axes.set_title(f"{name}\n{plot.metric} {score}".strip(), fontsize=7)
+        axes.set_xlim(low, 1)
+        axes.set_ylim(0, 1)
+        is_lowest, is_first = number + columns >= len(shown), column == 0
+        axes.set_xticks(ticks, [f"{tick:g}" if is_lowest else "" for tick in ticks])
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if is_first else ["", "", ""])
+        axes.grid(alpha=0.4)
+    which = f" of the {len(shown)} worst of {len(plot.sets)} sets" if len(shown) < len(plot.sets) else ""
+    caption = f"Rated difference and distance of each pair{which}, as shares of the largest of the set."
+    if any(len(rated.ratings) > MAX_POINTS for rated in shown):
+        caption += f" Of more than {MAX_POINTS} pairs, some are shown."
+    return sheet.finish(figure, caption)
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:

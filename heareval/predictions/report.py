@@ -305,7 +305,7 @@ def _draw_plot(sheet: Sheet, plot: Plot) -> Figure:
         return figures.plot_parts(sheet, plot)
     if isinstance(plot, ErrorPlot):
         return figures.plot_errors(sheet, plot)
-    raise ValueError(plot)
+    return figures.plot_ratings(sheet, plot)
 
 
 def write_figures(folder: Path, result: StoredResult, report: ResultReport) -> None:

@@ -5,11 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
 from heareval.predictions.report import write_reports
-from heareval.spec import Abx
+from heareval.spec import Abx, RatedPair, Ratings
 from tests.predictions.test_pairwise import IDS, RELATIONS, evaluate, write_pairwise_task
 
 
@@ -158,6 +159,65 @@ def test_triples_that_do_not_fail_are_not_listed(tmp_path):
     _, report = _report(folder)
     assert report["hardest"]["triples"]["cases"] == []
     assert {part["abx_error"] for part in report["tables"]["categories"]["parts"]} == {0.0}
+
+
+# --------------------------------------------------------------------------- ratings
+
+
+def _rank_share(values, value):
+    """Return the average rank of a value as a share: 0 for the smallest of all, 1 for the largest."""
+    below, equal = sum(each < value for each in values), sum(each == value for each in values)
+    return (below + (equal - 1) / 2) / (len(values) - 1)
+
+
+def test_sets_of_ratings_and_their_hardest_pairs(tmp_path):
+    """The two sets have scales of their own."""
+    folder = write_pairwise_task(tmp_path, "ratings", noise=1.0)
+    rng = np.random.default_rng(4)
+    sets = {"a": IDS[:12], "b": IDS[20:60:4]}
+    pairs = [
+        RatedPair(first, second, float(rng.integers(0, 9)) * (1 if name == "a" else 100), name)
+        for name, clips in sets.items()
+        for n, first in enumerate(clips)
+        for second in clips[:n]
+    ]
+    write_relation(folder, Ratings(tuple(pairs)))
+    evaluate(folder)
+    distance = functools.cache(_distances(folder))
+    written, report = _report(folder)
+    cases = report["hardest"]["pairs"]["cases"]
+    for part, (name, clips) in zip(report["tables"]["sets"]["parts"], sets.items(), strict=True):
+        mine = {frozenset((pair.first, pair.second)): pair.rating for pair in pairs if pair.group == name}
+        rhos = [
+            spearmanr(
+                [mine[frozenset((anchor, other))] for other in clips if other != anchor],
+                [distance(anchor, other) for other in clips if other != anchor],
+            ).statistic
+            for anchor in clips
+        ]
+        assert (part["set"], part["pairs"]) == (name, len(mine))
+        assert part["spearman"] == pytest.approx(np.mean(rhos))
+        measured = {pair: distance(*sorted(pair)) for pair in mine}
+        differences = {
+            pair: abs(_rank_share(mine.values(), mine[pair]) - _rank_share(measured.values(), measured[pair]))
+            for pair in mine
+        }
+        hardest = [case for case in cases if case["set"] == name]
+        found = [differences[frozenset((_id(case["first"]), _id(case["second"])))] for case in hardest]
+        assert found == pytest.approx(sorted(differences.values(), reverse=True)[:10])
+        for case in hardest:
+            pair = frozenset((_id(case["first"]), _id(case["second"])))
+            assert (case["rating"], case["distance"]) == pytest.approx((mine[pair], measured[pair]))
+            assert case["rank_by_rating"] == pytest.approx(_rank_share(mine.values(), mine[pair]))
+            assert case["rank_by_distance"] == pytest.approx(_rank_share(measured.values(), measured[pair]))
+    assert {path.stem for path in written.iterdir()} == {"report", "distances", "sets"}
+
+
+def test_ratings_have_a_report_without_embeddings(tmp_path):
+    folder, _, before = _scored_report(tmp_path, "ratings")
+    (folder / "test.npy").unlink()
+    _, report = _report(folder)
+    assert (report["left_out"], report["hardest"]) == ([], before["hardest"])
 
 
 # --------------------------------------------------------------------------- embeddings

@@ -15,7 +15,7 @@ from heareval.errors import HearevalError
 from heareval.formats.scores import GridEntry
 from heareval.layout import Places
 from heareval.predictions import drawing, figures
-from heareval.predictions.breakdowns import ErrorPlot, PartPlot, PartScores, PartTable
+from heareval.predictions.breakdowns import ErrorPlot, PartPlot, PartScores, PartTable, RatedSet, RatingPlot
 from heareval.predictions.diagnostics import Timeline
 from heareval.predictions.drawing import Sheet, find_fonts, use_style
 from heareval.predictions.evaluation import evaluate_folder
@@ -252,6 +252,48 @@ def test_errors_are_written_where_there_is_room_and_can_be_read(size):
         assert text.get_text() == f"{errors[row, column]:.2f}"
         assert _contrast(_color(figure, row, column), to_hex(text.get_color())) > 3
     _assert_all_is_on_the_canvas(figure)
+
+
+def _rated(name, score, low=0.0, pairs=20):
+    return RatedSet(name, score, np.linspace(low, 1, pairs), np.linspace(0.1, 1, pairs))
+
+
+@pytest.mark.parametrize("count", [1, 4, 21])
+def test_every_set_has_a_map_of_its_own(count):
+    sets = tuple(_rated(f"Iverson{i}", i / count) for i in range(count))
+    sheet = _sheet()
+    with use_style(sheet.fonts):
+        figure = figures.plot_ratings(sheet, RatingPlot("distances", "spearman", sets))
+        _assert_all_is_on_the_canvas(figure)
+    frame, *panels = figure.axes
+    assert [text.get_text() for text in frame.texts] == ["rated difference", "distance"]
+    assert [axes.get_title() for axes in panels] == [
+        f"Iverson{i}\nspearman {i / count:.3f}" for i in range(count)
+    ]
+    for axes, rated in zip(panels, sets, strict=True):
+        (line,) = axes.lines
+        assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == (
+            rated.ratings.tolist(),
+            rated.distances.tolist(),
+        )
+    boxes = [axes.get_window_extent() for axes in panels]
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+def test_of_many_sets_the_worst_have_maps_and_of_many_pairs_some_have_points():
+    scores = [np.nan, *np.linspace(1, 0, 59)]
+    sets = tuple(_rated(f"set {i}", score, -0.5, pairs=5000) for i, score in enumerate(scores))
+    sheet = _sheet()
+    with use_style(sheet.fonts):
+        figure = figures.plot_ratings(sheet, RatingPlot("distances", "spearman", sets))
+        _assert_all_is_on_the_canvas(figure)
+        undefined = figures.plot_ratings(sheet, RatingPlot("distances", "spearman", (_rated("", np.nan),)))
+    panels = figure.axes[1:]
+    assert [axes.get_title().split("\n")[0] for axes in panels] == [f"set {i}" for i in range(35, 60)]
+    assert "of the 25 worst of 60 sets" in " ".join(_title(figure).split())
+    assert {axes.get_xlim() for axes in panels} == {(-1, 1)}
+    assert {len(axes.lines[0].get_xdata()) for axes in panels} == {1667}
+    assert undefined.axes[1].get_title() == "spearman undefined"
 
 
 def _color(figure, row, column):

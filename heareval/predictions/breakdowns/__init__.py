@@ -24,11 +24,12 @@ from heareval.predictions.breakdowns.breakdown import (
     RatedSet,
     RatingPlot,
 )
+from heareval.predictions.breakdowns.ratings import break_down_ratings
 from heareval.predictions.breakdowns.retrieval import break_down_retrieval
 from heareval.predictions.distances import CPU
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.stored import StoredResult
-from heareval.spec import Abx, Retrieval
+from heareval.spec import Abx, Ratings, Retrieval
 
 __all__ = [
     "Breakdown",
@@ -66,5 +67,7 @@ def break_down(result: StoredResult, kind: PairwiseKind) -> Breakdown:
             return break_down_retrieval(scored, relation, prepared)
         case Abx() as relation:
             return break_down_abx(scored, relation, prepared)
+        case Ratings() as relation:
+            return break_down_ratings(scored, relation, prepared)
         case _:
             return Breakdown()
