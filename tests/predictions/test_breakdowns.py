@@ -1,17 +1,21 @@
 """What reports say about pairwise tasks: parts and hardest cases, each worked out again by a plain loop."""
 
 import functools
+import itertools
 import json
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
+from heareval.predictions.breakdowns import same_different
 from heareval.predictions.report import write_reports
 from heareval.spec import Abx, RatedPair, Ratings
-from tests.predictions.test_pairwise import IDS, RELATIONS, evaluate, write_pairwise_task
+from tests.predictions.test_pairwise import IDS, PAIRS, RELATIONS, evaluate, write_pairwise_task
 
 
 def _report(folder, places=None):
@@ -220,10 +224,92 @@ def test_ratings_have_a_report_without_embeddings(tmp_path):
     assert (report["left_out"], report["hardest"]) == ([], before["hardest"])
 
 
+# --------------------------------------------------------------------------- same or different
+
+
+def _check_hardest(cases, pairs, distance):
+    """Check the lists of hardest pairs by all pairs: (first, second, whether they are the same)."""
+    for key, is_same, sign in (("same_pairs", True, -1), ("different_pairs", False, 1)):
+        mine = sorted((sign * distance(a, b), a, b) for a, b, each in pairs if each == is_same)[:20]
+        found = [(_id(case["first"]), _id(case["second"])) for case in cases[key]["cases"]]
+        assert found == [(a, b) for _, a, b in mine]
+        expected = [sign * each for each, *_ in mine]
+        assert [case["distance"] for case in cases[key]["cases"]] == pytest.approx(expected)
+
+
+def _check_classes(report, pairs, distance, tolerance):
+    """Check the classes of digits by all pairs: (first, second, whether they are the same)."""
+    parts = report["tables"]["classes"]["parts"]
+    assert [part["class"] for part in parts] == ["0", "1", "2"]
+    for part in parts:
+        mine = [each for each in pairs if part["class"] in (each[0][0], each[1][0])]
+        is_same = [each[2] for each in mine]
+        scores = [-distance(a, b) for a, b, _ in mine]
+        assert (part["same_pairs"], part["different_pairs"]) == (sum(is_same), len(mine) - sum(is_same))
+        assert part["pair_auc"] == pytest.approx(roc_auc_score(is_same, scores), abs=tolerance)
+        assert part["pair_ap"] == pytest.approx(average_precision_score(is_same, scores), abs=tolerance)
+        assert part["chance"]["pair_ap"] == pytest.approx(np.mean(is_same))
+
+
+def test_classes_of_all_pairs_and_the_hardest(tmp_path):
+    folder, written, report = _scored_report(tmp_path, "same_different", noise=1.0)
+    distance = functools.cache(_distances(folder))
+    pairs = [(a, b, a[0] == b[0]) for a, b in itertools.combinations(sorted(IDS), 2) if a[3] != b[3]]
+    _check_classes(report, pairs, distance, 1e-9)
+    _check_hardest(report["hardest"], pairs, distance)
+    assert {path.stem for path in written.iterdir()} == {"report", "classes"}
+
+
+def test_many_pairs_are_counted_block_by_block(tmp_path):
+    """600 clips have more pairs than are listed, and clips are too many for one block."""
+    folder = write_pairwise_task(tmp_path, "same_different")
+    clips = sorted(f"{n % 3}_s{n // 3 % 4}_{n}" for n in range(600))
+    digits = np.array([int(clip[0]) for clip in clips])
+    x = np.random.default_rng(2).normal(size=(600, 8)) + 0.7 * np.eye(8)[digits]
+    np.save(folder / "test.npy", x.astype(np.float32))
+    attributes = {f"{clip}.wav": {"digit": clip[0], "speaker": clip[2:4]} for clip in clips}
+    (folder / "test.json").write_text(json.dumps(attributes))
+    evaluate(folder)
+    _, report = _report(folder)
+    array = np.load(folder / "test.npy").astype(np.float64)
+    matrix, place = cdist(array, array, "cityblock"), {clip: n for n, clip in enumerate(clips)}
+
+    def distance(a, b):
+        return matrix[place[a], place[b]]
+
+    pairs = [(a, b, a[0] == b[0]) for a, b in itertools.combinations(clips, 2) if a[3] != b[3]]
+    assert len(pairs) > same_different.LISTED_PAIRS
+    _check_classes(report, pairs, distance, 0.001)
+    _check_hardest(report["hardest"], pairs, distance)
+
+
+def test_of_equally_distant_pairs_the_names_decide(tmp_path):
+    folder = write_pairwise_task(tmp_path, "same_different")
+    np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
+    evaluate(folder)
+    _, report = _report(folder)
+    pairs = [(a, b, a[0] == b[0]) for a, b in itertools.combinations(sorted(IDS), 2) if a[3] != b[3]]
+    _check_hardest(report["hardest"], pairs, lambda a, b: 0.0)
+
+
+def test_the_hardest_listed_pairs(tmp_path):
+    folder, _, before = _scored_report(tmp_path, "same_pairs", noise=1.0)
+    pairs = [(pair.first, pair.second, pair.is_same) for pair in PAIRS]
+    _check_hardest(before["hardest"], pairs, _distances(folder))
+    # Their distances are stored.
+    (folder / "test.npy").unlink()
+    _, report = _report(folder)
+    assert (report["left_out"], report["hardest"]) == ([], before["hardest"])
+
+
 # --------------------------------------------------------------------------- embeddings
 
 # Relation -> tables and cases that need the embeddings.
-NEEDING = {"retrieval": ((), ("queries",)), "abx": ((), ("triples",))}
+NEEDING = {
+    "retrieval": ((), ("queries",)),
+    "abx": ((), ("triples",)),
+    "same_different": (("classes",), ("same_pairs", "different_pairs")),
+}
 
 
 @pytest.mark.parametrize("name", NEEDING)

@@ -26,10 +26,11 @@ from heareval.predictions.breakdowns.breakdown import (
 )
 from heareval.predictions.breakdowns.ratings import break_down_ratings
 from heareval.predictions.breakdowns.retrieval import break_down_retrieval
+from heareval.predictions.breakdowns.same_different import break_down_same_different, break_down_same_pairs
 from heareval.predictions.distances import CPU
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.stored import StoredResult
-from heareval.spec import Abx, Ratings, Retrieval
+from heareval.spec import Abx, Ratings, Retrieval, SameDifferent, SamePairs
 
 __all__ = [
     "Breakdown",
@@ -69,5 +70,9 @@ def break_down(result: StoredResult, kind: PairwiseKind) -> Breakdown:
             return break_down_abx(scored, relation, prepared)
         case Ratings() as relation:
             return break_down_ratings(scored, relation, prepared)
+        case SameDifferent() as relation:
+            return break_down_same_different(scored, relation, prepared)
+        case SamePairs():
+            return break_down_same_pairs(scored, prepared)
         case _:
             return Breakdown()
