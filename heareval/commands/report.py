@@ -31,6 +31,8 @@ def report(
 ) -> None:
     """Show what lies behind scores: labels, confusions, the worst clips, events, the grid; JSON and figures.
 
+    For tasks that are scored by distance: the scores of classes, sets or speakers, and the hardest cases.
+
     TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained.
     """
     target = Path(out) if out else None

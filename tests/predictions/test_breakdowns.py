@@ -13,20 +13,32 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
 from heareval.predictions.breakdowns import same_different
-from heareval.predictions.report import write_reports
-from heareval.spec import Abx, RatedPair, Ratings
+from heareval.predictions.report import make_report, write_reports
+from heareval.predictions.stored import read_stored
+from heareval.spec import Abx, RatedPair, Ratings, Triplet, Triplets
 from tests.predictions.test_pairwise import IDS, PAIRS, RELATIONS, evaluate, write_pairwise_task
 
 
+def _write(folder):
+    """Return a report that was written, and the names of its figures."""
+    (written,) = write_reports(folder, (), Places(), out=None, clips=())
+    figures = {path.stem for path in written.glob("*.png")}
+    assert {path.name for path in written.iterdir()} == {
+        "report.json",
+        *(f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")),
+    }
+    return json.loads((written / "report.json").read_text()), figures
+
+
 def _report(folder, places=None):
-    (written,) = write_reports(folder, (), places or Places(), out=None, clips=())
-    return written, json.loads((written / "report.json").read_text())
+    """Return a report without drawing its figures."""
+    return json.loads(json.dumps(make_report(read_stored(folder, "pairwise-l1"), places or Places()).values))
 
 
-def _scored_report(tmp_path, name, **options):
+def _score(tmp_path, name, **options):
     folder = write_pairwise_task(tmp_path, name, **options)
     evaluate(folder)
-    return folder, *_report(folder)
+    return folder
 
 
 def _distances(folder):
@@ -62,7 +74,8 @@ def _rank_by_hand(distance, query):
 
 
 def test_classes_and_hardest_queries(tmp_path):
-    folder, written, report = _scored_report(tmp_path, "retrieval", noise=1.0)
+    folder = _score(tmp_path, "retrieval", noise=1.0)
+    report, drawn = _write(folder)
     distance = _distances(folder)
     by_hand = {query: _rank_by_hand(distance, query) for query in IDS}
     assert report["relation"] == "retrieval"
@@ -88,7 +101,7 @@ def test_classes_and_hardest_queries(tmp_path):
         assert case["distance_of_nearest_right"] == pytest.approx(distance(query, right))
         assert case["distance_of_nearest_wrong"] == pytest.approx(distance(query, wrong))
         assert case["query"]["attributes"]["digit"] == query[0]
-    assert {path.name for path in written.iterdir()} == {"report.json", "classes.png", "classes.svg"}
+    assert drawn == {"classes"}
 
 
 def test_sounds_of_cases_that_are_there(tmp_path):
@@ -96,11 +109,11 @@ def test_sounds_of_cases_that_are_there(tmp_path):
     manifest = {"fingerprint": "0123456789abcdef", "arrays": [], "submission": {"sample_rate": 16000}}
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
     evaluate(folder)
-    query = _report(folder)[1]["hardest"]["queries"]["cases"][0]["query"]
+    query = _report(folder)["hardest"]["queries"]["cases"][0]["query"]
     sound = tmp_path / "tasks" / "retrieval" / "16000" / "test" / query["clip"]
     sound.parent.mkdir(parents=True)
     sound.touch()
-    case = _report(folder, Places(tasks=str(tmp_path / "tasks")))[1]["hardest"]["queries"]["cases"][0]
+    case = _report(folder, Places(tasks=str(tmp_path / "tasks")))["hardest"]["queries"]["cases"][0]
     assert (case["query"]["sound"], case["nearest_wrong"]["sound"]) == (str(sound), None)
 
 
@@ -124,7 +137,7 @@ def test_errors_of_digits_and_speakers_and_the_hardest_triples(tmp_path):
     write_relation(folder, Abx("digit", "speaker", 5, 5, 5))
     evaluate(folder)
     distance = functools.cache(_distances(folder))
-    written, report = _report(folder)
+    report, drawn = _write(folder)
     triples = _list_triples()
     wrong = {each: distance(each[0], each[2]) > distance(each[1], each[2]) for each in triples}
     digits = report["tables"]["categories"]["parts"]
@@ -152,7 +165,7 @@ def test_errors_of_digits_and_speakers_and_the_hardest_triples(tmp_path):
     ]
     for case, (excess, *_) in zip(cases, expected, strict=True):
         assert case["distance_of_a"] - case["distance_of_b"] == pytest.approx(excess)
-    assert {path.stem for path in written.iterdir()} == {"report", "confusion", "speakers"}
+    assert drawn == {"confusion", "speakers"}
 
 
 def test_triples_that_do_not_fail_are_not_listed(tmp_path):
@@ -160,7 +173,7 @@ def test_triples_that_do_not_fail_are_not_listed(tmp_path):
     digits = [[int(clip[0])] for clip in json.loads((folder / "test.json").read_text())]
     np.save(folder / "test.npy", np.array(digits, dtype=np.float32))
     evaluate(folder)
-    _, report = _report(folder)
+    report = _report(folder)
     assert report["hardest"]["triples"]["cases"] == []
     assert {part["abx_error"] for part in report["tables"]["categories"]["parts"]} == {0.0}
 
@@ -188,7 +201,7 @@ def test_sets_of_ratings_and_their_hardest_pairs(tmp_path):
     write_relation(folder, Ratings(tuple(pairs)))
     evaluate(folder)
     distance = functools.cache(_distances(folder))
-    written, report = _report(folder)
+    report, drawn = _write(folder)
     cases = report["hardest"]["pairs"]["cases"]
     for part, (name, clips) in zip(report["tables"]["sets"]["parts"], sets.items(), strict=True):
         mine = {frozenset((pair.first, pair.second)): pair.rating for pair in pairs if pair.group == name}
@@ -214,13 +227,14 @@ def test_sets_of_ratings_and_their_hardest_pairs(tmp_path):
             assert (case["rating"], case["distance"]) == pytest.approx((mine[pair], measured[pair]))
             assert case["rank_by_rating"] == pytest.approx(_rank_share(mine.values(), mine[pair]))
             assert case["rank_by_distance"] == pytest.approx(_rank_share(measured.values(), measured[pair]))
-    assert {path.stem for path in written.iterdir()} == {"report", "distances", "sets"}
+    assert drawn == {"distances", "sets"}
 
 
 def test_ratings_have_a_report_without_embeddings(tmp_path):
-    folder, _, before = _scored_report(tmp_path, "ratings")
+    folder = _score(tmp_path, "ratings")
+    before = _report(folder)
     (folder / "test.npy").unlink()
-    _, report = _report(folder)
+    report = _report(folder)
     assert (report["left_out"], report["hardest"]) == ([], before["hardest"])
 
 
@@ -252,12 +266,13 @@ def _check_classes(report, pairs, distance, tolerance):
 
 
 def test_classes_of_all_pairs_and_the_hardest(tmp_path):
-    folder, written, report = _scored_report(tmp_path, "same_different", noise=1.0)
+    folder = _score(tmp_path, "same_different", noise=1.0)
+    report, drawn = _write(folder)
     distance = functools.cache(_distances(folder))
     pairs = [(a, b, a[0] == b[0]) for a, b in itertools.combinations(sorted(IDS), 2) if a[3] != b[3]]
     _check_classes(report, pairs, distance, 1e-9)
     _check_hardest(report["hardest"], pairs, distance)
-    assert {path.stem for path in written.iterdir()} == {"report", "classes"}
+    assert drawn == {"classes"}
 
 
 def test_many_pairs_are_counted_block_by_block(tmp_path):
@@ -270,7 +285,7 @@ def test_many_pairs_are_counted_block_by_block(tmp_path):
     attributes = {f"{clip}.wav": {"digit": clip[0], "speaker": clip[2:4]} for clip in clips}
     (folder / "test.json").write_text(json.dumps(attributes))
     evaluate(folder)
-    _, report = _report(folder)
+    report = _report(folder)
     array = np.load(folder / "test.npy").astype(np.float64)
     matrix, place = cdist(array, array, "cityblock"), {clip: n for n, clip in enumerate(clips)}
 
@@ -287,19 +302,68 @@ def test_of_equally_distant_pairs_the_names_decide(tmp_path):
     folder = write_pairwise_task(tmp_path, "same_different")
     np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
     evaluate(folder)
-    _, report = _report(folder)
+    report = _report(folder)
     pairs = [(a, b, a[0] == b[0]) for a, b in itertools.combinations(sorted(IDS), 2) if a[3] != b[3]]
     _check_hardest(report["hardest"], pairs, lambda a, b: 0.0)
 
 
 def test_the_hardest_listed_pairs(tmp_path):
-    folder, _, before = _scored_report(tmp_path, "same_pairs", noise=1.0)
+    folder = _score(tmp_path, "same_pairs", noise=1.0)
+    before, drawn = _write(folder)
     pairs = [(pair.first, pair.second, pair.is_same) for pair in PAIRS]
+    assert drawn == set()
     _check_hardest(before["hardest"], pairs, _distances(folder))
     # Their distances are stored.
     (folder / "test.npy").unlink()
-    _, report = _report(folder)
+    report = _report(folder)
     assert (report["left_out"], report["hardest"]) == ([], before["hardest"])
+
+
+# --------------------------------------------------------------------------- triplets
+
+
+def test_anchors_and_the_hardest_triplets(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets", noise=1.0)
+    rng = np.random.default_rng(1)
+    triplets = [tuple(rng.choice(IDS, 3, replace=False)) for _ in range(100)]
+    write_relation(folder, Triplets(tuple(Triplet(*map(str, each)) for each in triplets)))
+    evaluate(folder)
+    report, drawn = _write(folder)
+    distance = _distances(folder)
+    excess = [distance(a, p) - distance(a, n) for a, p, n in triplets]
+    parts = report["tables"]["anchors"]["parts"]
+    assert [part["anchor"] for part in parts] == sorted({f"{a}.wav" for a, *_ in triplets})
+    for part in parts:
+        mine = [
+            each < 0 for each, (a, *_) in zip(excess, triplets, strict=True) if f"{a}.wav" == part["anchor"]
+        ]
+        assert (part["triplets"], part["triplet_acc"]) == (len(mine), pytest.approx(np.mean(mine)))
+    ranked = sorted(range(100), key=lambda row: -excess[row])[:20]
+    cases = report["hardest"]["triplets"]["cases"]
+    found = [tuple(_id(case[role]) for role in ("anchor", "positive", "negative")) for case in cases]
+    assert found == [triplets[row] for row in ranked]
+    for case, row in zip(cases, ranked, strict=True):
+        assert case["distance_of_positive"] - case["distance_of_negative"] == pytest.approx(excess[row])
+    assert drawn == {"anchors"}
+
+
+def test_triplets_that_do_not_fail_are_not_listed_and_need_no_embeddings(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    array = np.zeros((len(IDS), 8), dtype=np.float32)
+    array[:, 0] = np.arange(len(IDS))
+    np.save(folder / "test.npy", array)
+    write_relation(
+        folder, Triplets((Triplet("0_s0_0", "0_s0_1", "0_s0_2"), Triplet("0_s0_2", "0_s0_0", "0_s0_4")))
+    )
+    evaluate(folder)
+    (folder / "test.npy").unlink()
+    # The second one is a tie, which is no success.
+    (case,) = _report(folder)["hardest"]["triplets"]["cases"]
+    assert (_id(case["anchor"]), case["distance_of_positive"], case["distance_of_negative"]) == (
+        "0_s0_2",
+        2,
+        2,
+    )
 
 
 # --------------------------------------------------------------------------- embeddings
@@ -314,7 +378,8 @@ NEEDING = {
 
 @pytest.mark.parametrize("name", NEEDING)
 def test_lost_and_changed_embeddings_are_told(name, tmp_path):
-    folder, _, before = _scored_report(tmp_path, name, noise=1.0)
+    folder = _score(tmp_path, name, noise=1.0)
+    before = _report(folder)
     tables, cases = NEEDING[name]
     kept = {key: value for key, value in before["tables"].items() if key not in tables}
     array = np.load(folder / "test.npy")
@@ -323,7 +388,7 @@ def test_lost_and_changed_embeddings_are_told(name, tmp_path):
             (folder / "test.npy").unlink()
         else:
             np.save(folder / "test.npy", np.roll(array, 9, axis=0))
-        _, report = _report(folder)
+        report = _report(folder)
         assert told in report["left_out"][0]
         assert report["tables"] == kept
         assert not set(cases) & set(report["hardest"])
@@ -335,5 +400,5 @@ def test_constant_embeddings_have_a_report(name, tmp_path):
     folder = write_pairwise_task(tmp_path, name)
     np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
     evaluate(folder)
-    _, report = _report(folder)
+    report = _report(folder)
     assert report["left_out"] == []

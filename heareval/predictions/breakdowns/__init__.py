@@ -27,10 +27,11 @@ from heareval.predictions.breakdowns.breakdown import (
 from heareval.predictions.breakdowns.ratings import break_down_ratings
 from heareval.predictions.breakdowns.retrieval import break_down_retrieval
 from heareval.predictions.breakdowns.same_different import break_down_same_different, break_down_same_pairs
+from heareval.predictions.breakdowns.triplets import break_down_triplets
 from heareval.predictions.distances import CPU
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.stored import StoredResult
-from heareval.spec import Abx, Ratings, Retrieval, SameDifferent, SamePairs
+from heareval.spec import Abx, Ratings, Retrieval, SameDifferent, SamePairs, Triplets
 
 __all__ = [
     "Breakdown",
@@ -74,5 +75,7 @@ def break_down(result: StoredResult, kind: PairwiseKind) -> Breakdown:
             return break_down_same_different(scored, relation, prepared)
         case SamePairs():
             return break_down_same_pairs(scored, prepared)
-        case _:
-            return Breakdown()
+        case Triplets():
+            return break_down_triplets(scored, prepared)
+        case None:
+            raise ValueError(f"task {result.task.name} has no relation between clips")
