@@ -43,7 +43,7 @@ from heareval.workflow.jobs import CorpusRequest, check_tarballs_are_kept, find_
 from heareval.workflow.machine import Machine
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
-from heareval.workflow.prepare import PublishTask, publish_and_pack
+from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
 from heareval.workflow.requests import (
     Embedded,
     EvaluationRequest,
@@ -127,9 +127,9 @@ def prepare(
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
-        check_disk_space({job: pack([job]) for job in known}, places)
+        check_disk_space(pack(known), places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
-    steps = {job.folder: pack([job]) for job in ready}
+    steps = {job.folder: each for job, each in pack(ready).items()}
     everything = [step for each in steps.values() for step in each]
     outcome = fetched.followed_by(_run(everything, places, settings))
     unfetched = {
@@ -156,7 +156,7 @@ def plan(
     corpus = use_demo_corpora(corpus, places)
     rates = check_sample_rates(sample_rates)
     jobs = resolve_checksums(find_jobs(corpus), places)
-    return plan_run({job: publish_and_pack(places, [job], rates, corpus.mirrors) for job in jobs}, places)
+    return plan_run(publish_and_pack(places, jobs, rates, corpus.mirrors), places)
 
 
 # --------------------------------------------------------------------------- submissions
@@ -319,7 +319,7 @@ def evaluate(
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
     rates = check_sample_rates([*source_rates.values(), *request.sample_rates])
-    publish = functools.partial(PublishTask, places, sample_rates=rates, mirrors=corpus.mirrors)
+    publish = functools.partial(publish_tasks, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
         score_task,
         protocol=_on_machine(request.protocol, settings.machine),
@@ -338,9 +338,9 @@ def evaluate(
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
-        check_disk_space({job: score_all(publish(job=job)) for job in known}, places)
+        check_disk_space({job: score_all(step) for job, step in publish(known).items()}, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
-    published = [publish(job=job) for job in ready]
+    published = list(publish(ready).values())
     lacking: dict[str, Sequence[Step]] = {}
     if corpus.on_bad_audio == "skip":
         # Which clips there are to embed is only known when they have been made.
@@ -352,7 +352,7 @@ def evaluate(
     fetched_folders = {job.folder for job in ready}
     for job in (each for each in jobs if each.folder not in fetched_folders):
         fetches = missing_archives([job], places, corpus.mirrors)
-        lacking |= {step.name: fetches for step in score_all(publish(job=job))}
+        lacking |= {step.name: fetches for step in score_all(publish([job])[job])}
     # Embeddings that are complete don't require a task folder, but the user may want one at more rates.
     roots = [*published, *scored] if request.sample_rates else scored
     outcome = fetched.followed_by(_run(roots, places, settings))
@@ -375,7 +375,8 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     jobs = find_jobs(corpus)
     cache = Path(places.work) / "submissions"
     submissions = {kind: open_submission(Model(BASELINE), kind, cache) for kind in get_args(EmbeddingType)}
-    steps = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
+    packed = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
+    steps = [step for each in packed.values() for step in each]
     published = [step for step in steps if isinstance(step, PublishTask)]
     scored = [
         score_task(

@@ -52,7 +52,7 @@ def row(
     """Return the plan of one task; without `sums` the stand-ins count as the published archives."""
     places = Places(**{place: str(folder / place) for place in ("work", "tasks", "tars")})
     (job,) = find_jobs(CorpusRequest((task,), mode, accept_checksums=sums))
-    return plan_run({job: publish_and_pack(places, [job], (rate,), (str(mirror),))}, places).tasks[0]
+    return plan_run(publish_and_pack(places, [job], (rate,), (str(mirror),)), places).tasks[0]
 
 
 def on_disk(paths: Iterable[Path]) -> int:

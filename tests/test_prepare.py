@@ -219,21 +219,6 @@ def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, work
     assert not scratch_left(tmp_path)
 
 
-def test_clips_of_one_source_are_one_file(tmp_path: Path, mirror: Path) -> None:
-    """spoken_digit_abx shares its clips with spoken_digit, and is the same without it."""
-    both, alone = tmp_path / "both", tmp_path / "alone"
-    for folder, task in ((both, "spoken_digit"), (both, "spoken_digit_abx"), (alone, "spoken_digit_abx")):
-        folder.mkdir(exist_ok=True)
-        done = prepare(folder, mirror, task, "--sample-rate", "16000")
-        assert done.returncode == 0, done.stderr
-    clips = {path.name: path for path in both.glob("tasks/spoken_digit-*/16000/*/*.wav")}
-    shared = sorted(both.glob("tasks/spoken_digit_abx-*/16000/test/*.wav"))
-    assert len(shared) == len(clips) > 0
-    assert all(path.samefile(clips[path.name]) for path in shared)
-    (name,) = [name for name in checksums(alone) if "spoken_digit_abx" in name and "LATEST" not in name]
-    assert checksums(alone)[name] == checksums(both)[name]
-
-
 def test_a_pairwise_task_is_adopted_from_its_tarball(tmp_path: Path, mirror: Path) -> None:
     done = prepare(tmp_path, mirror, "spoken_digit_abx", "--sample-rate", "48000")
     assert done.returncode == 0, done.stderr

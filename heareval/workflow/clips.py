@@ -151,12 +151,17 @@ class TaskStep(CorpusStep):
             return sum(published.clips.values())
         return None
 
+    def expected_count(self) -> int:
+        """Return how many clips there are, or about how many there will be; 0 if that is unknown."""
+        selected = self.selected_count()
+        return self.job.expected_clips if selected is None else selected
+
     def clips_size(
         self, sample_rates: Sequence[int], sizes: ArchiveSizes, *, shard: int = 0, shards: int = 1
     ) -> Size:
         """Return the bytes on disk of the clips of one shard at some sample rates."""
         seconds, selected = self.job.spec.duration_s(self.job.mode), self.selected_count()
-        count = self.job.expected_clips if selected is None else selected
+        count = self.expected_count()
         if count and seconds:
             here = count * (shard + 1) // shards - count * shard // shards
             size = here * sum(wav_bytes_on_disk(seconds, rate) for rate in sample_rates)
@@ -242,8 +247,7 @@ class ExtractSounds(TaskStep):
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         # Assumes that all sounds in the archives have the same length.
-        selected = self.selected_count()
-        count = self.job.expected_clips if selected is None else selected
+        count = self.expected_count()
         share = count / self.job.mode_spec.sounds if count and self.job.is_published_corpus else 1
         whole = total(sizes.extracted_size(step.remote_files()) for step in self.extractions)
         return DiskNeed("work", whole.scaled(min(1, share)))

@@ -18,7 +18,7 @@ from heareval import files
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size, total
 from heareval.layout import Places
-from heareval.workflow.corpus import FetchArchive, TaskJob
+from heareval.workflow.corpus import CorpusStep, FetchArchive, TaskJob
 from heareval.workflow.step import Step, incomplete_steps
 
 # Columns of a plan, and the folder of `Places` that each needs room in.
@@ -95,12 +95,15 @@ def plan_run(roots: Mapping[TaskJob, Sequence[Step]], places: Places) -> DiskPla
         roots: the last steps of each task and mode; steps that two tasks share count for the first.
         places: the folders of the run.
     """
-    todo: dict[TaskJob, list[Step]] = {}
+    todo: dict[TaskJob, list[Step]] = {job: [] for job in roots}
     seen: set[str] = set()
     for job, steps in roots.items():
-        incomplete = list(incomplete_steps(list(steps)))
-        todo[job] = [step for step in incomplete if step.task_id not in seen]
-        seen |= {step.task_id for step in incomplete}
+        for step in incomplete_steps(list(steps)):
+            if step.task_id not in seen:
+                seen.add(step.task_id)
+                # A task that waits for another one of the run does not count what that one needs.
+                is_other = isinstance(step, CorpusStep) and step.job in todo
+                todo[step.job if is_other else job].append(step)
     fetches = [step for steps in todo.values() for step in steps if isinstance(step, FetchArchive)]
     sizes = ArchiveSizes.look_up(step.remote_file for step in fetches)
     tasks = tuple(

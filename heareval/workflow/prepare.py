@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import luigi
@@ -13,7 +14,8 @@ import luigi
 from heareval import files, layout
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
-from heareval.formats.digests import check_unchanged, digest_file, digests_to_json, parse_digests
+from heareval.errors import HearevalError
+from heareval.formats.digests import digest_file, digests_to_json, parse_digests
 from heareval.formats.fields import Fields
 from heareval.formats.tarball_record import (
     TarballRecord,
@@ -28,6 +30,7 @@ from heareval.spec import Progress
 from heareval.tasks import adopt, audio, metadata, publish, tarball
 from heareval.workflow.clips import TaskStep
 from heareval.workflow.corpus import TaskJob
+from heareval.workflow.sharing import find_finished_clips, find_predecessors, find_relatives, find_stretch
 from heareval.workflow.step import DiskNeed, Step, read_manifest, versions, write_manifest
 
 # WAV files with dither noise compress to 0.87 of their size, and hardly any to more.
@@ -35,7 +38,11 @@ COMPRESSED_SHARE = 0.9
 
 
 class PrepareClips(TaskStep):
-    """Write one shard of a task's clips at some sample rates."""
+    """Write one shard of a task's clips at some sample rates.
+
+    Clips that a published task has are links to its files. The upstream is the step that publishes the task
+    of this run to wait for, if there is one.
+    """
 
     sample_rates = luigi.TupleParameter()
     shard = luigi.IntParameter()
@@ -61,15 +68,16 @@ class PrepareClips(TaskStep):
             return whole
         return self._folder_of(f"{self.samples_fingerprint} with gaps")
 
-    def requires(self) -> list[TaskStep]:
-        return [self.selection, self.sounds] if self.sounds else [self.selection]
+    def requires(self) -> list[Step]:
+        return [self.selection, *([self.sounds] if self.sounds else []), *self.upstream_step]
 
     def complete(self) -> bool:
         return self.folder.exists()
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         size = self.clips_size(self.sample_rates, sizes, shard=self.shard, shards=self.shards)
-        return DiskNeed("work", size)
+        shared = self._estimate_shared()
+        return DiskNeed("work", size.scaled(1 - shared) if shared else size)
 
     def work(self, progress: Progress) -> None:
         started = time.monotonic()
@@ -77,14 +85,14 @@ class PrepareClips(TaskStep):
         start, end = (count * i // self.shards for i in (self.shard, self.shard + 1))
         root = self.sounds.folder if self.sounds else self.extracted_root
         sources = metadata.read_clips(self.selection.folder / metadata.CLIPS, start, end)
-        shared = self._find_shared_clips()
-        clips = [source.to_recording(root) for source in sources if _stretch(source) not in shared]
+        shared = self._find_shared_clips(sources)
+        clips = [source.to_recording(root) for source in sources if find_stretch(source) not in shared]
         skip_bad = self.job.on_bad_audio == "skip"
         settings = audio.AudioSettings(self.sample_rates, self.clip_duration_s, self.job.engine, skip_bad)
         with files.building_folder(self.folder) as scratch:
             for source in sources:
-                for path in shared.get(_stretch(source), ()):
-                    target = scratch / path.parent.parent.name / source.split / f"{source.clip_id}.wav"
+                for rate, path in zip(self.sample_rates, shared.get(find_stretch(source), ()), strict=False):
+                    target = scratch / str(rate) / source.split / f"{source.clip_id}.wav"
                     target.parent.mkdir(parents=True, exist_ok=True)
                     files.link_or_copy(path, target)
             skipped = audio.prepare_clips(clips, scratch, settings, progress)
@@ -101,42 +109,61 @@ class PrepareClips(TaskStep):
             facts["digests"] = digests_to_json(digests)
             write_manifest(scratch, self.samples_fingerprint, started, **facts)
 
-    def _find_shared_clips(self) -> dict[Hashable, list[Path]]:
-        """Return the finished clips of the task that this one shares clips with, by the stretch of sound.
+    def _find_shared_clips(self, clips: Sequence[metadata.ClipSource]) -> dict[Hashable, Sequence[Path]]:
+        """Return files of published tasks, one at each rate, by the stretches of sound that clips hold."""
+        stretches = {find_stretch(clip) for clip in clips}
+        found: dict[Hashable, Sequence[Path]] = {}
+        for task in self._relatives():
+            # A task that was not asked for may be damaged: then its clips are made again.
+            with contextlib.suppress(HearevalError):
+                if task.complete() and task.selection.complete():
+                    left = stretches - found.keys()
+                    found |= find_finished_clips(left, task.selection.folder, task.folder, self.sample_rates)
+        return found
 
-        Both are made alike, so it does not matter for the result whether that task was prepared before.
+    def _estimate_shared(self) -> float:
+        """Return the share of the clips that will be links.
+
+        Assumes that the smaller of two tasks has no clips that the larger one lacks.
         """
-        if not self.job.spec.clips_of or self.job.published:
-            return {}
-        job = replace(self.job, task=self.job.spec.clips_of)
-        if job.spec.duration_s(job.mode) != self.clip_duration_s:
-            return {}
-        options = {"job": job, "mirrors": self.mirrors, "sample_rates": self.sample_rates}
-        shards = [PrepareClips(self.places, shard=i, **options) for i in range(job.spec.shards(job.mode))]
-        finished = [shard.folder for shard in shards if shard.complete()]
-        if not finished or not shards[0].selection.complete():
-            return {}
-        for folder in finished:
-            digests = parse_digests(Fields("digests", read_manifest(folder).get("digests", {})))
-            check_unchanged(folder, digests, f"Remove {folder}, and run again.")
-        clips = metadata.read_clips(shards[0].selection.folder / metadata.CLIPS)
-        paths = {
-            clip: [
-                f / str(r) / clip.split / f"{clip.clip_id}.wav" for f in finished for r in self.sample_rates
-            ]
-            for clip in clips
-        }
-        found = {_stretch(clip): [path for path in paths[clip] if path.exists()] for clip in clips}
-        return {stretch: each for stretch, each in found.items() if len(each) == len(self.sample_rates)}
+        # Across file systems, clips are copied.
+        if not files.is_same_file_system(Path(self.places.work), Path(self.places.tasks)):
+            return 0.0
+        count, awaited, most = self.expected_count(), [step.job for step in self._awaited()], 0
+        for task in self._relatives():
+            with contextlib.suppress(HearevalError):
+                if task.job in awaited or task.complete():
+                    most = max(most, task.expected_count())
+        return min(1.0, most / count) if count else 0.0
 
+    def _awaited(self) -> list[PublishTask]:
+        """Return the steps that publish the tasks of this run that are made before this one."""
+        steps = list(self.upstream_step)
+        while steps and (earlier := steps[-1].upstream_step):
+            steps += earlier
+        return steps
 
-def _stretch(clip: metadata.ClipSource) -> Hashable:
-    """Return what decides the samples of a clip: its source, the stretch of it, and the rounding."""
-    return clip.source, clip.start_frame, clip.frames, clip.floor
+    def _relatives(self) -> list[PublishTask]:
+        """Return steps that publish tasks whose clips are the same bytes where they hold the same sound."""
+        if self.job.published:
+            return []
+        jobs = {job.task: job for job in find_relatives(self.job)}
+        # A job of this run also says which of its archives are accepted.
+        jobs |= {step.job.task: step.job for step in self._awaited()}
+        options = {"mirrors": self.mirrors, "sample_rates": self.sample_rates}
+        return [
+            PublishTask(self.places, job=job, **options)
+            for job in jobs.values()
+            if job.spec.duration_s(job.mode) == self.clip_duration_s
+        ]
 
 
 class PublishTask(TaskStep):
-    """Publish the folder of a task with at least the sample rates asked for."""
+    """Publish the folder of a task with at least the sample rates asked for.
+
+    The upstream is the step that publishes the task of the same run that has some of these clips, if there is
+    one.
+    """
 
     sample_rates = luigi.TupleParameter()
 
@@ -162,7 +189,8 @@ class PublishTask(TaskStep):
 
     @property
     def shards(self) -> list[PrepareClips]:
-        options = {"job": self.job, "mirrors": self.mirrors, "sample_rates": self.missing_rates}
+        options = {"job": self.job, "mirrors": self.mirrors, "upstream": self.upstream}
+        options["sample_rates"] = self.missing_rates
         shards = range(self.job.spec.shards(self.job.mode))
         return [PrepareClips(self.places, shard=i, **options) for i in shards]
 
@@ -249,7 +277,7 @@ class PackTar(TaskStep):
 
     def requires(self) -> PublishTask:
         options = {"job": self.job, "mirrors": self.mirrors, "sample_rates": self.sample_rates}
-        return PublishTask(self.places, **options)
+        return PublishTask(self.places, upstream=self.upstream, **options)
 
     def is_packed(self) -> bool:
         """Return whether the tarballs exist and their sidecar has this fingerprint."""
@@ -296,21 +324,45 @@ class PackTar(TaskStep):
         write_tarball_record(self.path, record)
 
 
-def publish_and_pack(
+def publish_tasks(
     places: Places, jobs: Sequence[TaskJob], sample_rates: tuple[int, ...], mirrors: tuple[str, ...]
-) -> list[Step]:
-    """Return the steps that publish the folders of some tasks and pack the tarballs that may be packed.
+) -> dict[TaskJob, PublishTask]:
+    """Return the step that publishes the folder of each task. Of tasks that share clips, each waits for one.
 
     Args:
         places: the folders of the run.
         jobs: the tasks.
         sample_rates: in Hz.
         mirrors: folders and URLs to look for archives first.
+
+    Example: `publish_tasks(places, find_jobs(CorpusRequest(("esc50",))), (16000,), ())`
     """
-    steps: list[Step] = []
-    for job in jobs:
+    predecessors = find_predecessors(jobs)
+    steps: dict[TaskJob, PublishTask] = {}
+
+    def publish(job: TaskJob) -> PublishTask:
+        if job not in steps:
+            upstream = publish(predecessors[job]).as_upstream() if job in predecessors else None
+            options = {"sample_rates": sample_rates, "mirrors": mirrors, "upstream": upstream}
+            steps[job] = PublishTask(places, job=job, **options)
+        return steps[job]
+
+    return {job: publish(job) for job in jobs}
+
+
+def publish_and_pack(
+    places: Places, jobs: Sequence[TaskJob], sample_rates: tuple[int, ...], mirrors: tuple[str, ...]
+) -> dict[TaskJob, list[Step]]:
+    """Return the steps that publish the folder of each task and pack the tarballs that may be packed.
+
+    The arguments are those of `publish_tasks`.
+
+    Example: `publish_and_pack(places, find_jobs(CorpusRequest(("esc50",))), (16000,), ())`
+    """
+    steps: dict[TaskJob, list[Step]] = {}
+    for job, published in publish_tasks(places, jobs, sample_rates, mirrors).items():
         options = {"job": job, "sample_rates": sample_rates, "mirrors": mirrors}
-        steps.append(PublishTask(places, **options))
-        if job.licence.may_be_packed:
-            steps += [PackTar(places, sample_rate=rate, **options) for rate in sample_rates]
+        rates = sample_rates if job.licence.may_be_packed else ()
+        tarballs = [PackTar(places, sample_rate=r, upstream=published.upstream, **options) for r in rates]
+        steps[job] = [published, *tarballs]
     return steps
