@@ -35,7 +35,7 @@ def list_tasks(as_json: bool) -> None:
     if as_json:
         say(files.dump_json([_task_facts(task) for task in all_tasks().values()]))
         return
-    head = ("task", "labels", "splits", "clip in s", "licence", "modes", "metrics")
+    head = ("task", "kind", "splits", "clip in s", "licence", "modes", "metrics")
     for line in align_columns([head, *map(_describe_task, all_tasks().values())]):
         say(line)
 

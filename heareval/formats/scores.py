@@ -18,6 +18,8 @@ INFINITE = ("inf", "-inf")
 MIN_UNITS_OF_INTERVAL = 16
 # What intervals resample unless a pairwise task names an attribute.
 TEST_CLIP = "test clip"
+# What they resample in retrieval without such an attribute: clips that only others search stay.
+QUERY = "query"
 # Why there is no interval if the middle of the resampled scores is infinite.
 NO_FINITE_RESAMPLES = "half of the resamples or more have no finite score"
 
@@ -117,8 +119,8 @@ class ResampledUnits:
     """What confidence intervals resample.
 
     Args:
-        name: the attribute whose values they resample, such as "speaker", or `TEST_CLIP`.
-        count: number of different values, or of test clips.
+        name: the attribute whose values they resample, such as "speaker", or `TEST_CLIP`, or `QUERY`.
+        count: number of different values, of test clips or of queries.
     """
 
     name: str
@@ -131,9 +133,11 @@ class ResampledUnits:
         ('4 values of class', '1 test clip')
         """
         # Attributes have no plural that would be right for each of them.
-        several = "" if self.count == 1 else "s"
-        what = TEST_CLIP + several if self.name == TEST_CLIP else f"value{several} of {self.name}"
-        return f"{self.count} {what}"
+        is_one = self.count == 1
+        value = f"value{'' if is_one else 's'} of {self.name}"
+        words = {TEST_CLIP: ("test clip", "test clips"), QUERY: ("query", "queries")}
+        one, many = words.get(self.name, (value, value))
+        return f"{self.count} {one if is_one else many}"
 
 
 @dataclass(frozen=True)

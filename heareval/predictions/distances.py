@@ -115,6 +115,18 @@ def check_embeddings(clips: ClipEmbeddings, distance: Distance) -> None:
             )
 
 
+def have_equal_embeddings(clips: ClipEmbeddings) -> bool:
+    """Return whether all clips have the same embedding.
+
+    >>> have_equal_embeddings(ClipEmbeddings(np.ones((2, 3)), np.arange(2), ("a.wav", "b.wav")))
+    True
+    """
+    first = clips.read(slice(0, 1), "l1")
+    blocks = _split(len(clips), max(1, BLOCK_BYTES // (8 * max(1, clips.dim))))
+    # Most models differ in the first block, so that the rest is not read.
+    return all(bool((clips.read(slice(*block), "l1") == first).all()) for block in blocks)
+
+
 def iterate_distances(
     queries: ClipEmbeddings,
     gallery: ClipEmbeddings,

@@ -23,7 +23,7 @@ from heareval.formats.labels import (
 )
 from heareval.formats.relations import check_relation, read_relation, remove_related, write_relation
 from heareval.formats.task_description import describe_task, record_skipped_clips, write_task_metadata
-from heareval.spec import Event, Label, Mode, Recording, Relation, TaskSpec
+from heareval.spec import Event, Label, Recording, Relation, TaskSpec
 from heareval.tasks.splits import assign_splits, labels_of, numpy_seed, subsample
 
 VERSION = 2
@@ -71,7 +71,7 @@ def select_clips(
     """
     mode, splits = task.modes[mode_name], task.splits_of(mode_name)
     if task.is_pairwise:
-        return _select_related(task, mode, _list_recordings(recordings, task), is_available)
+        return _select_related(task, mode_name, _list_recordings(recordings, task), is_available)
     shuffled = shuffle_rows(_list_recordings(recordings, task), task)
     available = [r for r in shuffled if is_available(r.path)]
     dropped = {r.clip_id for r in shuffled} - {r.clip_id for r in available}
@@ -95,16 +95,21 @@ def select_clips(
 
 
 def _select_related(
-    task: TaskSpec, mode: Mode, recordings: Sequence[Recording], is_available: Callable[[Path], bool]
+    task: TaskSpec, mode_name: str, recordings: Sequence[Recording], is_available: Callable[[Path], bool]
 ) -> SelectedClips:
-    """Return the clips of a pairwise task, which are neither shuffled nor drawn."""
+    """Return the clips of a pairwise task: all, or those that the mode's limit keeps.
+
+    A task that shares the split and the limit of another task keeps the same clips.
+    """
+    mode = task.modes[mode_name]
     _check_names(recordings, task)
     available = [r for r in recordings if is_available(r.path)]
     dropped = {r.clip_id for r in recordings} - {r.clip_id for r in available}
     if dropped and not mode.drop_missing_files:
         raise _describe_missing([r for r in recordings if r.clip_id in dropped], len(recordings))
-    available.sort(key=lambda clip: f"{clip.clip_id}.wav")
-    return SelectedClips(tuple(available), tuple(sorted(dropped)))
+    kept = _subsample_splits(available, task, mode_name)
+    kept.sort(key=lambda clip: f"{clip.clip_id}.wav")
+    return SelectedClips(tuple(kept), tuple(sorted(dropped)))
 
 
 def _list_recordings(recordings: Iterable[Recording], task: TaskSpec) -> list[Recording]:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heareval import layout, progress
 from heareval.archives import fetch
 from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
-from heareval.spec import Download, Ratings, Relation, Retrieval, SamePairs, TaskSpec, Triplets
+from heareval.spec import Download, TaskSpec
 from heareval.tasks import adopt, demo
 from heareval.tasks.audio import ENGINES
 from heareval.tasks.own.task import get_sounds
 from heareval.tasks.registry import address, select
 from heareval.workflow.corpus import TaskJob
-
-if TYPE_CHECKING:
-    from heareval.predictions.metrics import Metric
 
 # What to do with a clip whose source file holds no usable audio.
 ON_BAD_AUDIO = ("fail", "skip")
@@ -96,16 +92,11 @@ def check_own_metrics(task: TaskSpec) -> None:
     if not sounds:
         return
     # scipy takes a while to import.
-    from heareval.predictions.metrics import METRICS, ratings, retrieval, same_different, triplets
+    from heareval.predictions.metrics import METRICS
+    from heareval.predictions.pairwise_metrics import METRICS_OF_RELATION
 
-    of_relation: Mapping[type[Relation], Mapping[str, Metric]] = {
-        Ratings: ratings.METRICS,
-        SamePairs: same_different.METRICS,
-        Triplets: triplets.METRICS,
-        Retrieval: retrieval.METRICS,
-    }
     of_kind = {name: metric for name, metric in METRICS.items() if metric.kind == task.embedding_type}
-    known = of_relation[type(sounds.relation)] if sounds.relation is not None else of_kind
+    known = METRICS_OF_RELATION[type(sounds.relation)] if sounds.relation is not None else of_kind
     for name in task.metrics:
         if name not in known:
             raise unknown_name(f"metric in {sounds.file}", name, known)

@@ -231,16 +231,16 @@ def test_queries_without_an_answer_are_left_out_and_counted(tmp_path):
     clips[f"{IDS[0]}.wav"]["digit"] = "nine"
     (folder / "test.json").write_text(json.dumps(clips))
     scores = evaluate(folder)
-    assert "1 of 60 queries are left out: nothing that they search is relevant" in scores.problems
+    assert "left out: 1 of 60 queries, which search nothing that is relevant to them" in scores.problems
     assert scores.scores["mrr"].details["test"] == {"queries": 59.0, "queries_left_out": 1.0}
 
 
 @pytest.mark.parametrize(
     ("relation", "told"),
     [
-        (SameDifferent("speaker", ("speaker",)), "pairs that are the same of the task: got none"),
-        (Retrieval("digit", differ=("digit",)), "queries with something to find of the task: got none"),
-        (Abx("digit", "digit"), "ABX triples of the task: got none"),
+        (SameDifferent("speaker", ("speaker",)), "pairs that are the same in the task: got none"),
+        (Retrieval("digit", differ=("digit",)), "queries with something to find in the task: got none"),
+        (Abx("digit", "digit"), "ABX triples in the task: got none"),
     ],
 )
 def test_nothing_to_score_is_told(relation, told, tmp_path):
@@ -251,6 +251,21 @@ def test_nothing_to_score_is_told(relation, told, tmp_path):
     (folder / "task_metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(HearevalError, match=told):
         evaluate_folder(folder, PAIRWISE)
+
+
+def test_metrics_of_another_relation_are_refused(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    metadata = json.loads((folder / "task_metadata.json").read_text()) | {"evaluation": ["spearman"]}
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(HearevalError, match=r"metric spearman of task .*: expected one of triplet_acc"):
+        evaluate_folder(folder, PAIRWISE)
+
+
+def test_huge_limits_of_cells_change_nothing(tmp_path):
+    limited, huge = (write_pairwise_task(tmp_path / name, "abx") for name in ("limited", "huge"))
+    write_relation(limited, Abx("digit", "speaker", most_a=1000, most_b=1000, most_x=1000))
+    write_relation(huge, Abx("digit", "speaker", most_a=10**9, most_b=10**9, most_x=10**9))
+    assert evaluate(limited).scores == evaluate(huge).scores
 
 
 @pytest.mark.parametrize("name", RELATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from heareval.tasks.corpora import timbre_similarity
 from heareval.tasks.licences import find_licence
 from heareval.tasks.metadata import select_clips
 from heareval.tasks.registry import all_tasks, find_task
+from heareval.tasks.splits import subsample
 from heareval.workflow.corpus import FetchListed, TaskJob, reader_digest
 from tests.conftest import ArchivesOf
 
@@ -105,11 +107,21 @@ def test_folds_are_those_of_the_published_task(task_name: str, mode: str, archiv
     assert {c.clip_id: c.attributes["fold"] for c in clips} == {c.clip_id: c.split for c in published}
 
 
-def test_modes_of_nsynth_keep_the_limit_of_the_test_set() -> None:
+def test_modes_of_nsynth_keep_the_test_clips_of_the_base_task(tmp_path: Path) -> None:
     task, base = find_task("nsynth_pitch_retrieval"), find_task("nsynth_pitch")
     assert list(task.modes) == ["5h", "50h", "small"]
-    for name, mode in task.modes.items():
-        assert mode.limit_s("test") == base.modes[name].limit_s("test")
+    names = [f"keyboard_{n % 7:03}-{21 + n % 88:03}-{n:03}" for n in range(1200)]
+    notes = {name: {"note_str": name, "pitch": 21 + n % 88} for n, name in enumerate(names)}
+    (tmp_path / "nsynth-test").mkdir()
+    (tmp_path / "nsynth-test" / "examples.json").write_text(json.dumps(notes))
+    recordings = {mode: task.read_recordings({"test": tmp_path}, mode) for mode in ("5h", "50h")}
+    kept = {
+        mode: {clip.clip_id for clip in select_clips(task, mode, each, lambda _: True).clips}
+        for mode, each in recordings.items()
+    }
+    assert kept["5h"] == subsample(names, "test", int(base.modes["5h"].limit_s("test") / 4))  # type: ignore[operator,index]
+    assert (len(kept["5h"]), kept["50h"]) == (500, set(names))
+    for mode in task.modes.values():
         assert [download.split for download in mode.downloads] == ["test"]
 
 

@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from heareval import layout
+from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import open_embeddings
 from heareval.formats.results_folder import SplitDistances, read_distances, write_distances
-from heareval.formats.scores import TEST_CLIP, ResampledUnits, Scores
+from heareval.formats.scores import ResampledUnits, Scores
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.data import SplitOrder, Task
-from heareval.predictions.distances import ClipEmbeddings, check_embeddings
+from heareval.predictions.distances import ClipEmbeddings, check_embeddings, have_equal_embeddings
 from heareval.predictions.kinds.kind import Kind, check_stored_clips
 from heareval.predictions.metrics import find_metric
+from heareval.predictions.pairwise_metrics import METRICS_OF_RELATION
 from heareval.predictions.protocol import Distance
 from heareval.predictions.relations import EmbeddedClips, PreparedRelation, name_unit, prepare_relation
 from heareval.predictions.results import Predictions, Score
@@ -64,8 +66,15 @@ class PairwiseKind(Kind[Measurements]):
     @property
     def resampled_units(self) -> ResampledUnits:
         """Return what confidence intervals resample."""
-        unit = name_unit(_find_relation(self.task))
-        return ResampledUnits(unit or TEST_CLIP, self.relation.units)
+        return ResampledUnits(name_unit(_find_relation(self.task)), self.relation.units)
+
+    def check_metrics(self) -> None:
+        relation = _find_relation(self.task)
+        known = METRICS_OF_RELATION[type(relation)]
+        for name in self.task.metrics:
+            if name not in known:
+                what = f"metric {name} of task {self.task.name}, which has {type(relation).__name__}"
+                raise HearevalError(what, expected=f"one of {', '.join(known)}")
 
     def measure(
         self, distance: Distance, device: torch.device, progress: Progress = ignore_progress
@@ -77,10 +86,8 @@ class PairwiseKind(Kind[Measurements]):
                 nothing can be scored.
         """
         relation, embedded = self.relation, self.open_clips(distance, device, progress)
-        array = embedded.clips.array
-        return Measurements(
-            self.order.clip_names, relation.measure(embedded), bool((array == array[0]).all())
-        )
+        are_equal = have_equal_embeddings(embedded.clips)
+        return Measurements(self.order.clip_names, relation.measure(embedded), are_equal)
 
     def open_clips(
         self, distance: Distance, device: torch.device, progress: Progress = ignore_progress
@@ -109,8 +116,9 @@ class PairwiseKind(Kind[Measurements]):
         problems = [*_describe_equality(split_name, predictions), *self.relation.problems]
         anchors, left_out = (int(scored.details.get(key, 0)) for key in ("anchors", "anchors_left_out"))
         if left_out:
+            every = anchors + left_out
             problems.append(
-                f"{name} leaves out {left_out} of {anchors + left_out} anchors, whose ratings hardly differ"
+                f"{name} leaves out {left_out} of {every} anchors: too few ratings, or equal ones"
             )
         if math.isnan(scored.value):
             problems.append(f"{name} is undefined on {split_name}: no ratings of an anchor differ enough")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heareval.formats.labels import LabeledClip
+from heareval.formats.scores import QUERY, TEST_CLIP
 from heareval.predictions.relations.abx import prepare_abx
 from heareval.predictions.relations.listed import prepare_ratings, prepare_triplets
 from heareval.predictions.relations.prepared import EmbeddedClips, NumberedClips, PreparedRelation
@@ -45,9 +46,11 @@ def prepare_relation(relation: Relation, clips: Sequence[LabeledClip]) -> Prepar
 
 
 def name_unit(relation: Relation) -> str:
-    """Return what the confidence intervals of a relation resample, "" for clips.
+    """Return what the confidence intervals of a relation resample: an attribute, `TEST_CLIP` or `QUERY`.
 
-    >>> name_unit(Triplets((), unit="speaker"))
-    'speaker'
+    >>> name_unit(Triplets((), unit="speaker")), name_unit(Retrieval("label"))
+    ('speaker', 'query')
     """
-    return "" if isinstance(relation, Abx) else relation.unit
+    if isinstance(relation, Abx):
+        return TEST_CLIP
+    return relation.unit or (QUERY if isinstance(relation, Retrieval) else TEST_CLIP)

@@ -19,9 +19,7 @@ from heareval.predictions.relations.prepared import (
     PreparedRelation,
     nothing_to_score,
 )
-from heareval.spec import (
-    Abx,
-)
+from heareval.spec import Abx
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,11 @@ def prepare_abx(relation: Abx, clips: NumberedClips) -> PreparedRelation:
                         cells.append((drawn, t, s, c * len(categories) + d))
     if not cells:
         expected = (
-            f"clips of two values of {relation.category}, one of which two values of {relation.speaker} have"
+            f"a {relation.speaker} with two values of {relation.category}, and another one with one of these"
         )
         raise nothing_to_score("ABX triples", expected)
     used = np.unique([number for drawn, *_ in cells for clips_of in drawn for number in clips_of])
-    a, b, x = (
-        np.stack([_pad(np.searchsorted(used, cell[0][place]), most[place]) for cell in cells])
-        for place in range(3)
-    )
+    a, b, x = (_stack([np.searchsorted(used, drawn[place]) for drawn, *_ in cells]) for place in range(3))
     speaker_x_of, speaker_of, pair = (np.array([cell[place] for cell in cells]) for place in (1, 2, 3))
     reference = AbxCells(a, b, x, speaker_x_of, speaker_of, pair, np.arange(len(used)))
     return PreparedAbx(reference, len(used), (), used)
@@ -93,5 +88,7 @@ def _draw(numbers: list[int], most: int, rng: random.Random) -> list[int]:
     return shuffled[:most]
 
 
-def _pad(numbers: Indices, length: int) -> Indices:
-    return np.pad(numbers, (0, length - len(numbers)), constant_values=-1)
+def _stack(cells: list[Indices]) -> Indices:
+    """Return the clips of all cells, `(cells, most clips of a cell)`; -1 where a cell has fewer."""
+    most = max(map(len, cells))
+    return np.stack([np.pad(cell, (0, most - len(cell)), constant_values=-1) for cell in cells])

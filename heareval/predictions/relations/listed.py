@@ -20,10 +20,7 @@ from heareval.predictions.relations.prepared import (
     count_units,
     nothing_to_score,
 )
-from heareval.spec import (
-    Ratings,
-    Triplets,
-)
+from heareval.spec import Ratings, Triplets
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,7 @@ from heareval.formats.labels import LabeledClip
 from heareval.formats.results_folder import StoredArray
 from heareval.predictions.distances import ClipEmbeddings
 from heareval.predictions.protocol import Distance
-from heareval.spec import (
-    Progress,
-    ignore_progress,
-)
+from heareval.spec import Progress, ignore_progress
 
 Indices = NDArray[np.int64]
 
@@ -97,7 +94,7 @@ class NumberedClips:
 def nothing_to_score(what: str, expected: str) -> HearevalError:
     """Return the error for a task of which nothing can be scored."""
     remedy = "Check the attributes of the clips and the relation, or prepare more of the task."
-    return HearevalError(f"{what} of the task", got="none", expected=expected, remedy=remedy)
+    return HearevalError(f"{what} in the task", got="none", expected=expected, remedy=remedy)
 
 
 def count_units(unit: Indices) -> int:

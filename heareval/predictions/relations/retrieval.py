@@ -21,9 +21,7 @@ from heareval.predictions.relations.prepared import (
     count_units,
     nothing_to_score,
 )
-from heareval.spec import (
-    Retrieval,
-)
+from heareval.spec import Retrieval
 
 # Pairs of a query and an item of the gallery that are looked at together.
 MASKED_AT_ONCE = 1 << 24
@@ -121,7 +119,7 @@ def prepare_retrieval(relation: Retrieval, clips: NumberedClips) -> PreparedRela
     left_out = len(queries) - len(kept)
     random_order = chance_of_queries(candidates[used], right[used])
     chance = np.stack([random_order[name] for name in RETRIEVAL_METRICS])
-    told = f"{left_out} of {len(queries)} queries are left out: nothing that they search is relevant"
+    told = f"left out: {left_out} of {len(queries)} queries, which search nothing that is relevant to them"
     return PreparedRetrieval(
         Queries(unit, group, chance, left_out),
         count_units(unit),

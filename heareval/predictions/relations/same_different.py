@@ -31,10 +31,7 @@ from heareval.predictions.relations.prepared import (
     count_units,
     nothing_to_score,
 )
-from heareval.spec import (
-    SameDifferent,
-    SamePairs,
-)
+from heareval.spec import SameDifferent, SamePairs
 
 # Of at most this many pairs, every distance is kept; of more, how many are in each range of distances.
 LISTED_PAIRS = 20_000

@@ -297,7 +297,7 @@ def test_list_of_tasks(tmp_path: Path) -> None:
         *("unknown", "full, small, demo"),
         "event_onset_200ms_fms, segment_1s_er",
     ]
-    start = lines[0].index("labels")
+    start = lines[0].index("kind")
     assert {line[start:].split(",")[0] for line in lines[1:]} == {"scene", "event"}
     assert "5h, 50h, small, demo" in rows["nsynth_pitch"]
 
