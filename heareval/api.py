@@ -51,6 +51,7 @@ from heareval.workflow.requests import (
     RunSettings,
     Scored,
     Validated,
+    notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
@@ -419,6 +420,7 @@ def report(
     protocols: Sequence[str] = (),
     clips: Sequence[str] = (),
     out: Path | None = None,
+    notify: Callable[[str], None] = notify_stderr,
 ) -> list[Path]:
     """Write a report, JSON and figures, on each result in a folder of embeddings; return the report folders.
 
@@ -427,6 +429,7 @@ def report(
         protocols: report on these only; empty means all.
         clips: clips of an event task to plot beside the worst ones.
         out: where reports go; None means beside the scores.
+        notify: receives a line for each part that a report lacks, because the embeddings are gone or changed.
 
     Raises:
         HearevalError: the folder has no scores, or not those of a protocol that is named.
@@ -438,7 +441,9 @@ def report(
 
     places = resolve_places(places, "tasks")
     target = None if out is None else Path(out).absolute()
-    return write_reports(Path(folder).absolute(), tuple(protocols), places, out=target, clips=tuple(clips))
+    return write_reports(
+        Path(folder).absolute(), tuple(protocols), places, out=target, clips=tuple(clips), notify=notify
+    )
 
 
 def results(folder: Path) -> list[Scores]:

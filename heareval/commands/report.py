@@ -8,7 +8,7 @@ import click
 
 from heareval import api
 from heareval.commands import options
-from heareval.commands.console import one_line_errors, say
+from heareval.commands.console import one_line_errors, say, warn
 from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
@@ -39,7 +39,8 @@ def report(
     if target:
         _check_distinct([Path(folder) for folder in folders])
     for folder in folders:
-        for written in api.report(Path(folder), places, protocols=protocols, clips=clips, out=target):
+        reports = api.report(Path(folder), places, protocols=protocols, clips=clips, out=target, notify=warn)
+        for written in reports:
             say(display_path(written))
 
 

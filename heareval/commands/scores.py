@@ -46,7 +46,7 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
 def _write_reports(found: Mapping[Path, Scores], places: Places) -> None:
     for path, scores in found.items():
         try:
-            for written in api.report(path.parent, places, protocols=(scores.protocol,)):
+            for written in api.report(path.parent, places, protocols=(scores.protocol,), notify=warn):
                 say(f"report: {display_path(written)}")
         except (HearevalError, OSError) as error:
             # The other reports, and the run's own summary, must not be lost.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,13 @@ class ResultReport:
 
 
 def write_reports(
-    folder: Path, protocols: tuple[str, ...], places: Places, *, out: Path | None, clips: tuple[str, ...]
+    folder: Path,
+    protocols: tuple[str, ...],
+    places: Places,
+    *,
+    out: Path | None,
+    clips: tuple[str, ...],
+    notify: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Write a report for each protocol, whole or not at all, and return the folders of the reports.
 
@@ -64,6 +70,7 @@ def write_reports(
         places: where the task folders are, whose sounds the reports refer to.
         out: where the reports go, by submission and task; None means the embeddings folder.
         clips: names of clips of an event task that are plotted in addition to the worst.
+        notify: receives a line for each part that a report lacks.
 
     Raises:
         HearevalError: there are no results, or no such protocol or clip.
@@ -81,6 +88,8 @@ def write_reports(
         with files.building_folder(target, replace=True, mark=REPORT) as scratch:
             files.write_json(scratch / REPORT, report.values)
             write_figures(scratch, result, report)
+        for line in report.values.get("left_out", ()):
+            notify(f"note: {layout.display_path(target)}: {line}")
         written.append(target)
     return written
 

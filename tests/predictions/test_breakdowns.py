@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from heareval.commands import main
 from heareval.formats.relations import write_relation
 from heareval.layout import Places
 from heareval.predictions.breakdowns import same_different
@@ -393,6 +395,20 @@ def test_lost_and_changed_embeddings_are_told(name, tmp_path):
         assert report["tables"] == kept
         assert not set(cases) & set(report["hardest"])
         assert report["scores"] == before["scores"]
+
+
+def test_the_command_tells_what_reports_lack(tmp_path):
+    folder = _score(tmp_path, "abx")
+    run = CliRunner().invoke(main, ["report", str(folder)])
+    written = folder / "report-pairwise-l1"
+    assert (run.exit_code, run.stdout, run.stderr) == (0, f"{written}\n", "")
+    (folder / "test.npy").unlink()
+    run = CliRunner().invoke(main, ["report", str(folder)])
+    assert (run.exit_code, run.stdout) == (0, f"{written}\n")
+    assert run.stderr.startswith(
+        f"note: {written}: the hardest triples are left out: {folder / 'test.npy'}: got no"
+    )
+    assert len(run.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", RELATIONS)
