@@ -43,15 +43,18 @@ def break_down_triplets(result: PairwiseResult, prepared: PreparedTriplets) -> B
 
 def _list_hardest(result: PairwiseResult, prepared: PreparedTriplets) -> CaseList:
     """Return the triplets whose positive is not nearer than the negative, the largest difference first."""
-    positive, negative = result.measured.distances.T
+    # Several listeners may list a triplet.
+    triplets, rows, times = np.unique(prepared.reference.clips, axis=0, return_index=True, return_counts=True)
+    positive, negative = result.measured.distances[rows].T
     excess = positive - negative
     cases = []
-    for row in np.argsort(-excess, kind="stable")[:HARDEST]:
-        if excess[row] >= 0:
-            names = (result.name(clip) for clip in prepared.used[prepared.reference.clips[row]])
+    for place in np.argsort(-excess, kind="stable")[:HARDEST]:
+        if excess[place] >= 0:
+            names = (result.name(clip) for clip in prepared.used[triplets[place]])
             values = {
-                "distance_of_positive": float(positive[row]),
-                "distance_of_negative": float(negative[row]),
+                "listed": int(times[place]),
+                "distance_of_positive": float(positive[place]),
+                "distance_of_negative": float(negative[place]),
             }
             cases.append(Case(dict(zip(("anchor", "positive", "negative"), names, strict=True)), values))
     return CaseList(
