@@ -32,7 +32,7 @@ MAX_TICK_LABELS = 60
 # Up to this many labels the cells of a confusion matrix have room for their counts.
 MAX_COUNTED_LABELS = 12
 # Maps of distances: size and number of panels, and points of each.
-PANEL_INCHES, PANEL_GAP_INCHES, PANEL_COLUMNS = 1.5, 0.45, 5
+PANEL_INCHES, ONLY_PANEL_INCHES, PANEL_GAP_INCHES, PANEL_COLUMNS = 1.5, 3.5, 0.45, 5
 MAX_PANELS, MAX_POINTS = 25, 2000
 COUNT_CELL_INCHES, CELL_INCHES = 0.45, 0.16
 # Every cell is at least three pixels wide.
@@ -208,7 +208,8 @@ def plot_ratings(sheet: Sheet, plot: RatingPlot) -> Figure:
     names = sheet.name([rated.name for rated in shown])
     columns = min(len(shown), PANEL_COLUMNS)
     rows = math.ceil(len(shown) / columns)
-    pitch = PANEL_INCHES + PANEL_GAP_INCHES
+    side = ONLY_PANEL_INCHES if len(shown) == 1 else PANEL_INCHES
+    pitch = side + PANEL_GAP_INCHES
     wide, high = columns * pitch - PANEL_GAP_INCHES, rows * pitch - PANEL_GAP_INCHES
     figure, frame = new_figure(wide, high)
     # The frame around all panels holds what they share.
@@ -221,7 +222,7 @@ def plot_ratings(sheet: Sheet, plot: RatingPlot) -> Figure:
     for number, (rated, name) in enumerate(zip(shown, names, strict=True)):
         row, column = divmod(number, columns)
         left, bottom = column * pitch / wide, (rows - 1 - row) * pitch / high
-        axes = figure.add_axes((left, bottom, PANEL_INCHES / wide, PANEL_INCHES / high))
+        axes = figure.add_axes((left, bottom, side / wide, side / high))
         step = math.ceil(len(rated.ratings) / MAX_POINTS)
         axes.plot(rated.ratings[::step], rated.distances[::step], ".", color=BLUE, alpha=0.5, clip_on=False)
         score = "undefined" if math.isnan(rated.score) else f"{rated.score:.3f}"

@@ -70,9 +70,10 @@ def _find_hardest(result: PairwiseResult, relation: Retrieval, prepared: Prepare
     check_same_values("scores of the queries", result.measured.values, found)
     first = result.metrics[0]
     order = np.lexsort((ranked.values["mrr"], ranked.values[first]))[:HARDEST]
+    then = "" if first == "mrr" else ", then those whose nearest right clip has the lowest reciprocal rank"
     return CaseList(
         "queries",
-        f"lowest {first} first, then lowest reciprocal rank of the nearest right clip",
+        f"those of the lowest {first} first{then}",
         tuple(_describe(result, prepared, ranked, query) for query in order),
     )
 
