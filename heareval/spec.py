@@ -334,7 +334,10 @@ class Mode:
         drop_missing_files: drop labelled files that the archives lack, instead of raising an error.
         published: whether the benchmark published this variant; mode `all` means the published ones.
         clips: approximate number of clips, or 0 if unknown; only used to plan.
+        mean_clip_s: mean length of clips that keep their own length, or 0 if unknown; only used to plan.
         listed_files: returns the single files that the archives list, to be fetched after these.
+        listed_bytes: approximate size of these files, or 0 if they are as long as the clips; only used to
+            plan.
         sounds: approximate number of sounds in the archives; unless 0, only those of selected clips are
             extracted.
         headers: whether the reader needs the headers of the sounds, so that their first bytes are extracted.
@@ -348,7 +351,9 @@ class Mode:
     drop_missing_files: bool = False
     published: bool = True
     clips: int = 0
+    mean_clip_s: float = 0
     listed_files: Callable[[Archives], Iterable[Download]] | None = None
+    listed_bytes: int = 0
     sounds: int = 0
     headers: bool = False
 

@@ -16,6 +16,12 @@ from heareval.tasks.own.task import get_sounds
 
 DEMO_MODE = "demo"
 LINE_LENGTH = 100
+# What LICENSE.txt says of the files beside the sounds.
+LABELLED = "The JSON and CSV files were written from the labels of the corpus."
+RELATED = (
+    "The JSON files were written from the file names and tables of the corpus. They describe the clips, and "
+    "relations.json says which clips are compared, with the judgements of listeners if the corpus has any."
+)
 
 _CC_BY_3 = ("CC-BY-3.0", "Creative Commons Attribution 3.0")
 _CC_BY_4 = ("CC-BY-4.0", "Creative Commons Attribution 4.0")
@@ -228,7 +234,7 @@ def compose_license_text(task: TaskSpec, mode: str) -> str:
         licence.note,
         "What heareval changed: a clip is a recording, or a section of one. It was mixed to one channel of "
         f"16-bit samples, {f'{length} {seconds:g} s' if seconds else length}, and resampled to the rate that "
-        "its folder is named after. The JSON and CSV files were written from the labels of the corpus.",
+        f"its folder is named after. {RELATED if task.is_pairwise else LABELLED}",
     ]
     # URLs stay whole.
     wrap = textwrap.TextWrapper(LINE_LENGTH, break_long_words=False, break_on_hyphens=False)

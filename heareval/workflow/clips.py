@@ -30,7 +30,7 @@ from heareval.workflow.corpus import (
 from heareval.workflow.step import NO_DISK_NEED, DiskNeed, Step, read_manifest, write_manifest
 
 # Clips at the sample rate of their sources need about the space of the sources. This is the rate of fsd50k,
-# the one task whose clips have different lengths.
+# the one task that tells neither the length nor the mean length of its clips.
 SOURCE_RATE_HZ = 44100
 
 
@@ -160,12 +160,12 @@ class TaskStep(CorpusStep):
         self, sample_rates: Sequence[int], sizes: ArchiveSizes, *, shard: int = 0, shards: int = 1
     ) -> Size:
         """Return the bytes on disk of the clips of one shard at some sample rates."""
-        seconds, selected = self.job.spec.duration_s(self.job.mode), self.selected_count()
-        count = self.expected_count()
+        fixed_s, selected = self.job.spec.duration_s(self.job.mode), self.selected_count()
+        count, seconds = self.expected_count(), fixed_s or self.job.mode_spec.mean_clip_s
         if count and seconds:
             here = count * (shard + 1) // shards - count * shard // shards
             size = here * sum(wav_bytes_on_disk(seconds, rate) for rate in sample_rates)
-            return Size(size, is_exact=selected is not None)
+            return Size(size, is_exact=selected is not None and fixed_s is not None)
         sources: Sequence[ExtractArchive | ExtractPublished] = self.extractions
         if self.job.published:
             sources = [self.tarball]

@@ -27,7 +27,7 @@ from heareval.workflow.code_digest import digest_code, legacy_digest_code
 from heareval.workflow.step import DataclassParameter, DiskNeed, Step, read_manifest, write_manifest
 
 WAV_HEADER_BYTES = 44
-# crema_d, the only corpus that is published as single files, has this rate.
+# Of the listed files of a corpus that does not say how large they are: crema_d.
 LISTED_RATE_HZ = 16000
 
 
@@ -282,6 +282,11 @@ class FetchListed(CorpusStep):
     def title(self) -> str:
         return f"{self.name}: listed files"
 
+    @property
+    def output(self) -> str:
+        # Tasks that share the files have a step each.
+        return str(self.folder)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         task = self.job.spec
@@ -312,13 +317,15 @@ class FetchListed(CorpusStep):
         return (self.folder / files.MANIFEST).exists()
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
-        # Assumes that the files are as long as the clips made from them.
         count, seconds = self.job.expected_clips, self.job.spec.duration_s(self.job.mode)
-        if not (count and seconds):
+        whole = self.job.mode_spec.listed_bytes
+        if count and seconds and not whole:
+            # Assumes that the files are as long as the clips made from them.
+            whole = count * wav_bytes_on_disk(seconds, LISTED_RATE_HZ)
+        if not whole:
             return DiskNeed("download", UNKNOWN)
         there = sum(blocks(path.stat().st_size) for path in self.folder.glob("files/*"))
-        needed = count * wav_bytes_on_disk(seconds, LISTED_RATE_HZ) - there
-        return DiskNeed("download", Size(max(0, needed), is_exact=False))
+        return DiskNeed("download", Size(max(0, whole - there), is_exact=False))
 
     def work(self, progress: Progress) -> None:
         started = time.monotonic()

@@ -115,6 +115,13 @@ def _accepted_for(downloads: Sequence[Download], accepted: Mapping[str, str]) ->
 
 def _from_tarball(job: TaskJob, source: str) -> TaskJob:
     """Return the job that adopts a finished tarball; it fetches no archive, so it accepts none either."""
+    if not job.licence.may_be_packed:
+        raise HearevalError(
+            f"--from-published for {job.folder}",
+            got="a task that has no tarballs, because its corpus may not be redistributed",
+            expected="tasks that are packed",
+            remedy="Prepare it from its corpus, without --from-published.",
+        )
     tarball = adopt.find_tarball(source, job.folder)
     return replace(job, accepted=(), published=tarball, published_mark=adopt.read_mark(tarball))
 

@@ -99,8 +99,8 @@ def plan_run(roots: Mapping[TaskJob, Sequence[Step]], places: Places) -> DiskPla
     seen: set[str] = set()
     for job, steps in roots.items():
         for step in incomplete_steps(list(steps)):
-            if step.task_id not in seen:
-                seen.add(step.task_id)
+            if step.output not in seen:
+                seen.add(step.output)
                 # A task that waits for another one of the run does not count what that one needs.
                 is_other = isinstance(step, CorpusStep) and step.job in todo
                 todo[step.job if is_other else job].append(step)

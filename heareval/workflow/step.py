@@ -110,6 +110,11 @@ class Step(luigi.Task):  # type: ignore[misc]
     def title(self) -> str:
         """Name of the step in progress bars and error messages."""
 
+    @property
+    def output(self) -> str:
+        """What the step makes; a plan counts it once if several steps make the same."""
+        return str(self.task_id)
+
     @abc.abstractmethod
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         """Return what this step, which is not complete, will write.

@@ -14,12 +14,14 @@ from click.testing import CliRunner
 
 from heareval import files, layout
 from heareval.commands import main
+from heareval.errors import HearevalError
 from heareval.formats.licence import UNKNOWN
 from heareval.formats.task_folder import fingerprint_task_folder
 from heareval.formats.task_manifest import read_task_manifest, write_task_manifest
 from heareval.tasks import licences, tarball
 from heareval.tasks.licences import CORPORA, CORPUS_OF, compose_license_text, find_licence
 from heareval.tasks.registry import all_tasks, find_task
+from heareval.workflow.jobs import CorpusRequest, find_jobs
 from tests.commands import SPOKEN, checksums, command, prepare
 
 TAR = f"hear-2021.1.1-{SPOKEN}-16000.tar.gz"
@@ -38,6 +40,14 @@ def test_every_task_has_a_licence_and_a_citation(name: str) -> None:
         assert text.startswith(f"The sounds of {task.folder(mode)}\n\nLicence: {licence.name}\n")
         assert max(map(len, text.splitlines())) <= 100
         assert licence.citation in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", all_tasks())
+def test_the_text_says_what_the_other_files_were_made_from(name: str) -> None:
+    task = all_tasks()[name]
+    text = " ".join(compose_license_text(task, task.default_mode).split())
+    assert ("JSON and CSV files were written from the labels" in text) is not task.is_pairwise
+    assert ("relations.json says which clips are compared" in text) is task.is_pairwise
 
 
 def test_every_corpus_has_a_task() -> None:
@@ -193,6 +203,11 @@ def test_the_plan_says_what_is_not_packed(unpackable: Path, mirror: Path) -> Non
     planned = json.loads("\n".join(run(mirror, "plan", "spoken_digit", "--json")))
     (task,) = planned["tasks"]
     assert (task["may_be_packed"], task["tarballs"]["bytes"]) == (False, 0)
+
+
+def test_a_task_that_is_never_packed_is_not_adopted(tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match=r"timbre_similarity-\w+-full: got a task that has no tarballs"):
+        find_jobs(CorpusRequest(("timbre_similarity",), from_published=str(tmp_path)))
 
 
 def test_what_may_be_packed_is_packed_beside_it(unpackable: Path, mirror: Path) -> None:
