@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from heareval.errors import HearevalError
+from heareval.formats.labels import LabeledClip
 from heareval.layout import Places
-from heareval.spec import Abx, RatedPair, Ratings, Recording, Retrieval, SameDifferent, TaskSpec
+from heareval.predictions.metrics.retrieval import RETRIEVAL_METRICS
+from heareval.predictions.relations import PreparedRelation, prepare_relation
+from heareval.spec import Abx, Archives, RatedPair, Ratings, Recording, Retrieval, SameDifferent, TaskSpec
 from heareval.tasks.corpora import timbre_similarity
 from heareval.tasks.licences import find_licence
 from heareval.tasks.metadata import select_clips
@@ -143,6 +146,59 @@ def test_classes_without_other_recordings_are_left_out(archives_of: ArchivesOf) 
     }
     gallery = [clip.attributes["reference"] for clip in clips if clip.attributes["role"] == "gallery"]
     assert len(set(gallery)) == len(gallery)
+
+
+def prepare_queries(task: TaskSpec, archives: Archives) -> PreparedRelation:
+    clips = [
+        LabeledClip(f"{clip.clip_id}.wav", attributes=clip.attributes)
+        for clip in task.read_recordings(archives, "full")
+    ]
+    clips.sort(key=lambda clip: clip.name)
+    return prepare_relation(task.read_relation(archives, "full"), clips)
+
+
+def test_every_query_of_esc50_finds_32_clips_in_four_folds(tmp_path: Path) -> None:
+    """The whole corpus has 50 classes with eight clips in each of five folds."""
+    rows = [
+        f"{fold}-{take}{category:02d}{fold}-A-{category}.wav,{fold},{category},class {category}"
+        for fold in range(1, 6)
+        for category in range(50)
+        for take in range(8)
+    ]
+    folder = tmp_path / "ESC-50-master" / "meta"
+    folder.mkdir(parents=True)
+    (folder / "esc50.csv").write_text("\n".join(["filename,fold,target,category", *rows]) + "\n")
+    prepared = prepare_queries(find_task("esc50_retrieval"), {"all_folds": tmp_path})
+    (of_p1,) = set(prepared.reference.chance[RETRIEVAL_METRICS.index("precision_at_1")])
+    assert prepared.reference.chance.shape[1] == 2000
+    assert of_p1 == pytest.approx(32 / 1600)
+    assert prepared.problems == ()
+
+
+def test_chance_of_all_302_references(tmp_path: Path) -> None:
+    """Class 239 has no other recording: its queries are in the task of all references only."""
+    folder = tmp_path / "VocalImitationSet"
+    rows = ["\t".join(("imitation_filename", "participant_id", "reference_filename", "included"))]
+    for number in range(302):
+        reference = f"{number:03d}Sound.wav"
+        rows.append(f"{number:05d}_{reference}\t{number % 40}\t{reference}\t1")
+        names = [f"vocal_imitations/included/{number:05d}_{reference}"]
+        names.append(f"original_recordings/reference/{reference}")
+        if number != 239:
+            names += [f"original_recordings/non_reference/{number:03d}Other_{n}.wav" for n in range(9)]
+        for path in (folder / name for name in names):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (folder / "vocal_imitations.txt").write_text("\n".join(rows) + "\n")
+    mrr = RETRIEVAL_METRICS.index("mrr")
+    all_references, fine = (
+        prepare_queries(find_task(name), {"train": tmp_path}).reference.chance[mrr]
+        for name in ("vocal_imitation_retrieval", "vocal_imitation_retrieval_fine")
+    )
+    assert (len(all_references), len(fine)) == (302, 301)
+    assert set(all_references.round(4)) == {0.0208}
+    (of_ten,) = set(fine)
+    assert of_ten == pytest.approx(sum(1 / rank for rank in range(1, 11)) / 10)
 
 
 def test_counts_of_timbre(archives_of: ArchivesOf) -> None:
