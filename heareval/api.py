@@ -336,12 +336,22 @@ def evaluate(
                 steps.append(score(published, each.by_type[kind], embedding_format=form))
         return steps
 
+    def publish_in_order(jobs: Sequence[TaskJob]) -> dict[TaskJob, PublishTask]:
+        """Return the step that publishes each task. None waits for a task whose scores are all there."""
+        alone = {job: publish([job])[job] for job in jobs}
+        needed = [
+            job
+            for job, step in alone.items()
+            if request.sample_rates or not all(each.complete() for each in score_all(step))
+        ]
+        return {**alone, **publish(needed)}
+
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
-        check_disk_space({job: score_all(step) for job, step in publish(known).items()}, places)
+        check_disk_space({job: score_all(step) for job, step in publish_in_order(known).items()}, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
-    published = list(publish(ready).values())
+    published = list(publish_in_order(ready).values())
     lacking: dict[str, Sequence[Step]] = {}
     if corpus.on_bad_audio == "skip":
         # Which clips there are to embed is only known when they have been made.

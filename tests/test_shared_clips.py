@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,18 @@ def test_evaluate_shares_clips(tmp_path: Path, mirror: Path) -> None:
     done = command(tmp_path, "heareval", "evaluate", *words, *sums)
     assert done.returncode == 0, done.stderr
     assert inodes(tmp_path, ABX) == inodes(tmp_path, SPOKEN)
+
+
+@pytest.mark.slow
+def test_a_task_that_is_scored_is_not_made_again_for_its_clips(tmp_path: Path, unusual_mirror: Path) -> None:
+    one, other = "tfds_crema_d_same_emotion", "tfds_crema_d_same_speaker"
+    sums = ("--mirror", str(unusual_mirror), "--accept-checksums", str(unusual_mirror / "MD5SUMS"))
+    for tasks in (one, f"{one},{other}"):
+        shutil.rmtree(tmp_path / "tasks", ignore_errors=True)
+        words = ("heareval.embeddings.baseline", "--tasks", tasks, *sums)
+        done = command(tmp_path, "heareval", "evaluate", *words)
+        assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "tasks").glob("[!.]*")] == [f"{other}-1.0.0-full"]
 
 
 @pytest.mark.parametrize(
