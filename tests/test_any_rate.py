@@ -120,4 +120,3 @@ def test_scores_say_so(tmp_path: Path, mirror: Path) -> None:
     scores = json.loads((tmp_path / "embeddings" / "my_model" / SPOKEN / RESULT).read_text())
     assert scores["unusual_embedding"] == {"resampled_from_hz": 44100}
     assert sorted(path.name for path in (tmp_path / "tasks" / SPOKEN).glob("[0-9]*")) == ["44100"]
-    assert "nothing to do" in evaluate(tmp_path, mirror, "--any-rate").stdout

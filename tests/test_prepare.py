@@ -85,7 +85,13 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(each, marks=[] if each in ("clips", "task folder") else pytest.mark.slow)
+        for each in MOMENTS
+    ],
+)
 def test_killed_and_run_again(prepared: Path, mirror: Path, tmp_path: Path, moment: str) -> None:
     words = ["heareval.tasks.runner", "spoken_digit", "--mirror", str(mirror)]
     words += ["--accept-checksums", str(mirror / "MD5SUMS")]
@@ -106,17 +112,17 @@ def test_killed_and_run_again(prepared: Path, mirror: Path, tmp_path: Path, mome
 def test_two_runs_at_different_rates_lose_nothing(mirror: Path, tmp_path: Path) -> None:
     words = ["heareval.tasks.runner", "spoken_digit", "--mirror", str(mirror)]
     words += ["--accept-checksums", str(mirror / "MD5SUMS")]
-    rates = ("16000", "22050", "44100")
+    rates = ("16000", "22050")
     runners = [
         subprocess.Popen(
             [sys.executable, "-m", *words, "--sample-rate", rate], cwd=tmp_path, stderr=subprocess.DEVNULL
         )
         for rate in rates
     ]
-    assert [runner.wait() for runner in runners] == [0, 0, 0]
+    assert [runner.wait() for runner in runners] == [0, 0]
     folder = tmp_path / "tasks" / SPOKEN
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == sorted(rates)
-    assert json.loads((folder / "MANIFEST.json").read_text())["sample_rates"] == [16000, 22050, 44100]
+    assert json.loads((folder / "MANIFEST.json").read_text())["sample_rates"] == [16000, 22050]
 
 
 def test_clip_missing_from_the_task_folder(prepared: Path, mirror: Path, tmp_path: Path) -> None:
@@ -196,8 +202,15 @@ def test_clip_with_zero_frames(tmp_path: Path) -> None:
     assert not (tmp_path / "tasks").exists()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGINT, "2"),
+        pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "2", marks=pytest.mark.slow),
+        (signal.SIGTERM, "1"),
+    ],
+)
 def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, workers: str) -> None:
     words = ["heareval.tasks.runner", "speech_commands", "spoken_digit", "--mirror", str(mirror)]
     words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--num-workers", workers]

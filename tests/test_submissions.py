@@ -78,9 +78,11 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, mirror: Path, variables:
 
 @pytest.fixture
 def copy(evaluated: Path, tmp_path: Path) -> Path:
-    """The same in another place, where the environment has to be made again."""
-    shutil.copytree(evaluated, tmp_path / "copy", symlinks=True)
-    shutil.rmtree(tmp_path / "copy" / "_workdir" / "environments")
+    """The same in another place, with the same environments, which a test may add to."""
+    environments = evaluated / "_workdir" / "environments"
+    skipped = shutil.ignore_patterns("environments")
+    shutil.copytree(evaluated, tmp_path / "copy", symlinks=True, ignore=skipped)
+    (tmp_path / "copy" / "_workdir" / "environments").symlink_to(environments)
     return tmp_path / "copy"
 
 
@@ -108,6 +110,7 @@ def test_the_same_in_options_is_the_same_submission(evaluated: Path, variables: 
 
 
 def test_it_is_the_same_submission_elsewhere(copy: Path, mirror: Path, variables: dict[str, str]) -> None:
+    (copy / "_workdir" / "environments").unlink()
     done = evaluate(copy, mirror, variables, "sub/theirs.toml")
     assert "creating an environment" in done.stderr
     assert "nothing to do" in done.stdout, done.stderr

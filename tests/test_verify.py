@@ -44,6 +44,24 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def embedded_once(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with embeddings."""
+    folder = tmp_path_factory.mktemp("embedded")
+    for name in ("tasks", "tars"):
+        shutil.copytree(prepared / name, folder / name)
+    (folder / "my_model.py").write_text(MODEL)
+    done = command(folder, *EMBED, "my_model")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def embedded(embedded_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, which a test may change."""
+    return shutil.copytree(embedded_once, tmp_path / "embedded")
+
+
 def test_a_file_is_compared_by_size_and_time_then_by_content(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("mine")
@@ -99,51 +117,48 @@ def test_a_clip_is_not_published_again_after_it_was_changed(mirror: Path, tmp_pa
     assert all(each.files and not each.changes for each in verify(_places(tmp_path)))
 
 
-def test_overwritten_embeddings_are_told(folder: Path) -> None:
-    assert command(folder, *EMBED, "my_model").returncode == 0
-    made = folder / "embeddings" / "my_model" / SPOKEN
+def test_overwritten_embeddings_are_told(embedded: Path) -> None:
+    made = embedded / "embeddings" / "my_model" / SPOKEN
     probe = ("heareval", "predict", str(made), "--probe", "knn-cosine")
     array = np.load(made / "fold02.npy")
     np.save(made / "fold02.npy", np.zeros_like(array))
-    assert "(fold02.npy: other content)" in only_line(command(folder, *probe))
+    assert "(fold02.npy: other content)" in only_line(command(embedded, *probe))
     np.save(made / "fold02.npy", array)
     labels = (made / "fold00.json").read_text()
     (made / "fold00.json").write_text(labels.replace("  4\n", "  1\n"))
-    assert "(fold00.json: other content)" in only_line(command(folder, *probe))
+    assert "(fold00.json: other content)" in only_line(command(embedded, *probe))
     (made / "fold00.json").write_text(labels)
-    assert command(folder, *probe).returncode == 0
+    assert command(embedded, *probe).returncode == 0
 
 
-def test_everything_is_verified(folder: Path) -> None:
-    assert command(folder, *EMBED, "my_model").returncode == 0
-    done = command(folder, "heareval", "verify")
+def test_everything_is_verified(embedded: Path) -> None:
+    done = command(embedded, "heareval", "verify")
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
     assert len(lines) == 10, lines
     assert all(line.endswith("ok") for line in lines)
-    tarball = next((folder / "tars").glob("hear-LATEST-*-16000.tar.gz"))
+    tarball = next((embedded / "tars").glob("hear-LATEST-*-16000.tar.gz"))
     tarball.write_bytes(tarball.read_bytes()[:-1])
-    assert [each.path for each in verify(_places(folder)) if each.changes] == [tarball]
+    assert [each.path for each in verify(_places(embedded)) if each.changes] == [tarball]
 
 
-def test_overwritten_predictions_are_told(folder: Path) -> None:
-    assert command(folder, *EMBED, "my_model").returncode == 0
-    made = folder / "embeddings" / "my_model" / SPOKEN
-    assert command(folder, "heareval", "predict", str(made), "--probe", "linear").returncode == 0
+def test_overwritten_predictions_are_told(embedded: Path) -> None:
+    made = embedded / "embeddings" / "my_model" / SPOKEN
+    assert command(embedded, "heareval", "predict", str(made), "--probe", "linear").returncode == 0
     path = made / "test.probe-linear.predictions.npz"
     with np.load(path) as stored:
         members = dict(stored)
     np.savez(path, **{**members, "fold02/predictions": members["fold02/predictions"] * 0.5})
     told = f"({path.name}: {path.stat().st_size} bytes instead of "
-    assert told in only_line(command(folder, "heareval", "report", str(made)))
+    assert told in only_line(command(embedded, "heareval", "report", str(made)))
     (made / "fold01.json").write_text("[]")
-    (folder / "embeddings" / "my_model" / "other").mkdir()
-    shutil.copy(made / "task_metadata.json", folder / "embeddings" / "my_model" / "other")
-    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    (embedded / "embeddings" / "my_model" / "other").mkdir()
+    shutil.copy(made / "task_metadata.json", embedded / "embeddings" / "my_model" / "other")
+    changed = {each.path.name: each.changes for each in verify(_places(embedded)) if each.changes}
     assert list(changed) == [SPOKEN]
     assert [change.split(":")[0] for change in changed[SPOKEN]] == ["fold01.json", path.name]
     (made / files.MANIFEST).unlink()
-    changed = {each.path.name: each.changes for each in verify(_places(folder)) if each.changes}
+    changed = {each.path.name: each.changes for each in verify(_places(embedded)) if each.changes}
     assert "MANIFEST.json: got no such file, expected the digests of the embeddings" in changed[SPOKEN][0]
 
 

@@ -272,7 +272,7 @@ def test_redirect_to_a_page(server: tuple[str, Behaviour], tmp_path: Path) -> No
         get(f"{address}/a.zip", tmp_path, "")
 
 
-@pytest.mark.parametrize("asked", ["1", "a date"])
+@pytest.mark.parametrize("asked", ["1", pytest.param("a date", marks=pytest.mark.slow)])
 def test_a_pause_that_a_busy_server_asks_for(
     asked: str, server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:
@@ -418,7 +418,7 @@ def test_a_small_answer_that_unpacks_to_a_large_one(server: tuple[str, Behaviour
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize("fault", ["busy", "reset"])
+@pytest.mark.parametrize("fault", ["busy", pytest.param("reset", marks=pytest.mark.slow)])
 def test_the_size_from_a_server_that_fails_at_first(fault: str, server: tuple[str, Behaviour]) -> None:
     address, behaviour = server
     if fault == "busy":

@@ -216,8 +216,8 @@ def test_a_worker_killed_for_memory_resumes_with_smaller_batches(tmp_path: Path,
     entering = f"import os\nopen({str(small_memory / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     (tmp_path / "my_model.py").write_text(entering + source)
     task = write_task(tmp_path / "task", {"a": [800] * 40})
-    assert not embed(tmp_path, task, budget=16000, options={"fits": 150000})
-    assert [clips for clips, _ in sizes_of_calls(tmp_path)][:3] == [20, 10, 5]
+    assert not embed(tmp_path, task, budget=16000, options={"fits": 70000})
+    assert [clips for clips, _ in sizes_of_calls(tmp_path)][:2] == [20, 10]
     assert len(np.load(tmp_path / "out" / "a.npy")) == 40
 
 

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,14 +159,19 @@ def test_other_settings_start_over(tmp_path: Path, task: Path) -> None:
     assert manifest(tmp_path)["unusual_embedding"] == {"dtype": "float16"}
 
 
-def test_missing_or_cut_arrays_are_computed_again(tmp_path: Path, task: Path, undisturbed: Path) -> None:
-    for damage in (lambda array: array.unlink(), lambda array: os.truncate(array, 300)):
-        kill_after_notes(tmp_path, task, 9, 0.0, only_the_parent=False)
-        (array,) = tmp_path.glob(".out.*/a.npy")
-        damage(array)
-        finish(tmp_path, task)
-        assert arrays(tmp_path) == arrays(undisturbed)
-        shutil.rmtree(tmp_path / "out")
+@pytest.mark.parametrize(
+    "damage",
+    [lambda array: os.truncate(array, 300), pytest.param(Path.unlink, marks=pytest.mark.slow)],
+    ids=["cut", "missing"],
+)
+def test_missing_or_cut_arrays_are_computed_again(
+    tmp_path: Path, task: Path, undisturbed: Path, damage: Callable[[Path], None]
+) -> None:
+    kill_after_notes(tmp_path, task, 9, 0.0, only_the_parent=False)
+    (array,) = tmp_path.glob(".out.*/a.npy")
+    damage(array)
+    finish(tmp_path, task)
+    assert arrays(tmp_path) == arrays(undisturbed)
 
 
 def test_unfinished_work_of_a_folder_with_a_longer_name_stays(tmp_path: Path) -> None:

@@ -141,8 +141,18 @@ def test_native_samples(case: str, selected: SelectedClips) -> None:
 WITH_EXCERPTS = [name for name in CASES if (GOLDEN / name / "excerpts.npz").exists()]
 
 
-@pytest.mark.parametrize("engine", audio.ENGINES)
-@pytest.mark.parametrize("case", WITH_EXCERPTS)
+# Clips of minutes, which ffmpeg takes seconds to resample.
+LONG = ("dcase2016_task2-full", "maestro-5h")
+
+
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [
+        pytest.param(case, engine, marks=pytest.mark.slow if engine == "ffmpeg" and case in LONG else [])
+        for case in WITH_EXCERPTS
+        for engine in audio.ENGINES
+    ],
+)
 def test_resampled_excerpts(case: str, engine: str, selected: SelectedClips, tmp_path: Path) -> None:
     task, mode = task_of(case)
     clips = {f"{clip.split}/{clip.clip_id}.wav": clip for clip in selected.clips}

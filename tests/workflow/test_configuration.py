@@ -49,6 +49,10 @@ def test_a_file_that_luigi_cannot_read(tmp_path: Path, case: str) -> None:
     (tmp_path / "luigi.cfg").write_bytes(content)
     # Luigi is imported by a new interpreter only, so no fork of a prepared one.
     assert f"error: luigi.cfg{told}" in only_line(command(tmp_path, *PLAN, before=("env",)))
+
+
+def test_help_needs_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "luigi.cfg").write_bytes(UNREADABLE["binary"][0])
     assert command(tmp_path, "heareval", "--help", before=("env",)).returncode == 0
 
 

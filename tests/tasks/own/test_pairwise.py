@@ -181,17 +181,6 @@ def test_new_doubts(sounds: Path) -> None:
     ]
 
 
-def test_new_task_of_triplets(sounds: Path) -> None:
-    (sounds / "rows.csv").write_text(TRIPLETS)
-    done = command(sounds, "heareval", "tasks", "new", "near", "--triplets", "rows.csv")
-    assert done.stdout.splitlines()[-3:] == [
-        "near.toml is written; next:",
-        "  heareval prepare near.toml",
-        "  heareval evaluate MODULE --tasks near.toml",
-    ], done.stderr
-    assert own.load_task(sounds / "near.toml").metrics == ("triplet_acc",)
-
-
 def test_prepare_accepts_what_is_new(sounds: Path) -> None:
     """Of every form, with paths as people have them; the files of `prepare` hold the same relation."""
     odd = "odd dir #1/ü, 100%.wav"
