@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from tests.commands import prepare
 
 # A process per core runs the tests, so more threads would only wait for each other. torch reads it on import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Compiled modules are kept while tests are collected, also where Python keeps none (PYTHONDONTWRITEBYTECODE):
+# else each process of xdist would take seconds to compile the tests, in every run.
+KEEPS_NONE = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
 
 ArchivesOf = Callable[[TaskSpec, str], Archives]
 # The corpora that the tests of whole commands work with.
@@ -48,6 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let xdist take the files in their order; it would begin with those that have most tests."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    """From here on keep what was asked for: models that tests write and change must not be found compiled."""
+    sys.dont_write_bytecode = KEEPS_NONE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -134,7 +134,8 @@ def test_clip_missing_from_the_task_folder(prepared: Path, mirror: Path, tmp_pat
     assert "got 12 clips in 16000/fold02, expected 13. The folder was changed: remove " in line
 
 
-@pytest.mark.parametrize("stderr", [pytest.param("/dev/full", marks=pytest.mark.slow), "closed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
 def test_a_run_does_not_depend_on_its_terminal(mirror: Path, tmp_path: Path, stderr: str) -> None:
     words = f"{sys.executable} -m heareval.tasks.runner spoken_digit --mirror {mirror} --sample-rate 16000"
     words += f" --accept-checksums {mirror}/MD5SUMS 2>{'&-' if stderr == 'closed' else stderr}"

@@ -143,6 +143,7 @@ def cut_journal(folder: Path, task: Path, place: int) -> Path:
     return journal
 
 
+@pytest.mark.slow
 def test_a_torn_line_of_the_journal_does_not_count(tmp_path: Path, task: Path, undisturbed: Path) -> None:
     journal = cut_journal(tmp_path, task, 400)
     assert not journal.read_bytes().endswith(b"\n")

@@ -390,7 +390,7 @@ assert channel.THEIRS and errors.THEIRS and embed.THEIRS and submission.THEIRS
 """
 
 
-@pytest.mark.parametrize("safe_path", ["", "1"])
+@pytest.mark.parametrize("safe_path", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_nothing_of_ours_is_in_the_way_of_a_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, safe_path: str
 ) -> None:

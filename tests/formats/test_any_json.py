@@ -78,7 +78,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str, str, Any]] = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_value_or_an_error_in_one_line(tmp_path: Path, reader: str, data: st.DataObject) -> None:
     read, kind, name, document = READERS[reader]

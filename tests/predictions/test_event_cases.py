@@ -21,7 +21,7 @@ COLLARS = {
     "event_onset_offset_50ms_20perc_fms": Collar(0.05, 0.2),
 }
 # Cases of a fast test, and of a slow one; each is judged by all four metrics.
-FEW, MANY = 200, 6000
+FEW, MANY = 100, 6000
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,12 @@ def test_errors_are_told_in_a_line(tmp_path, scene_folder):
 
 def test_results_that_cannot_be_written_are_told_in_a_line(tmp_path, scene_folder):
     folder = scene_folder()
-    target = folder / layout.predictions("hear2021-1points")
+    target = folder / layout.predictions("probe-linear")
     (target / "inside").mkdir(parents=True)
     with pytest.raises(
         HearevalError, match="got Is a directory, expected no existing file or folder"
     ) as caught:
-        _work(tmp_path, _job(folder))
+        _work(tmp_path, {**_job(folder), "protocol": {"probe": "linear", "device": "cpu"}})
     assert caught.value.what == str(target)
 
 

@@ -26,7 +26,9 @@ except OSError as error:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace makes reads fail")
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+@pytest.mark.parametrize(
+    "suffix", ["wav", "mp3", *(pytest.param(each, marks=pytest.mark.slow) for each in ("flac", "ogg"))]
+)
 def test_a_disk_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.random.RandomState(0).uniform(-0.5, 0.5, RATE * SECONDS), RATE)

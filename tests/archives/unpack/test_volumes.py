@@ -317,7 +317,7 @@ def fuzz(name: str, folder: Path, rounds: range) -> None:
 
 @pytest.mark.parametrize("name", [*KINDS, "split.zip"])
 def test_random_damage(tmp_path: Path, name: str) -> None:
-    fuzz(name, tmp_path, range(600))
+    fuzz(name, tmp_path, range(200))
 
 
 @pytest.mark.slow

@@ -195,8 +195,15 @@ def _trainings(train_of, valid, *, layers=1, batch_size=32, patience=3):
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
-@pytest.mark.parametrize("order", ["fixed", "shuffled"])
-@pytest.mark.parametrize("data", ["one split", "splits of their own"])
+@pytest.mark.parametrize(
+    ("order", "data"),
+    [
+        ("fixed", "one split"),
+        ("shuffled", "splits of their own"),
+        pytest.param("fixed", "splits of their own", marks=pytest.mark.slow),
+        pytest.param("shuffled", "one split", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stack_gives_what_each_training_gives_alone(layers, order, data, in_float64):
     shared = _split(50)
     own = [_split(50, seed=seed) for seed in range(5)]

@@ -182,12 +182,13 @@ def test_new_doubts(sounds: Path) -> None:
 
 
 def test_prepare_accepts_what_is_new(sounds: Path) -> None:
-    """Of every form, with paths as people have them; the files of `prepare` hold the same relation."""
+    """Of each relation, with paths as people have them; the files of `prepare` hold the same relation."""
     odd = "odd dir #1/ü, 100%.wav"
     (sounds / odd).parent.mkdir()
     shutil.copy(sounds / "9.wav", sounds / odd)
     relations = {}
-    for number, form in enumerate(FORMS):
+    forms = {type(relation): form for form, relation in FORMS.items()}
+    for number, form in enumerate(forms.values()):
         key, _, table = form.partition(" ")
         (sounds / f"{number}.csv").write_text(
             table.replace("./1.wav", "1.wav").replace("1.wav", f'"{odd}"').replace("2.wav", f"{sounds}/2.wav")
