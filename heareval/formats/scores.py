@@ -20,6 +20,8 @@ MIN_UNITS_OF_INTERVAL = 16
 TEST_CLIP = "test clip"
 # What they resample in retrieval without such an attribute: clips that only others search stay.
 QUERY = "query"
+# What they resample if listed pairs or triplets fall into many groups that share no clip.
+CLIP_GROUP = "group of clips"
 # Why there is no interval if the middle of the resampled scores is infinite.
 NO_FINITE_RESAMPLES = "half of the resamples or more have no finite score"
 
@@ -119,8 +121,9 @@ class ResampledUnits:
     """What confidence intervals resample.
 
     Args:
-        name: the attribute whose values they resample, such as "speaker", or `TEST_CLIP`, or `QUERY`.
-        count: number of different values, of test clips or of queries.
+        name: the attribute whose values they resample, such as "speaker", or `TEST_CLIP`, `QUERY` or
+            `CLIP_GROUP`.
+        count: number of different values, test clips, queries or groups.
     """
 
     name: str
@@ -133,11 +136,10 @@ class ResampledUnits:
         ('4 values of class', '1 test clip')
         """
         # Attributes have no plural that would be right for each of them.
-        is_one = self.count == 1
-        value = f"value{'' if is_one else 's'} of {self.name}"
-        words = {TEST_CLIP: ("test clip", "test clips"), QUERY: ("query", "queries")}
-        one, many = words.get(self.name, (value, value))
-        return f"{self.count} {one if is_one else many}"
+        several = {TEST_CLIP: "test clips", QUERY: "queries", CLIP_GROUP: "groups of clips"}
+        if self.count != 1:
+            return f"{self.count} {several.get(self.name, f'values of {self.name}')}"
+        return f"1 {self.name if self.name in several else f'value of {self.name}'}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Predictors on a GPU; run with `pytest -m gpu` where there is one."""
+"""Predictors and distances on a GPU; run with `pytest -m gpu` where there is one."""
 
 import os
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from heareval.predictions.distances import ClipEmbeddings, iterate_distances, iterate_pairs
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.learners.network import build_predictor, logits_in_training
 from heareval.predictions.learners.training import max_stacked
-from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.protocol import DISTANCES, Protocol, Settings
+from tests.predictions.test_pairwise import RELATIONS, write_pairwise_task
 
 FOLDS = {"splits": ("fold00", "fold01", "fold02"), "split_mode": "new_split_kfold"}
 
@@ -56,3 +58,38 @@ def test_the_same_numbers_on_every_run(scene_folder):
         torch.use_deterministic_algorithms(False)
     first, again = (result.runs[0].folds[0].predictions.probabilities for result in made)
     assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_distances_on_the_gpu_are_those_of_the_cpu(distance):
+    array = np.random.default_rng(0).standard_normal((700, 301)).astype(np.float32)
+    # Equal embeddings have a distance of exactly 0.
+    array[1] = array[0]
+    clips = ClipEmbeddings(array, np.arange(700), tuple(f"{clip:03}.wav" for clip in range(700)))
+    for iterate in (
+        lambda **options: iterate_distances(clips, clips, distance, **options),
+        lambda **options: iterate_pairs(clips, distance, **options),
+    ):
+        of_cpu, of_gpu = (
+            [block.distances for block in iterate(device=torch.device(device), block_bytes=1 << 20)]
+            for device in ("cpu", "cuda")
+        )
+        for expected, found in zip(of_cpu, of_gpu, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+            assert np.array_equal(found == 0, expected == 0)
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_pairwise_scores_of_the_gpu_are_those_of_the_cpu(name, tmp_path):
+    folder = write_pairwise_task(tmp_path, name)
+    of_cpu, of_gpu = (
+        [
+            score.value
+            for score in evaluate_folder(folder, Protocol(name="pairwise", device=device))
+            .runs[0]
+            .folds[0]
+            .scores
+        ]
+        for device in ("cpu", "cuda")
+    )
+    assert of_gpu == pytest.approx(of_cpu, abs=1e-9)

@@ -166,6 +166,33 @@ def test_units_may_have_any_name(tmp_path):
     assert told == "no 95 % interval of triplet_acc: 3 values of class are fewer than 16"
 
 
+@pytest.mark.parametrize("relation", ["triplets", "same_pairs"])
+def test_rows_that_share_no_clips_are_resampled_whole(relation, tmp_path):
+    folder = write_pairwise_task(tmp_path, relation)
+    if relation == "triplets":
+        rows = [(IDS[n], IDS[n + 20], IDS[n + 40]) for n in range(20)]
+        write_relation(folder, Triplets(tuple(Triplet(*row) for row in rows)))
+    else:
+        rows = [(IDS[n], IDS[n + 20]) for n in range(20)] + [(IDS[n], IDS[n + 5]) for n in range(40, 45)]
+        write_relation(folder, SamePairs(tuple(SamePair(a, b, a[0] == b[0]) for a, b in rows)))
+    scores = evaluate(folder)
+    assert str(scores.resampled_units) == f"{len(rows)} groups of clips"
+    if relation == "triplets":
+        accuracy = scores.scores["triplet_acc"]
+        low, high = accuracy.interval_95
+        error = (accuracy.score * (1 - accuracy.score) / 20) ** 0.5
+        assert high - low == pytest.approx(2 * 1.96 * error, abs=0.06)
+
+
+def test_rows_of_a_few_large_groups_have_their_clips_resampled(tmp_path):
+    folder = write_pairwise_task(tmp_path, "triplets")
+    # 16 triplets of one anchor, and 14 of clips of their own.
+    shared = [Triplet(IDS[0], IDS[n], IDS[n + 1]) for n in range(1, 17)]
+    separate = [Triplet(IDS[n], IDS[n + 14], IDS[n + 28]) for n in range(18, 32)]
+    write_relation(folder, Triplets((*shared, *separate)))
+    assert str(evaluate(folder).resampled_units) == "60 test clips"
+
+
 def test_too_many_units_for_all_pairs_are_refused(tmp_path, monkeypatch):
     folder = write_pairwise_task(tmp_path, "same_different")
     write_relation(folder, SameDifferent("digit"))

@@ -22,7 +22,7 @@ from heareval.predictions.kinds.kind import Kind, check_stored_clips
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.pairwise_metrics import METRICS_OF_RELATION
 from heareval.predictions.protocol import Distance
-from heareval.predictions.relations import EmbeddedClips, PreparedRelation, name_unit, prepare_relation
+from heareval.predictions.relations import EmbeddedClips, PreparedRelation, prepare_relation
 from heareval.predictions.results import Predictions, Score
 from heareval.spec import Progress, ignore_progress
 
@@ -66,7 +66,7 @@ class PairwiseKind(Kind[Measurements]):
     @property
     def resampled_units(self) -> ResampledUnits:
         """Return what confidence intervals resample."""
-        return ResampledUnits(name_unit(_find_relation(self.task)), self.relation.units)
+        return self.relation.units
 
     def check_metrics(self) -> None:
         relation = _find_relation(self.task)
@@ -106,7 +106,7 @@ class PairwiseKind(Kind[Measurements]):
     # ----------------------------------------------------------------------- scores
 
     def prepare_scoring(self, predictions: Measurements) -> ScoredSplit:
-        return ScoredSplit(self.relation.units, self.relation.reference, predictions.measured)
+        return ScoredSplit(self.relation.units.count, self.relation.reference, predictions.measured)
 
     def score(self, split_name: str, predictions: Measurements) -> tuple[Score, ...]:
         return tuple(self._score(name, split_name, predictions) for name in self.task.metrics)

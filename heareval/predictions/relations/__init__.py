@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heareval.formats.labels import LabeledClip
-from heareval.formats.scores import QUERY, TEST_CLIP
 from heareval.predictions.relations.abx import prepare_abx
 from heareval.predictions.relations.listed import prepare_ratings, prepare_triplets
 from heareval.predictions.relations.prepared import EmbeddedClips, NumberedClips, PreparedRelation
@@ -17,7 +16,7 @@ from heareval.predictions.relations.retrieval import prepare_retrieval
 from heareval.predictions.relations.same_different import prepare_same_different, prepare_same_pairs
 from heareval.spec import Abx, Ratings, Relation, Retrieval, SameDifferent, SamePairs, Triplets
 
-__all__ = ["EmbeddedClips", "PreparedRelation", "name_unit", "prepare_relation"]
+__all__ = ["EmbeddedClips", "PreparedRelation", "prepare_relation"]
 
 
 def prepare_relation(relation: Relation, clips: Sequence[LabeledClip]) -> PreparedRelation:
@@ -43,14 +42,3 @@ def prepare_relation(relation: Relation, clips: Sequence[LabeledClip]) -> Prepar
             return prepare_retrieval(relation, numbered)
         case Abx():
             return prepare_abx(relation, numbered)
-
-
-def name_unit(relation: Relation) -> str:
-    """Return what the confidence intervals of a relation resample: an attribute, `TEST_CLIP` or `QUERY`.
-
-    >>> name_unit(Triplets((), unit="speaker")), name_unit(Retrieval("label"))
-    ('speaker', 'query')
-    """
-    if isinstance(relation, Abx):
-        return TEST_CLIP
-    return relation.unit or (QUERY if isinstance(relation, Retrieval) else TEST_CLIP)

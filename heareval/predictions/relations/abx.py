@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heareval.formats.results_folder import StoredArray
+from heareval.formats.scores import TEST_CLIP, ResampledUnits
 from heareval.predictions.distances import iterate_distances
 from heareval.predictions.metrics.abx import AbxCells, AbxOutcomes, find_outcomes
 from heareval.predictions.relations.prepared import (
@@ -79,7 +80,7 @@ def prepare_abx(relation: Abx, clips: NumberedClips) -> PreparedRelation:
     a, b, x = (_stack([np.searchsorted(used, drawn[place]) for drawn, *_ in cells]) for place in range(3))
     speaker_x_of, speaker_of, pair = (np.array([cell[place] for cell in cells]) for place in (1, 2, 3))
     reference = AbxCells(a, b, x, speaker_x_of, speaker_of, pair, np.arange(len(used)))
-    return PreparedAbx(reference, len(used), (), used)
+    return PreparedAbx(reference, ResampledUnits(TEST_CLIP, len(used)), (), used)
 
 
 def _draw(numbers: list[int], most: int, rng: random.Random) -> list[int]:

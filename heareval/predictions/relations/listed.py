@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from heareval.formats.results_folder import StoredArray
+from heareval.formats.scores import TEST_CLIP, ResampledUnits
 from heareval.predictions.distances import measure_pairs
 from heareval.predictions.metrics.ratings import PairDistances, RatedPairs
 from heareval.predictions.metrics.triplets import ListedTriplets, TripletDistances
@@ -19,6 +20,7 @@ from heareval.predictions.relations.prepared import (
     PreparedRelation,
     count_units,
     nothing_to_score,
+    number_units,
 )
 from heareval.spec import Ratings, Triplets
 
@@ -55,8 +57,9 @@ def prepare_ratings(relation: Ratings, clips: NumberedClips) -> PreparedRelation
     first, second = places.reshape(numbers.shape).T
     group = np.unique([pair.group for pair in relation.pairs], return_inverse=True)[1].reshape(-1)
     unit = clips.number(relation.unit, used)
+    units = ResampledUnits(relation.unit or TEST_CLIP, count_units(unit))
     rating = np.array([pair.rating for pair in relation.pairs], dtype=np.float64)
-    return PreparedRatings(RatedPairs(first, second, rating, group, unit), count_units(unit), (), used)
+    return PreparedRatings(RatedPairs(first, second, rating, group, unit), units, (), used)
 
 
 @dataclass(frozen=True)
@@ -97,5 +100,6 @@ def prepare_triplets(relation: Triplets, clips: NumberedClips) -> PreparedRelati
         ]
     )
     used, places = np.unique(numbers, return_inverse=True)
-    unit = clips.number(relation.unit, used)
-    return PreparedTriplets(ListedTriplets(places.reshape(numbers.shape), unit), count_units(unit), (), used)
+    places = places.reshape(numbers.shape)
+    unit, name = number_units(clips, relation.unit, used, places)
+    return PreparedTriplets(ListedTriplets(places, unit), ResampledUnits(name, count_units(unit)), (), used)

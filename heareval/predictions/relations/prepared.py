@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from heareval.errors import HearevalError
 from heareval.formats.labels import LabeledClip
 from heareval.formats.results_folder import StoredArray
+from heareval.formats.scores import CLIP_GROUP, MIN_UNITS_OF_INTERVAL, TEST_CLIP, ResampledUnits
 from heareval.predictions.distances import ClipEmbeddings
 from heareval.predictions.protocol import Distance
 from heareval.spec import Progress, ignore_progress
@@ -43,12 +46,12 @@ class PreparedRelation(ABC):
 
     Args:
         reference: what the metrics compare measurements with.
-        units: number of units that bootstrap resamples hold or leave out.
+        units: what bootstrap resamples hold or leave out.
         problems: sentences on what is left out.
     """
 
     reference: Any
-    units: int
+    units: ResampledUnits
     problems: tuple[str, ...]
 
     # The dataclass of arrays that `measure` returns.
@@ -89,6 +92,28 @@ class NumberedClips:
     def values(self, attribute: str) -> tuple[str, ...]:
         """Return the value of an attribute of every clip."""
         return tuple(clip.attributes[attribute] for clip in self.clips)
+
+
+def number_units(clips: NumberedClips, attribute: str, used: Indices, rows: Indices) -> tuple[Indices, str]:
+    """Return the unit of each clip that rows of clips list, `(used clips,)`, and what a unit is.
+
+    The units are the values of the attribute. Without one they are the clips, or, if the rows fall into many
+    groups that share no clip, these groups: a row is then in a resample as often as its group. If its clips
+    were drawn one by one, it would rarely be in one, but then often, so that intervals would be too wide.
+
+    Args:
+        used: numbers of the clips that rows list, sorted.
+        rows: places in `used`, `(rows, clips of a row)`.
+    """
+    if attribute:
+        return clips.number(attribute, used), attribute
+    links = np.repeat(rows[:, 0], rows.shape[1]), rows.ravel()
+    graph = csr_matrix((np.ones(rows.size), links), shape=(len(used), len(used)))
+    group = connected_components(graph, directed=False)[1].astype(np.int64)
+    # A few large groups would be too few units.
+    if np.bincount(group[rows[:, 0]]).max() * MIN_UNITS_OF_INTERVAL <= len(rows):
+        return group, CLIP_GROUP
+    return clips.number("", used), TEST_CLIP
 
 
 def nothing_to_score(what: str, expected: str) -> HearevalError:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval.formats.results_folder import StoredArray
+from heareval.formats.scores import QUERY, ResampledUnits
 from heareval.predictions.metrics.retrieval import RETRIEVAL_METRICS, Queries, QueryValues
 from heareval.predictions.ranking import chance_of_queries, rank_queries
 from heareval.predictions.relations.prepared import (
@@ -122,7 +123,7 @@ def prepare_retrieval(relation: Retrieval, clips: NumberedClips) -> PreparedRela
     told = f"left out: {left_out} of {len(queries)} queries, which search nothing that is relevant to them"
     return PreparedRetrieval(
         Queries(unit, group, chance, left_out),
-        count_units(unit),
+        ResampledUnits(relation.unit or QUERY, count_units(unit)),
         (told,) if left_out else (),
         dataclasses.replace(asked, queries=kept),
     )

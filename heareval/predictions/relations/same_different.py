@@ -30,6 +30,7 @@ from heareval.predictions.relations.prepared import (
     PreparedRelation,
     count_units,
     nothing_to_score,
+    number_units,
 )
 from heareval.spec import SameDifferent, SamePairs
 
@@ -94,10 +95,11 @@ def prepare_same_pairs(relation: SamePairs, clips: NumberedClips) -> PreparedRel
     is_same = np.array([pair.is_same for pair in relation.pairs], dtype=bool)
     _check_both(int(is_same.sum()), int((~is_same).sum()))
     used, places = np.unique(numbers, return_inverse=True)
-    unit = clips.number(relation.unit, used)
-    units = count_units(unit)
-    first, second = unit[places.reshape(numbers.shape)].T
-    reference = UnitPairs(first, second, is_same, np.ones(len(is_same), dtype=np.int64), units)
+    places = places.reshape(numbers.shape)
+    unit, name = number_units(clips, relation.unit, used, places)
+    units = ResampledUnits(name, count_units(unit))
+    first, second = unit[places].T
+    reference = UnitPairs(first, second, is_same, np.ones(len(is_same), dtype=np.int64), units.count)
     return PreparedSamePairs(reference, units, (), *numbers.T)
 
 
@@ -243,12 +245,13 @@ def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> Pre
         tuple(clips.number(attribute) for attribute in relation.differ),
         clips.number(relation.unit),
     )
+    units = ResampledUnits(relation.unit or TEST_CLIP, pairs.units)
     possible = 2 * pairs.units**2
     total = len(clips.clips) * (len(clips.clips) - 1) // 2
     if total > LISTED_PAIRS and possible // 2 * BINS > MOST_COUNTS:
         raise HearevalError(
             "units of the relation between clips",
-            got=str(ResampledUnits(relation.unit or TEST_CLIP, pairs.units)),
+            got=str(units),
             expected=f"at most {int((MOST_COUNTS / BINS) ** 0.5)}, so that all pairs can be resampled",
             remedy="Name an attribute with fewer values as `unit`, such as the speaker.",
         )
@@ -256,8 +259,8 @@ def prepare_same_different(relation: SameDifferent, clips: NumberedClips) -> Pre
     for keys in pairs.iterate_keys():
         counts += np.bincount(keys, minlength=possible)
     keys = np.flatnonzero(counts)
-    is_same, units = keys % 2 == 1, keys // 2
+    is_same, joined = keys % 2 == 1, keys // 2
     _check_both(int(counts[keys][is_same].sum()), int(counts[keys][~is_same].sum()))
-    first, second = np.divmod(units, pairs.units)
+    first, second = np.divmod(joined, pairs.units)
     reference = UnitPairs(first, second, is_same, counts[keys], pairs.units)
-    return PreparedSameDifferent(reference, pairs.units, (), pairs, keys)
+    return PreparedSameDifferent(reference, units, (), pairs, keys)
