@@ -116,11 +116,16 @@ def test_scores_are_better_than_chance_and_read_back(name, tmp_path):
     assert scores.score_mode == ("min" if name == "abx" else "max")
 
 
-@pytest.mark.parametrize("name", RELATIONS)
-def test_a_constant_embedder_scores_chance_and_never_more(name, tmp_path):
+@pytest.mark.parametrize("distance", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize("name", [*RELATIONS, "same_different, counted"])
+def test_a_constant_embedder_scores_chance_and_never_more(name, distance, tmp_path, monkeypatch):
+    name, _, is_counted = name.partition(", ")
+    if is_counted:
+        monkeypatch.setattr(same_different, "LISTED_PAIRS", 100)
     folder = write_pairwise_task(tmp_path, name)
-    np.save(folder / "test.npy", np.ones((len(IDS), 8), np.float32))
-    scores = evaluate(folder)
+    # Their squares are rounded, so that a cosine would not be exactly 1.
+    np.save(folder / "test.npy", np.full((len(IDS), 8), 0.1, np.float32))
+    scores = evaluate(folder, Protocol(name="pairwise", distance=distance, device="cpu"))
     assert "all clips of test have the same distances" in scores.problems[0]
     for metric, score in scores.scores.items():
         if metric in ("mrr", "triplet_agreement"):
@@ -129,8 +134,11 @@ def test_a_constant_embedder_scores_chance_and_never_more(name, tmp_path):
             assert score.score == pytest.approx(score.chance, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", RELATIONS)
-def test_the_order_of_clips_does_not_matter(name, tmp_path):
+@pytest.mark.parametrize("name", [*RELATIONS, "same_different, counted"])
+def test_the_order_of_clips_does_not_matter(name, tmp_path, monkeypatch):
+    name, _, is_counted = name.partition(", ")
+    if is_counted:
+        monkeypatch.setattr(same_different, "LISTED_PAIRS", 100)
     order = np.random.default_rng(1).permutation(len(IDS)).tolist()
     plain = evaluate(write_pairwise_task(tmp_path / "a", name))
     shuffled = evaluate(write_pairwise_task(tmp_path / "b", name, order=order))
