@@ -131,11 +131,11 @@ def retrieval_among_all(rng: Rng) -> Simulated:
 
 
 def abx(rng: Rng) -> Simulated:
-    """Four digits of five speakers, who are the same in all test sets."""
+    """Three digits of four speakers, who are the same in all test sets."""
     fixed = np.random.default_rng(5)
-    digits, voices = fixed.normal(size=(4, 4)), fixed.normal(size=(5, 4))
-    digit, speaker = (each.ravel() for each in np.indices((4, 5, 8))[:2])
-    embeddings = digits[digit] + 0.7 * voices[speaker] + rng.normal(size=(160, 4))
+    digits, voices = fixed.normal(size=(3, 4)), fixed.normal(size=(4, 4))
+    digit, speaker = (each.ravel() for each in np.indices((3, 4, 6))[:2])
+    embeddings = digits[digit] + 0.7 * voices[speaker] + rng.normal(size=(72, 4))
     attributes = [{"digit": str(d), "speaker": str(s)} for d, s in zip(digit, speaker, strict=True)]
     return Simulated(attributes, embeddings, Abx("digit", "speaker"))
 
