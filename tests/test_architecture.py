@@ -29,6 +29,7 @@ FLOORS = {
     "heareval.tasks": 2,
     "heareval.embeddings": 2,
     "heareval.predictions": 2,
+    "heareval.leaderboard": 2,
     "heareval.workflow": 3,
     "heareval.api": 4,
     "heareval.commands": 5,
@@ -80,9 +81,11 @@ ONLY_IN = {
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
     "matplotlib": ("heareval.predictions.drawing", "heareval.predictions.figures"),
+    "jinja2": ("heareval.leaderboard.site",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
+    "yaml": ("heareval.formats",),
 }
 STANDARD_LIBRARY_ONLY = (
     "heareval.spec",
