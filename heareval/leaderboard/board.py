@@ -144,6 +144,8 @@ class ProtocolTable:
         rows: best first.
         standings: by the key of the row, among rows of the same origin.
         standings_together: the same among all rows, for readers who ask for it.
+        ranked: keys of the columns that ranks, means and aggregates are about, by the value of the origin.
+        ranked_together: the same for `standings_together`.
     """
 
     protocol: str
@@ -151,6 +153,8 @@ class ProtocolTable:
     rows: tuple[Row, ...]
     standings: Mapping[str, Standing]
     standings_together: Mapping[str, Standing]
+    ranked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ranked_together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
