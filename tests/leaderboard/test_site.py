@@ -257,9 +257,10 @@ def test_rows_carry_what_is_sorted_by_and_intervals() -> None:
             assert score == pytest.approx(100 * cell.score, abs=1e-4)
             ends = next(iter(cell.metrics.values())).interval_95
             assert interval == ([] if ends is None else [pytest.approx(100 * end, abs=0.051) for end in ends])
-        rank, *_ = element.get("data-t").split(";")[0].split(",")
         together = table.standings_together[row.key]
-        assert rank == ("" if together.rank is None else str(together.rank))
+        rank = "" if together.rank is None else str(together.rank)
+        ends = list(map(str, together.rank_interval or ()))
+        assert element.get("data-t").split(";")[0].split(",") == [rank, rank, *ends]
 
 
 def test_the_page_of_a_model_says_everything() -> None:
