@@ -32,8 +32,10 @@ def make_result(
         if is_entry or score is None:
             entries[metric] = score if is_entry else ScoreEntry(None)
         else:
+            interval = (score - 0.05, score + 0.05)
+            folds = {"test": score}
             entries[metric] = ScoreEntry(
-                score, interval_95=(score - 0.05, score + 0.05), resamples=1000, chance=0.02
+                score, interval_95=interval, resamples=1000, folds=folds, details={"test": {}}, chance=0.02
             )
     model = GridEntry({"lr": 0.01}, 0.5, None, 3, 10, 1.0)
     values: dict[str, Any] = {
@@ -49,7 +51,7 @@ def make_result(
         "decided_by": "top1_acc",
         "score_mode": "max",
         "embedding_path": "",
-        "runs": (RunEntry(0, {}, (FoldEntry("test", "valid", ("train",), model),), (model,)),),
+        "runs": (RunEntry(0, {"lr": 0.01}, (FoldEntry("test", "valid", ("train",), model),), (model,)),),
         "labels": 50,
         "clips": {"train": 100, "valid": 50, "test": 40},
         "device": "cpu",
