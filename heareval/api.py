@@ -34,6 +34,8 @@ from heareval.formats.task_folder import (
 from heareval.formats.task_metadata import read_task_metadata
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
+from heareval.leaderboard.parity import Parity, compare_with_row, find_row
+from heareval.leaderboard.published import read_published
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.workflow.corpus import TaskJob
@@ -79,6 +81,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "parity",
     "plan",
     "predict",
     "prepare",
@@ -409,6 +412,27 @@ def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
 
     embeddings = Path(resolve_places(places, "embeddings").embeddings)
     return comparing.compare(*(comparing.find_submission(name, embeddings) for name in (a, b)))
+
+
+def parity(submission: str, row: str, places: Places = DEFAULT_PLACES) -> Parity:
+    """Compare the scores of a submission with a row that was published.
+
+    Args:
+        submission: name of a submission in `places.embeddings`, or the path of its folder.
+        row: name of a published row, such as `CREPE`.
+
+    Raises:
+        HearevalError: no such submission or row, or the submission has no scores.
+
+    Example: `[each.verdict for each in parity("my_crepe", "CREPE").tasks]`
+    """
+    # scikit-learn and scipy take seconds to import.
+    from heareval.predictions.compare import find_submission
+
+    # A mistyped row is found before anything is read.
+    published = find_row(read_published(), row)
+    folder = find_submission(submission, Path(resolve_places(places, "embeddings").embeddings))
+    return compare_with_row(folder.name, results(folder), published)
 
 
 def report(

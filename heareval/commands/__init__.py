@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "Score models: prepare the tasks, compute embeddings, train predictors.",
     "validate": "Check a model for every fault that would cost a run or points.",
     "compare": "Compare two submissions on the tasks that both were evaluated on.",
+    "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "plan": "Show how much disk space preparing tasks would still take.",

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from heareval.formats.card import CardResult
 from heareval.leaderboard.board import Column
+from heareval.leaderboard.slugs import make_slug
 
 SPEECH, ENVIRONMENT, MUSIC = "speech", "environmental sound", "music"
 # The folds of one corpus that share a column of the published leaderboard.
-BEEHIVE_FOLDS = ("beehive_states_fold0", "beehive_states_fold1")
+BEEHIVE, BEEHIVE_FOLDS = "beehive_states", ("beehive_states_fold0", "beehive_states_fold1")
 
 
 @dataclass(frozen=True)
@@ -136,29 +137,51 @@ _TITLES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def make_column(result: CardResult, facts: TaskFacts) -> Column:
-    """Return the column of a card's result.
+def make_column(result: CardResult) -> Column:
+    """Return the column of a card's result, without what the caller knows about its task.
 
-    The two beehive folds share the published column. Tasks that are not heareval's keep their names as
-    titles.
-
-    Args:
-        facts: what the caller knows about the task.
+    The two beehive folds share the published column. Scores on a corpus that is known not to be the published
+    one are not shown beside published scores. Tasks that are not heareval's have their names as titles.
     """
     scores = result.scores
     is_beehive = scores.task in BEEHIVE_FOLDS
-    task = "beehive_states" if is_beehive else scores.task
+    task = BEEHIVE if is_beehive else scores.task
     key = f"{task}-{scores.version}-{scores.mode}" if is_beehive else result.task_folder
-    metric = scores.metrics[0]
+    metric, is_lower_better = scores.metrics[0], scores.metrics[0] in result.lower_is_better
     published = BY_FOLDER.get(key)
-    if published and published.column.metric == metric:
-        return describe_column(published.column, facts)
-    title, domain = _TITLES.get(task, (task, ""))
-    return describe_column(
-        Column(key, f"{title} {scores.mode}", domain, metric, metric in result.lower_is_better), facts
+    if published is None:
+        title, domain = _TITLES.get(task, (task, ""))
+        return Column(key, f"{title} {scores.mode}", domain, metric, is_lower_better)
+    column = published.column
+    if scores.is_the_published_corpus is not False and metric == column.metric:
+        return column
+    what = "other corpus" if scores.is_the_published_corpus is False else f"by {metric}"
+    return replace(
+        column,
+        key=f"{key}-{make_slug(what)}",
+        title=f"{column.title} ({what})",
+        metric=metric,
+        is_lower_better=is_lower_better,
     )
 
 
 def describe_column(column: Column, facts: TaskFacts) -> Column:
     """Return a column with what the caller knows about its task."""
     return replace(column, description=facts.description, licence=facts.licence, citation=facts.citation)
+
+
+def find_missing_name(task: str) -> str:
+    """Return the key of the published column of a task that a card lacks, or the task's own name.
+
+    Args:
+        task: a name such as `esc50`, or `nsynth_pitch-5h` where two columns show modes of one task.
+
+    >>> find_missing_name("nsynth_pitch-5h"), find_missing_name("my_task")
+    ('nsynth_pitch-v2.2.3-5h', 'my_task')
+    """
+    keys = [
+        each.column.key
+        for each in PUBLISHED_COLUMNS
+        if task in (each.task, f"{each.task}-{each.mode}", each.column.key)
+    ]
+    return keys[0] if len(keys) == 1 else task
