@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "Check a model for every fault that would cost a run or points.",
     "compare": "Compare two submissions on the tasks that both were evaluated on.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
+    "card": "Make a card of a submission for a leaderboard, or check one.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "plan": "Show how much disk space preparing tasks would still take.",
     "tasks": "List the tasks, or make a new one from your own sounds.",
