@@ -80,8 +80,21 @@ def check_card(folder: Path, tasks: Path, pairwise: Sequence[str]) -> CheckedCar
     except HearevalError as error:
         return CheckedCard(folder, None, (str(error),))
     results = tuple(check_result(card, result, tasks) for result in card.results)
-    problems = (*_check_completeness(card, pairwise), *(each for one in results for each in one.problems))
+    problems = (
+        *_check_model(card),
+        *_check_completeness(card, pairwise),
+        *(each for one in results for each in one.problems),
+    )
     return CheckedCard(folder, card, problems, results)
+
+
+def _check_model(card: Card) -> Iterator[str]:
+    told, measured = (
+        card.model.sample_rate,
+        {each.scores.submission.get("sample_rate") for each in card.results},
+    )
+    if other := measured - {told}:
+        yield f"card {card.folder}: sample_rate: got {told}, expected {other.pop()}, as the results say"
 
 
 def _check_completeness(card: Card, pairwise: Sequence[str]) -> Iterator[str]:
@@ -197,7 +210,6 @@ def _check_facts(card: Card, result: CardResult, task: Task) -> None:
         ("lower_is_better", list(result.lower_is_better), list(list_lower_is_better(scores))),
         ("stored_as", result.stored_as == DISTANCES, is_pairwise),
         ("protocol", scores.protocol.startswith("pairwise-"), is_pairwise),
-        ("sample_rate", scores.submission.get("sample_rate"), card.model.sample_rate),
     ]
     if is_published is not None:
         told.append(("is_the_published_corpus", scores.is_the_published_corpus, is_published))

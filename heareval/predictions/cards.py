@@ -339,7 +339,11 @@ def _store_predictions(result: StoredResult, scores: Scores, folder: Path) -> st
         if path.stat().st_size <= MAX_FILE_BYTES:
             return DISTANCES
     else:
+        is_small = True
         for form in (FLOAT16, FLOAT32, DECISIONS) if kind.has_frames else (FLOAT16, FLOAT32):
+            if form == FLOAT32 and not is_small:
+                # It takes twice the room of float16.
+                continue
             _write_form(kind, form, scores, splits, folder)
             is_small = path.stat().st_size <= MAX_FILE_BYTES
             if is_small and _keeps_scores(result, scores, folder):
