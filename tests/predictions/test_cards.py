@@ -22,7 +22,7 @@ from heareval.errors import HearevalError
 from heareval.formats.card import CARD, read_card
 from heareval.formats.completeness import list_needed
 from heareval.formats.fields import Fields
-from heareval.predictions import cards
+from heareval.predictions import card_checks, cards
 from heareval.predictions.card_checks import CheckedCard, check_card
 from heareval.predictions.cards import CardRequest, hide_folders, make_card
 from heareval.predictions.data import read_references
@@ -520,15 +520,16 @@ def test_a_metric_cannot_be_left_out(root: Path) -> None:
     assert "got ['top1_acc'], expected ['top1_acc', 'mAP'], as in the task" in _only_problem(root)
 
 
-def test_predictions_that_expand_to_gigabytes(root: Path) -> None:
+def test_predictions_that_expand_beyond_any_task(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes are counted before anything is read."""
+    monkeypatch.setattr(card_checks, "MAX_EXPANDED_BYTES", 20_000_000)
     npz = _card(root) / SCENE / layout.predictions(LINEAR)
     with zipfile.ZipFile(npz, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("bomb.npy", "w") as stream:
-        for _ in range(2001):
+        for _ in range(21):
             stream.write(bytes(1_000_000))
     assert npz.stat().st_size < 10_000_000
     _list_again(_card(root))
-    assert "expected 2,000,000,000 at most" in _only_problem(root)
+    assert "expected 20,000,000 at most" in _only_problem(root)
 
 
 def test_an_array_whose_header_lies(root: Path) -> None:
