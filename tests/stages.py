@@ -69,7 +69,6 @@ WITHOUT_STAGE = {
     "heareval.embeddings.validate": "validates a submission, anew each time",
     "heareval.predictions.compare": "compares scores, anew each time",
     "heareval.predictions.diagnostics": "part of a report, which is made anew each time",
-    "heareval.predictions.drawing": "part of a report, which is made anew each time",
     "heareval.predictions.figures": "part of a report, which is made anew each time",
     "heareval.predictions.pvalues": "compares scores, anew each time",
     "heareval.predictions.report": "a report, which is made anew each time",

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "heareval"
 # own package.
 FLOORS = {
     "heareval": 0,
+    "heareval.drawing": 0,
     "heareval.errors": 0,
     "heareval.files": 0,
     "heareval.folders": 0,
@@ -46,6 +47,7 @@ FOUNDATION = {
     "heareval": (),
     "heareval.errors": (),
     "heareval.spec": (),
+    "heareval.drawing": ("heareval.errors",),
     "heareval.files": (),
     "heareval.folders": ("heareval.errors",),
     "heareval.progress": ("heareval.spec",),
@@ -80,7 +82,7 @@ ONLY_IN = {
     "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
-    "matplotlib": ("heareval.predictions.drawing", "heareval.predictions.figures"),
+    "matplotlib": ("heareval.drawing", "heareval.predictions.figures", "heareval.leaderboard.figures"),
     "jinja2": ("heareval.leaderboard.site",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
