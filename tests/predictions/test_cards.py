@@ -51,6 +51,13 @@ SUBMISSION = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of a submission on three tasks, its card, and the task folders."""
     root = tmp_path_factory.mktemp("made")
+    write_submission(root)
+    make_card(_request(root))
+    return root
+
+
+def write_submission(root: Path) -> None:
+    """Write the results of a submission on three tasks, and the task folders."""
     submission = root / "embeddings" / "mine"
     submission.mkdir(parents=True)
     write_scene_task(submission, SCENE, task_name="esc50", mode="full", clips=30)
@@ -64,8 +71,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in [*folder.glob("*.json"), *folder.glob("*.csv")]:
             if path.name != "MANIFEST.json" and "scores" not in path.name:
                 shutil.copyfile(path, references / path.name)
-    make_card(_request(root))
-    return root
 
 
 def _evaluate(folder: Path, protocol: Protocol | None = None) -> None:
