@@ -749,12 +749,19 @@ def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime 
         for row in table.rows
         if row.origin is not Origin.PUBLISHED
     }
+    # matplotlib takes a while to import.
+    from heareval.leaderboard.figures import draw_figures
+
+    figures = [
+        Attachment(f"figures/{each.name}.svg", each.title, each.svg, each.description)
+        for each in draw_figures(board)
+    ]
     by_model = {
         key: list(_export_card(key, card, now))
         for card in cards
         if (key := keys.get((card.model.name, card.model.revision)))
     }
-    return Attachments(downloads, by_model=by_model)
+    return Attachments(downloads, figures, by_model)
 
 
 def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:

@@ -300,7 +300,7 @@ def test_axe_finds_no_fault(window: Window, serve: Serve, page: str, scheme: str
     try:
         window.visit(f"{serve('usual')}/{page}")
         if page == "index.html":
-            window.find("details.chooser summary").click()
+            window.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert window.find_faults() == []
     finally:
         window.prefer("light")

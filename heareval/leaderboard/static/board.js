@@ -402,6 +402,8 @@
     showForm(readAddress());
     show(readAddress());
   });
+  // On a telephone, the filters would hide the table.
+  if (matchMedia("(max-width: 40rem)").matches) form.querySelector("details.filters").open = false;
   form.hidden = false;
   showForm(readAddress());
   show(readAddress());
