@@ -135,13 +135,17 @@ def test_tasks_can_be_chosen_with_the_keyboard(board: Window) -> None:
 
 
 def test_published_rows_are_ranked_with_ours_only_on_request(board: Window) -> None:
+    marks = "return [...document.querySelectorAll('#table1 th i')].filter((each) => each.offsetParent)"
+    marks += ".map((each) => each.textContent)"
     before = {row[0]: row for row in board.read_rows()}
+    assert board.run(marks) == []
     assert sum(row[1] == "1" for row in before.values()) == 3
     best = "return document.querySelectorAll('#table1 td.a, #table1 td.b').length"
     board.choose("together", "1")
     rows = board.read_rows()
     assert board.query == {"together": "1"}
     assert board.read_groups() == []
+    assert sorted(board.run(marks)) == ["as submitted"] * 2 + ["published"] * 5
     assert {row[0] for row in rows} == before.keys()
     ranks = numbers(rows, 1)
     assert ranks == sorted(ranks)

@@ -209,7 +209,7 @@ def test_the_table_shows_what_the_board_holds() -> None:
         warning = (
             " trained on evaluation data" if row.facts.get("trained_on_evaluation_data") == "yes" else ""
         )
-        cells = shown[f"{row.name}{warning}{tag} {row.source or row.revision}"]
+        cells = shown[f"{row.name}{tag}{warning} {row.source or row.revision}"]
         standing = table.standings[row.key]
         assert cells[1] == ("" if standing.rank is None else str(standing.rank))
         assert cells[2] == ("" if standing.mean is None else f"{standing.mean:.1f}")
