@@ -7,9 +7,10 @@ return, and `outcome.raise_if_failed()` of what they return raises RunError.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -20,10 +21,13 @@ from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
-from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
+from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
+from heareval.formats.card import find_cards, read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.exchange import export_cards as format_cards
+from heareval.formats.fields import Fields
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -38,6 +42,7 @@ from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
+from heareval.tasks.registry import GROUPS, all_tasks
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
@@ -60,6 +65,7 @@ from heareval.workflow.submissions import open_submissions, prepare_submission
 from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
+    from heareval.predictions.card_checks import CheckedCard
     from heareval.predictions.compare import Comparison
 
 __all__ = [
@@ -78,9 +84,12 @@ __all__ = [
     "SubmissionArgs",
     "Validated",
     "Verified",
+    "check_cards",
     "compare",
     "embed",
     "evaluate",
+    "export_cards",
+    "make_card",
     "parity",
     "plan",
     "predict",
@@ -510,6 +519,111 @@ def verify(places: Places = DEFAULT_PLACES) -> Iterator[Verified]:
         (verify_tasks, verify_tarballs, verify_embeddings), folders, strict=True
     ):
         yield from verify_folder(folder)
+
+
+# --------------------------------------------------------------------------- cards
+
+
+def make_card(
+    submission: str,
+    places: Places = DEFAULT_PLACES,
+    *,
+    about: Path | None = None,
+    out: Path = Path("cards"),
+    protocols: Sequence[str] = (),
+    missing: Mapping[str, str] | None = None,
+    missing_others: str = "",
+) -> Path:
+    """Make a card of a submission's results, and return its folder, `out/NAME/REVISION`.
+
+    Args:
+        submission: name of a submission in `places.embeddings`, or the path of its folder.
+        about: a TOML file with facts about the model; its keys are those of `formats.card.ModelFacts`.
+        out: the folder of cards.
+        protocols: protocols whose results are taken; empty means all.
+        missing: the reason for each task of the benchmark that has no result.
+        missing_others: the reason for all further ones.
+
+    Raises:
+        HearevalError: no such submission, a damaged result, a task that is missing without a reason, or facts
+            that are unknown or contradict what was measured.
+
+    Example: `make_card("my_model", about=Path("my_model.toml"), missing_others="speech only")`
+    """
+    # torch and scipy take seconds to import.
+    from heareval.predictions.cards import CardRequest
+    from heareval.predictions.cards import make_card as make
+    from heareval.predictions.compare import find_submission
+
+    folder = find_submission(submission, Path(resolve_places(places, "embeddings").embeddings))
+    facts = _read_facts(about) if about else Fields("--about", {})
+    request = CardRequest(
+        folder,
+        Path(out).absolute(),
+        facts,
+        tuple(protocols),
+        missing or {},
+        missing_others,
+        list_pairwise_tasks(),
+    )
+    return make(request)
+
+
+def _read_facts(file: Path) -> Fields:
+    # TOML has dates of its own.
+    values = {
+        key: value.isoformat() if isinstance(value, datetime.date) else value
+        for key, value in read_toml(file).items()
+    }
+    return Fields(str(file), values)
+
+
+def list_pairwise_tasks() -> tuple[str, ...]:
+    """Return the names of the tasks that are scored by distances."""
+    return tuple(name for name, task in all_tasks().items() if GROUPS["pairwise"](task))
+
+
+def check_cards(folders: Sequence[Path], places: Places = DEFAULT_PLACES) -> Iterator[CheckedCard]:
+    """Compute every number of cards again from their predictions, and yield what came of each card.
+
+    The labels are those of `places.tasks`, never those of the card.
+
+    Args:
+        folders: cards, or folders of cards.
+
+    Raises:
+        HearevalError: a folder has no card.
+
+    Example: `[each.problems for each in check_cards([Path("cards")]) if not each.is_recomputed]`
+    """
+    # torch and scipy take seconds to import.
+    from heareval.predictions.card_checks import check_card
+
+    tasks = Path(resolve_places(places, "tasks").tasks)
+    for card in _find_all_cards(folders):
+        yield check_card(card, tasks, list_pairwise_tasks())
+
+
+def export_cards(folders: Sequence[Path], form: str, *, protocol: str = "") -> str:
+    """Return cards in the format of another leaderboard.
+
+    Args:
+        folders: cards, or folders of cards.
+        form: `eval-results`, `every-eval-ever` or `hear2021-csv`.
+        protocol: the protocol whose results are exported; "" means all, or `hear2021` in the CSV file.
+
+    Raises:
+        HearevalError: a folder has no card, or a card no such results.
+
+    Example: `export_cards([Path("cards/my_model/v1")], "hear2021-csv")`
+    """
+    cards = [read_card(folder) for folder in _find_all_cards(folders)]
+    return format_cards(cards, form, protocol=protocol, now=datetime.datetime.now(datetime.timezone.utc))
+
+
+def _find_all_cards(folders: Sequence[Path]) -> list[Path]:
+    found = [card for folder in folders for card in find_cards(Path(folder).absolute())]
+    return list(dict.fromkeys(found))
 
 
 # --------------------------------------------------------------------------- running

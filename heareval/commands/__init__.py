@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Compare two submissions on the tasks that both were evaluated on.",
     "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
+    "card": "Make a card of a submission for a leaderboard, or check one.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "plan": "Show how much disk space preparing tasks would still take.",
     "tasks": "List the tasks, or make a new one from your own sounds.",

@@ -9,7 +9,7 @@ them; they must lie around the score.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.results_folder import EVALUATE_AGAIN, read_scores
-from heareval.formats.scores import ScoreEntry, Scores, defined_or_none, drop_intervals
+from heareval.formats.scores import (
+    ScoreEntry,
+    Scores,
+    defined_or_none,
+    drop_intervals,
+    interval_bounds,
+)
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
 from heareval.predictions.data import SplitRoles, Task, read_task
@@ -215,6 +221,63 @@ def recompute_scores(result: StoredResult, *, with_intervals: bool = True) -> di
     return dict(drop_intervals(replace(scores, scores=entries)).scores)
 
 
+@dataclass(frozen=True)
+class ComparedNumber:
+    """A number of a result as it is written, and as the stored predictions give it; None is undefined.
+
+    Args:
+        metric: name of the metric.
+        what: which number of the metric, such as `score` or `precision of test`.
+    """
+
+    metric: str
+    what: str
+    given: float | None
+    recomputed: float | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Return whether both are the same, but for the rounding of machines."""
+        return is_same_number(self.given, self.recomputed)
+
+
+def compare_numbers(scores: Scores, recomputed: Mapping[str, ScoreEntry]) -> tuple[ComparedNumber, ...]:
+    """Return all numbers of all metrics as they are written and as they were computed again."""
+    return tuple(
+        ComparedNumber(metric, what, given.get(what), computed.get(what))
+        for metric, entry in scores.scores.items()
+        for given, computed in [(_list_numbers(entry), _list_numbers(recomputed[metric]))]
+        for what in {**computed, **given}
+    )
+
+
+def list_differences(scores: Scores, recomputed: Mapping[str, ScoreEntry]) -> list[ComparedNumber]:
+    """Return the numbers that are written otherwise than they were computed again."""
+    return [each for each in compare_numbers(scores, recomputed) if not each.is_equal]
+
+
+def _list_numbers(entry: ScoreEntry) -> dict[str, float | None]:
+    """Return all numbers of a metric by what they are; an interval without a bound ends in infinity."""
+    ends = {} if entry.interval_95 is None else dict(enumerate(interval_bounds(entry.interval_95)))
+    return {
+        "score": entry.score,
+        "lower end of the interval": ends.get(0),
+        "upper end of the interval": ends.get(1),
+        "std": entry.std,
+        "seed_std": entry.seed_std,
+        "chance": entry.chance,
+        "resamples": entry.resamples,
+        "undefined_resamples": entry.undefined_resamples,
+        **{f"score of {split}": value for split, value in entry.folds.items()},
+        **{f"score of seed {seed}": value for seed, value in (entry.seeds or {}).items()},
+        **{
+            f"{name} of {split}": value
+            for split, details in entry.details.items()
+            for name, value in details.items()
+        },
+    }
+
+
 def _list_rounds(scores: Scores) -> list[SplitRoles]:
     return [SplitRoles(fold.test, fold.valid, fold.train) for fold in scores.runs[0].folds]
 
@@ -261,7 +324,7 @@ def _check_value(result: StoredResult, what: str, found: float | None, value: fl
 def is_same_number(found: float | None, computed: float | None) -> bool:
     """Return whether a stored number is the computed one, but for the rounding of machines.
 
-    None is an undefined number, and an infinite one in results of 0.1.0.
+    None is an undefined number, and where it is stored also an infinite one.
 
     >>> is_same_number(0.5, 0.5000001), is_same_number(0.5, 0.51), is_same_number(None, math.inf)
     (True, False, True)

@@ -146,9 +146,9 @@ class Kind(ABC, Generic[PredictionsT]):
 
     @abstractmethod
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[PredictionsT]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[PredictionsT]]
     ) -> None:
-        """Write the predictions of all seeds into the task's folder.
+        """Write the predictions of all seeds into a folder.
 
         Args:
             fingerprint: fingerprint of the results.
@@ -247,10 +247,10 @@ class TrainedKind(Kind[LabelPredictionsT], Generic[SplitT, LabelPredictionsT]):
         """Return the shape of a split's targets; None is an axis of any length."""
 
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[LabelPredictionsT]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[LabelPredictionsT]]
     ) -> None:
         stored = {split: self.to_stored(of_seeds) for split, of_seeds in splits.items()}
-        write_predictions(self.task.folder, protocol, fingerprint, stored)
+        write_predictions(folder, protocol, fingerprint, stored)
 
     def read_stored(self, folder: Path, scores: Scores) -> Mapping[str, Sequence[LabelPredictionsT]]:
         orders = {fold.test: self.find_order(fold.test) for fold in scores.runs[0].folds}

@@ -108,14 +108,14 @@ class PairwiseKind(Kind[Measurements]):
     # ----------------------------------------------------------------------- stored predictions
 
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[Measurements]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[Measurements]]
     ) -> None:
         stored = {}
         for split, (measured,) in splits.items():
             names = [each.name for each in fields(measured.measured)]
             arrays = {name: getattr(measured.measured, name) for name in names}
             stored[split] = SplitDistances(measured.clips, arrays)
-        write_distances(self.task.folder, protocol, fingerprint, stored)
+        write_distances(folder, protocol, fingerprint, stored)
 
     def read_stored(self, folder: Path, scores: Scores) -> Mapping[str, Sequence[Measurements]]:
         order, relation = self.order, self.relation
