@@ -104,7 +104,7 @@ class Cost:
         device: `cpu`, `cuda`, or the name of the GPU that computed the embeddings.
         embedding_s: seconds that computed the embeddings.
         prediction_s: seconds that trained and tested the predictors.
-        memory_bytes: largest memory of the process that computed the embeddings.
+        memory_bytes: largest memory of the process that computed the embeddings, without that of a GPU.
         joules: energy, where the machine tells.
     """
 
@@ -497,3 +497,7 @@ def _check_listed(fields: Fields, results: Sequence[CardResult], digests: Mappin
         raise fields.error("files", f"no {name}", "the scores and the predictions of every result")
     for name in sorted(digests.keys() - needed):
         raise fields.error("files", shorten(name), "only the files of the results")
+    for result in results:
+        name = f"{result.task_folder}/{layout.predictions(result.protocol)}"
+        if digests[name] != result.scores.predictions:
+            raise fields.error("files", f"a digest of {name}", "the one that the scores name")

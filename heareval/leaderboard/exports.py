@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,11 @@ def _list_values(table: ProtocolTable, row: Row, tasks: list[str]) -> Iterator[A
 
 def _to_cell(value: Any) -> Any:
     return escape_formula(value) if isinstance(value, str) else value
+
+
+def dump_board(board: Board) -> str:
+    """Return board.json: `board_to_json`, compact, because a thousand models take millions of characters."""
+    return json.dumps(board_to_json(board), separators=(",", ":"), allow_nan=False)
 
 
 def board_to_json(board: Board) -> dict[str, Any]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # More would be too small to read; the best are shown.
 MAX_ROWS, MAX_COLUMNS, MAX_CORRELATED = 60, 40, 40
+# Names of more points would cover each other.
+MAX_NAMED_POINTS = 30
 # A correlation of fewer pairs says nothing.
 MIN_PAIRS = 5
 CELL_WIDTH_INCHES, CELL_HEIGHT_INCHES, SQUARE_INCHES = 0.36, 0.19, 0.34
@@ -134,9 +136,12 @@ def plot_heat_map(sheet: Sheet, table: ProtocolTable) -> Figure | None:
     )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    _add_bar(figure, image, width, "standard deviations from the mean of the task; better is blue", height)
+    _add_bar(figure, image, width, "standard deviations", height)
     shown = f"{len(rows)} of {len(table.rows)} models" if len(rows) < len(table.rows) else "all models"
-    caption = f"Scores times 100 of {shown}, coloured by the score standardised over models. Grey: no score."
+    caption = (
+        f"Scores times 100 of {shown}, coloured by the distance from the mean of the task in standard "
+        "deviations over models; blue is better. Grey: no score."
+    )
     if len(columns) < len(table.columns):
         caption += f" The first {len(columns)} of {len(table.columns)} tasks."
     return sheet.finish(figure, caption)
@@ -184,7 +189,8 @@ def _show(axes: Axes, values: NDArray[np.float64], limit: float) -> Any:
 
 def _write(axes: Axes, x: float, y: float, text: str, darkness: float, size: float = 6) -> None:
     color = "white" if darkness > 0.7 else "black"
-    axes.text(x, y, text, ha="center", va="center", color=color, fontsize=size)
+    # Cells lie inside the axes, so they need not be measured for the layout.
+    axes.text(x, y, text, ha="center", va="center", color=color, fontsize=size, in_layout=False)
 
 
 def _add_bar(figure: Figure, image: Any, width: float, label: str, height: float) -> None:
@@ -306,18 +312,36 @@ def plot_cost(sheet: Sheet, table: ProtocolTable) -> Figure | None:
             s=22,
         )
     for point, name in zip(points, sheet.name([point.name for point in points]), strict=True):
-        axes.annotate(
-            name, (point.seconds, point.mean), xytext=(4, 3), textcoords="offset points", fontsize=6
-        )
-    axes.set_xscale("log")
+        if len(points) <= MAX_NAMED_POINTS or _is_on_front(point, points):
+            axes.annotate(
+                name, (point.seconds, point.mean), xytext=(4, 3), textcoords="offset points", fontsize=6
+            )
+    _use_log_seconds(axes)
     axes.set_xlabel("seconds of embedding and prediction on all ranked tasks")
     axes.set_ylabel("mean score times 100")
     axes.grid(alpha=0.4)
     axes.set_axisbelow(True)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=7)
-    return sheet.finish(
-        figure, "Mean score of each model with a known cost. Seconds on different devices are not comparable."
+    caption = "Mean score of each model with a known cost. Seconds on different devices are not comparable."
+    if len(points) > MAX_NAMED_POINTS:
+        caption += " Named are the models that no cheaper one equals."
+    return sheet.finish(figure, caption)
+
+
+def _is_on_front(point: _Point, points: Sequence[_Point]) -> bool:
+    return not any(
+        other.mean >= point.mean and other.seconds <= point.seconds for other in points if other is not point
     )
+
+
+def _use_log_seconds(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    # The usual labels are formulas, which names of models must never become.
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _list_points(table: ProtocolTable) -> Iterator[_Point]:

@@ -11,6 +11,7 @@ from heareval import layout
 from heareval.errors import HearevalError
 from heareval.formats.card import CHECK_HINT, DISTANCES, Card, CardResult, read_card
 from heareval.formats.completeness import find_lacking, find_repeated, list_needed
+from heareval.formats.results_folder import EVALUATE_AGAIN
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.cards import list_lower_is_better, name_result
 from heareval.predictions.data import SplitRoles, Task, read_references
@@ -78,7 +79,7 @@ def check_card(folder: Path, tasks: Path, pairwise: Sequence[str]) -> CheckedCar
     try:
         card = read_card(folder)
     except HearevalError as error:
-        return CheckedCard(folder, None, (str(error),))
+        return CheckedCard(folder, None, (_describe(error),))
     results = tuple(check_result(card, result, tasks) for result in card.results)
     problems = (
         *_check_model(card),
@@ -86,6 +87,13 @@ def check_card(folder: Path, tasks: Path, pairwise: Sequence[str]) -> CheckedCar
         *(each for one in results for each in one.problems),
     )
     return CheckedCard(folder, card, problems, results)
+
+
+def _describe(error: HearevalError) -> str:
+    # In a card, whoever is told so has no embeddings to evaluate.
+    if error.remedy == EVALUATE_AGAIN:
+        error.remedy = CHECK_HINT
+    return str(error)
 
 
 def _check_model(card: Card) -> Iterator[str]:
@@ -134,7 +142,7 @@ def check_result(card: Card, result: CardResult, tasks: Path) -> CheckedResult:
     try:
         numbers = _recompute(card, result, references)
     except HearevalError as error:
-        return CheckedResult(result.task_folder, result.protocol, problems=(str(error),))
+        return CheckedResult(result.task_folder, result.protocol, problems=(_describe(error),))
     wrong = [number for number in numbers if not number.is_equal]
     problems = tuple(_describe_difference(card, result, wrong[0], len(wrong) - 1) for _ in wrong[:1])
     return CheckedResult(result.task_folder, result.protocol, numbers, problems)
@@ -177,10 +185,6 @@ def _recompute(card: Card, result: CardResult, references: Path) -> tuple[Compar
             remedy="The card is of another split, or your task folder is another: prepare it again.",
         )
     _check_facts(card, result, task)
-    if scores.predictions is None:
-        raise HearevalError(
-            f"{_name(card, result)}: predictions", got="no digest", expected="one", remedy=CHECK_HINT
-        )
     stored = match_stored(folder, scores, task)
     return compare_numbers(scores, recompute_scores(stored))
 

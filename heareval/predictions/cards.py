@@ -264,6 +264,7 @@ def _store_result(result: StoredResult, card: Path) -> CardResult:
             device=(manifest.device if manifest else "") or scores.device,
             embedding_s=manifest.seconds if manifest else None,
             prediction_s=scores.seconds,
+            memory_bytes=manifest.memory_bytes if manifest else None,
         ),
         scores=scores,
     )

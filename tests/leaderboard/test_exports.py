@@ -9,11 +9,10 @@ import math
 
 import pytest
 
-from heareval import files
 from heareval.formats.scores import ScoreEntry
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
-from heareval.leaderboard.exports import board_to_csv, board_to_json
+from heareval.leaderboard.exports import board_to_csv, dump_board
 from heareval.leaderboard.published import DATA, read_published
 from tests.leaderboard.cards import make_card, make_result
 
@@ -56,7 +55,7 @@ def test_json_holds_everything_and_is_json() -> None:
     results = [make_result(scores={"top1_acc": entry, "d_prime": math.inf})]
     card = make_card("<script>\u202e", results=results, missing={"fsd50k": "no time"}, authors=("A",))
     board = build_board({Origin.SUBMITTED: [card]}, read_published(), title="A title")
-    text = files.dump_json(board_to_json(board))
+    text = dump_board(board)
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (found["schema_version"], found["title"]) == (1, "A title")
     (table,) = found["tables"]
@@ -76,4 +75,4 @@ def test_json_holds_everything_and_is_json() -> None:
 def test_equal_boards_are_equal_files() -> None:
     boards = [build_board({Origin.SUBMITTED: [make_card()]}, read_published()) for _ in range(2)]
     assert board_to_csv(boards[0]) == board_to_csv(boards[1])
-    assert files.dump_json(board_to_json(boards[0])) == files.dump_json(board_to_json(boards[1]))
+    assert dump_board(boards[0]) == dump_board(boards[1])

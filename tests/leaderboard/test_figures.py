@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from heareval.formats.card import Cost
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
-from heareval.leaderboard.figures import MIN_PAIRS, correlate, draw_figures, standardise
+from heareval.leaderboard.figures import MAX_NAMED_POINTS, MIN_PAIRS, correlate, draw_figures, standardise
 from heareval.leaderboard.published import read_published
 from tests.leaderboard.cards import make_card, make_result
 
@@ -56,6 +56,22 @@ def test_cost_is_drawn_where_it_is_known() -> None:
     text = read_texts(figures["hear2021-cost"].svg)
     assert "seconds of embedding and prediction" in text
     assert "cpu" in text
+    assert "mathdefault" not in text
+    assert " 100 " in text
+
+
+def test_of_many_models_only_those_are_named_that_no_cheaper_one_equals() -> None:
+    board = make_board(tuple(f"model{number}." for number in range(MAX_NAMED_POINTS + 1)))
+    (table,) = board.tables
+    rows = sorted(table.rows, key=lambda row: sum(cell.cost_s or 0 for cell in row.cells.values()))
+    best, front = 0.0, []
+    for row in rows:
+        mean = table.standings[row.key].mean or 0.0
+        if mean > best:
+            best, front = mean, [*front, row.name]
+    text = read_texts(next(each.svg for each in draw_figures(board) if each.name == "hear2021-cost"))
+    assert 1 < len(front) < len(rows)
+    assert {row.name for row in rows if row.name in text} == set(front)
 
 
 def test_a_small_board_has_few_figures_and_an_empty_one_none() -> None:

@@ -79,6 +79,7 @@ def _evaluate(folder: Path, protocol: Protocol | None = None) -> None:
         "arrays": [],
         "submission": SUBMISSION,
         "seconds": 2.5,
+        "memory_bytes": 1 << 30,
         "device": "cpu",
     }
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
@@ -157,7 +158,9 @@ def test_a_card_holds_what_was_scored_and_predicted(made: Path) -> None:
         for metric, score in written.scores.items():
             assert result.scores.scores[metric] == score
         assert all(run.grid == () for run in result.scores.runs)
-        assert result.cost.embedding_s == 2.5
+        assert (result.cost.embedding_s, result.cost.memory_bytes) == (2.5, 1 << 30)
+        assert result.cost.device == "cpu"
+        assert result.cost.prediction_s is not None
     assert card.model.sample_rate == 16000
     assert (card.model.scene_embedding_size, card.model.timestamp_embedding_size) == (8, 8)
     assert card.model.revision == "ab" * 6
@@ -210,7 +213,7 @@ def test_nothing_private_is_in_a_card(made: Path) -> None:
     [
         ("/home/me/a b/w.pt", "w.pt"),
         ("~/w.pt", "w.pt"),
-        ("file:///home/me/w.pt", "w.pt"),
+        ("file:/home/me/w.pt", "w.pt"),
         ("--config=/home/me/w.yaml", "--config=w.yaml"),
         ("https://example.org/a/w.pt", "https://example.org/a/w.pt"),
         ("read/write", "read/write"),
@@ -437,6 +440,10 @@ def test_a_task_twice(root: Path) -> None:
     assert "twice, expected each once" in _only_problem(root)
 
 
+def _npz(values: Any) -> Any:
+    return next(digest for name, digest in values["files"].items() if name.endswith(".npz"))
+
+
 def _drop_result(values: Any) -> None:
     values["results"] = [each for each in values["results"] if each["task_folder"] != EVENT]
 
@@ -468,6 +475,10 @@ def _drop_result(values: Any) -> None:
         (lambda v: v["results"][0].update(stored_as="pickle"), "stored_as in .*: got 'pickle'"),
         (lambda v: v["results"][0]["cost"].update(joules=-1), "joules: got -1, expected a number from 0"),
         (lambda v: v["results"][0]["cost"].update(joules=float("nan")), "joules: got nan, expected a number"),
+        (
+            lambda v: _npz(v).update(sha256="0" * 64),
+            "files: got a digest of .*npz, expected the one that the",
+        ),
         (lambda v: v["files"].update({"../x": {"sha256": "", "bytes": 1}}), "a path that leaves the card"),
     ],
 )
