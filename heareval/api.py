@@ -692,7 +692,7 @@ def _sort_cards(
     """
     # torch and scipy take seconds to import.
     from heareval.predictions.card_checks import check_card
-    from heareval.predictions.card_ledger import digest_references, read_ledger, write_ledger
+    from heareval.predictions.card_ledger import digest_card, digest_references, read_ledger, write_ledger
 
     passed = read_ledger(ledger) if ledger else {}
     by_origin: dict[Origin, list[Card]] = {Origin.RECOMPUTED: [], Origin.SUBMITTED: []}
@@ -704,8 +704,8 @@ def _sort_cards(
             refused.append(_name_card_shortly(str(error), folder))
             notify(f"refused: {refused[-1]}")
             continue
-        references = digest_references(card, tasks) if tasks else ""
-        if tasks is None or (references and passed.get(card.fingerprint) == references):
+        digest, references = digest_card(card), digest_references(card, tasks) if tasks else ""
+        if tasks is None or (references and passed.get(digest) == references):
             by_origin[Origin.SUBMITTED if tasks is None else Origin.RECOMPUTED].append(card)
             continue
         checked = check_card(folder, tasks, list_pairwise_tasks())
@@ -716,7 +716,7 @@ def _sort_cards(
             notify(f"not checked: {folder.parent.name}/{folder.name}: {checked.lacking[0]}")
             by_origin[Origin.SUBMITTED].append(card)
         else:
-            passed[card.fingerprint] = references
+            passed[digest] = references
             by_origin[Origin.RECOMPUTED].append(card)
     if ledger and tasks:
         write_ledger(ledger, passed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import heareval
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.formats.card import Card
+from heareval.formats.card import CARD, Card
 from heareval.formats.fields import read_fields
 from heareval.predictions.data import read_references
 from heareval.predictions.references import fingerprint_references
@@ -18,7 +18,7 @@ REMEDY = "Remove it; all cards are checked again then."
 
 
 def read_ledger(file: Path) -> dict[str, str]:
-    """Return the cards that passed a check of this version of heareval: fingerprint -> digest of references.
+    """Return the cards that passed a check of this version of heareval: digest -> digest of references.
 
     Args:
         file: a file that `write_ledger` wrote; a missing one means that no card was checked.
@@ -30,13 +30,21 @@ def read_ledger(file: Path) -> dict[str, str]:
         return {}
     ledger = read_fields(file, remedy=REMEDY)
     cards = ledger.object("cards")
-    passed = {fingerprint: cards.text(fingerprint) for fingerprint in cards}
+    passed = {digest: cards.text(digest) for digest in cards}
     return passed if ledger.text("heareval") == heareval.__version__ else {}
 
 
 def write_ledger(file: Path, passed: Mapping[str, str]) -> None:
     """Write the cards that passed a check, completely or not at all."""
     files.write_json(file, {"heareval": heareval.__version__, "cards": dict(sorted(passed.items()))})
+
+
+def digest_card(card: Card) -> str:
+    """Return the SHA-256 of card.json, which names those of all other files.
+
+    The card's fingerprint is too short for this: somebody could make two cards that have the same.
+    """
+    return files.file_checksum(card.folder / CARD, "sha256")
 
 
 def digest_references(card: Card, tasks: Path) -> str:
