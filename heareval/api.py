@@ -46,7 +46,7 @@ from heareval.leaderboard.columns import TaskFacts
 from heareval.leaderboard.exports import board_to_csv, board_to_json
 from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
-from heareval.leaderboard.site import Attachment, Attachments, write_site
+from heareval.leaderboard.site import MARK, Attachment, Attachments, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.tasks.licences import find_licence
@@ -667,6 +667,8 @@ def leaderboard(
 
     Example: `leaderboard([Path("cards")], Path("site")).refused`
     """
+    # Checking many cards takes hours, so say first that the site could not be written.
+    files.check_is_ours(Path(out), MARK)
     tasks = Path(resolve_places(places, "tasks").tasks)
     by_origin, refused = _sort_cards(_find_all_cards(cards), tasks if checks else None, ledger, notify)
     board = build_board(
