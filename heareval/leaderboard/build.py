@@ -164,7 +164,8 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     if parts[0].scores.task in BEEHIVE_FOLDS:
         lacking = sorted({*BEEHIVE_FOLDS} - {part.scores.task for part in parts})
         if lacking:
-            return missing.get(lacking[0], f"only one of two folds: {lacking[0]} has no scores")
+            reason = missing.get(column.key, "")
+            return f"{lacking[0]} has no scores{': ' if reason else ''}{reason}"
         metrics = _join_folds(parts)
     else:
         metrics = dict(_list_values(parts[0].scores.scores))

@@ -102,9 +102,10 @@ def test_the_beehive_folds_are_one_column() -> None:
     assert cell.metrics["aucroc"].interval_95 is None
     assert cell.metrics["aucroc of fold1"].interval_95 == pytest.approx((0.75, 0.85))
     results = [folds[0], make_result()]
-    row = only_row(build_board({Origin.RECOMPUTED: [make_card(results=results)]}))
-    assert list(row.cells) == ["esc50-v2.0.0-full"]
-    assert "beehive_states_fold1 has no scores" in row.missing["beehive_states-v2-5h"]
+    for missing, reason in (({}, ""), ({"beehive_states_fold1": "no time"}, ": no time")):
+        row = only_row(build_board({Origin.RECOMPUTED: [make_card(results=results, missing=missing)]}))
+        assert list(row.cells) == ["esc50-v2.0.0-full"]
+        assert row.missing == {"beehive_states-v2-5h": f"beehive_states_fold1 has no scores{reason}"}
 
 
 def test_undefined_and_infinite_scores_are_missing_with_a_reason() -> None:
