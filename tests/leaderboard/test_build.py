@@ -181,6 +181,34 @@ def test_pages_have_safe_and_distinct_names() -> None:
     }
 
 
+def test_no_name_takes_the_page_of_another_model() -> None:
+    pair = [make_card("a b", "c"), make_card("a", "b c")]
+    (table,) = build_board({Origin.SUBMITTED: pair}).tables
+    keys = {row.key for row in table.rows}
+    assert len(keys) == 2
+    for key in keys:
+        (table,) = build_board(
+            {Origin.SUBMITTED: [*pair, make_card("a b c", key.removeprefix("a-b-c-"))]}
+        ).tables
+        assert len({row.key for row in table.rows}) == 3
+        assert keys <= {row.key for row in table.rows}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ScoreEntry(0.5, interval_95=(0.4, 1e308), resamples=9),
+        ScoreEntry(0.5, chance=-1e300),
+        ScoreEntry(0.5, seed_std=1e10),
+    ],
+    ids=["interval", "chance", "std"],
+)
+def test_incredible_numbers_beside_a_score_are_left_out(entry: ScoreEntry) -> None:
+    board = build_board({Origin.SUBMITTED: [make_card(results=[make_result(scores={"top1_acc": entry})])]})
+    assert board.tables == ()
+    assert "'top1_acc' of esc50-v2.0.0-full is " in board.refused[0]
+
+
 def test_a_card_never_takes_the_page_of_a_published_row() -> None:
     published = read_published()
     row = published[0]
