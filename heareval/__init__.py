@@ -19,6 +19,7 @@ _API = (
         "make_card",
         "check_cards",
         "export_cards",
+        "parity",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),

@@ -65,9 +65,10 @@ def build_board(
         for protocol in sorted({result.protocol for result in card.results}):
             results = [result for result in card.results if result.protocol == protocol]
             for each in results:
-                column, facts = make_column(each), describe_task(each.scores.task, each.scores.mode)
-                shown = columns.setdefault(protocol, {})
-                shown.setdefault(column.key, describe_column(column, facts))
+                column, shown = make_column(each), columns.setdefault(protocol, {})
+                if column.key not in shown:
+                    facts = describe_task(each.scores.task, each.scores.mode)
+                    shown[column.key] = describe_column(column, facts)
             key = keys[card.model.name, card.model.revision]
             rows.setdefault(protocol, []).append(_make_row(key, card, origin, results, shown))
     if published:
@@ -104,21 +105,21 @@ def _keep_credible(cards: Mapping[Origin, Sequence[Card]]) -> tuple[list[tuple[C
 def _find_incredible(card: Card) -> str:
     for result in card.results:
         for metric, entry in result.scores.scores.items():
-            if math.isfinite(entry.value) and abs(entry.value) > LARGEST_SCORE:
-                return f"{shorten(metric)} of {result.task_folder} is {entry.value:g}"
+            for number in (entry.score, *(entry.interval_95 or ()), entry.chance, entry.seed_std):
+                if number is not None and LARGEST_SCORE < abs(number) < math.inf:
+                    return f"{shorten(metric)} of {result.task_folder} is {number:g}"
     return ""
 
 
 def _name_pages(cards: Sequence[Card], taken: set[str]) -> dict[tuple[str, str], str]:
     """Return the key of every card's page, by name and revision."""
-    names = {(card.model.name, card.model.revision): "" for card in cards}
-    slugs = {name: make_slug(*name) for name in names}
+    slugs = {each: make_slug(*each) for each in ((card.model.name, card.model.revision) for card in cards)}
+    digested = {name: add_digest(slug, *name) for name, slug in slugs.items()}
     counts = Counter(slugs.values())
-    return {
-        # Which of two is named first must not decide what they are called.
-        name: slug if counts[slug] == 1 and slug not in taken else add_digest(slug, *name)
-        for name, slug in slugs.items()
-    }
+    # A name may be chosen to look like the page of another model, whose page must stay its own. Which of two
+    # models comes first must not decide what their pages are called.
+    reserved = {*taken, *digested.values(), *(slug for slug, count in counts.items() if count > 1)}
+    return {name: digested[name] if slug in reserved else slug for name, slug in slugs.items()}
 
 
 # --------------------------------------------------------------------------- rows
@@ -164,7 +165,8 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     if parts[0].scores.task in BEEHIVE_FOLDS:
         lacking = sorted({*BEEHIVE_FOLDS} - {part.scores.task for part in parts})
         if lacking:
-            return missing.get(lacking[0], f"only one of two folds: {lacking[0]} has no scores")
+            reason = missing.get(column.key, "")
+            return f"{lacking[0]} has no scores{': ' if reason else ''}{reason}"
         metrics = _join_folds(parts)
     else:
         metrics = dict(_list_values(parts[0].scores.scores))

@@ -179,9 +179,6 @@ def find_missing_name(task: str) -> str:
     >>> find_missing_name("nsynth_pitch-5h"), find_missing_name("my_task")
     ('nsynth_pitch-v2.2.3-5h', 'my_task')
     """
-    keys = [
-        each.column.key
-        for each in PUBLISHED_COLUMNS
-        if task in (each.task, f"{each.task}-{each.mode}", each.column.key)
-    ]
+    name = BEEHIVE if task in BEEHIVE_FOLDS else task
+    keys = [each.column.key for each in PUBLISHED_COLUMNS if name in (each.task, f"{each.task}-{each.mode}")]
     return keys[0] if len(keys) == 1 else task

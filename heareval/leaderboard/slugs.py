@@ -6,7 +6,8 @@ import hashlib
 import re
 
 MAX_CHARS = 60
-DIGEST_CHARS = 8
+# So many that nobody finds another name with the same digest.
+DIGEST_CHARS = 16
 
 
 def make_slug(*names: str) -> str:
@@ -30,7 +31,7 @@ def add_digest(slug: str, *names: str) -> str:
     """Return a slug that a digest of names keeps apart from others.
 
     >>> add_digest("crepe", "CREPE", "1")
-    'crepe-f9255b47'
+    'crepe-f9255b4732c55daf'
     """
     # The separator can't be in both names in a way that makes two pairs equal.
     digest = hashlib.sha256(repr(names).encode()).hexdigest()[:DIGEST_CHARS]

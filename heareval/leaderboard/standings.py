@@ -17,6 +17,8 @@ from heareval.leaderboard.columns import BY_FOLDER
 
 RESAMPLES = 1000
 SEED = 0
+# Relative deviations below it are rounding.
+ROUNDING = 1e-12
 # Ends of a 95 % interval.
 LOW, HIGH = 0.025, 0.975
 
@@ -206,12 +208,11 @@ def aggregate_officially(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     known = scores[np.ix_(is_scored, ~np.isnan(scores).all(axis=0))]
     if not known.size:
         return aggregate
-    spread = _impute(known)
-    spread = spread - spread.mean(axis=0)
-    deviation = spread.std(axis=0)
+    filled = _impute(known)
+    centred, deviation = filled - filled.mean(axis=0), filled.std(axis=0)
     # Equal scores can have a deviation that is rounding alone.
-    is_equal = np.ptp(known, axis=0) == 0
-    z_scores = np.where(is_equal, 0.0, spread / np.where(is_equal | (deviation == 0), 1.0, deviation))
+    is_equal = deviation <= ROUNDING * np.abs(filled).max(axis=0)
+    z_scores = np.where(is_equal, 0.0, centred / np.where(is_equal, 1.0, deviation))
     aggregate[is_scored] = np.clip(z_scores, -1, 1).mean(axis=1)
     return aggregate
 

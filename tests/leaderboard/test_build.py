@@ -102,9 +102,10 @@ def test_the_beehive_folds_are_one_column() -> None:
     assert cell.metrics["aucroc"].interval_95 is None
     assert cell.metrics["aucroc of fold1"].interval_95 == pytest.approx((0.75, 0.85))
     results = [folds[0], make_result()]
-    row = only_row(build_board({Origin.RECOMPUTED: [make_card(results=results)]}))
-    assert list(row.cells) == ["esc50-v2.0.0-full"]
-    assert "beehive_states_fold1 has no scores" in row.missing["beehive_states-v2-5h"]
+    for missing, reason in (({}, ""), ({"beehive_states_fold1": "no time"}, ": no time")):
+        row = only_row(build_board({Origin.RECOMPUTED: [make_card(results=results, missing=missing)]}))
+        assert list(row.cells) == ["esc50-v2.0.0-full"]
+        assert row.missing == {"beehive_states-v2-5h": f"beehive_states_fold1 has no scores{reason}"}
 
 
 def test_undefined_and_infinite_scores_are_missing_with_a_reason() -> None:
@@ -178,6 +179,34 @@ def test_pages_have_safe_and_distinct_names() -> None:
     assert {row.name + row.revision: row.key for row in other.rows} == {
         row.name + row.revision: row.key for row in table.rows
     }
+
+
+def test_no_name_takes_the_page_of_another_model() -> None:
+    pair = [make_card("a b", "c"), make_card("a", "b c")]
+    (table,) = build_board({Origin.SUBMITTED: pair}).tables
+    keys = {row.key for row in table.rows}
+    assert len(keys) == 2
+    for key in keys:
+        (table,) = build_board(
+            {Origin.SUBMITTED: [*pair, make_card("a b c", key.removeprefix("a-b-c-"))]}
+        ).tables
+        assert len({row.key for row in table.rows}) == 3
+        assert keys <= {row.key for row in table.rows}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ScoreEntry(0.5, interval_95=(0.4, 1e308), resamples=9),
+        ScoreEntry(0.5, chance=-1e300),
+        ScoreEntry(0.5, seed_std=1e10),
+    ],
+    ids=["interval", "chance", "std"],
+)
+def test_incredible_numbers_beside_a_score_are_left_out(entry: ScoreEntry) -> None:
+    board = build_board({Origin.SUBMITTED: [make_card(results=[make_result(scores={"top1_acc": entry})])]})
+    assert board.tables == ()
+    assert "'top1_acc' of esc50-v2.0.0-full is " in board.refused[0]
 
 
 def test_a_card_never_takes_the_page_of_a_published_row() -> None:

@@ -159,6 +159,14 @@ def test_imputed_scores_stay_inside_the_official_aggregate() -> None:
     assert "task1" not in found["model-3"].task_ranks
 
 
+def test_tasks_on_which_all_are_equal_count_as_0() -> None:
+    nan = math.nan
+    scores = np.array([[0.1, nan, 0.7], [0.1, nan, 0.7], [0.1, 0.3, 0.7]])
+    assert standings.aggregate_officially(scores).tolist() == [0, 0, 0]
+    # 0.1 three times has a mean of 0.10000000000000002.
+    assert standings.aggregate_officially(np.full((3, 1), 0.1)).tolist() == [0, 0, 0]
+
+
 def test_relative_scores() -> None:
     rng = np.random.default_rng(4)
     columns, rows = make_columns(4, (2,)), make_rows(rng.random((6, 4)))
