@@ -11,6 +11,7 @@ from heareval import layout
 from heareval.errors import HearevalError
 from heareval.formats.card import CHECK_HINT, DISTANCES, Card, CardResult, read_card
 from heareval.formats.completeness import find_lacking, find_repeated, list_needed
+from heareval.formats.fields import shorten
 from heareval.formats.results_folder import EVALUATE_AGAIN
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.cards import list_lower_is_better, name_result
@@ -97,12 +98,10 @@ def _describe(error: HearevalError) -> str:
 
 
 def _check_model(card: Card) -> Iterator[str]:
-    told, measured = (
-        card.model.sample_rate,
-        {each.scores.submission.get("sample_rate") for each in card.results},
-    )
-    if other := measured - {told}:
-        yield f"card {card.folder}: sample_rate: got {told}, expected {other.pop()}, as the results say"
+    told = card.model.sample_rate
+    other = [rate for each in card.results if (rate := each.scores.submission.get("sample_rate")) != told]
+    if other:
+        yield f"card {card.folder}: sample_rate: got {told}, expected {shorten(other[0])}, as the results say"
 
 
 def _check_completeness(card: Card, pairwise: Sequence[str]) -> Iterator[str]:

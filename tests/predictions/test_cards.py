@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from heareval import layout
 from heareval.errors import HearevalError
@@ -31,6 +33,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.references import fingerprint_references
 from heareval.predictions.stored import list_differences, read_stored, recompute_scores
 from heareval.predictions.writing import write_results
+from tests.formats.any_json import damaged
 from tests.predictions.conftest import write_event_task, write_scene_task
 from tests.predictions.test_pairwise import write_pairwise_task
 
@@ -579,3 +582,22 @@ def test_references_that_the_checker_lacks(root: Path) -> None:
     assert "references of esc50-v1-full: got no such folder" in lacking
     assert "heareval prepare esc50 --mode full" in lacking
     assert not checked.is_recomputed
+
+
+@pytest.mark.parametrize("name", [CARD, SCENE, EVENT, PAIRWISE])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_file_holds_it_is_checked_or_refused(
+    made: Path, tmp_path: Path, name: str, data: Any
+) -> None:
+    """A card never stops the check of others."""
+    root = tmp_path / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(made / "cards", root / "cards")
+    (path,) = [_card(root) / CARD] if name == CARD else (_card(root) / name).glob("*scores.json")
+    path.write_text(json.dumps(data.draw(damaged(json.loads(path.read_text())))))
+    if name != CARD:
+        files = {str(each.relative_to(_card(root))): _digest(each) for each in _card(root).glob("*/*")}
+        _edit(_card(root) / CARD, lambda values: values.update(files=files))
+    checked = check_card(_card(root), made / "tasks", ("retrieval", "timbre"))
+    assert all("\n" not in problem for problem in checked.problems)
