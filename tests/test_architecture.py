@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "heareval"
 # own package.
 FLOORS = {
     "heareval": 0,
+    "heareval.drawing": 0,
     "heareval.errors": 0,
     "heareval.files": 0,
     "heareval.folders": 0,
@@ -29,6 +30,7 @@ FLOORS = {
     "heareval.tasks": 2,
     "heareval.embeddings": 2,
     "heareval.predictions": 2,
+    "heareval.leaderboard": 2,
     "heareval.workflow": 3,
     "heareval.api": 4,
     "heareval.commands": 5,
@@ -45,6 +47,7 @@ FOUNDATION = {
     "heareval": (),
     "heareval.errors": (),
     "heareval.spec": (),
+    "heareval.drawing": ("heareval.errors",),
     "heareval.files": (),
     "heareval.folders": ("heareval.errors",),
     "heareval.progress": ("heareval.spec",),
@@ -79,10 +82,12 @@ ONLY_IN = {
     "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
-    "matplotlib": ("heareval.predictions.drawing", "heareval.predictions.figures"),
+    "matplotlib": ("heareval.drawing", "heareval.predictions.figures", "heareval.leaderboard.figures"),
+    "jinja2": ("heareval.leaderboard.site",),
     "mido": ("heareval.tasks.midi",),
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
+    "yaml": ("heareval.formats",),
 }
 STANDARD_LIBRARY_ONLY = (
     "heareval.spec",

@@ -186,6 +186,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
                 framework=facts["framework"],
                 versions=facts["versions"],
                 seconds=round(time.monotonic() - started, 3),
+                memory_bytes=facts["memory_bytes"],
                 digests={path.name: digest_file(path) for path in sorted(scratch.iterdir())},
             )
             write_embeddings_manifest(scratch, manifest)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from heareval.formats.fields import Fields, shorten
+from heareval.formats.fields import Fields, is_number, shorten
 from heareval.formats.kit2021 import find_mean, find_std, list_kit2021_values
 from heareval.formats.scores import ScoreEntry, Scores, interval_bounds, number_to_json, scores_to_json
 
 # Means may be summed in another order.
 TOLERANCE = 1e-9
+# More than any version draws. Numbers that no float can hold would be errors of arithmetic later.
+MAX_RESAMPLES = 10**9
 
 
 def check_agreement(fields: Fields, scores: Scores) -> None:
@@ -57,7 +59,9 @@ def _check_metric(fields: Fields, score: ScoreEntry, seeds: list[str]) -> None:
             _check_number(fields, "seed_std", score.seed_std, find_std(values), what)
     for key in ("resamples", "undefined_resamples"):
         if getattr(score, key) < 0:
-            raise fields.error(key, str(getattr(score, key)), "0 or more")
+            raise fields.error(key, shorten(getattr(score, key)), "0 or more")
+        if getattr(score, key) > MAX_RESAMPLES:
+            raise fields.error(key, shorten(getattr(score, key)), f"{MAX_RESAMPLES} at most")
 
 
 def _check_interval(fields: Fields, score: ScoreEntry, ends: tuple[float | None, float | None]) -> None:
@@ -87,7 +91,7 @@ def _check_equal(fields: Fields, key: str, expected: Any) -> None:
 
 
 def _is_equal(found: Any, expected: Any) -> bool:
-    if isinstance(expected, float) and isinstance(found, int | float):
+    if isinstance(expected, float) and is_number(found):
         return _is_close(found, expected)
     return bool(found == expected)
 

@@ -45,6 +45,8 @@ class EmbeddingsManifest:
         framework: `torch` or `tensorflow`.
         versions: releases of the packages that computed the embeddings.
         seconds: duration of the last run that added to them.
+        memory_bytes: largest memory of the process that computed them, without that of a GPU; None if
+            it is unknown.
         digests: digests of all files of the folder but those of results; {} in folders of heareval 0.1.
     """
 
@@ -60,6 +62,7 @@ class EmbeddingsManifest:
     framework: str = ""
     versions: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    memory_bytes: int | None = None
     digests: Mapping[str, FileDigest] = field(default_factory=dict)
 
     @property
@@ -118,6 +121,7 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
         framework=manifest.text("framework", ""),
         versions=manifest.mapping("versions", {}),
         seconds=manifest.number("seconds", 0.0),
+        memory_bytes=manifest.integer("memory_bytes", None),
         digests=parse_digests(manifest.object("digests", {})),
     )
 
@@ -258,4 +262,7 @@ def write_embeddings_manifest(folder: Path, manifest: EmbeddingsManifest) -> Non
     # As heareval 0.1 wrote it.
     if not manifest.digests:
         del values["digests"]
+    # As the versions wrote it that did not measure it.
+    if manifest.memory_bytes is None:
+        del values["memory_bytes"]
     files.write_json(folder / files.MANIFEST, values)

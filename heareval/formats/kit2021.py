@@ -89,13 +89,17 @@ def find_mean(values: Sequence[float | None]) -> float | None:
 
 
 def find_std(values: Sequence[float | None]) -> float | None:
-    """Return the standard deviation (ddof 1) of scores, None for one score or if one isn't finite.
+    """Return the standard deviation (ddof 1) of scores, None for one score, or if one is infinite or huge.
 
-    >>> find_std([1.0, 3.0]), find_std([1.0]), find_std([1.0, math.inf])
-    (1.4142135623730951, None, None)
+    >>> find_std([1.0, 3.0]), find_std([1.0]), find_std([1.0, math.inf]), find_std([1.0, 1e300])
+    (1.4142135623730951, None, None, None)
     """
     mean = find_mean(values)
     if mean is None or math.isinf(mean) or len(values) < 2:
         return None
-    squares = sum((value - mean) ** 2 for value in values if value is not None)
+    try:
+        squares = sum((value - mean) ** 2 for value in values if value is not None)
+    except OverflowError:
+        # No metric has such scores, but a file that somebody else wrote may hold any.
+        return None
     return math.sqrt(squares / (len(values) - 1))

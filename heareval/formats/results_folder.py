@@ -256,7 +256,7 @@ def _open_members(path: Path, scores: Scores) -> Iterator[Mapping[str, NDArray[A
         raise HearevalError(
             f"{path}", got="no such file", expected="the predictions of the scores", remedy=EVALUATE_AGAIN
         ) from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, MemoryError) as error:
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=EVALUATE_AGAIN) from None
     except OSError as error:
         raise file_error(error) from None
@@ -290,6 +290,9 @@ def _read_split(
                 )
             postprocessing[name] = values
     clips = tuple(map(str, read(CLIPS, "U", shape[:1])))
+    if predictions.dtype == np.float16:
+        # As cards store them. Metrics would add them up as float16.
+        predictions = predictions.astype(np.float32)
     return SplitPredictions(clips, targets, predictions.reshape(seeds, *shape), timestamps_ms, postprocessing)
 
 

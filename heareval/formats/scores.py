@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from heareval.formats.digests import FileDigest, parse_digest
-from heareval.formats.fields import Fields, shorten
+from heareval.formats.fields import Fields, is_number, shorten
 from heareval.formats.kit2021 import list_kit2021_values
 
 # JSON has no infinity.
@@ -416,7 +416,7 @@ def _parse_interval(fields: Fields) -> tuple[float | None, float | None] | None:
 def _is_optional_number(value: Any) -> bool:
     if value is None:
         return True
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value)
 
 
 def _parse_run(fields: Fields) -> RunEntry:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heareval.errors import HearevalError
+from heareval.formats.digests import check_unchanged
 from heareval.formats.embeddings_folder import (
     EmbeddingsManifest,
     find_embeddings_manifest,
@@ -21,6 +22,8 @@ from heareval.formats.embeddings_folder import (
     read_embedded_task,
 )
 from heareval.formats.labels import LabeledClip
+from heareval.formats.task_folder import CHANGED, TaskFolder, read_task_folder
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.formats.task_metadata import TaskMetadata
 from heareval.predictions.rows import Rows, StoredRows, fits_memory
 from heareval.spec import Relation
@@ -126,7 +129,22 @@ def read_task(folder: Path) -> Task:
     Raises:
         HearevalError: a file is missing or wrong.
     """
-    described = read_embedded_task(folder)
+    return _order_clips(read_embedded_task(folder), find_embeddings_manifest(folder))
+
+
+def read_references(folder: Path) -> Task:
+    """Return the task that a task folder describes, to score predictions against.
+
+    Raises:
+        HearevalError: a file is missing or wrong, or another program has changed it.
+    """
+    manifest = find_task_manifest(folder)
+    if manifest:
+        check_unchanged(folder, manifest.digests, CHANGED)
+    return _order_clips(read_task_folder(folder), None)
+
+
+def _order_clips(described: TaskFolder, manifest: EmbeddingsManifest | None) -> Task:
     rng = random.Random(ORDER_SEED)
     orders = []
     for split, clips in described.clips.items():
@@ -135,8 +153,9 @@ def read_task(folder: Path) -> Task:
         # The evaluation of 2021 shuffled the clips like this, and training depends on their order.
         rng.shuffle(shuffled)
         orders.append(SplitOrder(split, tuple(shuffled), np.array([rows[clip.name] for clip in shuffled])))
-    manifest = find_embeddings_manifest(folder)
-    return Task(folder, described.metadata, described.vocabulary, tuple(orders), described.relation, manifest)
+    return Task(
+        described.path, described.metadata, described.vocabulary, tuple(orders), described.relation, manifest
+    )
 
 
 def read_embeddings(

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heareval.drawing import BLUE, GREY, ORANGE, Sheet, new_figure, score_limits
 from heareval.formats.scores import GridEntry
 from heareval.predictions.breakdowns import ErrorPlot, PartPlot, RatingPlot
 from heareval.predictions.diagnostics import Timeline
-from heareval.predictions.drawing import BLUE, GREY, ORANGE, Sheet, new_figure, score_limits
 from heareval.predictions.kinds.kind import LabelScores
 from heareval.predictions.metrics import find_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from heareval.predictions.drawing import Figure
+    from heareval.drawing import Figure
 
 LINE_INCHES = 0.2
 BAR_INCHES = 4.5

@@ -9,22 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heareval import files, layout
+from heareval import drawing, files, layout
+from heareval.drawing import Sheet, find_fonts
 from heareval.errors import HearevalError
 from heareval.formats.relations import name_relation
 from heareval.formats.scores import defined_or_none, scores_to_json
 from heareval.layout import Places
-from heareval.predictions import drawing, figures
+from heareval.predictions import figures
 from heareval.predictions.breakdowns import Breakdown, Case, ErrorPlot, PartPlot, PartScores, Plot, break_down
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
-from heareval.predictions.drawing import Sheet, find_fonts
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.kinds.kind import LabelScores
 from heareval.predictions.stored import StoredResult, read_stored
 from heareval.predictions.table import format_interval, format_number
 
 if TYPE_CHECKING:
-    from heareval.predictions.drawing import Figure
+    from heareval.drawing import Figure
 
 REPORT = "report.json"
 WORST_CLIPS = 20

@@ -2,14 +2,15 @@
 
 Every number that follows from the predictions is computed again: the scores of all folds and seeds with
 their details, and the targets from the labels of the clips. This takes a second or two for the largest
-tasks. Only the ends of confidence intervals are not computed again; they must lie around the score.
+tasks. Only the ends of confidence intervals are not computed again, unless `recompute_scores` is asked for
+them; they must lie around the score.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,21 @@ from numpy.typing import NDArray
 from heareval import layout
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.results_folder import EVALUATE_AGAIN, read_scores
-from heareval.formats.scores import Scores
+from heareval.formats.scores import (
+    ScoreEntry,
+    Scores,
+    defined_or_none,
+    drop_intervals,
+    interval_bounds,
+)
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
 from heareval.predictions.data import SplitRoles, Task, read_task
 from heareval.predictions.kinds import AnyKind, AnyTrainedKind, PairwiseKind, find_kind
 from heareval.predictions.metrics import find_metric
+from heareval.predictions.metrics.metric import DetailedScore
 from heareval.predictions.results import Predictions
-from heareval.predictions.statistics import average_resamples
+from heareval.predictions.statistics import BOOTSTRAP_SEED, average_resamples, summarize_metric
 
 # Machines may round the last digits of a score differently.
 TOLERANCE = 1e-6
@@ -103,6 +111,21 @@ def read_stored(folder: Path, protocol: str) -> StoredResult:
     ):
         if found != expected:
             raise HearevalError(f"{path}: {what}", got=found, expected=expected, remedy=EVALUATE_AGAIN)
+    return match_stored(folder, scores, task)
+
+
+def match_stored(folder: Path, scores: Scores, task: Task) -> StoredResult:
+    """Return the result that a folder holds, checked against the labels of a task.
+
+    Args:
+        folder: the folder of the scores and predictions.
+        scores: the scores in it.
+        task: the task, which may be described in another folder.
+
+    Raises:
+        HearevalError: the predictions are damaged, or they, the scores and the task don't belong together.
+    """
+    path = folder / layout.scores(scores.protocol)
     _check_counts(path, scores, task)
     kind = find_kind(task)
     if scores.resampled_units != kind.resampled_units:
@@ -157,7 +180,7 @@ def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredF
                 expected=", ".join(sorted(orders)),
                 remedy=EVALUATE_AGAIN,
             )
-    stored = kind.read_stored(scores)
+    stored = kind.read_stored(path.parent, scores)
     return tuple(
         tuple(
             StoredFold(split, stored[split][seed], kind.prepare_scoring(stored[split][seed]))
@@ -167,40 +190,120 @@ def _read_runs(kind: AnyKind, scores: Scores, path: Path) -> tuple[tuple[StoredF
     )
 
 
+def recompute_scores(result: StoredResult, *, with_intervals: bool = True) -> dict[str, ScoreEntry]:
+    """Return the scores that the stored predictions give, as an evaluation would write them.
+
+    Args:
+        with_intervals: whether to draw the bootstrap resamples of the intervals, which takes seconds.
+    """
+    scores, metrics = result.scores, result.scores.metrics
+    scored = [[fold.scored for fold in run] for run in result.runs]
+    rounds = _list_rounds(scores)
+    resampled = average_resamples(metrics, scored, seed=BOOTSTRAP_SEED) if with_intervals else {}
+    chance = find_chance_levels(metrics, find_split_labels(result.kind), rounds, scored)
+    seeds, splits = [run.seed for run in scores.runs], [roles.test for roles in rounds]
+    entries = {}
+    for name in metrics:
+        metric = find_metric(name)
+        runs = [
+            [
+                DetailedScore(
+                    metric.function(each.reference, each.predicted),
+                    metric.details(each.reference, each.predicted),
+                )
+                for each in run
+            ]
+            for run in scored
+        ]
+        entry = summarize_metric(name, seeds, splits, runs, resampled.get(name))
+        entries[name] = replace(entry, chance=defined_or_none(chance[name]))
+    # Intervals that mean nothing are left out here as there.
+    return dict(drop_intervals(replace(scores, scores=entries)).scores)
+
+
+@dataclass(frozen=True)
+class ComparedNumber:
+    """A number of a result as it is written, and as the stored predictions give it; None is undefined.
+
+    Args:
+        metric: name of the metric.
+        what: which number of the metric, such as `score` or `precision of test`.
+    """
+
+    metric: str
+    what: str
+    given: float | None
+    recomputed: float | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Return whether both are the same, but for the rounding of machines."""
+        return is_same_number(self.given, self.recomputed)
+
+
+def compare_numbers(scores: Scores, recomputed: Mapping[str, ScoreEntry]) -> tuple[ComparedNumber, ...]:
+    """Return all numbers of all metrics as they are written and as they were computed again."""
+    return tuple(
+        ComparedNumber(metric, what, given.get(what), computed.get(what))
+        for metric, entry in scores.scores.items()
+        for given, computed in [(_list_numbers(entry), _list_numbers(recomputed[metric]))]
+        for what in {**computed, **given}
+    )
+
+
+def list_differences(scores: Scores, recomputed: Mapping[str, ScoreEntry]) -> list[ComparedNumber]:
+    """Return the numbers that are written otherwise than they were computed again."""
+    return [each for each in compare_numbers(scores, recomputed) if not each.is_equal]
+
+
+def _list_numbers(entry: ScoreEntry) -> dict[str, float | None]:
+    """Return all numbers of a metric by what they are; an interval without a bound ends in infinity."""
+    ends = {} if entry.interval_95 is None else dict(enumerate(interval_bounds(entry.interval_95)))
+    return {
+        "score": entry.score,
+        "lower end of the interval": ends.get(0),
+        "upper end of the interval": ends.get(1),
+        "std": entry.std,
+        "seed_std": entry.seed_std,
+        "chance": entry.chance,
+        "resamples": entry.resamples,
+        "undefined_resamples": entry.undefined_resamples,
+        **{f"score of {split}": value for split, value in entry.folds.items()},
+        **{f"score of seed {seed}": value for seed, value in (entry.seeds or {}).items()},
+        **{
+            f"{name} of {split}": value
+            for split, details in entry.details.items()
+            for name, value in details.items()
+        },
+    }
+
+
+def _list_rounds(scores: Scores) -> list[SplitRoles]:
+    return [SplitRoles(fold.test, fold.valid, fold.train) for fold in scores.runs[0].folds]
+
+
 def _check_scores(result: StoredResult) -> None:
     """Raise HearevalError if the predictions give other scores than the scores file."""
-    rounds = [SplitRoles(fold.test, fold.valid, fold.train) for fold in result.scores.runs[0].folds]
-    labels = find_split_labels(result.kind)
-    _check_rounds(result, rounds, labels)
-    for name, score in result.scores.scores.items():
+    _check_rounds(result, _list_rounds(result.scores), find_split_labels(result.kind))
+    for name in result.scores.metrics:
         metric = find_metric(name)
         if metric.kind != result.kind.name:
             raise _contradiction(
                 result, name, f"a metric of {metric.kind} tasks", f"one of {result.kind.name} tasks"
             )
-        splits = [fold.split for fold in result.runs[0]]
-        # (seeds, folds)
-        values = np.array(
-            [
-                [metric.function(fold.scored.reference, fold.scored.predicted) for fold in run]
-                for run in result.runs
-            ]
-        )
-        # Infinite scores of different signs have no mean.
-        with np.errstate(invalid="ignore"):
-            of_folds, of_seeds = values.mean(axis=0), values.mean(axis=1)
-        for split, value in zip(splits, of_folds, strict=True):
-            _check_value(result, f"{name} of {split}", score.folds[split], float(value))
-        for run, value in zip(result.scores.runs, of_seeds, strict=True):
+    for name, value in recompute_scores(result, with_intervals=False).items():
+        score = result.scores.scores[name]
+        for split, of_split in value.folds.items():
+            _check_value(result, f"{name} of {split}", score.folds[split], of_split)
+        for seed, of_seed in (value.seeds or {}).items():
             if score.seeds is not None:
-                _check_value(result, f"{name} of seed {run.seed}", score.seeds[str(run.seed)], float(value))
+                _check_value(result, f"{name} of seed {seed}", score.seeds[seed], of_seed)
         if score.chance is not None:
-            scored = [[fold.scored for fold in run] for run in result.runs]
-            chance = find_chance_levels([name], labels, rounds, scored)[name]
-            _check_value(result, f"chance level of {name}", score.chance, chance)
-        for place, split in enumerate(splits):
-            if score.details.get(split):
-                _check_details(result, name, score.details[split], place)
+            _check_value(result, f"chance level of {name}", score.chance, value.chance)
+        for split, details in value.details.items():
+            for detail, number in details.items() if score.details.get(split) else ():
+                what = f"{detail} of {name} of {split}"
+                _check_value(result, what, score.details[split].get(detail), number)
 
 
 def _check_rounds(result: StoredResult, rounds: Sequence[SplitRoles], labels: SplitLabels) -> None:
@@ -211,23 +314,24 @@ def _check_rounds(result: StoredResult, rounds: Sequence[SplitRoles], labels: Sp
                 raise _contradiction(result, f"round that tests {roles.test}", f"split {split}", known)
 
 
-def _check_details(result: StoredResult, name: str, found: Mapping[str, float | None], place: int) -> None:
-    scored = [run[place].scored for run in result.runs]
-    details = [find_metric(name).details(each.reference, each.predicted) for each in scored]
-    for detail in details[0]:
-        value = float(np.mean([each[detail] for each in details]))
-        what = f"{detail} of {name} of {result.runs[0][place].split}"
-        _check_value(result, what, found.get(detail), value)
-
-
-def _check_value(result: StoredResult, what: str, found: float | None, value: float) -> None:
-    # Infinite scores were null in results of 0.1.0.
-    is_unknown = found is None and not math.isfinite(value)
-    if not is_unknown and (
-        found is None or not math.isclose(found, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    ):
+def _check_value(result: StoredResult, what: str, found: float | None, value: float | None) -> None:
+    if not is_same_number(found, value):
         got = "null" if found is None else str(found)
-        raise _contradiction(result, what, got, f"{value:.6f}, as computed from the stored predictions")
+        computed = math.nan if value is None else value
+        raise _contradiction(result, what, got, f"{computed:.6f}, as computed from the stored predictions")
+
+
+def is_same_number(found: float | None, computed: float | None) -> bool:
+    """Return whether a stored number is the computed one, but for the rounding of machines.
+
+    None is an undefined number, and where it is stored also an infinite one.
+
+    >>> is_same_number(0.5, 0.5000001), is_same_number(0.5, 0.51), is_same_number(None, math.inf)
+    (True, False, True)
+    """
+    if found is None:
+        return computed is None or not math.isfinite(computed)
+    return computed is not None and math.isclose(found, computed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _contradiction(result: StoredResult, what: str, got: str, expected: str) -> HearevalError:

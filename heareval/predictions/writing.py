@@ -49,7 +49,7 @@ def write_results(folder: Path, result: TaskResult, fingerprint: str, embeddings
         folds[0].roles.test: [fold.predictions for fold in folds]
         for folds in zip(*(run.folds for run in result.runs), strict=True)
     }
-    result.kind.write_stored(protocol, fingerprint, splits)
+    result.kind.write_stored(folder, protocol, fingerprint, splits)
     # Without a time, so that equal runs write equal files.
     digest = dataclasses.replace(digest_file(folder / layout.predictions(protocol)), mtime_ns=None)
     return write_scores(folder, dataclasses.replace(collect_scores(result, fingerprint), predictions=digest))

@@ -21,7 +21,7 @@ from heareval.embeddings.inside.batches import GROW_AFTER, BatchSize, plan_block
 from heareval.embeddings.inside.errors import is_out_of_memory  # noqa: E402
 from heareval.embeddings.inside.reading import read_block  # noqa: E402
 from heareval.embeddings.inside.writing import Writer  # noqa: E402
-from tests.embeddings.clips import TELLING_MODEL, embed, write_task  # noqa: E402
+from tests.embeddings.clips import TELLING_MODEL, embed, manifest, write_task  # noqa: E402
 
 
 def sizes_of_calls(folder: Path) -> list[tuple[int, ...]]:
@@ -238,3 +238,18 @@ def test_a_worker_killed_for_another_reason_is_an_error(tmp_path: Path) -> None:
     told = embed(tmp_path, write_task(tmp_path / "task", {"a": [800] * 2}), budget=16000)
     assert "the worker process: got signal SIGKILL, expected a result. Its log is" in told
     assert "memory" not in told
+
+
+def test_the_largest_memory_is_recorded(tmp_path: Path) -> None:
+    """Also of memory that was freed before the end."""
+    task = write_task(tmp_path / "task", {"a": [800] * 3})
+    taken = []
+    for megabytes in (0, 400):
+        folder = tmp_path / str(megabytes)
+        folder.mkdir()
+        wasteful = f"model.fits, model.seconds = fits, [len(b'x' * ({megabytes} << 20)), seconds][1]"
+        model = TELLING_MODEL.replace("model.fits, model.seconds = fits, seconds", wasteful)
+        (folder / "my_model.py").write_text(model)
+        assert not embed(folder, task, budget=16000)
+        taken.append(manifest(folder)["memory_bytes"])
+    assert taken[1] - taken[0] > 300 << 20

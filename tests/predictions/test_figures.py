@@ -11,13 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from sklearn.metrics import average_precision_score
 
+from heareval import drawing
+from heareval.drawing import Sheet, find_fonts, use_style
 from heareval.errors import HearevalError
 from heareval.formats.scores import GridEntry
 from heareval.layout import Places
-from heareval.predictions import drawing, figures
+from heareval.predictions import figures
 from heareval.predictions.breakdowns import ErrorPlot, PartPlot, PartScores, PartTable, RatedSet, RatingPlot
 from heareval.predictions.diagnostics import Timeline
-from heareval.predictions.drawing import Sheet, find_fonts, use_style
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.kinds.kind import ClipEvents, LabelScores, TimelineEvent
 from heareval.predictions.protocol import Protocol

@@ -32,7 +32,8 @@ def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
     [`fitted` or `too_large`, samples].
 
     Returns:
-        The number of clips, the device, the framework and the versions of the loaded packages.
+        The number of clips, the device, the framework, the versions of the loaded packages, and the largest
+        memory of this process in bytes.
 
     Raises:
         SubmissionError: the submission or the task is wrong.
@@ -71,7 +72,20 @@ def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
         "device": device,
         "framework": framework.name,
         "versions": list_loaded_versions(),
+        "memory_bytes": find_peak_memory(),
     }
+
+
+def find_peak_memory() -> int | None:
+    """Return the largest memory that this process has taken so far, in bytes; None if Linux does not say it.
+
+    What getrusage reports includes the memory of the process that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
 def select_function(submission: LoadedSubmission, job: dict[str, Any]) -> EmbedBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -145,9 +146,9 @@ class Kind(ABC, Generic[PredictionsT]):
 
     @abstractmethod
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[PredictionsT]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[PredictionsT]]
     ) -> None:
-        """Write the predictions of all seeds into the task's folder.
+        """Write the predictions of all seeds into a folder.
 
         Args:
             fingerprint: fingerprint of the results.
@@ -155,8 +156,11 @@ class Kind(ABC, Generic[PredictionsT]):
         """
 
     @abstractmethod
-    def read_stored(self, scores: Scores) -> Mapping[str, Sequence[PredictionsT]]:
+    def read_stored(self, folder: Path, scores: Scores) -> Mapping[str, Sequence[PredictionsT]]:
         """Return the predictions that belong to scores, of all seeds, by tested split.
+
+        Args:
+            folder: the folder of the scores, which need not be that of the task.
 
         Raises:
             HearevalError: the file is missing or damaged, or doesn't belong to the scores or to the clips.
@@ -243,18 +247,18 @@ class TrainedKind(Kind[LabelPredictionsT], Generic[SplitT, LabelPredictionsT]):
         """Return the shape of a split's targets; None is an axis of any length."""
 
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[LabelPredictionsT]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[LabelPredictionsT]]
     ) -> None:
         stored = {split: self.to_stored(of_seeds) for split, of_seeds in splits.items()}
-        write_predictions(self.task.folder, protocol, fingerprint, stored)
+        write_predictions(folder, protocol, fingerprint, stored)
 
-    def read_stored(self, scores: Scores) -> Mapping[str, Sequence[LabelPredictionsT]]:
+    def read_stored(self, folder: Path, scores: Scores) -> Mapping[str, Sequence[LabelPredictionsT]]:
         orders = {fold.test: self.find_order(fold.test) for fold in scores.runs[0].folds}
         shapes = {split: self.stored_shape(order) for split, order in orders.items()}
         found = {}
-        for split, stored in read_predictions(self.task.folder, scores, shapes).items():
+        for split, stored in read_predictions(folder, scores, shapes).items():
             order = orders[split]
-            where = f"of {split} in {self.task.folder / layout.predictions(scores.protocol)}"
+            where = f"of {split} in {folder / layout.predictions(scores.protocol)}"
             check_stored_clips(order, order.clip_names, stored.clips, where)
             if not np.array_equal(stored.targets, self.stored_targets(order, stored)):
                 expected = f"those of {layout.split_json(split)}"

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,21 +128,21 @@ class PairwiseKind(Kind[Measurements]):
     # ----------------------------------------------------------------------- stored predictions
 
     def write_stored(
-        self, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[Measurements]]
+        self, folder: Path, protocol: str, fingerprint: str, splits: Mapping[str, Sequence[Measurements]]
     ) -> None:
         stored = {}
         for split, (measured,) in splits.items():
             names = [each.name for each in fields(measured.measured)]
             arrays = {name: getattr(measured.measured, name) for name in names}
             stored[split] = SplitDistances(measured.clips, arrays)
-        write_distances(self.task.folder, protocol, fingerprint, stored)
+        write_distances(folder, protocol, fingerprint, stored)
 
-    def read_stored(self, scores: Scores) -> Mapping[str, Sequence[Measurements]]:
+    def read_stored(self, folder: Path, scores: Scores) -> Mapping[str, Sequence[Measurements]]:
         order, relation = self.order, self.relation
         arrays = relation.describe_arrays()
         found = {}
-        for split, stored in read_distances(self.task.folder, scores, len(order.clips), arrays).items():
-            where = f"of {split} in {self.task.folder / layout.predictions(scores.protocol)}"
+        for split, stored in read_distances(folder, scores, len(order.clips), arrays).items():
+            where = f"of {split} in {folder / layout.predictions(scores.protocol)}"
             check_stored_clips(order, order.clip_names, stored.clips, where)
             found[split] = [Measurements(stored.clips, relation.measured_type(**stored.arrays))]
         return found

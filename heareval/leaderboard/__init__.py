@@ -1,0 +1,1 @@
+"""THE BOARD: cards of submissions and rows that were published -> standings, tables, a static site."""

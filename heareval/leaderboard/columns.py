@@ -1,0 +1,184 @@
+"""The columns of a board: the 19 of the published leaderboard, and those of other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from heareval.formats.card import CardResult
+from heareval.leaderboard.board import Column
+from heareval.leaderboard.slugs import make_slug
+
+SPEECH, ENVIRONMENT, MUSIC = "speech", "environmental sound", "music"
+# The folds of one corpus that share a column of the published leaderboard.
+BEEHIVE, BEEHIVE_FOLDS = "beehive_states", ("beehive_states_fold0", "beehive_states_fold1")
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What the caller knows about a task; board.Column says what each attribute holds."""
+
+    description: str = ""
+    licence: str = "unknown"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedColumn:
+    """A column of the published leaderboard.
+
+    Args:
+        csv_name: its name in leaderboard.csv.
+        task: name of the task. The task of the beehive column has two folds, which are tasks of their own.
+        mode: mode of the task.
+        later_name: its name in published_later.csv; "" if it has no column there.
+        column: how the board shows it, without what the caller knows about the task.
+    """
+
+    csv_name: str
+    task: str
+    mode: str
+    later_name: str
+    column: Column
+
+
+def _publish(
+    csv_name: str, folder: str, title: str, domain: str, metric: str = "top1_acc", later_name: str = ""
+) -> PublishedColumn:
+    task, _, rest = folder.partition("-")
+    return PublishedColumn(
+        csv_name, task, rest.rpartition("-")[2], later_name, Column(folder, title, domain, metric)
+    )
+
+
+# In the order of leaderboard.csv. Each column shows the task's first metric.
+PUBLISHED_COLUMNS: tuple[PublishedColumn, ...] = (
+    _publish("Beehive", "beehive_states-v2-5h", "Beehive States", ENVIRONMENT, "aucroc"),
+    _publish(
+        "Beijing Opera",
+        "beijing_opera-v1.0-hear2021-full",
+        "Beijing Opera",
+        MUSIC,
+        later_name="beijing_opera",
+    ),
+    _publish("CREMA-D", "tfds_crema_d-1.0.0-full", "CREMA-D", SPEECH, later_name="tfds_crema_d"),
+    _publish(
+        "DCASE 2016",
+        "dcase2016_task2-hear2021-full",
+        "DCASE 2016 Task 2",
+        ENVIRONMENT,
+        "event_onset_200ms_fms",
+        "dcase2016_task2",
+    ),
+    _publish("ESC-50", "esc50-v2.0.0-full", "ESC-50", ENVIRONMENT, later_name="esc50"),
+    _publish("FSD50K", "fsd50k-v1.0-full", "FSD50K", ENVIRONMENT, "mAP", "fsd50k"),
+    _publish("GTZAN Genre", "tfds_gtzan-1.0.0-full", "GTZAN Genre", MUSIC),
+    _publish("GTZAN Music/Speech", "tfds_gtzan_music_speech-1.0.0-full", "GTZAN Music/Speech", MUSIC),
+    _publish("Gunshot", "gunshot_triangulation-v1.0-full", "Gunshot Triangulation", ENVIRONMENT),
+    _publish("Libricount", "libricount-v1.0.0-hear2021-full", "LibriCount", SPEECH, later_name="libricount"),
+    _publish("Maestro 5h", "maestro-v3.0.0-5h", "MAESTRO 5h", MUSIC, "event_onset_50ms_fms"),
+    _publish(
+        "Mridangam Stroke",
+        "mridangam_stroke-v1.5-full",
+        "Mridangam Stroke",
+        MUSIC,
+        later_name="mridangam_stroke",
+    ),
+    _publish(
+        "Mridangam Tonic", "mridangam_tonic-v1.5-full", "Mridangam Tonic", MUSIC, later_name="mridangam_tonic"
+    ),
+    _publish("NSynth Pitch 50h", "nsynth_pitch-v2.2.3-50h", "NSynth Pitch 50h", MUSIC, "pitch_acc"),
+    _publish(
+        "NSynth Pitch 5h",
+        "nsynth_pitch-v2.2.3-5h",
+        "NSynth Pitch 5h",
+        MUSIC,
+        "pitch_acc",
+        "nsynth_pitch-5h",
+    ),
+    _publish(
+        "Speech commands 5h",
+        "speech_commands-v0.0.2-5h",
+        "Speech Commands 5h",
+        SPEECH,
+        later_name="speech_commands-5h",
+    ),
+    _publish("Speech commands full", "speech_commands-v0.0.2-full", "Speech Commands full", SPEECH),
+    _publish("Vocal Imitation", "vocal_imitation-v1.1.3-full", "Vocal Imitations", SPEECH, "mAP"),
+    _publish(
+        "VoxLingua107 top 10",
+        "vox_lingua_top10-hear2021-full",
+        "VoxLingua107 Top 10",
+        SPEECH,
+        later_name="vox_lingua_top10",
+    ),
+)
+# Folder -> the published column, and its place among them.
+BY_FOLDER: Mapping[str, PublishedColumn] = {each.column.key: each for each in PUBLISHED_COLUMNS}
+PLACES: Mapping[str, int] = {folder: place for place, folder in enumerate(BY_FOLDER)}
+# Title and domain of every task of heareval, also in modes that were never published.
+_TITLES: Mapping[str, tuple[str, str]] = {
+    **{
+        each.task: (each.column.title.removesuffix(f" {each.mode}"), each.column.domain)
+        for each in PUBLISHED_COLUMNS
+    },
+    "coughvid": ("COUGHVID", SPEECH),
+    "esc50_retrieval": ("ESC-50 retrieval", ENVIRONMENT),
+    "mridangam_stroke_retrieval": ("Mridangam Stroke retrieval", MUSIC),
+    "nsynth_pitch_kfold": ("NSynth Pitch folds", MUSIC),
+    "nsynth_pitch_retrieval": ("NSynth Pitch retrieval", MUSIC),
+    "spoken_digit": ("Spoken Digit", SPEECH),
+    "spoken_digit_abx": ("Spoken Digit ABX", SPEECH),
+    "tfds_crema_d_same_emotion": ("CREMA-D same emotion", SPEECH),
+    "tfds_crema_d_same_speaker": ("CREMA-D same speaker", SPEECH),
+    "timbre_similarity": ("Timbre similarity", MUSIC),
+    "vocal_imitation_retrieval": ("Vocal Imitations retrieval", SPEECH),
+    "vocal_imitation_retrieval_fine": ("Vocal Imitations fine retrieval", SPEECH),
+}
+
+
+def make_column(result: CardResult) -> Column:
+    """Return the column of a card's result, without what the caller knows about its task.
+
+    The two beehive folds share the published column. Scores on a corpus that is known not to be the published
+    one are not shown beside published scores. Tasks that are not heareval's have their names as titles.
+    """
+    scores = result.scores
+    is_beehive = scores.task in BEEHIVE_FOLDS
+    task = BEEHIVE if is_beehive else scores.task
+    key = f"{task}-{scores.version}-{scores.mode}" if is_beehive else result.task_folder
+    metric, is_lower_better = scores.metrics[0], scores.metrics[0] in result.lower_is_better
+    published = BY_FOLDER.get(key)
+    if published is None:
+        title, domain = _TITLES.get(task, (task, ""))
+        return Column(key, f"{title} {scores.mode}", domain, metric, is_lower_better)
+    column = published.column
+    if scores.is_the_published_corpus is not False and metric == column.metric:
+        return column
+    what = "other corpus" if scores.is_the_published_corpus is False else f"by {metric}"
+    return replace(
+        column,
+        key=f"{key}-{make_slug(what)}",
+        title=f"{column.title} ({what})",
+        metric=metric,
+        is_lower_better=is_lower_better,
+    )
+
+
+def describe_column(column: Column, facts: TaskFacts) -> Column:
+    """Return a column with what the caller knows about its task."""
+    return replace(column, description=facts.description, licence=facts.licence, citation=facts.citation)
+
+
+def find_missing_name(task: str) -> str:
+    """Return the key of the published column of a task that a card lacks, or the task's own name.
+
+    Args:
+        task: a name such as `esc50`, or `nsynth_pitch-5h` where two columns show modes of one task.
+
+    >>> find_missing_name("nsynth_pitch-5h"), find_missing_name("my_task")
+    ('nsynth_pitch-v2.2.3-5h', 'my_task')
+    """
+    name = BEEHIVE if task in BEEHIVE_FOLDS else task
+    keys = [each.column.key for each in PUBLISHED_COLUMNS if name in (each.task, f"{each.task}-{each.mode}")]
+    return keys[0] if len(keys) == 1 else task

@@ -1,0 +1,159 @@
+"""The static site of a board: HTML by Jinja2, one style sheet, one script, nothing from elsewhere.
+
+Texts of cards are hostile. Jinja2 escapes all of them, and `_clean` removes what would control the reader's
+browser or terminal in spite of that.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import heareval
+from heareval import files
+from heareval.errors import escape_controls
+from heareval.leaderboard import pages
+from heareval.leaderboard.board import Board
+
+# By this file a folder is known to be a site, which may be replaced.
+MARK = "heareval-site.json"
+STATIC = ("board.css", "board.js")
+SHORT_DOMAINS = {"environmental sound": "sound", "": "about"}
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that pages link to.
+
+    Args:
+        path: where it lies in the site, such as `board.csv`.
+        title: text of the link.
+        content: the bytes.
+        description: what a figure shows, for readers who cannot see it.
+    """
+
+    path: str
+    title: str
+    content: bytes
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Attachments:
+    """What the pages of a site offer besides the board.
+
+    Args:
+        downloads: files of the whole board.
+        figures: images, shown on the first page.
+        by_model: files of a model, by the key of its row.
+    """
+
+    downloads: Sequence[Attachment] = ()
+    figures: Sequence[Attachment] = ()
+    by_model: Mapping[str, Sequence[Attachment]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Attachment]:
+        """Yield all of them."""
+        yield from self.downloads
+        yield from self.figures
+        for several in self.by_model.values():
+            yield from several
+
+
+NOTHING_ATTACHED = Attachments()
+
+
+def write_site(board: Board, folder: Path, attachments: Attachments = NOTHING_ATTACHED) -> None:
+    """Write the site of a board, whole or not at all; the same board gives the same bytes.
+
+    An existing folder is replaced only if it is a site.
+
+    Args:
+        board: what the pages show.
+        folder: the site: `index.html`, `models/`, `tasks/`, `static/`.
+        attachments: files that the pages link to.
+
+    Raises:
+        HearevalError: the key of a row or column would be an unusual file name.
+        FileExistsError: the folder holds something else.
+
+    Example: `write_site(Board("HEAR", ()), Path("site"))`
+    """
+    with files.building_folder(folder, replace=True, mark=MARK) as scratch:
+        for name, content in render_site(board, attachments):
+            path = scratch / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def render_site(board: Board, attachments: Attachments = NOTHING_ATTACHED) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the content of every file of a site."""
+    environment = _make_environment(board)
+    task_pages = list(pages.list_task_pages(board))
+    tables = [pages.show_table(number, table) for number, table in enumerate(board.tables, 1)]
+    index = environment.get_template("index.html").render(
+        root="",
+        tables=tables,
+        task_pages=task_pages,
+        has_several=any(each.has_several for each in tables),
+        domains=sorted({domain for each in tables for domain in each.domains}),
+        downloads=attachments.downloads,
+        figures=attachments.figures,
+    )
+    yield "index.html", index.encode()
+    for page in pages.list_model_pages(board):
+        several = attachments.by_model.get(page.row.key, ())
+        text = environment.get_template("model.html").render(root="../", page=page, downloads=several)
+        yield f"models/{page.row.key}.html", text.encode()
+    for task in task_pages:
+        text = environment.get_template("task.html").render(root="../", page=task)
+        yield f"tasks/{task.column.key}.html", text.encode()
+    for name in STATIC:
+        yield f"static/{name}", importlib.resources.files(__package__).joinpath("static", name).read_bytes()
+    for each in attachments:
+        yield each.path, each.content
+    yield MARK, files.dump_json({"heareval": heareval.__version__, "tables": len(board.tables)}).encode()
+
+
+def _make_environment(board: Board) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("heareval.leaderboard"),
+        autoescape=True,
+        finalize=_clean,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        board=board,
+        aggregates=pages.AGGREGATES,
+        definitions=pages.DEFINITIONS,
+        groups=pages.GROUPS,
+        version=heareval.__version__,
+        refused=_count_refused(board),
+        shorten=pages.shorten,
+        format_score=pages.format_score,
+        format_interval=pages.format_interval,
+        format_number=pages.format_number,
+        short_domain=lambda domain: SHORT_DOMAINS.get(domain, domain),
+    )
+    return environment
+
+
+def _count_refused(board: Board) -> str:
+    count = len(board.refused)
+    return f"{count} {'card was' if count == 1 else 'cards were'}" if count else ""
+
+
+def _clean(value: Any) -> Any:
+    """Return a value as the pages may hold it: no control characters, and nothing that is no UTF-8."""
+    # What is printable holds none of these, and most of a site is.
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return escape_controls(value).encode(errors="backslashreplace").decode()
