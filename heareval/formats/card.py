@@ -325,7 +325,7 @@ def read_card(folder: Path) -> Card:
     """Return a card, with everything checked that needs no references.
 
     Every file is known by its size and must be listed; scores files also by their digest. Predictions are not
-    read: `heareval.predictions.cards.check_card` does.
+    read: `heareval.predictions.card_checks` does.
 
     Raises:
         HearevalError: a file is missing, not listed, too large, a link, or not what it should be.
