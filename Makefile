@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-network check format clean
+.PHONY: demo test test-all test-network test-browser check format clean
 
 demo: $(READY)
 	$(BIN)/heareval demo
@@ -20,6 +20,11 @@ test-all: $(READY)
 
 test-network: $(READY)
 	$(BIN)/python -m pytest -m network $(TOGETHER)
+
+# Needs Chromium and chromedriver on the PATH: apt install chromium chromium-driver.
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,browser]'
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -24,8 +25,9 @@ from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
-from heareval.formats.card import find_cards, read_card
+from heareval.formats.card import Card, find_cards, read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV
 from heareval.formats.exchange import export_cards as format_cards
 from heareval.formats.fields import Fields
 from heareval.formats.scores import Scores
@@ -38,10 +40,16 @@ from heareval.formats.task_folder import (
 from heareval.formats.task_metadata import read_task_metadata
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
+from heareval.leaderboard.board import Board, Origin
+from heareval.leaderboard.build import build_board
+from heareval.leaderboard.columns import TaskFacts
+from heareval.leaderboard.exports import board_to_csv, dump_board
 from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
+from heareval.leaderboard.site import Attachment, Attachments, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
+from heareval.tasks.licences import find_licence
 from heareval.tasks.registry import GROUPS, all_tasks
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
@@ -54,10 +62,12 @@ from heareval.workflow.prepare import PublishTask, publish_and_pack
 from heareval.workflow.requests import (
     Embedded,
     EvaluationRequest,
+    LeaderboardWritten,
     Prepared,
     RunSettings,
     Scored,
     Validated,
+    notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import Step
@@ -75,6 +85,7 @@ __all__ = [
     "EmbeddingFormat",
     "EvaluationRequest",
     "HearevalError",
+    "LeaderboardWritten",
     "Places",
     "Prepared",
     "Protocol",
@@ -89,6 +100,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export_cards",
+    "leaderboard",
     "make_card",
     "parity",
     "plan",
@@ -619,6 +631,147 @@ def export_cards(folders: Sequence[Path], form: str, *, protocol: str = "") -> s
     """
     cards = [read_card(folder) for folder in _find_all_cards(folders)]
     return format_cards(cards, form, protocol=protocol, now=datetime.datetime.now(datetime.timezone.utc))
+
+
+def leaderboard(
+    cards: Sequence[Path],
+    out: Path = Path("site"),
+    places: Places = DEFAULT_PLACES,
+    *,
+    checks: bool = True,
+    ledger: Path | None = None,
+    has_published: bool = True,
+    title: str = "HEAR leaderboard",
+    exported_at: datetime.datetime | None = None,
+    notify: Callable[[str], None] = notify_stderr,
+) -> LeaderboardWritten:
+    """Write the site of a leaderboard, whole or not at all, and return what it shows.
+
+    Every card is checked against the task folders of `places.tasks`. One that fails is left out, and the site
+    says so. One whose task folders are missing is shown as submitted, not as recomputed.
+
+    Args:
+        cards: cards, or folders of cards.
+        out: the site; an existing folder is replaced only if it is one.
+        checks: False shows all cards as submitted, without a check.
+        ledger: a file that keeps which cards passed; they are checked again only if they, their task folders
+            or heareval changed. None checks all of them.
+        has_published: whether the rows of the leaderboard of 2021, and later ones, are shown as well.
+        exported_at: the time that some exports of a model need; None leaves these out, so that the same cards
+            give the same bytes.
+        notify: receives a line about each card that is left out or not checked.
+
+    Raises:
+        HearevalError: a folder has no card, or the ledger is damaged.
+        FileExistsError: `out` is a folder that heareval did not make.
+
+    Example: `leaderboard([Path("cards")], Path("site")).refused`
+    """
+    tasks = Path(resolve_places(places, "tasks").tasks)
+    by_origin, refused = _sort_cards(_find_all_cards(cards), tasks if checks else None, ledger, notify)
+    board = build_board(
+        by_origin,
+        read_published() if has_published else (),
+        describe_task=_describe_task,
+        title=title,
+        refused=refused,
+    )
+    kept = [card for several in by_origin.values() for card in several]
+    write_site(board, Path(out), _attach_exports(board, kept, exported_at))
+    recomputed, submitted = len(by_origin[Origin.RECOMPUTED]), len(by_origin[Origin.SUBMITTED])
+    return LeaderboardWritten(board, Path(out), recomputed, submitted, len(refused))
+
+
+def _sort_cards(
+    folders: Sequence[Path], tasks: Path | None, ledger: Path | None, notify: Callable[[str], None]
+) -> tuple[dict[Origin, list[Card]], list[str]]:
+    """Return the cards by who computed their scores, and a sentence about each card that is refused.
+
+    Args:
+        tasks: the checker's task folders; None checks nothing.
+    """
+    # torch and scipy take seconds to import.
+    from heareval.predictions.card_checks import check_card
+    from heareval.predictions.card_ledger import digest_references, read_ledger, write_ledger
+
+    passed = read_ledger(ledger) if ledger else {}
+    by_origin: dict[Origin, list[Card]] = {Origin.RECOMPUTED: [], Origin.SUBMITTED: []}
+    refused = []
+    for folder in folders:
+        try:
+            card = read_card(folder)
+        except HearevalError as error:
+            refused.append(_name_card_shortly(str(error), folder))
+            notify(f"refused: {refused[-1]}")
+            continue
+        references = digest_references(card, tasks) if tasks else ""
+        if tasks is None or (references and passed.get(card.fingerprint) == references):
+            by_origin[Origin.SUBMITTED if tasks is None else Origin.RECOMPUTED].append(card)
+            continue
+        checked = check_card(folder, tasks, list_pairwise_tasks())
+        if checked.problems:
+            refused.append(_name_card_shortly(checked.problems[0], folder))
+            notify(f"refused: {refused[-1]}")
+        elif checked.lacking:
+            notify(f"not checked: {folder.parent.name}/{folder.name}: {checked.lacking[0]}")
+            by_origin[Origin.SUBMITTED].append(card)
+        else:
+            passed[card.fingerprint] = references
+            by_origin[Origin.RECOMPUTED].append(card)
+    if ledger and tasks:
+        write_ledger(ledger, passed)
+    return by_origin, refused
+
+
+def _name_card_shortly(sentence: str, folder: Path) -> str:
+    """Return a sentence about a card without the folders of this machine, as everybody may read it."""
+    return sentence.replace(f"{folder.parent.parent}/", "")
+
+
+def _describe_task(name: str, mode: str) -> TaskFacts:
+    """Return what heareval knows about a task: the docstring of its corpus, the licence and the citation."""
+    task = all_tasks().get(name)
+    if task is None:
+        return TaskFacts()
+    licence = find_licence(task, mode)
+    paragraph = (inspect.getdoc(inspect.getmodule(task.read_recordings)) or "").split("\n\n")[0]
+    return TaskFacts(" ".join(paragraph.split()), licence.spdx, licence.citation)
+
+
+def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime | None) -> Attachments:
+    texts = {"board.csv": board_to_csv(board), "board.json": dump_board(board)}
+    downloads = [
+        Attachment(name, name, text.encode(errors="backslashreplace")) for name, text in texts.items()
+    ]
+    keys = {
+        (row.name, row.revision): row.key
+        for table in board.tables
+        for row in table.rows
+        if row.origin is not Origin.PUBLISHED
+    }
+    # matplotlib takes a while to import.
+    from heareval.leaderboard.figures import draw_figures
+
+    figures = [
+        Attachment(f"figures/{each.name}.svg", each.title, each.svg, each.description)
+        for each in draw_figures(board)
+    ]
+    by_model = {
+        key: list(_export_card(key, card, now))
+        for card in cards
+        if (key := keys.get((card.model.name, card.model.revision)))
+    }
+    return Attachments(downloads, figures, by_model)
+
+
+def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:
+    endings = {EVAL_RESULTS: "yaml", EVERY_EVAL_EVER: "json"} if now else {}
+    if any(result.protocol == layout.PUBLISHED_PROTOCOL for result in card.results):
+        endings[HEAR2021_CSV] = "csv"
+    for form, ending in endings.items():
+        # The CSV row has no time in it.
+        text = format_cards([card], form, now=now or datetime.datetime.min)
+        yield Attachment(f"models/{key}.{form}.{ending}", form, text.encode(errors="backslashreplace"))
 
 
 def _find_all_cards(folders: Sequence[Path]) -> list[Path]:

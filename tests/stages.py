@@ -67,6 +67,7 @@ WITHOUT_STAGE = {
     "heareval.embeddings.inside.checks": "validates a submission, anew each time",
     "heareval.embeddings.runner": "a command",
     "heareval.embeddings.validate": "validates a submission, anew each time",
+    "heareval.predictions.card_ledger": "remembers checks, which keeps its own version",
     "heareval.predictions.card_checks": "checks cards, anew each time",
     "heareval.predictions.cards": "makes cards of results, anew each time",
     "heareval.predictions.compare": "compares scores, anew each time",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from heareval.errors import HearevalError
+from heareval.leaderboard import standings
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row, Standing
 from heareval.leaderboard.plots import (
     Histogram,
@@ -54,52 +55,26 @@ class Aggregate:
         key: name of the attribute of Standing.
         title: the head of the column.
         digits: decimals that are shown.
-        definition: what it is, in sentences.
     """
 
     key: str
     title: str
     digits: int
-    definition: str
 
 
 AGGREGATES = (
-    Aggregate(
-        "rank",
-        "Rank",
-        0,
-        "The place among the models that have a score on every task. Its 95 % interval shows how far the "
-        "rank depends on the choice of tasks, which are resampled. Models that lack a task are not ranked.",
-    ),
-    Aggregate(
-        "mean",
-        "Mean",
-        1,
-        "The mean score over all tasks, times 100. It is blank if a task is missing.",
-    ),
-    Aggregate(
-        "official",
-        "Official",
-        3,
-        "The aggregate of the HEAR 2021 challenge: the scores of each task are standardised over the models "
-        "and clipped to -1 to 1; then they are averaged. Only here are missing scores imputed "
-        "(by scikit-learn's IterativeImputer).",
-    ),
-    Aggregate(
-        "borda",
-        "Borda",
-        1,
-        "The Borda count: on each task, a model gets the number of models minus its rank. The points are "
-        "added up; a missing task gives none.",
-    ),
-    Aggregate(
-        "relative",
-        "s(m)",
-        1,
-        "The mean over the tasks of 100 (score - score of HEAR-Naive) / (best score - score of HEAR-Naive), "
-        "where a difference below 0 counts as 0. It changes when better models are added.",
-    ),
+    Aggregate("rank", "Rank", 0),
+    Aggregate("mean", "Mean", 1),
+    Aggregate("official", "Official", 3),
+    Aggregate("borda", "Borda", 1),
+    Aggregate("relative", "s(m)", 1),
 )
+# Title and definition of every number that is computed from the scores, in the order of the page.
+DEFINITIONS = {
+    **{each.title: standings.DEFINITIONS[each.key] for each in AGGREGATES},
+    "Interval of the rank": standings.DEFINITIONS["rank_interval"],
+    "Rank on a task": standings.DEFINITIONS["task_ranks"],
+}
 
 
 # --------------------------------------------------------------------------- text
@@ -222,7 +197,8 @@ class ShownRow:
         cells: the aggregates, the facts and the tasks.
         values: what is sorted by, and intervals: a cell is `value` or `value,low,high`, with a semicolon
             between cells.
-        together: the same of the aggregates, among rows of every origin; "" if that is no different.
+        together: the same of the aggregates among rows of every origin, each cell after its text; "" if all
+            rows are of one origin.
     """
 
     row: Row
@@ -242,10 +218,12 @@ class Group:
 
     Args:
         title: what is said about them.
+        remark: the tasks that their ranks are about; "" if these are all tasks.
         rows: best first.
     """
 
     title: str
+    remark: str
     rows: tuple[ShownRow, ...]
 
 
@@ -287,15 +265,20 @@ def show_table(number: int, table: ProtocolTable) -> ShownTable:
     for origin, rows in by_origin.items():
         best = _find_best(rows, table.standings)
         shown = tuple(_show_row(row, table, best, best_of_all, len(by_origin) > 1) for row in rows)
-        groups.append(Group(GROUPS[origin], shown))
+        groups.append(Group(GROUPS[origin], _describe_ranked(table, origin), shown))
     return ShownTable(number, table, tuple(groups))
 
 
-def _find_best(rows: Sequence[Row], standings: Mapping[str, Standing]) -> dict[str, float]:
+def _describe_ranked(table: ProtocolTable, origin: Origin) -> str:
+    ranked, tasks = len(table.ranked.get(origin.value, ())), len(table.columns)
+    return f"ranks and sums are about {ranked} of {tasks} tasks" if 0 < ranked < tasks else ""
+
+
+def _find_best(rows: Sequence[Row], by_row: Mapping[str, Standing]) -> dict[str, float]:
     """Return the best rank of each task among some rows."""
     best: dict[str, float] = {}
     for row in rows:
-        for task, rank in standings[row.key].task_ranks.items():
+        for task, rank in by_row[row.key].task_ranks.items():
             best[task] = min(rank, best.get(task, rank))
     return best
 
@@ -334,13 +317,18 @@ def _show_row(
         row.facts.get("has_open_weights") is True,
         tuple(cells),
         ";".join(values),
-        ";".join(_list_aggregates(together)) if has_several else "",
+        ";".join(_list_texts(together)) if has_several else "",
     )
 
 
 def _read(standing: Standing, aggregate: Aggregate) -> float | None:
     number: float | None = getattr(standing, aggregate.key)
     return number
+
+
+def _list_texts(standing: Standing) -> list[str]:
+    texts = [format_number(_read(standing, each), each.digits) for each in AGGREGATES]
+    return [",".join(pair) for pair in zip(texts, _list_aggregates(standing), strict=True)]
 
 
 def _list_aggregates(standing: Standing) -> list[str]:

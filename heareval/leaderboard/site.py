@@ -133,6 +133,7 @@ def _make_environment(board: Board) -> jinja2.Environment:
     environment.globals.update(
         board=board,
         aggregates=pages.AGGREGATES,
+        definitions=pages.DEFINITIONS,
         groups=pages.GROUPS,
         version=heareval.__version__,
         refused=_count_refused(board),
@@ -152,6 +153,7 @@ def _count_refused(board: Board) -> str:
 
 def _clean(value: Any) -> Any:
     """Return a value as the pages may hold it: no control characters, and nothing that is no UTF-8."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    # What is printable holds none of these, and most of a site is.
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return escape_controls(value).encode(errors="backslashreplace").decode()

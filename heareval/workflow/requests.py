@@ -12,6 +12,7 @@ from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
 from heareval.errors import escape_controls
+from heareval.leaderboard.board import Board
 from heareval.predictions.protocol import Protocol
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
@@ -136,3 +137,22 @@ class Validated:
     findings: tuple[Finding, ...]
     ran_on: Mapping[str, str]
     log_folder: Path
+
+
+@dataclass(frozen=True)
+class LeaderboardWritten:
+    """What came of writing a leaderboard.
+
+    Args:
+        board: what the site shows.
+        folder: the site.
+        recomputed: number of cards whose scores are right.
+        submitted: number of cards that were not checked.
+        refused: number of cards that were left out.
+    """
+
+    board: Board
+    folder: Path
+    recomputed: int
+    submitted: int
+    refused: int

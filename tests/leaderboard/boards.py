@@ -62,7 +62,7 @@ def make_rows(
     origin: Origin = Origin.RECOMPUTED,
     names: Sequence[str] = (),
     seed: int = 0,
-    missing: float = 0.05,
+    missing: float = 0.1,
 ) -> list[Row]:
     """Rows with random scores, some of which are missing."""
     rng = random.Random(seed)

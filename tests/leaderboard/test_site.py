@@ -209,7 +209,7 @@ def test_the_table_shows_what_the_board_holds() -> None:
         warning = (
             " trained on evaluation data" if row.facts.get("trained_on_evaluation_data") == "yes" else ""
         )
-        cells = shown[f"{row.name}{tag} {row.source or row.revision}{warning}"]
+        cells = shown[f"{row.name}{tag}{warning} {row.source or row.revision}"]
         standing = table.standings[row.key]
         assert cells[1] == ("" if standing.rank is None else str(standing.rank))
         assert cells[2] == ("" if standing.mean is None else f"{standing.mean:.1f}")
@@ -257,9 +257,10 @@ def test_rows_carry_what_is_sorted_by_and_intervals() -> None:
             assert score == pytest.approx(100 * cell.score, abs=1e-4)
             ends = next(iter(cell.metrics.values())).interval_95
             assert interval == ([] if ends is None else [pytest.approx(100 * end, abs=0.051) for end in ends])
-        rank, *_ = element.get("data-t").split(";")[0].split(",")
         together = table.standings_together[row.key]
-        assert rank == ("" if together.rank is None else str(together.rank))
+        rank = "" if together.rank is None else str(together.rank)
+        ends = list(map(str, together.rank_interval or ()))
+        assert element.get("data-t").split(";")[0].split(",") == [rank, rank, *ends]
 
 
 def test_the_page_of_a_model_says_everything() -> None:

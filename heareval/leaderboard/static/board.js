@@ -11,30 +11,35 @@
   const hiddenColumns = new CSSStyleSheet();
   document.adoptedStyleSheets = [hiddenColumns];
 
-  const tables = Array.from(document.querySelectorAll("section.board"), (section) => {
-    const heads = Array.from(section.querySelectorAll("thead th"));
-    const groups = Array.from(section.querySelectorAll("tbody"));
-    const rows = groups.flatMap((group) =>
-      Array.from(group.querySelectorAll("tr[data-v]"), (element) => ({ element, group })));
-    return { section, table: section.querySelector("table"), heads, groups, rows, isRead: false };
-  });
+  const tables = Array.from(document.querySelectorAll("section.board"), (section) => ({
+    section,
+    table: section.querySelector("table"),
+    heads: Array.from(section.querySelectorAll("thead th")),
+    groups: Array.from(section.querySelectorAll("tbody")),
+    rows: null,
+    sorted: null,
+    sortedTogether: false,
+    isTogether: false,
+  }));
   const aggregates = tables[0].heads.filter((head) => head.dataset.digits !== undefined).length;
 
   // Reading a thousand rows takes a while, so it waits until something is sorted or filtered.
   function read(table) {
-    if (table.isRead) return;
-    table.isRead = true;
-    table.rows.forEach((row, place) => {
-      row.place = place;
-      row.name = row.element.cells[0].firstElementChild.textContent;
-      row.text = row.element.cells[0].textContent.toLowerCase();
-      row.own = row.element.dataset.v.split(";").map((cell) => cell.split(","));
-      row.together = row.own;
-      if (row.element.dataset.t !== undefined) {
-        row.together = row.element.dataset.t.split(";").map((cell) => cell.split(","))
-          .concat(row.own.slice(aggregates));
-      }
-    });
+    if (table.rows) return;
+    const split = (text) => text.split(";").map((cell) => cell.split(","));
+    table.rows = table.groups.flatMap((group) => Array.from(group.querySelectorAll("tr[data-v]"), (element) => {
+      const own = split(element.dataset.v);
+      const texts = Array.from({ length: aggregates }, (_, place) => element.cells[place + 1].textContent);
+      // A cell of these begins with its text.
+      const others = element.dataset.t === undefined ? null : split(element.dataset.t);
+      const together = others ? others.map((cell) => cell.slice(1)).concat(own.slice(aggregates)) : own;
+      const togetherTexts = others ? others.map(([text]) => text) : texts;
+      const head = element.cells[0];
+      return { element, group, own, together, texts, togetherTexts, name: head.firstElementChild.textContent.toLowerCase(),
+        text: head.textContent.toLowerCase() };
+    }));
+    table.rows.forEach((row, place) => { row.place = place; });
+    table.sorted = table.rows;
   }
 
   // ------------------------------------------------------------------ what the reader asks for
@@ -75,16 +80,19 @@
     if (form.elements.protocol) form.elements.protocol.value = String(tables.indexOf(find(state)) + 1);
     const table = find(state);
     const tasks = table.heads.filter((head) => head.dataset.task);
+    if (choices.dataset.table !== table.section.id) {
+      choices.dataset.table = table.section.id;
+      choices.replaceChildren(...tasks.map((head) => {
+        const label = document.createElement("label");
+        const box = document.createElement("input");
+        box.type = "checkbox";
+        box.value = head.dataset.task;
+        label.append(box, " " + head.dataset.title);
+        return label;
+      }));
+    }
     const wanted = state.tasks ? state.tasks.split(",") : null;
-    choices.replaceChildren(...tasks.map((head) => {
-      const label = document.createElement("label");
-      const box = document.createElement("input");
-      box.type = "checkbox";
-      box.value = head.dataset.task;
-      box.checked = !wanted || wanted.includes(head.dataset.task);
-      label.append(box, " " + head.dataset.title);
-      return label;
-    }));
+    for (const box of choices.querySelectorAll("input")) box.checked = !wanted || wanted.includes(box.value);
   }
 
   function readForm(state) {
@@ -108,19 +116,31 @@
     const current = find(state);
     tables.forEach((each) => { each.section.hidden = each !== current; });
     hideTip();
+    const isAsPrinted = Object.keys(DEFAULTS).every((key) => key === "protocol" || state[key] === DEFAULTS[key]);
+    if (isAsPrinted && !current.rows) {
+      hiddenColumns.replaceSync("");
+      report(current.table.querySelectorAll("tr[data-v]").length, current, "", "all");
+      return;
+    }
     read(current);
     const shownTasks = showColumns(current, state);
     const isTogether = state.together === "1" && current.groups.length > 1;
     current.table.classList.toggle("together", isTogether);
     if (current.isTogether !== isTogether) showAggregates(current, isTogether);
-    const count = showRows(current, state, shownTasks);
-    sort(current, state, isTogether);
     const tasks = current.heads.filter((head) => head.dataset.task).length;
-    const part = shownTasks.length < tasks
-      ? ` ${shownTasks.length} of ${tasks} tasks are shown; rank and sums concern all of them.` : "";
-    const all = count === 1 && current.rows.length === 1 ? "1 model" : `${count} of ${current.rows.length} models`;
-    status.textContent = `${all}.${part}${isTogether ? " Rows of different origin are ranked together." : ""}`;
-    chosen.textContent = shownTasks.length < tasks ? `${shownTasks.length} of ${tasks}` : "all";
+    const areAllShown = shownTasks.length === tasks;
+    const count = showRows(current, state, areAllShown ? null : shownTasks);
+    sort(current, state, isTogether);
+    const part = areAllShown
+      ? "" : ` ${shownTasks.length} of ${tasks} tasks are shown; ranks and sums concern all of them.`;
+    const origins = isTogether ? " Rows of different origin are ranked together." : "";
+    report(count, current, part + origins, areAllShown ? "all" : `${shownTasks.length} of ${tasks}`);
+  }
+
+  function report(count, table, remarks, tasks) {
+    const all = table.rows ? table.rows.length : count;
+    status.textContent = `${count} of ${all} ${all === 1 ? "model" : "models"}.${remarks}`;
+    chosen.textContent = tasks;
   }
 
   function showColumns(table, state) {
@@ -141,12 +161,8 @@
   function showAggregates(table, isTogether) {
     table.isTogether = isTogether;
     for (const row of table.rows) {
-      const values = isTogether ? row.together : row.own;
-      for (let place = 0; place < aggregates; place += 1) {
-        const [value] = values[place];
-        const text = value === "" ? "" : Number(value).toFixed(Number(table.heads[place + 1].dataset.digits));
-        row.element.cells[place + 1].textContent = text;
-      }
+      const texts = isTogether ? row.togetherTexts : row.texts;
+      texts.forEach((text, place) => { row.element.cells[place + 1].textContent = text; });
     }
   }
 
@@ -163,11 +179,16 @@
         && (most === null || (parameters !== "" && Number(parameters) <= most))
         && (!state.since || (date !== "" && date >= state.since))
         && (state.open !== "1" || row.element.dataset.open !== undefined)
-        && (state.complete !== "1" || shownTasks.every((place) => row.own[place][0] !== ""));
+        && (state.complete !== "1" || isComplete(row, shownTasks));
       if (row.element.hidden === isShown) row.element.hidden = !isShown;
       count += isShown;
     }
     return count;
+  }
+
+  // Of all tasks, those count that ranks are about, and the page knows them: a complete model has a rank.
+  function isComplete(row, shownTasks) {
+    return shownTasks ? shownTasks.every((place) => row.own[place][0] !== "") : row.own[0][0] !== "";
   }
 
   function sort(table, state, isTogether) {
@@ -180,7 +201,7 @@
     }
     const sign = order === "ascending" ? 1 : -1;
     const key = (row) => {
-      if (place < 0) return row.name.toLowerCase();
+      if (place < 0) return row.name;
       const value = (isTogether ? row.together : row.own)[place][0];
       if (value === "") return null;
       return head.classList.contains("date") ? value : Number(value);
@@ -195,9 +216,8 @@
       return first.place - second.place;
     });
     const wanted = keyed.map(([, row]) => row);
-    const isSame = table.sorted && table.sortedTogether === isTogether
-      && wanted.every((row, index) => row === table.sorted[index]);
-    if (isSame || (!table.sorted && isOriginal)) return;
+    const isSame = table.sortedTogether === isTogether && wanted.every((row, index) => row === table.sorted[index]);
+    if (isSame) return;
     table.sorted = wanted;
     table.sortedTogether = isTogether;
     const bodies = new Map(table.groups.map((group) => [group, document.createDocumentFragment()]));
@@ -219,7 +239,9 @@
     if (!table || row.dataset.v === undefined || place < 0) return "";
     const head = table.heads[cell.cellIndex];
     const isTogether = table.table.classList.contains("together") && place < aggregates;
-    const [value, low, high] = (isTogether ? row.dataset.t ?? row.dataset.v : row.dataset.v).split(";")[place].split(",");
+    const together = isTogether && row.dataset.t !== undefined;
+    const values = (together ? row.dataset.t : row.dataset.v).split(";")[place].split(",");
+    const [value, low, high] = together ? values.slice(1) : values;
     if (value === "" && head.dataset.task === undefined) return "";
     const name = row.cells[0].firstElementChild.textContent;
     const interval = low === undefined ? "" : `, 95 % interval ${low} to ${high}`;
@@ -367,8 +389,6 @@
   form.addEventListener("change", (event) => {
     if (["search", "number"].includes(event.target.type)) return;
     change(readForm(readAddress()));
-    // The boxes are new ones.
-    if (event.target.closest("#choices")) choices.querySelector(`[value="${CSS.escape(event.target.value)}"]`).focus();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
@@ -382,6 +402,8 @@
     showForm(readAddress());
     show(readAddress());
   });
+  // On a telephone, the filters would hide the table.
+  if (matchMedia("(max-width: 40rem)").matches) form.querySelector("details.filters").open = false;
   form.hidden = false;
   showForm(readAddress());
   show(readAddress());

@@ -1,0 +1,151 @@
+"""`heareval leaderboard`, as its users type it, on a card of real results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from heareval.leaderboard.published import read_published
+from tests.commands import command, only_line
+from tests.predictions.test_cards import SCENE, write_submission
+
+CARD = "cards/mine/v1"
+PUBLISHED = len(read_published())
+ABOUT = 'name = "mine"\nrevision = "v1"\nurl = "https://example.org/mine"\nparameters = 5000000\n'
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the card of a submission, and task folders."""
+    root = tmp_path_factory.mktemp("leaderboard")
+    write_submission(root)
+    (root / "about.toml").write_text(ABOUT)
+    words = ("card", "mine", "--about", "about.toml", "--missing-others", "a test")
+    done = command(root, "heareval", *words)
+    assert (done.returncode, done.stdout) == (0, f"{CARD}\n"), done.stderr
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def read_origins(root: Path, site: str = "site") -> set[str]:
+    tables = json.loads((root / site / "board.json").read_text())["tables"]
+    return {row["origin"] for table in tables for row in table["rows"]}
+
+
+def test_cards_are_recomputed_and_shown(root: Path) -> None:
+    done = command(root, "heareval", "leaderboard", "cards", "--date", "2026-01-02")
+    counts = f"1 cards recomputed, 0 as submitted, 0 refused, {PUBLISHED} published rows"
+    assert (done.returncode, done.stdout) == (0, f"site/index.html: {counts}\n"), done.stderr
+    assert read_origins(root) == {"recomputed", "published, not recomputed"}
+    page = (root / "site" / "models" / "mine-v1.html").read_text()
+    assert 'href="https://example.org/mine"' in page
+    for form in ("eval-results.yaml", "every-eval-ever.json"):
+        assert form in page
+    task = (root / "site" / "tasks" / f"{SCENE}.html").read_text()
+    # What the corpus says, its licence and its citation.
+    assert "fifty classes" in task
+    assert "CC-BY-NC-3.0" in task
+    assert "Piczak" in task
+    index = (root / "site" / "index.html").read_text()
+    assert "figures/" in index
+    assert 'href="board.csv"' in index
+
+
+def test_the_site_is_the_same_again_wherever_it_is_made(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "elsewhere")
+    sites = []
+    for folder in (root, tmp_path / "elsewhere"):
+        done = command(folder, "heareval", "leaderboard", "cards", "--out", "a/site", "--no-published")
+        assert done.returncode == 0, done.stderr
+        files = (path for path in (folder / "a" / "site").rglob("*") if path.is_file())
+        sites.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
+    assert sites[0] == sites[1]
+    assert not any(str(root).encode() in content for content in sites[0].values())
+
+
+def test_a_card_with_a_wrong_score_is_left_out(root: Path) -> None:
+    scores = next((root / CARD).rglob("*predicted-scores.json"))
+    scores.write_text(scores.read_text().replace("0.", "1.", 1))
+    done = command(root, "heareval", "leaderboard", "cards", "--no-published")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("refused: ")
+    assert "0 cards recomputed, 0 as submitted, 1 refused, 0 published rows" in done.stdout
+    index = (root / "site" / "index.html").read_text()
+    assert "The scores of these cards could not be confirmed" in index
+    assert "mine/v1" in index
+    assert str(root) not in index
+    assert "models/" not in index
+
+
+def test_cards_without_references_are_as_submitted(root: Path) -> None:
+    shutil.rmtree(root / "tasks" / SCENE)
+    done = command(root, "heareval", "leaderboard", "cards", "--no-published")
+    assert done.returncode == 0
+    assert done.stderr.startswith("not checked: mine/v1: references of esc50")
+    assert read_origins(root) == {"as submitted, not recomputed"}
+    done = command(root, "heareval", "leaderboard", "cards", "--no-published", "--no-check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_origins(root) == {"as submitted, not recomputed"}
+
+
+def test_a_card_that_passed_is_checked_again_only_if_something_changed(root: Path) -> None:
+    words = ("heareval", "leaderboard", "cards", "--no-published", "--checked", "passed.json")
+    assert command(root, *words).returncode == 0
+    assert len(json.loads((root / "passed.json").read_text())["cards"]) == 1
+    # Only a check reads the predictions, so a card without readable ones shows whether there was one.
+    for path in (root / CARD).rglob("*predictions.npz"):
+        path.write_bytes(bytes(path.stat().st_size))
+    done = command(root, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_origins(root) == {"recomputed"}
+    # Of other labels than those that it was checked against.
+    metadata = root / "tasks" / SCENE / "task_metadata.json"
+    labels = next(each for each in sorted((root / "tasks" / SCENE).glob("*.json")) if each != metadata)
+    clips = json.loads(labels.read_text())
+    clips.pop(next(iter(clips)))
+    labels.write_text(json.dumps(clips))
+    done = command(root, *words)
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+
+
+def test_a_ledger_of_another_version_counts_for_nothing(root: Path) -> None:
+    words = ("heareval", "leaderboard", "cards", "--no-published", "--checked", "passed.json")
+    assert command(root, *words).returncode == 0
+    ledger = json.loads((root / "passed.json").read_text())
+    (root / "passed.json").write_text(json.dumps({**ledger, "heareval": "0.0.1"}))
+    for path in (root / CARD).rglob("*predictions.npz"):
+        path.write_bytes(bytes(path.stat().st_size))
+    assert command(root, *words).returncode == 1
+    (root / "passed.json").write_text("[]")
+    assert "passed.json" in only_line(command(root, *words))
+
+
+def test_published_rows_alone_are_a_board(tmp_path: Path) -> None:
+    done = command(tmp_path, "heareval", "leaderboard")
+    assert f"0 refused, {PUBLISHED} published rows" in done.stdout
+    assert (tmp_path / "site" / "models" / "crepe-hear-leaderboard-2023.html").exists()
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "thesis.tex").touch()
+    line = only_line(command(tmp_path, "heareval", "leaderboard"))
+    assert "files that heareval did not make" in line
+    assert "no such folder" in only_line(command(tmp_path, "heareval", "leaderboard", "nothing"))
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["thesis.tex"]
+
+
+def test_help_names_both_ways(tmp_path: Path) -> None:
+    short = command(tmp_path, "heareval", "leaderboard", "--help").stdout
+    assert "is short for" in short
+    assert "--checked FILE" in command(tmp_path, "heareval", "leaderboard", "build", "--help").stdout
