@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from heareval import files, layout
+from heareval import layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
@@ -43,7 +43,7 @@ from heareval.layout import Places
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
 from heareval.leaderboard.columns import TaskFacts
-from heareval.leaderboard.exports import board_to_csv, board_to_json
+from heareval.leaderboard.exports import board_to_csv, dump_board
 from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
 from heareval.leaderboard.site import MARK, Attachment, Attachments, write_site
@@ -756,7 +756,7 @@ def _describe_task(name: str, mode: str) -> TaskFacts:
 
 
 def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime | None) -> Attachments:
-    texts = {"board.csv": board_to_csv(board), "board.json": files.dump_json(board_to_json(board))}
+    texts = {"board.csv": board_to_csv(board), "board.json": dump_board(board)}
     downloads = [
         Attachment(name, name, text.encode(errors="backslashreplace")) for name, text in texts.items()
     ]

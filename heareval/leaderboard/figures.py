@@ -6,13 +6,13 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval.drawing import METADATA, Sheet, find_fonts, new_figure, use_style
+from heareval.drawing import FONT, METADATA, Sheet, find_fonts, new_figure, use_style
 from heareval.leaderboard.board import Board, ProtocolTable, Row
 from heareval.leaderboard.slugs import make_slug
 from heareval.leaderboard.standings import orient_scores, rank_scores
@@ -84,7 +84,8 @@ def draw_figures(board: Board) -> Iterator[BoardFigure]:
             ),
         }
         for name, (title, description, plot) in drawers.items():
-            with use_style(fonts):
+            # Readers who lack the font get another one without serifs.
+            with use_style(replace(fonts, families=(*fonts.families, "sans-serif"))):
                 figure = plot(sheet, table)
                 if figure is not None:
                     yield BoardFigure(
@@ -100,7 +101,7 @@ def _render_svg(figure: Figure) -> bytes:
 
     stream = io.BytesIO()
     # Text that stays text takes less than half the room, and can be searched and copied.
-    with rc_context({"svg.fonttype": "none"}):
+    with rc_context({"svg.fonttype": "none", "font.sans-serif": [FONT]}):
         figure.savefig(stream, format="svg", metadata=dict(METADATA["svg"]))
     return stream.getvalue()
 

@@ -45,7 +45,8 @@ def test_the_published_rows_have_a_heat_map_and_correlations() -> None:
     assert "HEAR-Naive (GRAM 2026)" in text
     assert "87.8" in text, "the best beehive score"
     for each in figures.values():
-        assert len(each.svg) < 400_000
+        assert len(each.svg) < 450_000
+        assert b"sans-serif" in each.svg
         assert each.description
         assert "hear2021" in each.title
 
