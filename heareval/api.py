@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from heareval import layout
+from heareval import files, layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
