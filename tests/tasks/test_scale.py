@@ -18,9 +18,13 @@ from heareval.tasks import metadata
 SHARED = Path(os.environ.get("HEAREVAL_SHARED", Path(__file__).parents[3] / "shared"))
 TABLES = SHARED / "lab" / "scale"
 
-pytestmark = pytest.mark.skipif(
-    not TABLES.is_dir(), reason=f"no tables at {TABLES}; set HEAREVAL_SHARED to their folder"
-)
+# Small tables are compared in test_conformance.py, in every run.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not TABLES.is_dir(), reason=f"no tables at {TABLES}; set HEAREVAL_SHARED to their folder"
+    ),
+]
 
 
 def recordings(shape: Path) -> list[Recording]:
