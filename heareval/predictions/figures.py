@@ -216,9 +216,6 @@ def plot_ratings(sheet: Sheet, plot: RatingPlot) -> Figure:
     frame.set_axis_off()
     frame.text(0.5, -0.35 / high, "rated difference", ha="center", va="top")
     frame.text(-0.35 / wide, 0.5, "distance", rotation=90, ha="right", va="center")
-    # Ratings may be negative.
-    low = math.floor(min(0, *(rated.ratings.min() for rated in shown)))
-    ticks = [low, (low + 1) / 2, 1]
     for number, (rated, name) in enumerate(zip(shown, names, strict=True)):
         row, column = divmod(number, columns)
         left, bottom = column * pitch / wide, (rows - 1 - row) * pitch / high
@@ -227,11 +224,11 @@ def plot_ratings(sheet: Sheet, plot: RatingPlot) -> Figure:
         axes.plot(rated.ratings[::step], rated.distances[::step], ".", color=BLUE, alpha=0.5, clip_on=False)
         score = "undefined" if math.isnan(rated.score) else f"{rated.score:.3f}"
         axes.set_title(f"{name}\n{plot.metric} {score}".strip(), fontsize=7)
-        axes.set_xlim(low, 1)
+        axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         is_lowest, is_first = number + columns >= len(shown), column == 0
-        axes.set_xticks(ticks, [f"{tick:g}" if is_lowest else "" for tick in ticks])
-        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if is_first else ["", "", ""])
+        for set_ticks, is_named in ((axes.set_xticks, is_lowest), (axes.set_yticks, is_first)):
+            set_ticks([0, 0.5, 1], ["0", "0.5", "1"] if is_named else ["", "", ""])
         axes.grid(alpha=0.4)
     which = f" of the {len(shown)} worst of {len(plot.sets)} sets" if len(shown) < len(plot.sets) else ""
     caption = f"Rated difference and distance of each pair{which}, as shares of the largest of the set."

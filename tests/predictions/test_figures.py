@@ -255,8 +255,8 @@ def test_errors_are_written_where_there_is_room_and_can_be_read(size):
     _assert_all_is_on_the_canvas(figure)
 
 
-def _rated(name, score, low=0.0, pairs=20):
-    return RatedSet(name, score, np.linspace(low, 1, pairs), np.linspace(0.1, 1, pairs))
+def _rated(name, score, pairs=20):
+    return RatedSet(name, score, np.linspace(0, 1, pairs), np.linspace(0.1, 1, pairs))
 
 
 @pytest.mark.parametrize("count", [1, 4, 21])
@@ -283,7 +283,7 @@ def test_every_set_has_a_map_of_its_own(count):
 
 def test_of_many_sets_the_worst_have_maps_and_of_many_pairs_some_have_points():
     scores = [np.nan, *np.linspace(1, 0, 59)]
-    sets = tuple(_rated(f"set {i}", score, -0.5, pairs=5000) for i, score in enumerate(scores))
+    sets = tuple(_rated(f"set {i}", score, pairs=5000) for i, score in enumerate(scores))
     sheet = _sheet()
     with use_style(sheet.fonts):
         figure = figures.plot_ratings(sheet, RatingPlot("distances", "spearman", sets))
@@ -292,7 +292,7 @@ def test_of_many_sets_the_worst_have_maps_and_of_many_pairs_some_have_points():
     panels = figure.axes[1:]
     assert [axes.get_title().split("\n")[0] for axes in panels] == [f"set {i}" for i in range(35, 60)]
     assert "of the 25 worst of 60 sets" in " ".join(_title(figure).split())
-    assert {axes.get_xlim() for axes in panels} == {(-1, 1)}
+    assert {axes.get_xlim() for axes in panels} == {(0, 1)}
     assert {len(axes.lines[0].get_xdata()) for axes in panels} == {1667}
     assert undefined.axes[1].get_title() == "spearman undefined"
 

@@ -81,9 +81,8 @@ def _make_map(pairs: _Set, part: PartScores, metric: str) -> RatedSet:
 
 
 def _divide_by_largest(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # As the metrics do. Ratings may be negative.
-    largest = max(float(values.max()), 0.0)
-    return values / (largest or 1.0)
+    # As the metrics do.
+    return values / (float(values.max()) or 1.0)
 
 
 def _find_hardest(result: PairwiseResult, pairs: _Set, most: int) -> list[Case]:

@@ -91,17 +91,6 @@ def abx_error(reference: AbxCells, predicted: AbxOutcomes) -> float:
     return float(scores(np.ones((units, 1), dtype=np.int64))[0])
 
 
-def find_cell_errors(reference: AbxCells, predicted: AbxOutcomes) -> NDArray[np.float64]:
-    """Return the error of each cell, `(cells,)`, NaN in cells without a triple.
-
-    >>> cells = AbxCells(*np.array([[[0]], [[1]], [[2]]]), *np.zeros((3, 1), int), np.arange(3))
-    >>> find_cell_errors(cells, AbxOutcomes(np.full((1, 1, 1, 1), WRONG, np.uint8))).tolist()
-    [1.0]
-    """
-    units = int(reference.unit.max(initial=-1)) + 1
-    return _score_cells(reference, predicted, np.ones((units, 1), dtype=np.int64))[:, 0]
-
-
 def resample_abx(reference: AbxCells, predicted: AbxOutcomes, units: int) -> BootstrapScorer:
     """Prepare the error of resampled units.
 

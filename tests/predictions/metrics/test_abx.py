@@ -7,7 +7,7 @@ import pytest
 
 from heareval.errors import HearevalError
 from heareval.predictions.metrics import find_metric
-from heareval.predictions.metrics.abx import AbxCells, AbxOutcomes, find_cell_errors, find_outcomes
+from heareval.predictions.metrics.abx import AbxCells, AbxOutcomes, find_outcomes
 
 METRIC = find_metric("abx_error")
 
@@ -95,13 +95,6 @@ def test_equal_distances_score_chance():
     counts = np.random.default_rng(0).multinomial(27, np.full(27, 1 / 27), size=20).T
     assert (METRIC.resample(cells, constant, 27).scores(counts) == 0.5).all()
     assert not METRIC.maximise
-
-
-def test_errors_of_cells():
-    cells, outcomes = _cells(0)
-    errors = find_cell_errors(cells, outcomes)
-    kept = [(row >= 0).sum() for row in (cells.a[3], cells.b[3], cells.x[3])]
-    assert errors[3] == pytest.approx(1 - outcomes.outcomes[3][: kept[0], : kept[1], : kept[2]].mean() / 2)
 
 
 def test_order_of_cells_and_recordings_does_not_matter():
