@@ -18,7 +18,7 @@ INFINITE = ("inf", "-inf")
 MIN_UNITS_OF_INTERVAL = 16
 # What intervals resample unless a pairwise task names an attribute.
 TEST_CLIP = "test clip"
-# What they resample in retrieval without such an attribute: clips that only others search stay.
+# What they resample in retrieval without such an attribute; clips that are only in the gallery are all kept.
 QUERY = "query"
 # What they resample if listed pairs or triplets fall into many groups that share no clip.
 CLIP_GROUP = "group of clips"

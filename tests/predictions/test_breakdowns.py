@@ -381,7 +381,7 @@ def test_lost_and_changed_embeddings_are_told(name, tmp_path):
     tables, cases = NEEDING[name]
     kept = {key: value for key, value in before["tables"].items() if key not in tables}
     array = np.load(folder / "test.npy")
-    for told in ("no such file", "the embeddings have changed since they were scored"):
+    for told in ("no such file", "embeddings that have not changed since they were scored"):
         if told == "no such file":
             (folder / "test.npy").unlink()
         else:

@@ -25,7 +25,7 @@ from heareval.predictions.relations.abx import PreparedAbx
 from heareval.spec import Abx
 
 METRIC = "abx_error"
-CAPTION = "ABX error: share of triples whose x is nearer to b than to a; ties count half. Chance: 0.5."
+CAPTION = "ABX error: share of triples whose x is nearer to b than to a; ties count half."
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _find_hardest(result: PairwiseResult, prepared: PreparedAbx) -> CaseList:
     failing = sorted((each for each in worst.values() if _excess(each) >= 0), key=_excess, reverse=True)
     return CaseList(
         "triples",
-        "the triple of each x whose a is farther from x than b by the most, the largest difference first",
+        "for each x the triple that fails by the most, ties included, the largest difference first",
         tuple(_describe(result, triple) for triple in failing[:HARDEST]),
     )
 

@@ -233,6 +233,6 @@ def check_same_values(what: str, stored: NDArray[np.float64], found: NDArray[np.
         raise HearevalError(
             what,
             got=f"a mean difference of {difference:.3f} from those that are stored",
-            expected="the same: the embeddings have changed since they were scored",
+            expected="the same numbers, from embeddings that have not changed since they were scored",
             remedy=EVALUATE_AGAIN,
         )

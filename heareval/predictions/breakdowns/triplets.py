@@ -59,6 +59,6 @@ def _list_hardest(result: PairwiseResult, prepared: PreparedTriplets) -> CaseLis
             cases.append(Case(dict(zip(("anchor", "positive", "negative"), names, strict=True)), values))
     return CaseList(
         "triplets",
-        "triplets whose positive is farther from the anchor than the negative, the largest difference first",
+        "triplets whose positive is not nearer to the anchor than the negative, the largest difference first",
         tuple(cases),
     )
