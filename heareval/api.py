@@ -360,7 +360,7 @@ def evaluate(
         return steps
 
     def publish_in_order(jobs: Sequence[TaskJob]) -> dict[TaskJob, PublishTask]:
-        """Return the step that publishes each task. None waits for a task whose scores are all there."""
+        """Return the step that publishes each task. No step waits for a task whose scores are complete."""
         alone = {job: publish([job])[job] for job in jobs}
         needed = [
             job

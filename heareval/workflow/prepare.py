@@ -40,8 +40,8 @@ COMPRESSED_SHARE = 0.9
 class PrepareClips(TaskStep):
     """Write one shard of a task's clips at some sample rates.
 
-    Clips that a published task has are links to its files. The upstream is the step that publishes the task
-    of this run to wait for, if there is one.
+    Clips that a published task has are links to its files. The upstream is the step that publishes another
+    task of this run, for which this one waits, if there is one.
     """
 
     sample_rates = luigi.TupleParameter()

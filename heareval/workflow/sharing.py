@@ -36,7 +36,7 @@ def find_predecessors(jobs: Sequence[TaskJob]) -> dict[TaskJob, TaskJob]:
     """Return the job that each job of a run waits for, where two or more share clips.
 
     A task that needs fewer archives comes first, so that no task waits for an archive that it does not need.
-    Otherwise the task that has declared the clips comes first.
+    Of tasks with equally many archives, the one whose clips the others share comes first.
 
     >>> jobs = [TaskJob(name, "small") for name in ("esc50_retrieval", "esc50")]
     >>> [(later.task, earlier.task) for later, earlier in find_predecessors(jobs).items()]

@@ -100,8 +100,10 @@ def _describe_spread(rows: _Rows, recordings: Sequence[Recording]) -> list[str]:
         return []
     counts = Counter(clip for clips in rows.clips for clip in clips)
     few, many = min(counts.values()), max(counts.values())
-    spread = f"{few}" if few == many else f"{few} to {many}"
-    return [f"each sound is in {spread} of them, {sum(counts.values()) / len(recordings):.1f} on average"]
+    if few == many:
+        return [f"each sound is in {few} of them"]
+    average = sum(counts.values()) / len(recordings)
+    return [f"each sound is in {few} to {many} of them, {average:.1f} on average"]
 
 
 def _doubt_copies(recordings: Sequence[Recording]) -> list[str]:

@@ -181,6 +181,18 @@ def test_new_doubts(sounds: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("0.wav,1.wav,2.wav\n1.wav,2.wav,0.wav\n", "each sound is in 2 of them"),
+        ("0.wav,1.wav,2.wav\n0.wav,1.wav,3.wav\n", "each sound is in 1 to 2 of them, 1.5 on average"),
+    ],
+)
+def test_how_often_sounds_are_listed(sounds: Path, rows: str, expected: str) -> None:
+    (sounds / "rows.csv").write_text("anchor,positive,negative\n" + rows)
+    assert expected in own_new.new_task({"name": "near", "triplets": "rows.csv"}, sounds / "near.toml")
+
+
 def test_prepare_accepts_what_is_new(sounds: Path) -> None:
     """Of each relation, with paths as people have them; the files of `prepare` hold the same relation."""
     odd = "odd dir #1/ü, 100%.wav"
