@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from heareval.formats.card import Card, ModelFacts
-from heareval.formats.fields import shorten
+from heareval.formats.fields import shorten as quote
 from heareval.leaderboard.board import Board, Origin, ProtocolTable, Row
-from heareval.leaderboard.pages import format_interval, format_number, format_score
+from heareval.leaderboard.pages import SHORT_TEXT, format_interval, format_number, format_score, shorten
+
+# Of the tasks that are missing for one reason.
+SHOWN_TASKS = 5
 
 
 def describe_rows(board: Board, cards: Sequence[Card]) -> Iterator[str]:
@@ -24,6 +27,7 @@ def describe_rows(board: Board, cards: Sequence[Card]) -> Iterator[str]:
             for row in recomputed:
                 if (row.name, row.revision) == name:
                     yield from _describe_row(table, row, len(recomputed))
+        yield from _describe_missing(card)
         yield f"  trained on evaluation data: {card.model.trained_on_evaluation_data}"
 
 
@@ -37,9 +41,14 @@ def _describe_row(table: ProtocolTable, row: Row, rows: int) -> Iterator[str]:
             metric, value = next(iter(row.cells[column.key].metrics.items()))
             interval = format_interval(value.interval_95, metric)
             ends = f" [{interval}]" if interval else ""
-            yield f"  {shorten(column.title)[1:-1]}: {metric} {format_score(value.score, metric)}{ends}"
-    if row.missing:
-        yield f"  missing: {', '.join(sorted(row.missing))}"
+            yield f"  {shorten(column.title)}: {metric} {format_score(value.score, metric)}{ends}"
+
+
+def _describe_missing(card: Card) -> Iterator[str]:
+    for reason in dict.fromkeys(card.missing.values()):
+        tasks = [task for task, given in card.missing.items() if given == reason]
+        others = f" and {len(tasks) - SHOWN_TASKS} more" if len(tasks) > SHOWN_TASKS else ""
+        yield f"  missing ({shorten(reason, SHORT_TEXT)}): {', '.join(tasks[:SHOWN_TASKS])}{others}"
 
 
 def list_changed_facts(before: ModelFacts, after: ModelFacts) -> Iterator[str]:
@@ -51,4 +60,4 @@ def list_changed_facts(before: ModelFacts, after: ModelFacts) -> Iterator[str]:
     for each in dataclasses.fields(ModelFacts):
         told = [getattr(facts, each.name) for facts in (before, after)]
         if told[0] != told[1]:
-            yield f"{each.name}: {' -> '.join(shorten(value) for value in told)}"
+            yield f"{each.name}: {' -> '.join(quote(value) for value in told)}"

@@ -36,7 +36,5 @@ def write_references(tasks: Path, folder: Path) -> tuple[Path, ...]:
             for path in sorted(task.iterdir()):
                 if path.is_file() and not path.name.startswith("."):
                     shutil.copyfile(path, scratch / path.name)
-        # Runs that write the same folder take turns with it; a repository should not hold it.
-        copy.with_name(f".{copy.name}.lock").unlink(missing_ok=True)
         copies.append(copy)
     return tuple(copies)
