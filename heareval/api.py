@@ -30,7 +30,7 @@ from heareval.formats.card import Card, find_cards, read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV
 from heareval.formats.exchange import export_cards as format_cards
-from heareval.formats.fields import Fields
+from heareval.formats.fields import Fields, shorten
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -742,15 +742,15 @@ def check_changes(base: str, places: Places = DEFAULT_PLACES, *, repository: Pat
 
     Example: `check_changes("origin/main", Places(tasks="references")).problems`
     """
-    # torch and scipy take seconds to import.
-    from heareval.predictions.card_checks import check_card
-
     tasks = Path(resolve_places(places, "tasks").tasks)
     top = find_top(repository)
     changes = find_changes(top, base)
     if changes.problems:
         return ChangesChecked(changes, 0, changes.problems, (), ())
-    notes = [f"{folder} is removed: {reason}" for folder, reason in changes.removed.items()]
+    # torch and scipy take seconds to import.
+    from heareval.predictions.card_checks import check_card
+
+    notes = [f"{folder} is removed: {shorten(reason)}" for folder, reason in changes.removed.items()]
     problems: list[str] = []
     checked = [check_card(top / folder, tasks, list_pairwise_tasks()) for folder in changes.touched]
     for folder, one in zip(changes.touched, checked, strict=True):

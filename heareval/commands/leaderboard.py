@@ -12,6 +12,7 @@ import heareval
 from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.errors import escape_controls
 from heareval.layout import Places, display_path
 from heareval.leaderboard.board import Origin
 
@@ -120,10 +121,11 @@ def build(
     help="What pip installs in the workflows, such as `heareval @ git+https://...@COMMIT`.",
 )
 def init(folder: str, requirement: str) -> None:
-    """Write a repository of results into FOLDER, which is new or empty.
+    """Start a results repository in a new FOLDER.
 
-    It holds cards, the references that they are compared with, and workflows that check the cards of a pull
-    request, comment with the new row and publish the site. Its README says what remains to be done.
+    FOLDER may exist if it is empty. The repository holds cards, the references that they are compared with,
+    and workflows that check the cards of a pull request, comment with the new row and publish the site. Its
+    README says what remains to be done.
     """
     api.init_repository(Path(folder), requirement=requirement)
     say(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
@@ -134,9 +136,10 @@ def init(folder: str, requirement: str) -> None:
 @click.argument("folder", type=click.Path(file_okay=False))
 @options.places("tasks")
 def references(folder: str, places: Places) -> None:
-    """Copy the descriptions of your task folders, without sounds, into FOLDER of a results repository.
+    """Copy your tasks' labels to a results repository.
 
-    Cards are compared with them. Copies of the same tasks are replaced; those of other tasks stay.
+    FOLDER gets the description of each of your task folders, without sounds. Cards are compared with them.
+    Copies of the same tasks are replaced; those of other tasks stay.
     """
     copies = api.copy_references(Path(folder), places)
     for copy in copies:
@@ -154,14 +157,16 @@ def references(folder: str, places: Places) -> None:
 )
 @options.places("tasks")
 def check_changes(base: str, comment: str | None, places: Places) -> None:
-    """Check the cards of a results repository that HEAD changes against its merge base with REF.
+    """Check the cards that a branch changes.
 
-    Every number is computed again from the references in --tasks-dir, and a card must keep the scores that it
-    had. The exit code is 1 if the branch is refused, and 3 if nothing is wrong, but references are lacking.
+    The branch is HEAD of a results repository. Cards that differ from those of its merge base with REF are
+    checked: every number is computed again from the references in --tasks-dir, and a card must keep the
+    scores that it had. The exit code is 1 if the branch is refused, and 3 if nothing is wrong, but references
+    are lacking.
     """
     checked = api.check_changes(base, places)
     if comment:
-        text = "".join(f"{line}\n" for line in checked.lines)
+        text = "".join(f"{escape_controls(line)}\n" for line in checked.lines)
         files.write_text(Path(comment), text.encode("ascii", "backslashreplace").decode())
     for line in checked.lines:
         say(line)

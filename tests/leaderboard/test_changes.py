@@ -95,7 +95,7 @@ def test_a_changed_score_is_refused(repository: Path) -> None:
     commit(repository)
     first, *problems = check(repository, 1)
     assert "0 recomputed" in first
-    assert any("expected" in line and "as computed from the predictions" in line for line in problems)
+    assert any("as computed from the stored predictions" in line for line in problems)
     assert any("'top1_acc': got 0.900000, expected" in line and "as in the base" in line for line in problems)
 
 
@@ -165,11 +165,11 @@ def test_a_card_is_removed_only_with_a_reason(repository: Path) -> None:
     assert problem.startswith(f"{CARD}: got a card that is removed or renamed without a reason")
     assert "add a line 'mine/v1: reason' to cards/REMOVED.txt" in problem
     with open(repository / "cards" / "REMOVED.txt", "a") as stream:
-        stream.write("mine/v1: trained on test data\n")
+        stream.write("mine/v1: trained on \x1b[31m\u202etest data\n")
     commit(repository)
     assert check(repository, 0) == [
         "ok: 0 cards added, 0 changed, 1 removed, 0 recomputed",
-        f"{CARD} is removed: trained on test data",
+        f"{CARD} is removed: 'trained on \\x1b[31m\\u202etest data'",
     ]
 
 
@@ -348,6 +348,8 @@ def test_mistakes_are_one_line(repository: Path, tmp_path: Path) -> None:
         command(repository, *words, "none")
     )
     assert "--base: got '--help', expected a branch" in only_line(command(repository, *words, "--help"))
+    line = only_line(command(repository, *words, "main", PATH=str(tmp_path)))
+    assert line == "error: git: got no such program, expected git. Install it."
     git(repository, "checkout", "--quiet", "--orphan", "unrelated")
     commit(repository)
     line = only_line(command(repository, *words, "main"))
