@@ -657,6 +657,7 @@ def leaderboard(
     *,
     checks: bool = True,
     ledger: Path | None = None,
+    allows_none: bool = False,
     has_published: bool = True,
     title: str = "HEAR leaderboard",
     exported_at: datetime.datetime | None = None,
@@ -673,6 +674,7 @@ def leaderboard(
         checks: False shows all cards as submitted, without a check.
         ledger: a file that keeps which cards passed; they are checked again only if they, their task folders
             or heareval changed. None checks all of them.
+        allows_none: whether folders may have no card.
         has_published: whether the rows of the leaderboard of 2021, and later ones, are shown as well.
         exported_at: the time that some exports of a model need; None leaves these out, so that the same cards
             give the same bytes.
@@ -685,7 +687,8 @@ def leaderboard(
     Example: `leaderboard([Path("cards")], Path("site")).refused`
     """
     tasks = Path(resolve_places(places, "tasks").tasks)
-    by_origin, refused = _sort_cards(_find_all_cards(cards), tasks if checks else None, ledger, notify)
+    folders = _find_all_cards(cards, allows_none=allows_none)
+    by_origin, refused = _sort_cards(folders, tasks if checks else None, ledger, notify)
     board = build_board(
         by_origin,
         read_published() if has_published else (),
@@ -880,8 +883,9 @@ def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterato
         yield Attachment(f"models/{key}.{form}.{ending}", form, text.encode(errors="backslashreplace"))
 
 
-def _find_all_cards(folders: Sequence[Path]) -> list[Path]:
-    found = [card for folder in folders for card in find_cards(Path(folder).absolute())]
+def _find_all_cards(folders: Sequence[Path], *, allows_none: bool = False) -> list[Path]:
+    several = [find_cards(Path(folder).absolute(), allows_none=allows_none) for folder in folders]
+    found = [card for cards in several for card in cards]
     return list(dict.fromkeys(found))
 
 

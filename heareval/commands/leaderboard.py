@@ -58,6 +58,12 @@ def leaderboard() -> None:
     help="Keep in this file which cards passed, and check only the others.",
 )
 @click.option(
+    "--allow-none",
+    "allows_none",
+    is_flag=True,
+    help="Write the site also of a folder that has no card yet.",
+)
+@click.option(
     "--published/--no-published",
     "has_published",
     default=True,
@@ -76,6 +82,7 @@ def build(
     out: str,
     checks: bool,
     checked: str | None,
+    allows_none: bool,
     has_published: bool,
     title: str,
     date: datetime.datetime | None,
@@ -92,6 +99,7 @@ def build(
         places,
         checks=checks,
         ledger=Path(checked) if checked else None,
+        allows_none=allows_none,
         has_published=has_published,
         title=title,
         exported_at=date.replace(tzinfo=datetime.timezone.utc) if date else None,

@@ -172,22 +172,35 @@ def _say(what: str, got: str, expected: str, remedy: str = "") -> str:
 
 
 def find_twins(touched: Sequence[str], folders: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each touched card whose folder differs from another's in case only.
+    """Yield a sentence for each touched card with a folder whose name differs from another's in case only.
 
     Such folders are one on some file systems, and would be two rows of one model.
     """
-    counts = Counter(map(_fold, folders))
+    others = sorted(folders)
     for each in touched:
-        if counts[_fold(each)] > 1:
+        twin = next((other for other in others if is_twin(each, other)), None)
+        if twin:
             yield _say(
                 _show(each),
-                "another card whose name differs in upper and lower case only",
+                f"another card whose name differs in upper and lower case only, {_show(twin)}",
                 "one card for each model and revision",
             )
 
 
-def _fold(folder: str) -> str:
-    return unicodedata.normalize("NFKC", folder).casefold()
+def is_twin(one: str, other: str) -> bool:
+    """Return whether the folders of two cards, or of their models, differ in case only.
+
+    >>> is_twin("cards/mine/v1", "cards/Mine/v2"), is_twin("cards/mine/v1", "cards/mine/v2")
+    (True, False)
+    """
+    pairs = zip(one.split("/"), other.split("/"), strict=True)
+    # Below folders that differ, names mean nothing to each other.
+    first = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    return first[0] != first[1] and _fold(first[0]) == _fold(first[1])
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def parse_removals(content: bytes) -> RemovalLog:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from heareval.leaderboard.changes import MAX_FILES, RemovalLog, find_faults, find_unexplained, parse_removals
+from heareval.leaderboard.changes import (
+    MAX_FILES,
+    RemovalLog,
+    find_faults,
+    find_twins,
+    find_unexplained,
+    parse_removals,
+)
 from heareval.leaderboard.commits import FILE, LINK, StoredFile
 from tests.commands import command, only_line
 from tests.leaderboard.results_repository import CARD, add_card, commit, git, write_results
@@ -199,6 +206,11 @@ def test_a_renamed_card_is_a_removed_and_a_new_one(root: Path, repository: Path)
 
 
 def test_names_that_differ_in_case_only_are_refused(root: Path, repository: Path) -> None:
+    assert list(find_twins(["cards/mine/v2"], ["cards/mine/v1", "cards/mine/v2", "cards/my/V2"])) == []
+    (revision,) = find_twins(["cards/mine/V1"], ["cards/mine/v1", "cards/mine/V1"])
+    assert "got another card whose name differs in upper and lower case only, cards/mine/v1" in revision
+    (model,) = find_twins(["cards/Mine/v2"], ["cards/mine/v1", "cards/Mine/v2"])
+    assert model.startswith("cards/Mine/v2: got another card")
     add_card(root, "MINE")
     commit(repository)
     assert refuse(repository).startswith("cards/MINE/v1: got another card whose name differs in upper and")

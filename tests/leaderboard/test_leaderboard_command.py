@@ -142,6 +142,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     line = only_line(command(tmp_path, "heareval", "leaderboard"))
     assert "files that heareval did not make" in line
     assert "no such folder" in only_line(command(tmp_path, "heareval", "leaderboard", "nothing"))
+    assert "no card.json in it" in only_line(command(tmp_path, "heareval", "leaderboard", "site"))
+    line = only_line(command(tmp_path, "heareval", "leaderboard", "nothing", "--allow-none"))
+    assert "no such folder" in line
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["thesis.tex"]
 
 

@@ -195,7 +195,12 @@ def run_script(folder: Path, script: str, **variables: str) -> subprocess.Comple
     """Run a script as the forge does."""
     environment = {**os.environ, **variables}
     return subprocess.run(
-        ["bash", "-e", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-eo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -223,6 +228,16 @@ def test_the_check_runs_on_what_the_forge_checks_out(checkout: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     comment = (checkout / "comment.txt").read_text()
     assert comment.startswith("ok: 1 cards added, 0 changed, 0 removed, 1 recomputed\nother v1 with ")
+
+
+def test_a_repository_without_cards_has_a_site(tmp_path: Path) -> None:
+    assert init(tmp_path, "results").returncode == 0
+    script = find_script("publish.yml", "Build the site")
+    # The figures of published rows take seconds.
+    done = command(tmp_path / "results", *shlex.split(script), "--no-published")
+    assert (done.returncode, done.stderr) == (0, "")
+    counts = "0 cards recomputed, 0 as submitted, 0 refused, 0 published rows"
+    assert done.stdout == f"site/index.html: {counts}\n"
 
 
 @pytest.mark.slow
@@ -314,7 +329,7 @@ def write_comment(folder: Path, text: bytes) -> str:
     with zipfile.ZipFile(folder / "artifact.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("comment.txt", text)
     output = folder / "output.txt"
-    output.touch()
+    output.write_text("")
     number = ""
     for step in list_steps("comment.yml"):
         if "if" in step and not number:
@@ -351,6 +366,8 @@ def test_a_comment_is_plain_text_of_limited_length(forge: Path) -> None:
     assert all(line.startswith("    ") for line in lines)
     assert lines[1:4] == ["    @everyone <img src=x onerror=alert(1)>", "    ```", "    [31m"]
     assert len(comment) < 21_000
+    # A forge takes no comment of more than 65,536 characters.
+    assert len(write_comment(forge, b"\n" * 20_000)) < 5_000
 
 
 def test_a_comment_replaces_the_earlier_one(forge: Path) -> None:
@@ -386,10 +403,10 @@ def test_a_run_that_belongs_to_no_open_pull_request_gets_no_comment(
     assert len(read_calls(forge)) == 1
 
 
-def test_a_damaged_artifact_is_an_empty_comment(forge: Path) -> None:
+def test_a_damaged_artifact_is_told(forge: Path) -> None:
     (forge / "comment.zip").write_bytes(b"PK no archive")
     (forge / "count.txt").write_text("1")
     (forge / "outside.txt").touch()
     done = run_script(forge, find_script("comment.yml", "Write the comment"), **EVENT_VARIABLES)
     assert done.returncode == 0
-    assert (forge / "comment.md").read_text().startswith("<!-- heareval -->\nCheck of abc: success.")
+    assert (forge / "comment.md").read_text().endswith("\nWhat the check wrote cannot be read.\n")
