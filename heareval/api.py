@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import heareval
 from heareval import files, layout
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
@@ -29,7 +30,7 @@ from heareval.formats.card import Card, find_cards, read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV
 from heareval.formats.exchange import export_cards as format_cards
-from heareval.formats.fields import Fields
+from heareval.formats.fields import Fields, shorten
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -42,10 +43,21 @@ from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs
 from heareval.layout import Places
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
+from heareval.leaderboard.changes import (
+    CARDS,
+    CardChanges,
+    compare_scores,
+    find_changes,
+    read_earlier_card,
+)
 from heareval.leaderboard.columns import TaskFacts
+from heareval.leaderboard.commits import find_top
 from heareval.leaderboard.exports import board_to_csv, dump_board
+from heareval.leaderboard.new_rows import describe_rows, list_changed_facts
 from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
+from heareval.leaderboard.references import write_references
+from heareval.leaderboard.repository import write_repository
 from heareval.leaderboard.site import MARK, Attachment, Attachments, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
@@ -60,6 +72,7 @@ from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
 from heareval.workflow.requests import (
+    ChangesChecked,
     Embedded,
     EvaluationRequest,
     LeaderboardWritten,
@@ -80,6 +93,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PLACES",
+    "ChangesChecked",
     "CorpusRequest",
     "Embedded",
     "EmbeddingFormat",
@@ -96,10 +110,13 @@ __all__ = [
     "Validated",
     "Verified",
     "check_cards",
+    "check_changes",
     "compare",
+    "copy_references",
     "embed",
     "evaluate",
     "export_cards",
+    "init_repository",
     "leaderboard",
     "make_card",
     "parity",
@@ -655,6 +672,7 @@ def leaderboard(
     *,
     checks: bool = True,
     ledger: Path | None = None,
+    allows_none: bool = False,
     has_published: bool = True,
     title: str = "HEAR leaderboard",
     exported_at: datetime.datetime | None = None,
@@ -671,6 +689,7 @@ def leaderboard(
         checks: False shows all cards as submitted, without a check.
         ledger: a file that keeps which cards passed; they are checked again only if they, their task folders
             or heareval changed. None checks all of them.
+        allows_none: whether folders may have no card.
         has_published: whether the rows of the leaderboard of 2021, and later ones, are shown as well.
         exported_at: the time that some exports of a model need; None leaves these out, so that the same cards
             give the same bytes.
@@ -685,7 +704,8 @@ def leaderboard(
     # Checking many cards takes hours, so say first that the site could not be written.
     files.check_is_ours(Path(out), MARK)
     tasks = Path(resolve_places(places, "tasks").tasks)
-    by_origin, refused = _sort_cards(_find_all_cards(cards), tasks if checks else None, ledger, notify)
+    folders = _find_all_cards(cards, allows_none=allows_none)
+    by_origin, refused = _sort_cards(folders, tasks if checks else None, ledger, notify)
     board = build_board(
         by_origin,
         read_published() if has_published else (),
@@ -697,6 +717,95 @@ def leaderboard(
     write_site(board, Path(out), _attach_exports(board, kept, exported_at))
     recomputed, submitted = len(by_origin[Origin.RECOMPUTED]), len(by_origin[Origin.SUBMITTED])
     return LeaderboardWritten(board, Path(out), recomputed, submitted, len(refused))
+
+
+def init_repository(folder: Path, *, requirement: str = f"heareval=={heareval.__version__}") -> None:
+    """Write a results repository, with workflows that check its cards, into a new or empty folder.
+
+    Args:
+        requirement: what pip is told to install in the workflows.
+
+    Raises:
+        HearevalError: the folder is not empty or is the working folder, or the requirement is no single line.
+
+    Example: `init_repository(Path("results"))`
+    """
+    write_repository(folder, requirement)
+
+
+def copy_references(folder: Path, places: Places = DEFAULT_PLACES) -> tuple[Path, ...]:
+    """Copy the descriptions of all task folders, which cards are compared with, and return the copies.
+
+    Args:
+        folder: where the copies go, such as `references` in a results repository.
+
+    Raises:
+        HearevalError: there is no task folder, or one is damaged.
+
+    Example: `copy_references(Path("results/references"))`
+    """
+    return write_references(Path(resolve_places(places, "tasks").tasks), folder)
+
+
+def check_changes(base: str, places: Places = DEFAULT_PLACES, *, repository: Path = Path()) -> ChangesChecked:
+    """Check the cards of a results repository that HEAD changes since it left another branch.
+
+    Changed cards are checked as by `check_cards`, and must keep every score that they had.
+
+    Args:
+        base: name of the other branch, such as `origin/main`.
+        places: `tasks` are the references.
+        repository: a folder in the repository.
+
+    Raises:
+        HearevalError: it is no git repository, there is no such branch, or files are not committed.
+
+    Example: `check_changes("origin/main", Places(tasks="references")).problems`
+    """
+    tasks = Path(resolve_places(places, "tasks").tasks)
+    top = find_top(repository)
+    changes = find_changes(top, base)
+    if changes.problems:
+        return ChangesChecked(changes, 0, changes.problems, (), ())
+    # torch and scipy take seconds to import.
+    from heareval.predictions.card_checks import check_card
+
+    notes = [f"{folder} is removed: {shorten(reason)}" for folder, reason in changes.removed.items()]
+    problems: list[str] = []
+    checked = [check_card(top / folder, tasks, list_pairwise_tasks()) for folder in changes.touched]
+    for folder, one in zip(changes.touched, checked, strict=True):
+        problems += [_name_card_shortly(problem, one.folder) for problem in one.problems]
+        if one.card and folder in changes.changed:
+            try:
+                before = read_earlier_card(top, changes.base, folder)
+            except HearevalError as error:
+                problems.append(str(error))
+                continue
+            problems += compare_scores(before, one.card)
+            facts = list_changed_facts(before.model, one.card.model)
+            notes += [f"{folder} changes {fact}" for fact in facts]
+    lacking = tuple(each for one in checked for each in one.lacking)
+    if not problems and not lacking:
+        notes += _describe_new_rows(top, changes)
+    passed = sum(one.is_recomputed for one in checked)
+    return ChangesChecked(changes, passed, tuple(problems), lacking, tuple(notes))
+
+
+def _describe_new_rows(repository: Path, changes: CardChanges) -> Iterator[str]:
+    """Yield what the board would say about the cards that a branch adds or changes."""
+    if not changes.touched:
+        return
+    cards = []
+    for folder in find_cards(repository / CARDS):
+        try:
+            cards.append(read_card(folder))
+        except HearevalError as error:
+            # It was there before. Whoever builds the site is told so as well.
+            yield f"not on the board: {_name_card_shortly(str(error), folder)}"
+    # All others were checked when they came.
+    board = build_board({Origin.RECOMPUTED: cards})
+    touched = [card for card in cards if card.folder.relative_to(repository).as_posix() in changes.touched]
+    yield from describe_rows(board, touched)
 
 
 def _sort_cards(
@@ -791,8 +900,9 @@ def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterato
         yield Attachment(f"models/{key}.{form}.{ending}", form, text.encode(errors="backslashreplace"))
 
 
-def _find_all_cards(folders: Sequence[Path]) -> list[Path]:
-    found = [card for folder in folders for card in find_cards(Path(folder).absolute())]
+def _find_all_cards(folders: Sequence[Path], *, allows_none: bool = False) -> list[Path]:
+    several = [find_cards(Path(folder).absolute(), allows_none=allows_none) for folder in folders]
+    found = [card for cards in several for card in cards]
     return list(dict.fromkeys(found))
 
 

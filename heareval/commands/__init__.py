@@ -23,7 +23,7 @@ COMMANDS = {
     "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
     "card": "Make a card of a submission for a leaderboard, or check one.",
-    "leaderboard": "Write the site of a leaderboard from cards, which are checked.",
+    "leaderboard": "Write the site of a leaderboard from cards, which are checked, or start one.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "plan": "Show how much disk space preparing tasks would still take.",
     "tasks": "List the tasks, or make a new one from your own sounds.",

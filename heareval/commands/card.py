@@ -13,16 +13,13 @@ import click
 
 from heareval import api, files
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
 from heareval.errors import HearevalError
 from heareval.formats.exchange import EXPORTS
 from heareval.layout import Places, display_path
 
 if TYPE_CHECKING:
     from heareval.predictions.card_checks import CheckedCard
-
-# Nothing is wrong with a card, but the checker has no task folder to check it against.
-LACKING_EXIT_CODE = 3
 
 
 @click.command()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 # A submission with faults, as opposed to a command line with some.
 FAILED_EXIT_CODE = 1
+# Nothing is wrong with a card, but the checker has no task folder to check it against.
+LACKING_EXIT_CODE = 3
 # A wrong command line or input, as click and most programs have it.
 USAGE_EXIT_CODE = 2
 # File number of the last of the three standard streams.

@@ -1,4 +1,4 @@
-"""`heareval leaderboard`: the site of a board of cards."""
+"""`heareval leaderboard`: the site of a board of cards, and the repository that holds these."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
-from heareval import api
+import heareval
+from heareval import api, files
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.errors import escape_controls
 from heareval.layout import Places, display_path
 from heareval.leaderboard.board import Origin
 
@@ -26,7 +28,7 @@ class BoardGroup(click.Group):
 
 @click.group(cls=BoardGroup)
 def leaderboard() -> None:
-    """Write the site of a leaderboard.
+    """Write the site of a leaderboard, or a repository of results.
 
     `heareval leaderboard CARDS...` is short for `heareval leaderboard build CARDS...`.
     """
@@ -56,6 +58,12 @@ def leaderboard() -> None:
     help="Keep in this file which cards passed, and check only the others.",
 )
 @click.option(
+    "--allow-none",
+    "allows_none",
+    is_flag=True,
+    help="Write the site also of a folder that has no card yet.",
+)
+@click.option(
     "--published/--no-published",
     "has_published",
     default=True,
@@ -74,6 +82,7 @@ def build(
     out: str,
     checks: bool,
     checked: str | None,
+    allows_none: bool,
     has_published: bool,
     title: str,
     date: datetime.datetime | None,
@@ -90,6 +99,7 @@ def build(
         places,
         checks=checks,
         ledger=Path(checked) if checked else None,
+        allows_none=allows_none,
         has_published=has_published,
         title=title,
         exported_at=date.replace(tzinfo=datetime.timezone.utc) if date else None,
@@ -107,3 +117,68 @@ def build(
     say(f"{display_path(Path(out) / 'index.html')}: {', '.join(parts)}")
     if written.refused:
         sys.exit(FAILED_EXIT_CODE)
+
+
+@leaderboard.command("init")
+@one_line_errors
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option(
+    "--requirement",
+    default=f"heareval=={heareval.__version__}",
+    show_default=True,
+    help="What pip installs in the workflows, such as `heareval @ git+https://...@COMMIT`.",
+)
+def init(folder: str, requirement: str) -> None:
+    """Start a results repository in a new FOLDER.
+
+    FOLDER may exist if it is empty. The repository holds cards, the references that they are compared with,
+    and workflows that check the cards of a pull request, comment with the new row and publish the site. Its
+    README says what remains to be done.
+    """
+    api.init_repository(Path(folder), requirement=requirement)
+    say(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
+
+
+@leaderboard.command("references")
+@one_line_errors
+@click.argument("folder", type=click.Path(file_okay=False))
+@options.places("tasks")
+def references(folder: str, places: Places) -> None:
+    """Copy your tasks' labels to a results repository.
+
+    FOLDER gets the description of each of your task folders, without sounds. Cards are compared with them.
+    Copies of the same tasks are replaced; those of other tasks stay.
+    """
+    copies = api.copy_references(Path(folder), places)
+    for copy in copies:
+        say(display_path(copy))
+
+
+@leaderboard.command("check-changes")
+@one_line_errors
+@click.option("--base", required=True, metavar="REF", help="The branch to merge into, such as origin/main.")
+@click.option(
+    "--comment",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write what is printed to this file as well, in ASCII.",
+)
+@options.places("tasks")
+def check_changes(base: str, comment: str | None, places: Places) -> None:
+    """Check the cards that a branch changes.
+
+    The branch is HEAD of a results repository. Cards that differ from those of its merge base with REF are
+    checked: every number is computed again from the references in --tasks-dir, and a card must keep the
+    scores that it had. The exit code is 1 if the branch is refused, and 3 if nothing is wrong, but references
+    are lacking.
+    """
+    checked = api.check_changes(base, places)
+    if comment:
+        text = "".join(f"{escape_controls(line)}\n" for line in checked.lines)
+        files.write_text(Path(comment), text.encode("ascii", "backslashreplace").decode())
+    for line in checked.lines:
+        say(line)
+    if checked.problems:
+        sys.exit(FAILED_EXIT_CODE)
+    if checked.lacking:
+        sys.exit(LACKING_EXIT_CODE)

@@ -301,8 +301,11 @@ def _result_to_json(result: CardResult) -> dict[str, Any]:
 # --------------------------------------------------------------------------- reading
 
 
-def find_cards(folder: Path) -> list[Path]:
+def find_cards(folder: Path, *, allows_none: bool = False) -> list[Path]:
     """Return the folders of the cards in a folder: itself, those of a model's revisions, or of all models.
+
+    Args:
+        allows_none: whether the folder may have no card; it must exist.
 
     Raises:
         HearevalError: there is none.
@@ -311,7 +314,7 @@ def find_cards(folder: Path) -> list[Path]:
         path.parent for pattern in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{pattern}{CARD}"))
     ]
     found = [each for each in found if not each.name.startswith(".")]
-    if not found:
+    if not found and not (allows_none and folder.is_dir()):
         raise HearevalError(
             f"{folder}",
             got=f"no {CARD} in it" if folder.is_dir() else "no such folder",

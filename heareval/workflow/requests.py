@@ -13,6 +13,7 @@ from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
 from heareval.errors import escape_controls
 from heareval.leaderboard.board import Board
+from heareval.leaderboard.changes import CardChanges
 from heareval.predictions.protocol import Protocol
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
@@ -156,3 +157,33 @@ class LeaderboardWritten:
     recomputed: int
     submitted: int
     refused: int
+
+
+@dataclass(frozen=True)
+class ChangesChecked:
+    """What came of checking the cards that a branch changes.
+
+    Args:
+        changes: which cards these are.
+        passed: number of cards of which every number was computed again and is right.
+        problems: sentences on why the branch is refused.
+        lacking: what the checker lacks: a sentence for each result without references.
+        notes: what a reviewer should know, a line each: removed cards, changed facts, the new rows.
+    """
+
+    changes: CardChanges
+    passed: int
+    problems: tuple[str, ...]
+    lacking: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return all that is to be told, the most important first."""
+        changes = self.changes
+        counts = [f"{len(changes.added)} cards added", f"{len(changes.changed)} changed"]
+        counts += [f"{len(changes.removed)} removed", f"{self.passed} recomputed"]
+        word = "refused" if self.problems else "not checked" if self.lacking else "ok"
+        problems = [f"refused: {each}" for each in self.problems]
+        lacking = [f"not checked: {each}" for each in self.lacking]
+        return (f"{word}: {', '.join(counts)}", *problems, *lacking, *self.notes)

@@ -138,6 +138,10 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "files that heareval did not make" in line
     done = command(tmp_path, "heareval", "leaderboard", "nothing", "--out", "other")
     assert "no such folder" in only_line(done)
+    done = command(tmp_path, "heareval", "leaderboard", "site", "--out", "other")
+    assert "no card.json in it" in only_line(done)
+    done = command(tmp_path, "heareval", "leaderboard", "nothing", "--allow-none", "--out", "other")
+    assert "no such folder" in only_line(done)
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "other").exists()
 
