@@ -171,12 +171,16 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     if column.metric not in metrics or not math.isfinite(metrics[column.metric].score):
         return f"{column.metric} is {'infinite' if column.metric in metrics else 'undefined'}"
     costs = [second for part in parts for second in (part.cost.embedding_s, part.cost.prediction_s)]
+    memory = [part.cost.memory_bytes for part in parts if part.cost.memory_bytes is not None]
+    joules = [part.cost.joules for part in parts if part.cost.joules is not None]
     return Cell(
         metrics,
         clips=sum(part.scores.tested_clips for part in parts),
         seeds=len(parts[0].scores.runs),
         cost_s=sum(second for second in costs if second is not None) if None not in costs else None,
         device=parts[0].cost.device,
+        memory_bytes=max(memory, default=None),
+        joules=sum(joules) if len(joules) == len(parts) else None,
     )
 
 

@@ -185,3 +185,12 @@ def find_missing_name(task: str) -> str:
         if task in (each.task, f"{each.task}-{each.mode}", each.column.key)
     ]
     return keys[0] if len(keys) == 1 else task
+
+
+def find_title(key: str) -> str:
+    """Return the title of a published column, or the key itself.
+
+    >>> find_title("esc50-v2.0.0-full"), find_title("my_task")
+    ('ESC-50', 'my_task')
+    """
+    return BY_FOLDER[key].column.title if key in BY_FOLDER else key

@@ -27,7 +27,9 @@ def test_a_row_says_what_its_card_says() -> None:
         0.8, interval_95=(0.7, None), resamples=9, chance=0.02, seed_std=0.01, seeds={"0": 0.8, "1": 0.8}
     )
     results = [
-        make_result(scores={"top1_acc": entry, "mAP": 0.7, "d_prime": None}, cost=Cost("gpu", 10.0, 5.0))
+        make_result(
+            scores={"top1_acc": entry, "mAP": 0.7, "d_prime": None}, cost=Cost("gpu", 10.0, 5.0, 2**30, 7.5)
+        )
     ]
     card = make_card(
         "CREPE",
@@ -43,6 +45,7 @@ def test_a_row_says_what_its_card_says() -> None:
     assert row.missing == {"nsynth_pitch-v2.2.3-5h": "no time", "mine": "lost"}
     cell = row.cells["esc50-v2.0.0-full"]
     assert (cell.score, cell.clips, cell.seeds, cell.cost_s, cell.device) == (0.8, 40, 1, 15.0, "gpu")
+    assert (cell.memory_bytes, cell.joules) == (2**30, 7.5)
     assert list(cell.metrics) == ["top1_acc", "mAP"]
     value = cell.metrics["top1_acc"]
     assert (value.interval_95, value.chance, value.seed_std) == ((0.7, math.inf), 0.02, 0.01)
