@@ -19,6 +19,7 @@ from heareval.leaderboard.columns import (
     PLACES,
     PUBLISHED_COLUMNS,
     TaskFacts,
+    could_be_scored,
     describe_column,
     find_missing_name,
     make_column,
@@ -128,7 +129,9 @@ def _make_row(
     key: str, card: Card, origin: Origin, results: Sequence[CardResult], columns: Mapping[str, Column]
 ) -> Row:
     cells: dict[str, Cell] = {}
-    missing = {find_missing_name(task): reason for task, reason in card.missing.items()}
+    reasons = {find_missing_name(task): reason for task, reason in card.missing.items()}
+    protocol = results[0].protocol
+    missing = {key: reason for key, reason in reasons.items() if could_be_scored(key, protocol)}
     for column, parts in _group_results(results).items():
         cell = _make_cell(columns[column], parts, missing)
         if isinstance(cell, str):
@@ -164,7 +167,9 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     if parts[0].scores.task in BEEHIVE_FOLDS:
         lacking = sorted({*BEEHIVE_FOLDS} - {part.scores.task for part in parts})
         if lacking:
-            return missing.get(lacking[0], f"only one of two folds: {lacking[0]} has no scores")
+            return missing.get(
+                find_missing_name(lacking[0]), f"only one of two folds: {lacking[0]} has no scores"
+            )
         metrics = _join_folds(parts)
     else:
         metrics = dict(_list_values(parts[0].scores.scores))

@@ -110,6 +110,24 @@ def test_the_beehive_folds_are_one_column() -> None:
     assert "beehive_states_fold1 has no scores" in row.missing["beehive_states-v2-5h"]
 
 
+def test_a_row_lacks_what_its_protocol_could_score() -> None:
+    missing = {
+        "beehive_states_fold0": "no rar",
+        "beehive_states_fold1": "no rar",
+        "timbre_similarity": "late",
+    }
+    results = [
+        make_result(),
+        make_result("esc50_retrieval", protocol="pairwise-l1", scores={"map_at_r": 0.5}),
+    ]
+    board = build_board({Origin.RECOMPUTED: [make_card(results=results, missing=missing)]})
+    by_protocol = {table.protocol: table.rows[0].missing for table in board.tables}
+    assert by_protocol == {
+        "hear2021": {"beehive_states-v2-5h": "no rar"},
+        "pairwise-l1": {"timbre_similarity": "late"},
+    }
+
+
 def test_undefined_and_infinite_scores_are_missing_with_a_reason() -> None:
     results = [
         make_result("a", scores={"d_prime": math.inf}),
