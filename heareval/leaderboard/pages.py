@@ -489,10 +489,12 @@ def _show_model_table(
                 ModelResult(column, metric, place == 0, len(cell.metrics), value, cell, strip, shown_rank)
             )
     titles = {column.key: column.title for column in table.columns if column.key not in row.cells}
-    titles |= {key: find_title(key) for key in row.missing if key not in titles}
+    # A reason for a task that was never published is named like the task, its column like the task's folder.
+    reasons = {key: key if key in row.missing else key.partition("-")[0] for key in titles}
+    titles |= {key: find_title(key) for key in row.missing if key not in reasons.values()}
     missing: dict[str, list[str]] = {}
     for key, title in titles.items():
-        missing.setdefault(row.missing.get(key, ""), []).append(title)
+        missing.setdefault(row.missing.get(reasons.get(key, key), ""), []).append(title)
     costs = [cell.cost_s for cell in row.cells.values() if cell.cost_s is not None]
     return ModelTable(
         table,

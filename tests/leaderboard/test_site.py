@@ -341,6 +341,17 @@ def test_missing_tasks_have_the_titles_of_published_columns() -> None:
     assert "ESC-50, FSD50K, mine: a demo" in text
 
 
+def test_a_reason_for_a_task_is_that_of_its_column() -> None:
+    columns = make_columns(2)
+    first, second = make_rows(2, columns, missing=0)
+    (key, cell), (lacking, _) = first.cells.items()
+    rows = [replace(first, cells={key: cell}, missing={lacking.partition("-")[0]: "late"}), second]
+    site = dict(render_site(Board("HEAR", (make_table("pairwise-l1", columns, rows),))))
+    text = text_of(html5lib.parse(site[f"models/{first.key}.html"].decode(), namespaceHTMLElements=False))
+    assert f"Missing tasks {columns[1].title}: late" in text
+    assert "no reason is given" not in text
+
+
 def test_the_page_of_a_task_ranks_and_describes() -> None:
     table = BOARDS["usual"].tables[0]
     column = table.columns[4]
