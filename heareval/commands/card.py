@@ -128,8 +128,8 @@ def _say_checked(checked: CheckedCard) -> None:
     numbers = sum(len(result.numbers) for result in checked.results)
     done = sum(bool(result.numbers) for result in checked.results)
     word = "refused" if checked.problems else "ok" if checked.is_recomputed else "not checked"
-    results = f"{done} of {len(checked.results)} results"
-    say(f"{display_path(checked.folder)}: {word}; {numbers} numbers of {results} computed again")
+    counts = f"; {numbers} numbers of {done} of {len(checked.results)} results computed again"
+    say(f"{display_path(checked.folder)}: {word}{counts if checked.results else ''}")
 
 
 def _checked_to_json(checked: CheckedCard) -> dict[str, Any]:

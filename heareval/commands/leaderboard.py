@@ -109,7 +109,7 @@ def build(
         row.key for table in written.board.tables for row in table.rows if row.origin is Origin.PUBLISHED
     }
     parts = [
-        f"{written.recomputed} cards recomputed",
+        f"{written.recomputed} {'card' if written.recomputed == 1 else 'cards'} recomputed",
         f"{written.submitted} as submitted",
         f"{written.refused} refused",
         f"{len(published)} published rows",

@@ -63,7 +63,11 @@ def _format_parity(parity: Parity) -> str:
             each.protocol,
         )
     lines = [f"ours: {parity.submission}", f"published: {name_row(parity.row)}", *render_lines(table)]
-    lines += [f"note: {each.task}, {each.protocol}: {each.reason}" for each in parity.tasks if each.reason]
+    reasons: dict[str, list[str]] = {}
+    for each in parity.tasks:
+        if each.reason:
+            reasons.setdefault(each.reason, []).append(f"{each.task} ({each.protocol})")
+    lines += [f"note: {', '.join(tasks)}: {reason}" for reason, tasks in reasons.items()]
     if parity.only_ours:
         lines.append(f"note: without a published score: {', '.join(parity.only_ours)}")
     if parity.only_published:

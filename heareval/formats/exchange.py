@@ -224,6 +224,12 @@ def format_csv_2021(cards: Sequence[Card], protocol: str) -> str:
     return stream.getvalue()
 
 
+def has_row_2021(card: Card, protocol: str) -> bool:
+    """Return whether a card has a score with a protocol on a task of the leaderboard of 2021."""
+    results = [result for result in card.results if result.protocol == protocol]
+    return any(_list_values_2021(results).values())
+
+
 def _list_values_2021(results: Sequence[CardResult]) -> dict[str, list[float]]:
     """Return the scores of each column; a column of two tasks has none if one of them is missing."""
     found = {}

@@ -68,6 +68,9 @@ class Cell:
         seeds: number of seeds; 0 if unknown.
         cost_s: seconds of embedding and of prediction together; None if unknown.
         device: `cpu` or the name of the GPU; "" if unknown.
+        memory_bytes: largest memory of the process that computed the embeddings, without that of a GPU; None
+            if unknown.
+        joules: energy; None if unknown.
     """
 
     metrics: Mapping[str, MetricValue]
@@ -75,6 +78,8 @@ class Cell:
     seeds: int = 0
     cost_s: float | None = None
     device: str = ""
+    memory_bytes: int | None = None
+    joules: float | None = None
 
     @property
     def score(self) -> float:

@@ -19,6 +19,7 @@ from heareval.leaderboard.columns import (
     PLACES,
     PUBLISHED_COLUMNS,
     TaskFacts,
+    could_be_scored,
     describe_column,
     find_missing_name,
     make_column,
@@ -129,7 +130,9 @@ def _make_row(
     key: str, card: Card, origin: Origin, results: Sequence[CardResult], columns: Mapping[str, Column]
 ) -> Row:
     cells: dict[str, Cell] = {}
-    missing = {find_missing_name(task): reason for task, reason in card.missing.items()}
+    reasons = {find_missing_name(task): reason for task, reason in card.missing.items()}
+    protocol = results[0].protocol
+    missing = {key: reason for key, reason in reasons.items() if could_be_scored(key, protocol)}
     for column, parts in _group_results(results).items():
         cell = _make_cell(columns[column], parts, missing)
         if isinstance(cell, str):
@@ -173,12 +176,16 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     if column.metric not in metrics or not math.isfinite(metrics[column.metric].score):
         return f"{column.metric} is {'infinite' if column.metric in metrics else 'undefined'}"
     costs = [second for part in parts for second in (part.cost.embedding_s, part.cost.prediction_s)]
+    memory = [part.cost.memory_bytes for part in parts if part.cost.memory_bytes is not None]
+    joules = [part.cost.joules for part in parts if part.cost.joules is not None]
     return Cell(
         metrics,
         clips=sum(part.scores.tested_clips for part in parts),
         seeds=len(parts[0].scores.runs),
         cost_s=sum(second for second in costs if second is not None) if None not in costs else None,
         device=parts[0].cost.device,
+        memory_bytes=max(memory, default=None),
+        joules=sum(joules) if len(joules) == len(parts) else None,
     )
 
 

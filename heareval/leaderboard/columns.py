@@ -135,6 +135,20 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "vocal_imitation_retrieval": ("Vocal Imitations retrieval", SPEECH),
     "vocal_imitation_retrieval_fine": ("Vocal Imitations fine retrieval", SPEECH),
 }
+# Tasks that are scored by distances, which other protocols cannot score.
+PAIRWISE_TASKS = frozenset(
+    {
+        "esc50_retrieval",
+        "mridangam_stroke_retrieval",
+        "nsynth_pitch_retrieval",
+        "spoken_digit_abx",
+        "tfds_crema_d_same_emotion",
+        "tfds_crema_d_same_speaker",
+        "timbre_similarity",
+        "vocal_imitation_retrieval",
+        "vocal_imitation_retrieval_fine",
+    }
+)
 
 
 def make_column(result: CardResult) -> Column:
@@ -179,6 +193,32 @@ def find_missing_name(task: str) -> str:
     >>> find_missing_name("nsynth_pitch-5h"), find_missing_name("my_task")
     ('nsynth_pitch-v2.2.3-5h', 'my_task')
     """
-    name = BEEHIVE if task in BEEHIVE_FOLDS else task
-    keys = [each.column.key for each in PUBLISHED_COLUMNS if name in (each.task, f"{each.task}-{each.mode}")]
+    task = BEEHIVE if task in BEEHIVE_FOLDS else task
+    keys = [
+        each.column.key
+        for each in PUBLISHED_COLUMNS
+        if task in (each.task, f"{each.task}-{each.mode}", each.column.key)
+    ]
     return keys[0] if len(keys) == 1 else task
+
+
+def find_title(key: str) -> str:
+    """Return the title of a published column or of a task of heareval, or the key itself.
+
+    >>> find_title("esc50-v2.0.0-full"), find_title("esc50_retrieval"), find_title("my_task")
+    ('ESC-50', 'ESC-50 retrieval', 'my_task')
+    """
+    return BY_FOLDER[key].column.title if key in BY_FOLDER else _TITLES.get(key, (key,))[0]
+
+
+def could_be_scored(key: str, protocol: str) -> bool:
+    """Return whether a task that a card lacks could have a score with a protocol.
+
+    Args:
+        key: key of a published column, or name of a task.
+
+    >>> could_be_scored("esc50-v2.0.0-full", "hear2021"), could_be_scored("esc50-v2.0.0-full", "pairwise-l1")
+    (True, False)
+    """
+    is_pairwise = protocol.startswith("pairwise-")
+    return key not in (BY_FOLDER if is_pairwise else PAIRWISE_TASKS)

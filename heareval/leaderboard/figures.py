@@ -58,8 +58,9 @@ class BoardFigure:
 def draw_figures(board: Board) -> Iterator[BoardFigure]:
     """Yield the figures of each table: those that its rows suffice for.
 
-    A heat map needs a score, correlations need two tasks or models with five scores in common, and score
-    against cost needs two models with a mean score and known costs. Equal boards give equal figures.
+    A heat map needs a score and two models, correlations need two tasks or models with five scores in common
+    and five models, and score against cost needs two models with a mean score and known costs. Equal boards
+    give equal figures.
     """
     for table in board.tables:
         rows, columns = table.rows, table.columns
@@ -119,7 +120,7 @@ def _describe_heat_map(table: ProtocolTable) -> str:
 def plot_heat_map(sheet: Sheet, table: ProtocolTable) -> Figure | None:
     """Plot a cell for each model and task: the score times 100, coloured by the standardised score."""
     rows, columns = table.rows[:MAX_ROWS], table.columns[:MAX_COLUMNS]
-    if not rows or not columns:
+    if len(rows) < 2 or not columns:
         return None
     scores = orient_scores(table.rows, columns)
     z_scores = standardise(scores)[: len(rows)]
@@ -217,8 +218,11 @@ def plot_task_correlations(sheet: Sheet, table: ProtocolTable) -> Figure | None:
 def plot_model_correlations(sheet: Sheet, table: ProtocolTable) -> Figure | None:
     """Plot Spearman's correlation of each two models over tasks, of scores standardised over models.
 
-    Without that, all models would correlate, because some tasks are harder than others for each of them.
+    Without that, all models would correlate, because some tasks are harder than others for each of them. The
+    standardised scores of a few models are anticorrelated whatever these are, those of two always by -1.
     """
+    if len(table.rows) < MIN_PAIRS:
+        return None
     rows = table.rows[:MAX_CORRELATED]
     scores = standardise(orient_scores(table.rows, table.columns))[: len(rows)]
     caption = (

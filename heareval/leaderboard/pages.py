@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from heareval.errors import HearevalError
 from heareval.leaderboard import standings
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row, Standing
+from heareval.leaderboard.columns import find_title
 from heareval.leaderboard.plots import (
     Histogram,
     Spread,
@@ -34,11 +35,13 @@ GROUPS = {
 }
 # The same in the row of a model.
 TAGS = {Origin.RECOMPUTED: "", Origin.SUBMITTED: "as submitted", Origin.PUBLISHED: "published"}
+KINDS = {**TAGS, Origin.RECOMPUTED: "recomputed"}
 FACT_TITLES = {
     "scene_embedding_size": "Dimensions of scene embeddings",
     "timestamp_embedding_size": "Dimensions of timestamp embeddings",
     "sample_rate": "Sample rate in Hz",
     "code_licence": "Licence of the code",
+    "code_url": "URL of the code",
     "weights_licence": "Licence of the weights",
     "has_open_weights": "Open weights",
     "pretraining_data": "Pre-training data",
@@ -403,27 +406,19 @@ class ModelTable:
         table: the protocol's table.
         row: the model in it.
         results: by task and metric.
-        missing: title of each task without a result, and the reason.
+        missing: the titles of tasks without a result, and the reason that they share.
         cost_s: sum of the known costs; None if none is known.
-        rivals: number of rows of the same origin.
+        has_joules: whether the energy of a task is known.
+        standings: what the model is ranked among, and how it stands there.
     """
 
     table: ProtocolTable
     row: Row
     results: tuple[ModelResult, ...]
-    missing: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[tuple[str, ...], str], ...]
     cost_s: float | None
-    rivals: int
-
-    @property
-    def standing(self) -> Standing:
-        """Return its standing among rows of the same origin."""
-        return self.table.standings[self.row.key]
-
-    @property
-    def together(self) -> Standing:
-        """Return its standing among all rows."""
-        return self.table.standings_together[self.row.key]
+    has_joules: bool
+    standings: tuple[tuple[str, Standing], ...]
 
 
 @dataclass(frozen=True)
@@ -494,11 +489,30 @@ def _show_model_table(
                 ModelResult(column, metric, place == 0, len(cell.metrics), value, cell, strip, shown_rank)
             )
     titles = {column.key: column.title for column in table.columns if column.key not in row.cells}
-    missing = [(title, row.missing.get(key, "")) for key, title in titles.items()]
-    missing += [(task, reason) for task, reason in row.missing.items() if task not in titles]
+    # A reason for a task that was never published is named like the task, its column like the task's folder.
+    reasons = {key: key if key in row.missing else key.partition("-")[0] for key in titles}
+    titles |= {key: find_title(key) for key in row.missing if key not in reasons.values()}
+    missing: dict[str, list[str]] = {}
+    for key, title in titles.items():
+        missing.setdefault(row.missing.get(reasons.get(key, key), ""), []).append(title)
     costs = [cell.cost_s for cell in row.cells.values() if cell.cost_s is not None]
-    rivals = sum(other.origin is row.origin for other in table.rows)
-    return ModelTable(table, row, tuple(results), tuple(missing), sum(costs) if costs else None, rivals)
+    return ModelTable(
+        table,
+        row,
+        tuple(results),
+        tuple((tuple(several), reason) for reason, several in missing.items()),
+        sum(costs) if costs else None,
+        any(cell.joules is not None for cell in row.cells.values()),
+        tuple(_list_standings(table, row)),
+    )
+
+
+def _list_standings(table: ProtocolTable, row: Row) -> Iterator[tuple[str, Standing]]:
+    """Yield the standing among rows of the same origin and, if there are others, among all rows."""
+    own, every = sum(other.origin is row.origin for other in table.rows), len(table.rows)
+    yield f"{own} {'row' if own == 1 else 'rows'} {KINDS[row.origin]}", table.standings[row.key]
+    if own < every:
+        yield f"all {every} rows", table.standings_together[row.key]
 
 
 def _show_fact(name: str, fact: str | int | float | bool) -> Fact:

@@ -260,7 +260,7 @@ def _compare_task(scores: Scores, published: PublishedColumn, row: Row) -> TaskP
     difference = defined_or_none(entry.value - printed)
     seed_std = SEED_STD.get(column.key, entry.seed_std)
     tolerance = _find_tolerance(entry, seed_std, len(scores.runs))
-    reason = next(_list_reasons(scores, published, entry, tolerance), "")
+    reason = "; ".join(_list_reasons(scores, published, entry, tolerance))
     if reason:
         verdict = Verdict.NOT_COMPARABLE
     else:

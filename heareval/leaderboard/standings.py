@@ -32,7 +32,8 @@ DEFINITIONS: Mapping[str, str] = {
     "rank_interval": (
         "The 95 % interval of the rank over a thousand resamples of the ranked tasks. The best rank is 1 "
         "plus the number of models whose lowest Borda points exceed this model's highest; the worst rank "
-        "counts the models in the same way from below. Test clips and seeds are not resampled."
+        "counts the models in the same way from below. One task has no interval. Test clips and seeds are "
+        "not resampled."
     ),
     "mean": (
         "The mean score over the ranked tasks, times 100. There is none if a task is missing, or if lower "
@@ -96,7 +97,8 @@ def compute_standings(
     return {
         row.key: Standing(
             rank=overall[number][0] if number in overall else None,
-            rank_interval=overall[number][1] if number in overall else None,
+            # One task is always drawn again: an interval would claim that the rank is certain.
+            rank_interval=overall[number][1] if number in overall and len(ranked) > 1 else None,
             mean=_none_if_nan(means[number]),
             borda=float(borda[number]),
             official=_none_if_nan(official[number]),

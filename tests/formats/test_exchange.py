@@ -17,7 +17,7 @@ import yaml
 from heareval.errors import HearevalError
 from heareval.formats.card import Card, CardResult, Cost, ModelFacts
 from heareval.formats.columns2021 import TASKS_2021
-from heareval.formats.exchange import EXPORTS, HEADER_2021, export_cards
+from heareval.formats.exchange import EXPORTS, HEADER_2021, export_cards, has_row_2021
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, ScoreEntry, Scores
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone.utc)
@@ -250,6 +250,7 @@ def test_results_of_other_protocols_and_modes_are_not_rows_of_2021() -> None:
     ):
         export_cards([probe], "hear2021-csv", now=NOW)
     small = _card(_result("esc50", "small", 0.5))
+    assert [has_row_2021(card, "hear2021") for card in (CARD, probe, small)] == [True, False, False]
     with pytest.raises(HearevalError, match="no result with hear2021 on a task of the leaderboard of 2021"):
         export_cards([small], "hear2021-csv", now=NOW)
 

@@ -27,7 +27,9 @@ def test_a_row_says_what_its_card_says() -> None:
         0.8, interval_95=(0.7, None), resamples=9, chance=0.02, seed_std=0.01, seeds={"0": 0.8, "1": 0.8}
     )
     results = [
-        make_result(scores={"top1_acc": entry, "mAP": 0.7, "d_prime": None}, cost=Cost("gpu", 10.0, 5.0))
+        make_result(
+            scores={"top1_acc": entry, "mAP": 0.7, "d_prime": None}, cost=Cost("gpu", 10.0, 5.0, 2**30, 7.5)
+        )
     ]
     card = make_card(
         "CREPE",
@@ -43,6 +45,7 @@ def test_a_row_says_what_its_card_says() -> None:
     assert row.missing == {"nsynth_pitch-v2.2.3-5h": "no time", "mine": "lost"}
     cell = row.cells["esc50-v2.0.0-full"]
     assert (cell.score, cell.clips, cell.seeds, cell.cost_s, cell.device) == (0.8, 40, 1, 15.0, "gpu")
+    assert (cell.memory_bytes, cell.joules) == (2**30, 7.5)
     assert list(cell.metrics) == ["top1_acc", "mAP"]
     value = cell.metrics["top1_acc"]
     assert (value.interval_95, value.chance, value.seed_std) == ((0.7, math.inf), 0.02, 0.01)
@@ -106,6 +109,24 @@ def test_the_beehive_folds_are_one_column() -> None:
         row = only_row(build_board({Origin.RECOMPUTED: [make_card(results=results, missing=missing)]}))
         assert list(row.cells) == ["esc50-v2.0.0-full"]
         assert row.missing == {"beehive_states-v2-5h": f"beehive_states_fold1 has no scores{reason}"}
+
+
+def test_a_row_lacks_what_its_protocol_could_score() -> None:
+    missing = {
+        "beehive_states_fold0": "no rar",
+        "beehive_states_fold1": "no rar",
+        "timbre_similarity": "late",
+    }
+    results = [
+        make_result(),
+        make_result("esc50_retrieval", protocol="pairwise-l1", scores={"map_at_r": 0.5}),
+    ]
+    board = build_board({Origin.RECOMPUTED: [make_card(results=results, missing=missing)]})
+    by_protocol = {table.protocol: table.rows[0].missing for table in board.tables}
+    assert by_protocol == {
+        "hear2021": {"beehive_states-v2-5h": "no rar"},
+        "pairwise-l1": {"timbre_similarity": "late"},
+    }
 
 
 def test_undefined_and_infinite_scores_are_missing_with_a_reason() -> None:

@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+from heareval.api import _export_card
 from heareval.formats.scores import ScoreEntry
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
@@ -76,3 +77,12 @@ def test_equal_boards_are_equal_files() -> None:
     boards = [build_board({Origin.SUBMITTED: [make_card()]}, read_published()) for _ in range(2)]
     assert board_to_csv(boards[0]) == board_to_csv(boards[1])
     assert dump_board(boards[0]) == dump_board(boards[1])
+
+
+def test_only_a_card_with_a_published_column_has_a_row_of_2021() -> None:
+    # The export refuses other cards; one of them must not stop the board.
+    cards = [make_card(results=[make_result(mode=mode)]) for mode in ("full", "small")]
+    assert [[each.path for each in _export_card("key", card, None)] for card in cards] == [
+        ["models/key.hear2021-csv.csv"],
+        [],
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,14 +18,16 @@ from heareval.leaderboard.published import read_published
 from tests.leaderboard.cards import make_card, make_result
 
 
-def make_board(names: tuple[str, ...] = ("a", "b", "c", "d", "e")) -> Board:
+def make_board(
+    names: tuple[str, ...] = ("a", "b", "c", "d", "e"), tasks: Sequence[str] = ("one", "two")
+) -> Board:
     rng = np.random.default_rng(0)
     cards = [
         make_card(
             name,
             results=[
                 make_result(task, scores={"acc": rng.random()}, cost=Cost("cpu", 10.0 * (number + 1), 5.0))
-                for task in ("one", "two")
+                for task in tasks
             ],
         )
         for number, name in enumerate(names)
@@ -49,6 +52,15 @@ def test_the_published_rows_have_a_heat_map_and_correlations() -> None:
         assert b"sans-serif" in each.svg
         assert each.description
         assert "hear2021" in each.title
+
+
+def test_few_models_have_no_correlations() -> None:
+    # Standardised over two models, their scores are 1 and -1 on every task.
+    tasks = [f"task{number}" for number in range(MIN_PAIRS)]
+    for models in (MIN_PAIRS - 1, MIN_PAIRS):
+        board = make_board(tuple(f"model{number}" for number in range(models)), tasks)
+        names = [each.name for each in draw_figures(board)]
+        assert ("hear2021-model-correlations" in names) == (models == MIN_PAIRS)
 
 
 def test_cost_is_drawn_where_it_is_known() -> None:
@@ -76,7 +88,8 @@ def test_of_many_models_only_those_are_named_that_no_cheaper_one_equals() -> Non
 
 
 def test_a_small_board_has_few_figures_and_an_empty_one_none() -> None:
-    assert [each.name for each in draw_figures(make_board(("a",)))] == ["hear2021-heat-map"]
+    assert list(draw_figures(make_board(("a",)))) == []
+    assert "hear2021-heat-map" in [each.name for each in draw_figures(make_board(("a", "b")))]
     assert list(draw_figures(build_board({}))) == []
 
 

@@ -42,7 +42,7 @@ def read_origins(root: Path, site: str = "site") -> set[str]:
 
 def test_cards_are_recomputed_and_shown(root: Path) -> None:
     done = command(root, "heareval", "leaderboard", "cards", "--date", "2026-01-02")
-    counts = f"1 cards recomputed, 0 as submitted, 0 refused, {PUBLISHED} published rows"
+    counts = f"1 card recomputed, 0 as submitted, 0 refused, {PUBLISHED} published rows"
     assert (done.returncode, done.stdout) == (0, f"site/index.html: {counts}\n"), done.stderr
     assert read_origins(root) == {"recomputed", "published, not recomputed"}
     assert (root / "site" / "models" / "crepe-hear-leaderboard-2023.html").exists()

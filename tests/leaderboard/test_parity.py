@@ -87,6 +87,10 @@ def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
         (make_scores(ESC50, protocol="hear2021-fast"), "protocol hear2021-fast, published hear2021"),
         (make_scores(ESC50, protocol="hear2021-4points-5seeds"), "protocol hear2021-4points-5seeds, pub"),
         (make_scores(ESC50, mode="small"), "mode small, published full"),
+        (
+            make_scores(ESC50, protocol="probe-linear", mode="small"),
+            "protocol probe-linear, published hear2021; mode small, published full",
+        ),
         (make_scores(ESC50, is_the_published_corpus=False), "not the published corpus"),
         (make_scores(None), "top1_acc is undefined"),
         (
@@ -95,7 +99,7 @@ def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
         ),
         (make_result("beehive_states_fold0", "v2", "5h", scores={"aucroc": 0.6}).scores, "does not say how"),
     ],
-    ids=["probe", "grid", "points", "mode", "corpus", "undefined", "no noise", "beehive"],
+    ids=["probe", "grid", "points", "mode", "several", "corpus", "undefined", "no noise", "beehive"],
 )
 def test_scores_that_are_not_comparable_get_no_verdict(scores: Scores, reason: str) -> None:
     task = judge(scores)
@@ -191,7 +195,7 @@ def test_the_command_prints_a_table(embeddings: Path) -> None:
     )
     assert "differs" in by_task["speech_commands-v0.0.2-5h"]
     assert "not comparable" in by_task["speech_commands-v0.0.2-small"]
-    assert "note: speech_commands-v0.0.2-small, hear2021: mode small, published 5h" in lines
+    assert "note: speech_commands-v0.0.2-small (hear2021): mode small, published 5h" in lines
     assert any(line.startswith("known to differ: Resampled clips are not dithered.") for line in lines)
 
 

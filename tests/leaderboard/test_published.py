@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from heareval.api import list_pairwise_tasks
 from heareval.errors import HearevalError
 from heareval.formats.columns2021 import TASKS_2021
 from heareval.leaderboard.board import Origin
-from heareval.leaderboard.columns import PUBLISHED_COLUMNS, find_missing_name, make_column
+from heareval.leaderboard.columns import PAIRWISE_TASKS, PUBLISHED_COLUMNS, find_missing_name, make_column
 from heareval.leaderboard.published import DATA, read_later, read_naive, read_official, read_published
 from heareval.tasks.registry import all_tasks
 from tests.leaderboard.cards import make_result
@@ -104,6 +105,10 @@ def test_scores_on_another_corpus_are_never_beside_published_ones() -> None:
     assert (own.key, own.metric) == ("esc50-v2.0.0-full-by-d-prime", "d_prime")
 
 
+def test_the_pairwise_tasks_are_those_of_heareval() -> None:
+    assert set(list_pairwise_tasks()) == PAIRWISE_TASKS
+
+
 def test_reasons_of_missing_tasks_find_their_column() -> None:
-    found = {find_missing_name(each.key) for each in TASKS_2021}
-    assert found == {each.column.key for each in PUBLISHED_COLUMNS}
+    columns = {each.column.key for each in PUBLISHED_COLUMNS}
+    assert {find_missing_name(each.key) for each in TASKS_2021} == columns

@@ -8,6 +8,7 @@ import html.parser
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import html5lib
@@ -273,9 +274,12 @@ def test_the_page_of_a_model_says_everything() -> None:
     row = next(each for each in table.rows if each.missing)
     page = read_pages("usual")[f"models/{row.key}.html"]
     text = text_of(html5lib.parse(page, namespaceHTMLElements=False).find("body"))
+    shared: dict[str, list[str]] = {}
     for column in table.columns:
         if column.key not in row.cells:
-            assert f"{column.title}: {row.missing.get(column.key, 'no reason is given')}" in text
+            reason = row.missing.get(column.key, "no reason is given")
+            shared.setdefault(reason, []).append(column.title)
+    assert all(f"{', '.join(titles)}: {reason}" in text for reason, titles in shared.items())
     assert {
         ("Pre-training data", "AudioSet"),
         ("Parameters", f"{row.facts['parameters']:,}"),
@@ -298,6 +302,59 @@ def test_the_page_of_a_model_says_everything() -> None:
         ]
         assert shown[8:] == ["2,000", "3"]
     assert {tuple(cells[1:3]) for cells in rows if len(cells) == 9} >= {("d_prime", "1.500")}
+
+
+def test_the_page_of_a_model_names_what_it_is_ranked_among() -> None:
+    several = BOARDS["usual"].tables[0]
+    own = {"recomputed": 12, "as submitted": 2, "published": 5}
+    for name, count in own.items():
+        page = read_pages("usual")[f"models/{name.split()[-1]}-0.html"]
+        rows = table_rows(page, "Where it stands, protocol hear2021")
+        assert [row[0] for row in rows[1:]] == [f"{count} rows {name}", f"all {len(several.rows)} rows"]
+    # All rows are of one kind: the same standing is not told twice.
+    columns, rows = make_columns(2), make_rows(1, make_columns(2), missing=0)
+    board = Board("HEAR", (make_table("hear2021", columns, rows),))
+    pages = {name: content.decode() for name, content in render_site(board) if name.startswith("models/")}
+    assert [row[0] for row in table_rows(pages["models/recomputed-0.html"])[1:]] == ["1 row recomputed"]
+
+
+def test_the_page_of_a_model_says_what_it_took() -> None:
+    columns, (first, second) = make_columns(1), make_rows(2, make_columns(1), missing=0)
+    ((key, cell),) = first.cells.items()
+    cell = replace(cell, cost_s=12.34, device="cpu", memory_bytes=1_530_000_000)
+    rows = [
+        replace(first, cells={key: cell}),
+        replace(second, cells={key: replace(cell, memory_bytes=None, joules=99.6)}),
+    ]
+    site = dict(render_site(Board("HEAR", (make_table("hear2021", columns, rows),))))
+    shown = [table_rows(site[f"models/{row.key}.html"].decode(), "Cost") for row in rows]
+    assert shown[0] == [
+        ["Task", "Seconds", "Memory (GB)", "Device"],
+        ["Task number 0", "12.3", "1.53", "cpu"],
+    ]
+    assert shown[1][0] == ["Task", "Seconds", "Memory (GB)", "Joules", "Device"]
+    assert shown[1][1] == ["Task number 0", "12.3", "", "100", "cpu"]
+
+
+def test_missing_tasks_have_the_titles_of_published_columns() -> None:
+    columns = make_columns(1)
+    reasons = dict.fromkeys(("esc50-v2.0.0-full", "fsd50k-v1.0-full", "mine"), "a demo")
+    rows = [replace(row, missing=reasons) for row in make_rows(1, columns, missing=0)]
+    board = Board("HEAR", (make_table("hear2021", columns, rows),))
+    pages = {name: content.decode() for name, content in render_site(board) if name.startswith("models/")}
+    text = text_of(html5lib.parse(pages["models/recomputed-0.html"], namespaceHTMLElements=False))
+    assert "ESC-50, FSD50K, mine: a demo" in text
+
+
+def test_a_reason_for_a_task_is_that_of_its_column() -> None:
+    columns = make_columns(2)
+    first, second = make_rows(2, columns, missing=0)
+    (key, cell), (lacking, _) = first.cells.items()
+    rows = [replace(first, cells={key: cell}, missing={lacking.partition("-")[0]: "late"}), second]
+    site = dict(render_site(Board("HEAR", (make_table("pairwise-l1", columns, rows),))))
+    text = text_of(html5lib.parse(site[f"models/{first.key}.html"].decode(), namespaceHTMLElements=False))
+    assert f"Missing tasks {columns[1].title}: late" in text
+    assert "no reason is given" not in text
 
 
 def test_the_page_of_a_task_ranks_and_describes() -> None:
