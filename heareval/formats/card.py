@@ -467,7 +467,7 @@ def _parse_cost(fields: Fields) -> Cost:
     for name, value in values.items():
         if isinstance(value, str):
             check_text(fields, name, value, MAX_NAME)
-        elif value is not None and not (math.isfinite(value) and 0 <= value <= MAX_NUMBER):
+        elif value is not None and not 0 <= value <= MAX_NUMBER:
             raise fields.error(name, shorten(value), f"a number from 0 to {MAX_NUMBER}")
     return Cost(**values)
 

@@ -23,6 +23,12 @@ from heareval.predictions.stored import ComparedNumber, compare_numbers, match_s
 
 # What the predictions of a card may take in memory. The largest task of the benchmark takes 0.2 GB a seed.
 MAX_EXPANDED_BYTES = 2_000_000_000
+# What numpy writes. Other methods raise errors of their own kinds where a file is damaged.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# The bit of a member's flags.
+ENCRYPTED = 0x1
+# More than the largest file has: five arrays for each of ten folds.
+MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ def _recompute(card: Card, result: CardResult, references: Path) -> tuple[Compar
     """
     scores, folder = result.scores, card.folder / result.task_folder
     path = folder / layout.predictions(scores.protocol)
-    _check_expansion(path)
+    _check_archive(path)
     task = read_references(references)
     if (found := fingerprint_references(task)) != result.references:
         raise HearevalError(
@@ -188,17 +194,28 @@ def _recompute(card: Card, result: CardResult, references: Path) -> tuple[Compar
     return compare_numbers(scores, recompute_scores(stored))
 
 
-def _check_expansion(path: Path) -> None:
-    """Raise HearevalError if a predictions file would expand to more than any task has."""
+def _check_archive(path: Path) -> None:
+    """Raise HearevalError if a predictions file has members that numpy does not write, or too large ones."""
     try:
         with zipfile.ZipFile(path) as archive:
-            expanded = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=CHECK_HINT) from None
+    expanded = sum(member.file_size for member in members)
     if expanded > MAX_EXPANDED_BYTES:
         raise HearevalError(
             f"{path}", got=f"arrays of {expanded:,} bytes", expected=f"{MAX_EXPANDED_BYTES:,} at most"
         )
+    if len(members) > MAX_MEMBERS:
+        raise HearevalError(f"{path}", got=f"{len(members):,} members", expected=f"{MAX_MEMBERS:,} at most")
+    names = [member.filename for member in members]
+    for member in members:
+        what = f"{shorten(member.filename)} in {path}"
+        if names.count(member.filename) > 1:
+            raise HearevalError(what, got="several members of this name", expected="one", remedy=CHECK_HINT)
+        if member.compress_type not in COMPRESSIONS or member.flag_bits & ENCRYPTED:
+            got = "an encrypted or unusually compressed member"
+            raise HearevalError(what, got=got, expected="one as numpy writes it", remedy=CHECK_HINT)
 
 
 def _check_facts(card: Card, result: CardResult, task: Task) -> None:

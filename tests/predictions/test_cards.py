@@ -478,6 +478,7 @@ def _drop_result(values: Any) -> None:
         (lambda v: v["results"][0].update(stored_as="pickle"), "stored_as in .*: got 'pickle'"),
         (lambda v: v["results"][0]["cost"].update(joules=-1), "joules: got -1, expected a number from 0"),
         (lambda v: v["results"][0]["cost"].update(joules=float("nan")), "joules: got nan, expected a number"),
+        (lambda v: v["results"][0]["cost"].update(memory_bytes=10**400), "memory_bytes: got 1000"),
         (
             lambda v: _npz(v).update(sha256="0" * 64),
             "files: got a digest of .*npz, expected the one that the",
@@ -565,6 +566,49 @@ def test_an_array_whose_header_lies(root: Path) -> None:
             archive.writestr(name, content)
     _list_again(_card(root))
     assert "can't be read" in _only_problem(root)
+
+
+def _flag(npz: Path, local: int, central: int, value: int) -> None:
+    """Set a byte of every header, at its place in the local and in the central one."""
+    content = bytearray(npz.read_bytes())
+    for start, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        for found in re.finditer(re.escape(start), bytes(content)):
+            content[found.start() + place] = value
+    npz.write_bytes(content)
+
+
+def _repack(npz: Path, change: Callable[[zipfile.ZipFile], None], method: int = zipfile.ZIP_DEFLATED) -> None:
+    with zipfile.ZipFile(npz) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(npz, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        change(archive)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda npz: _flag(npz, 6, 8, 1), "encrypted or unusually compressed"),
+        (lambda npz: _flag(npz, 8, 10, 99), "encrypted or unusually compressed"),
+        (lambda npz: _repack(npz, lambda _: None, zipfile.ZIP_LZMA), "encrypted or unusually compressed"),
+        (lambda npz: _repack(npz, lambda _: None, zipfile.ZIP_BZIP2), "encrypted or unusually compressed"),
+        (
+            lambda npz: _repack(npz, lambda out: out.writestr("test/predictions.npy", b"")),
+            "'test/predictions.npy' in .*: got several members of this name",
+        ),
+        (
+            lambda npz: _repack(npz, lambda out: [out.writestr(f"{i}.npy", b"") for i in range(1000)]),
+            "got 1,00[0-9] members, expected 1,000 at most",
+        ),
+    ],
+)
+def test_members_that_numpy_does_not_write(root: Path, change: Callable[[Path], None], told: str) -> None:
+    """None of them may end the check of other cards."""
+    change(_card(root) / SCENE / layout.predictions(LINEAR))
+    _list_again(_card(root))
+    assert re.search(told, _only_problem(root))
 
 
 def test_pickles_are_not_read(root: Path) -> None:
