@@ -430,8 +430,9 @@ def _check_files(folder: Path, found: Mapping[str, int], digests: Mapping[str, F
 def _read_result(folder: Path, fields: Fields) -> CardResult:
     task_folder, protocol = fields.text("task_folder"), fields.text("protocol")
     for key, name in (("task_folder", task_folder), ("protocol", protocol)):
-        if not re.fullmatch(r"\w[\w.+-]{0,199}", name):
-            raise fields.error(key, shorten(name), "a name of letters, digits and . + -")
+        # Sites have pages of these names.
+        if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]{0,149}", name):
+            raise fields.error(key, shorten(name), "a name of letters, digits, dots, hyphens and underscores")
     path = folder / task_folder / layout.scores(protocol)
     if not path.is_file():
         raise fields.error("task_folder", shorten(task_folder), f"a folder with {path.name}")

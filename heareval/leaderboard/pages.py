@@ -44,7 +44,7 @@ FACT_TITLES = {
     "pretraining_data": "Pre-training data",
     "url": "URL",
 }
-UNSAFE_KEY = re.compile(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]")
+UNSAFE_KEY = re.compile(r"[^A-Za-z0-9._-]|^[.-]")
 
 
 @dataclass(frozen=True)

@@ -362,6 +362,12 @@ def test_a_site_replaces_only_a_site(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["thesis.tex"]
 
 
+def test_every_name_that_a_task_may_have_is_that_of_a_page(tmp_path: Path) -> None:
+    columns = [dataclasses.replace(make_columns(1)[0], key="_My_task-_v1.0-full")]
+    write_site(Board("b", (make_table("p", columns, make_rows(2, columns)),)), tmp_path / "site")
+    assert (tmp_path / "site" / "tasks" / "_My_task-_v1.0-full.html").exists()
+
+
 @pytest.mark.parametrize("key", ["../up", "a/b", "", ".hidden", "a b", "ü", "x" * 300, "a\x00"])
 def test_keys_that_are_no_file_names_are_refused(key: str, tmp_path: Path) -> None:
     columns = make_columns(1)

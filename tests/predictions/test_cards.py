@@ -470,6 +470,7 @@ def _drop_result(values: Any) -> None:
         (lambda v: v["results"].reverse(), "results: got another order"),
         (lambda v: v.update(results=v["results"] * 200), "results: got 600 results, expected 500 at most"),
         (lambda v: v["results"][0].update(task_folder="../x"), "task_folder: got '../x', expected a name of"),
+        (lambda v: v["results"][0].update(task_folder="tâche-1-full"), "task_folder: got 't.*, expected a name"),
         (
             lambda v: v["results"][0].update(protocol="hear2021"),
             "task_folder: got 'esc50-v1-full', expected a",
