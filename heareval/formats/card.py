@@ -35,9 +35,11 @@ MAX_CARD_BYTES = 1_000_000
 MAX_RESULTS = 500
 # Letters that a name, a longer text and a reason may have, and texts that a list may have.
 MAX_NAME, MAX_TEXT, MAX_LIST = 100, 5000, 100
+# Notes on a result that a page shows, of each kind.
+MAX_NOTES = 1000
 MAX_NUMBER = 10**15
-# Marks that reverse or hide text, and separators that end a line, beside what controls a terminal.
-MARKS = re.compile("[\u061c\u200b\u200e\u200f\u2028\u2029\ufeff]")
+# Unicode's categories of what is invisible, reverses text or ends a line, beside what controls a terminal.
+INVISIBLE = ("Cf", "Zl", "Zp")
 # Probabilities of two lengths; whether each frame is above the threshold, as 0 and 1; and the distances of
 # pairwise tasks.
 FLOAT16, FLOAT32, DECISIONS, DISTANCES = "float16", "float32", "decisions", "distances"
@@ -188,6 +190,9 @@ def parse_facts(fields: Fields, known: Mapping[str, Any] | None = None) -> Model
         each.name: _READERS[str(each.type)](fields, each.name, _find_default(each, known or {}))
         for each in dataclasses.fields(ModelFacts)
     }
+    for key in ("name", "revision"):
+        # Two names that look the same must not be two models.
+        values[key] = unicodedata.normalize("NFC", values[key])
     facts = ModelFacts(**values)
     _check_facts(fields, facts)
     return facts
@@ -239,9 +244,11 @@ def check_text(fields: Fields, key: str, text: str, longest: int, *, has_lines: 
     """
     if len(text) > longest:
         raise fields.error(key, f"{len(text)} letters", f"{longest} at most")
-    found = CONTROLS.search(text) or MARKS.search(text) or (None if has_lines else re.search("[\n\t]", text))
+    controls = CONTROLS.findall(text) + ([] if has_lines else re.findall("[\n\t]", text))
+    found = [*controls, *(letter for letter in text if unicodedata.category(letter) in INVISIBLE)]
     if found:
-        raise fields.error(key, f"the character {found[0]!a}", "text without control characters")
+        expected = "text without control characters and invisible ones"
+        raise fields.error(key, f"the character {found[0]!a}", expected)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -442,12 +449,19 @@ def _read_result(folder: Path, fields: Fields) -> CardResult:
     return CardResult(
         task_folder=task_folder,
         protocol=protocol,
-        references=fields.text("references"),
+        references=_read_digest(fields, "references"),
         lower_is_better=fields.texts("lower_is_better", ()),
         stored_as=fields.one_of("stored_as", STORED_AS),
         cost=_parse_cost(cost),
         scores=scores,
     )
+
+
+def _read_digest(fields: Fields, key: str) -> str:
+    digest = fields.text(key)
+    if not re.fullmatch(f"[0-9a-f]{{{files.FINGERPRINT_DIGITS}}}", digest):
+        raise fields.error(key, shorten(digest), f"{files.FINGERPRINT_DIGITS} hex digits")
+    return digest
 
 
 def _check_names(fields: Fields, path: Path, task_folder: str, protocol: str, scores: Scores) -> None:
@@ -456,8 +470,17 @@ def _check_names(fields: Fields, path: Path, task_folder: str, protocol: str, sc
     named = f"{scores.task}-{scores.version}-{scores.mode}"
     if named != task_folder:
         raise fields.error("task_folder", task_folder, f"{shorten(named)[1:-1]}, as the scores say")
-    for text in (*scores.problems, *scores.scores, *map(str, scores.versions.values())):
+    several = (scores.problems, scores.scores, scores.versions, scores.unusual_embedding)
+    if (count := max(map(len, several))) > MAX_NOTES:
+        raise HearevalError(f"{path}", got=f"{count} notes or versions", expected=f"{MAX_NOTES} at most")
+    for text in (*scores.problems, *scores.scores, *_list_texts(scores), scores.fingerprint):
         check_text(fields, f"text of {path.name}", text, MAX_TEXT, has_lines=True)
+
+
+def _list_texts(scores: Scores) -> Iterator[str]:
+    for mapping in (scores.versions, scores.unusual_embedding):
+        for key, value in mapping.items():
+            yield from (key, str(value))
 
 
 def _parse_cost(fields: Fields) -> Cost:

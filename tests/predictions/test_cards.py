@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.formats.card import CARD, read_card
+from heareval.formats.card import CARD, parse_facts, read_card
 from heareval.formats.completeness import list_needed
 from heareval.formats.fields import Fields
 from heareval.predictions import card_checks, cards
@@ -470,12 +470,16 @@ def _drop_result(values: Any) -> None:
         (lambda v: v["results"].reverse(), "results: got another order"),
         (lambda v: v.update(results=v["results"] * 200), "results: got 600 results, expected 500 at most"),
         (lambda v: v["results"][0].update(task_folder="../x"), "task_folder: got '../x', expected a name of"),
-        (lambda v: v["results"][0].update(task_folder="tâche-1-full"), "task_folder: got 't.*, expected a name"),
+        (
+            lambda v: v["results"][0].update(task_folder="tâche-1-full"),
+            "task_folder: got 't.*, expected a name",
+        ),
         (
             lambda v: v["results"][0].update(protocol="hear2021"),
             "task_folder: got 'esc50-v1-full', expected a",
         ),
         (lambda v: v["results"][0].update(lower_is_better=["mAP"]), r"lower_is_better of .*: got \['mAP'\]"),
+        (lambda v: v["results"][0].update(references="x" * 9999), "references: got 'xxx.*, expected 16 hex"),
         (lambda v: v["results"][0].update(stored_as="pickle"), "stored_as in .*: got 'pickle'"),
         (lambda v: v["results"][0]["cost"].update(joules=-1), "joules: got -1, expected a number from 0"),
         (lambda v: v["results"][0]["cost"].update(joules=float("nan")), "joules: got nan, expected a number"),
@@ -491,6 +495,35 @@ def test_a_wrong_card(root: Path, change: Callable[[Any], None], told: str) -> N
     _edit(_card(root) / CARD, change)
     problem = _only_problem(root)
     assert re.search(told, problem), problem
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda v: v.update(unusual_embedding={"x" * 10_000: "1"}), "got 10000 letters, expected 5000"),
+        (lambda v: v.update(unusual_embedding={"dtype": "a\u202eb"}), r"got the character '\\u202e'"),
+        (lambda v: v.update(versions={"x" * 10_000: "1"}), "got 10000 letters, expected 5000"),
+        (lambda v: v.update(versions={str(each): "1" for each in range(1001)}), "got 1001 notes or versions"),
+        (
+            lambda v: v.update(problems=[str(each) for each in range(1001)]),
+            "got 1001 notes or versions, expected 1000 at most",
+        ),
+    ],
+)
+def test_texts_of_scores_that_no_page_could_show(
+    root: Path, change: Callable[[Any], None], told: str
+) -> None:
+    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
+    _list_again(_card(root))
+    assert re.search(told, _only_problem(root)), _only_problem(root)
+
+
+def test_names_that_look_the_same_are_the_same() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert parse_facts(Fields("card", {"name": decomposed, "revision": "1"})).name == composed
+    for invisible in "\u200b\u200d\u2060\u00ad\u2066\ufeff":
+        with pytest.raises(HearevalError, match="got the character"):
+            parse_facts(Fields("card", {"name": f"CREPE{invisible}", "revision": "1"}))
 
 
 def test_unlisted_files_links_and_large_files(root: Path) -> None:
