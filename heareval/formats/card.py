@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence

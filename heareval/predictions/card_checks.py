@@ -15,6 +15,7 @@ from heareval.formats.fields import shorten
 from heareval.formats.results_folder import EVALUATE_AGAIN
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.cards import list_lower_is_better, name_result
+from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import SplitRoles, Task, read_references
 from heareval.predictions.kinds import PairwiseKind, find_kind
 from heareval.predictions.references import fingerprint_references
@@ -231,6 +232,10 @@ def _check_facts(card: Card, result: CardResult, task: Task) -> None:
         ("stored_as", result.stored_as == DISTANCES, is_pairwise),
         ("protocol", scores.protocol.startswith("pairwise-"), is_pairwise),
     ]
+    if contradiction := find_contradiction(scores, task):
+        raise HearevalError(
+            f"protocol of {_name(card, result)}", got=contradiction, expected="seeds and settings that it has"
+        )
     if is_published is not None:
         told.append(("is_the_published_corpus", scores.is_the_published_corpus, is_published))
     for run in scores.runs:

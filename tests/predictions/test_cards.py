@@ -27,6 +27,7 @@ from heareval.formats.fields import Fields
 from heareval.predictions import card_checks, cards
 from heareval.predictions.card_checks import CheckedCard, check_card
 from heareval.predictions.cards import CardRequest, hide_folders, make_card
+from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import read_references
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
@@ -562,6 +563,64 @@ def test_a_split_cannot_be_left_out(root: Path) -> None:
     _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
     _list_again(_card(root))
     assert "rounds of seed 0 of " in _only_problem(root)
+
+
+def _claim(card: Path, protocol: str) -> None:
+    """Give all results of trained predictors the name of another protocol."""
+    for task in (SCENE, EVENT):
+        _edit(card / task / layout.scores(LINEAR), lambda values: values.update(protocol=protocol))
+        for name in (layout.scores, layout.predictions):
+            (card / task / name(LINEAR)).rename(card / task / name(protocol))
+
+    def change(values: Any) -> None:
+        for each in values["results"]:
+            each["protocol"] = protocol if each["protocol"] == LINEAR else each["protocol"]
+
+    _edit(card / CARD, change)
+    _list_again(card)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("hear2021", "got the settings .*linear.* with hear2021, expected seeds and settings that it has"),
+        ("hear2021-5seeds", "got the seeds 0 with hear2021-5seeds"),
+        ("probe-knn-l1", "got the settings .* with probe-knn-l1"),
+        ("hear2021-better", "got 'hear2021-better', which no protocol is called"),
+        ("hear2021-1seeds", "got 'hear2021-1seeds', which no protocol is called"),
+        ("hear2021-99points", "got 'hear2021-99points', which no protocol is called"),
+    ],
+)
+def test_another_protocol_is_claimed(root: Path, protocol: str, told: str) -> None:
+    """The scores of a stronger or a cheaper predictor must not stand in the table of the published ones."""
+    _claim(_card(root), protocol)
+    problems = _check(root).problems
+    assert len(problems) == 2
+    assert all(re.search(told, each) for each in problems), problems
+
+
+@pytest.mark.parametrize("seed", [-1, 10**300])
+def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
+    change = {"seed": seed}
+    _edit(_card(root) / SCENE / layout.scores(LINEAR), lambda values: values.update(change))
+    _list_again(_card(root))
+    assert "got the seeds" in _only_problem(root)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(grid="faster", grid_points=2, seeds=2, seed=7, order="shuffled", device="cpu"),
+        Protocol(probe="knn-cosine", device="cpu"),
+        Protocol(probe="knn-l1", device="cpu", seed=3),
+    ],
+    ids=lambda protocol: protocol.recorded_name,
+)
+def test_results_agree_with_their_own_protocol(root: Path, protocol: Protocol) -> None:
+    folder = root / "embeddings" / "mine" / SCENE
+    _evaluate(folder, protocol)
+    scores, task = read_stored(folder, protocol.recorded_name).scores, read_references(root / "tasks" / SCENE)
+    assert find_contradiction(scores, task) == ""
 
 
 def test_a_metric_cannot_be_left_out(root: Path) -> None:
