@@ -135,23 +135,35 @@ def _check_completeness(card: Card, pairwise: Sequence[str]) -> Iterator[str]:
 
 def check_result(card: Card, result: CardResult, tasks: Path) -> CheckedResult:
     """Check one result of a card against the task folder of the same name."""
-    references = tasks / result.task_folder
-    if not (references / layout.TASK_METADATA).is_file():
-        lacking = HearevalError(
+    try:
+        task = _read_references(result, tasks)
+    except HearevalError as error:
+        return CheckedResult(result.task_folder, result.protocol, lacking=str(error))
+    try:
+        numbers = _recompute(card, result, task)
+    except HearevalError as error:
+        return CheckedResult(result.task_folder, result.protocol, problems=(_describe(error),))
+    wrong = [number for number in numbers if not number.is_equal]
+    problems = tuple(_describe_difference(card, result, wrong[0], len(wrong) - 1) for _ in wrong[:1])
+    return CheckedResult(result.task_folder, result.protocol, numbers, problems)
+
+
+def _read_references(result: CardResult, tasks: Path) -> Task:
+    """Return the checker's own task. That it is missing or damaged is no fault of the card.
+
+    Raises:
+        HearevalError: there is no such folder, or it is damaged.
+    """
+    folder = tasks / result.task_folder
+    if not (folder / layout.TASK_METADATA).is_file():
+        raise HearevalError(
             f"references of {result.task_folder}",
             got=f"no such folder in {tasks}",
             expected="the task's folder, with the labels of its clips",
             remedy=f"Make it with `heareval prepare {result.scores.task} --mode {result.scores.mode}`, or "
             "unpack its tarball.",
         )
-        return CheckedResult(result.task_folder, result.protocol, lacking=str(lacking))
-    try:
-        numbers = _recompute(card, result, references)
-    except HearevalError as error:
-        return CheckedResult(result.task_folder, result.protocol, problems=(_describe(error),))
-    wrong = [number for number in numbers if not number.is_equal]
-    problems = tuple(_describe_difference(card, result, wrong[0], len(wrong) - 1) for _ in wrong[:1])
-    return CheckedResult(result.task_folder, result.protocol, numbers, problems)
+    return read_references(folder)
 
 
 def _describe_difference(card: Card, result: CardResult, wrong: ComparedNumber, others: int) -> str:
@@ -173,7 +185,7 @@ def _name(card: Card, result: CardResult) -> Path:
     return card.folder / result.task_folder / layout.scores(result.protocol)
 
 
-def _recompute(card: Card, result: CardResult, references: Path) -> tuple[ComparedNumber, ...]:
+def _recompute(card: Card, result: CardResult, task: Task) -> tuple[ComparedNumber, ...]:
     """Return all numbers of a result, as given and as computed again.
 
     Raises:
@@ -182,13 +194,12 @@ def _recompute(card: Card, result: CardResult, references: Path) -> tuple[Compar
     scores, folder = result.scores, card.folder / result.task_folder
     path = folder / layout.predictions(scores.protocol)
     _check_archive(path)
-    task = read_references(references)
     if (found := fingerprint_references(task)) != result.references:
         raise HearevalError(
             f"references of {_name(card, result)}",
             got=f"a card about other clips or labels ({result.references})",
-            expected=f"those of {references} ({found})",
-            remedy="The card is of another split, or your task folder is another: prepare it again.",
+            expected=f"those of {result.task_folder} of the checker ({found})",
+            remedy="The card is of another split, or the checker's task folder is another: prepare it again.",
         )
     _check_facts(card, result, task)
     stored = match_stored(folder, scores, task)

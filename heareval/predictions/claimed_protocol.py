@@ -19,9 +19,7 @@ from heareval.predictions.protocol import (
     DISTANCES,
     PROBES,
     PUBLISHED_GRID_POINTS,
-    Distance,
     GridName,
-    Probe,
     Protocol,
     select_grid_points,
 )
@@ -48,9 +46,9 @@ def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
     kind, _, rest = name.partition("-")
     try:
         if kind == "pairwise" and rest in DISTANCES:
-            return Protocol(name="pairwise", distance=cast(Distance, rest))
+            return Protocol(name="pairwise", distance=rest)
         if kind == "probe" and rest in PROBES:
-            protocol = Protocol(probe=cast(Probe, rest), seed=seed)
+            protocol = Protocol(probe=rest, seed=seed)
         elif found := _PUBLISHED.fullmatch(name):
             protocol = Protocol(
                 grid=cast(GridName, found["grid"] or "default"),

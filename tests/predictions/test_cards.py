@@ -405,7 +405,10 @@ def test_another_split(root: Path) -> None:
         values[first], values[second] = values[second], values[first]
 
     _edit(root / "tasks" / SCENE / "test.json", relabel)
-    assert "got a card about other clips or labels" in _only_problem(root)
+    problem = _only_problem(root)
+    assert "got a card about other clips or labels" in problem
+    # A site shows it to everybody.
+    assert str(root / "tasks") not in problem
     references = fingerprint_references(read_references(root / "tasks" / SCENE))
 
     def claim(values: Any) -> None:
@@ -718,6 +721,14 @@ def test_references_that_the_checker_lacks(root: Path) -> None:
     (lacking,) = checked.lacking
     assert "references of esc50-v1-full: got no such folder" in lacking
     assert "heareval prepare esc50 --mode full" in lacking
+    assert not checked.is_recomputed
+
+
+def test_references_that_are_damaged_are_no_fault_of_the_card(root: Path) -> None:
+    (root / "tasks" / SCENE / "test.json").write_text("{")
+    checked = _check(root)
+    assert checked.problems == ()
+    assert "test.json" in checked.lacking[0]
     assert not checked.is_recomputed
 
 
