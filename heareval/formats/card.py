@@ -148,14 +148,19 @@ class Card:
         model: what is known about the model.
         results: by task and protocol, sorted.
         missing: the reason for each task of the benchmark without a result, by name of the task.
-        fingerprint: digest of everything in the folder.
+        sha256: digest of card.json, which names the digests of all other files.
     """
 
     folder: Path
     model: ModelFacts
     results: tuple[CardResult, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
-    fingerprint: str = ""
+    sha256: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the beginning of the digest, for people; somebody could make two cards that share it."""
+        return self.sha256[: files.FINGERPRINT_DIGITS]
 
 
 # --------------------------------------------------------------------------- facts
@@ -357,8 +362,7 @@ def read_card(folder: Path) -> Card:
     results = tuple(_read_result(folder, each) for each in fields.objects("results"))
     _check_listed(fields, results, digests)
     missing = {name: _read_reason(fields, name) for name in fields.object("missing", {})}
-    checksum = files.file_checksum(folder / CARD, "sha256")
-    return Card(folder, model, results, missing, checksum[: files.FINGERPRINT_DIGITS])
+    return Card(folder, model, results, missing, files.file_checksum(folder / CARD, "sha256"))
 
 
 def _list_files(folder: Path) -> dict[str, int]:

@@ -13,12 +13,11 @@ from heareval.formats.card import CHECK_HINT, DISTANCES, Card, CardResult, read_
 from heareval.formats.completeness import find_lacking, find_repeated, list_needed
 from heareval.formats.fields import shorten
 from heareval.formats.results_folder import EVALUATE_AGAIN
-from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.cards import list_lower_is_better, name_result
 from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import SplitRoles, Task, read_references
 from heareval.predictions.kinds import PairwiseKind, find_kind
-from heareval.predictions.references import fingerprint_references
+from heareval.predictions.references import fingerprint_references, is_published_corpus
 from heareval.predictions.search import assign_roles
 from heareval.predictions.stored import ComparedNumber, compare_numbers, match_stored, recompute_scores
 
@@ -235,8 +234,7 @@ def _check_facts(card: Card, result: CardResult, task: Task) -> None:
     scores, kind = result.scores, find_kind(task)
     is_pairwise = isinstance(kind, PairwiseKind)
     rounds = (SplitRoles(kind.order.name, "", ()),) if isinstance(kind, PairwiseKind) else assign_roles(task)
-    manifest = find_task_manifest(task.folder)
-    is_published = manifest.is_the_published_corpus if manifest else task.is_published
+    is_published = is_published_corpus(task)
     told = [
         ("metrics", list(scores.metrics), list(task.metrics)),
         ("lower_is_better", list(result.lower_is_better), list(list_lower_is_better(scores))),

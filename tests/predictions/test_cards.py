@@ -26,6 +26,7 @@ from heareval.formats.completeness import list_needed
 from heareval.formats.fields import Fields
 from heareval.predictions import card_checks, cards
 from heareval.predictions.card_checks import CheckedCard, check_card
+from heareval.predictions.card_ledger import digest_references
 from heareval.predictions.cards import CardRequest, hide_folders, make_card
 from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import read_references
@@ -730,6 +731,16 @@ def test_references_that_are_damaged_are_no_fault_of_the_card(root: Path) -> Non
     assert checked.problems == ()
     assert "test.json" in checked.lacking[0]
     assert not checked.is_recomputed
+
+
+def test_a_card_is_compared_again_if_the_task_is_known_to_be_of_another_corpus(root: Path) -> None:
+    card, tasks = read_card(_card(root)), root / "tasks"
+    before = digest_references(card, tasks, {})
+    assert before == digest_references(card, tasks, {})
+    _edit(tasks / SCENE / layout.TASK_METADATA, lambda values: values.update(not_the_published_corpus={}))
+    assert digest_references(card, tasks, {}) not in (before, "")
+    shutil.rmtree(tasks / SCENE)
+    assert digest_references(card, tasks, {}) == ""
 
 
 @pytest.mark.parametrize("name", [CARD, SCENE, EVENT, PAIRWISE])
