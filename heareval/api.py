@@ -27,7 +27,7 @@ from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_ch
 from heareval.errors import HearevalError, RunError
 from heareval.formats.card import Card, find_cards, read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
-from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV
+from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV, has_row_2021
 from heareval.formats.exchange import export_cards as format_cards
 from heareval.formats.fields import Fields
 from heareval.formats.scores import Scores
@@ -786,7 +786,7 @@ def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime 
 
 def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:
     endings = {EVAL_RESULTS: "yaml", EVERY_EVAL_EVER: "json"} if now else {}
-    if any(result.protocol == layout.PUBLISHED_PROTOCOL for result in card.results):
+    if has_row_2021(card):
         endings[HEAR2021_CSV] = "csv"
     for form, ending in endings.items():
         # The CSV row has no time in it.

@@ -17,7 +17,7 @@ import yaml
 from heareval.errors import HearevalError
 from heareval.formats.card import Card, CardResult, Cost, ModelFacts
 from heareval.formats.columns2021 import TASKS_2021
-from heareval.formats.exchange import EXPORTS, HEADER_2021, export_cards
+from heareval.formats.exchange import EXPORTS, HEADER_2021, export_cards, has_row_2021
 from heareval.formats.scores import FoldEntry, GridEntry, RunEntry, ScoreEntry, Scores
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone.utc)
@@ -252,6 +252,20 @@ def test_results_of_other_protocols_and_modes_are_not_rows_of_2021() -> None:
     small = _card(_result("esc50", "small", 0.5))
     with pytest.raises(HearevalError, match="no result with hear2021 on a task of the leaderboard of 2021"):
         export_cards([small], "hear2021-csv", now=NOW)
+
+
+def test_scores_on_another_corpus_are_not_in_the_row_of_2021() -> None:
+    """They would look like scores on the published one."""
+    stand_in = _result("esc50", "full", 0.5)
+    scores = replace(stand_in.scores, is_the_published_corpus=False)
+    stand_in = replace(stand_in, scores=scores)
+    card = _card(stand_in, _result("fsd50k", "full", 0.5))
+    (row,) = csv.DictReader(io.StringIO(export_cards([card], "hear2021-csv", now=NOW)))
+    assert (row["ESC-50"], row["FSD50K"]) == ("", "0.500000000")
+    assert has_row_2021(card)
+    assert not has_row_2021(_card(stand_in))
+    with pytest.raises(HearevalError, match="and other corpora have no column"):
+        export_cards([_card(stand_in)], "hear2021-csv", now=NOW)
 
 
 @pytest.mark.parametrize("form", EXPORTS)

@@ -125,19 +125,19 @@ def _only_problem(root: Path) -> str:
     return problem
 
 
-def _edit(path: Path, change: Callable[[Any], None]) -> None:
+def edit_json(path: Path, change: Callable[[Any], None]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
 
 
-def _list_again(card: Path) -> None:
+def list_files_again(card: Path) -> None:
     """Record the files of a card as they are now, as somebody would who cheats with care."""
     for scores in card.glob("*/*scores.json"):
         npz = scores.with_name(scores.name.replace("predicted-scores.json", "predictions.npz"))
-        _edit(scores, lambda values, npz=npz: values.update(predictions=_digest(npz)))
+        edit_json(scores, lambda values, npz=npz: values.update(predictions=_digest(npz)))
     files = {str(path.relative_to(card)): _digest(path) for path in sorted(card.glob("*/*"))}
-    _edit(card / CARD, lambda values: values.update(files=files))
+    edit_json(card / CARD, lambda values: values.update(files=files))
 
 
 def _digest(path: Path) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def test_missing_tasks_need_a_reason(made: Path, tmp_path: Path) -> None:
 
 def test_two_revisions_are_no_card(root: Path) -> None:
     path = root / "embeddings" / "mine" / EVENT / layout.scores(LINEAR)
-    _edit(path, lambda values: values["submission"].update(weights="cd" * 32))
+    edit_json(path, lambda values: values["submission"].update(weights="cd" * 32))
     with pytest.raises(HearevalError, match=r"weights of the results in .*got ab.* and cd.*, expected one"):
         make_card(_request(root))
 
@@ -344,7 +344,7 @@ def test_several_seeds(root: Path) -> None:
 
 def test_results_of_an_earlier_version_get_the_numbers_that_it_did_not_write(root: Path) -> None:
     path = root / "embeddings" / "mine" / SCENE / layout.scores(LINEAR)
-    _edit(path, lambda values: [score.pop("chance") for score in values["scores"].values()])
+    edit_json(path, lambda values: [score.pop("chance") for score in values["scores"].values()])
     make_card(_request(root))
     result = next(each for each in read_card(_card(root)).results if each.task_folder == SCENE)
     assert result.scores.scores["top1_acc"].chance == pytest.approx(1 / 3)
@@ -365,7 +365,7 @@ def test_one_changed_probability(root: Path) -> None:
 
     _change_array(npz, "test/predictions", swap)
     assert "another program has changed" in _only_problem(root) or "other size" in _only_problem(root)
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "as computed from the stored predictions" in _only_problem(root)
 
 
@@ -391,8 +391,8 @@ def test_one_changed_number(root: Path, key: str, value: Any, told: str) -> None
             for name in ("test_score", "test_top1_acc"):
                 values["test"][name] = value
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     if key == "score":
         told = "top1_acc of test in .*: got 0.99, expected 0"
     assert re.search(told, _only_problem(root)), _only_problem(root)
@@ -405,7 +405,7 @@ def test_another_split(root: Path) -> None:
         first, second = list(values)[:2]
         values[first], values[second] = values[second], values[first]
 
-    _edit(root / "tasks" / SCENE / "test.json", relabel)
+    edit_json(root / "tasks" / SCENE / "test.json", relabel)
     problem = _only_problem(root)
     assert "got a card about other clips or labels" in problem
     # A site shows it to everybody.
@@ -415,7 +415,7 @@ def test_another_split(root: Path) -> None:
     def claim(values: Any) -> None:
         next(each for each in values["results"] if each["task_folder"] == SCENE)["references"] = references
 
-    _edit(_card(root) / CARD, claim)
+    edit_json(_card(root) / CARD, claim)
     assert "targets of test in " in _only_problem(root)
     assert "got other labels" in _only_problem(root)
 
@@ -439,12 +439,12 @@ def test_a_task_twice(root: Path) -> None:
     def add(values: Any) -> None:
         values["results"] = sorted([*values["results"], added], key=lambda each: each["task_folder"])
 
-    _edit(card / CARD, add)
-    _list_again(card)
+    edit_json(card / CARD, add)
+    list_files_again(card)
     shutil.copytree(submission / small, root / "tasks" / small)
     (root / "tasks" / small / "MANIFEST.json").unlink()
     assert "got esc50 twice with probe-linear" in _only_problem(root)
-    _edit(card / CARD, lambda values: values["results"].append(values["results"][-1]))
+    edit_json(card / CARD, lambda values: values["results"].append(values["results"][-1]))
     assert "twice, expected each once" in _only_problem(root)
 
 
@@ -497,7 +497,7 @@ def _drop_result(values: Any) -> None:
     ],
 )
 def test_a_wrong_card(root: Path, change: Callable[[Any], None], told: str) -> None:
-    _edit(_card(root) / CARD, change)
+    edit_json(_card(root) / CARD, change)
     problem = _only_problem(root)
     assert re.search(told, problem), problem
 
@@ -518,8 +518,8 @@ def test_a_wrong_card(root: Path, change: Callable[[Any], None], told: str) -> N
 def test_texts_of_scores_that_no_page_could_show(
     root: Path, change: Callable[[Any], None], told: str
 ) -> None:
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     assert re.search(told, _only_problem(root)), _only_problem(root)
 
 
@@ -564,15 +564,15 @@ def test_a_split_cannot_be_left_out(root: Path) -> None:
     def change(values: Any) -> None:
         values["folds"][0]["train"] = ["valid"]
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     assert "rounds of seed 0 of " in _only_problem(root)
 
 
-def _claim(card: Path, protocol: str) -> None:
+def claim_protocol(card: Path, protocol: str) -> None:
     """Give all results of trained predictors the name of another protocol."""
     for task in (SCENE, EVENT):
-        _edit(card / task / layout.scores(LINEAR), lambda values: values.update(protocol=protocol))
+        edit_json(card / task / layout.scores(LINEAR), lambda values: values.update(protocol=protocol))
         for name in (layout.scores, layout.predictions):
             (card / task / name(LINEAR)).rename(card / task / name(protocol))
 
@@ -580,8 +580,8 @@ def _claim(card: Path, protocol: str) -> None:
         for each in values["results"]:
             each["protocol"] = protocol if each["protocol"] == LINEAR else each["protocol"]
 
-    _edit(card / CARD, change)
-    _list_again(card)
+    edit_json(card / CARD, change)
+    list_files_again(card)
 
 
 @pytest.mark.parametrize(
@@ -597,7 +597,7 @@ def _claim(card: Path, protocol: str) -> None:
 )
 def test_another_protocol_is_claimed(root: Path, protocol: str, told: str) -> None:
     """The scores of a stronger or a cheaper predictor must not stand in the table of the published ones."""
-    _claim(_card(root), protocol)
+    claim_protocol(_card(root), protocol)
     problems = _check(root).problems
     assert len(problems) == 2
     assert all(re.search(told, each) for each in problems), problems
@@ -606,8 +606,8 @@ def test_another_protocol_is_claimed(root: Path, protocol: str, told: str) -> No
 @pytest.mark.parametrize("seed", [-1, 10**300])
 def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
     change = {"seed": seed}
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), lambda values: values.update(change))
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), lambda values: values.update(change))
+    list_files_again(_card(root))
     assert "got the seeds" in _only_problem(root)
 
 
@@ -632,8 +632,8 @@ def test_a_metric_cannot_be_left_out(root: Path) -> None:
         del values["scores"]["mAP"]
         del values["test"]["test_mAP"]
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     assert "got ['top1_acc'], expected ['top1_acc', 'mAP'], as in the task" in _only_problem(root)
 
 
@@ -645,7 +645,7 @@ def test_predictions_that_expand_beyond_any_task(root: Path, monkeypatch: pytest
         for _ in range(21):
             stream.write(bytes(1_000_000))
     assert npz.stat().st_size < 10_000_000
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "expected 20,000,000 at most" in _only_problem(root)
 
 
@@ -661,7 +661,7 @@ def test_an_array_whose_header_lies(root: Path) -> None:
     with zipfile.ZipFile(npz, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "can't be read" in _only_problem(root)
 
 
@@ -704,14 +704,14 @@ def _repack(npz: Path, change: Callable[[zipfile.ZipFile], None], method: int = 
 def test_members_that_numpy_does_not_write(root: Path, change: Callable[[Path], None], told: str) -> None:
     """None of them may end the check of other cards."""
     change(_card(root) / SCENE / layout.predictions(LINEAR))
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert re.search(told, _only_problem(root))
 
 
 def test_pickles_are_not_read(root: Path) -> None:
     npz = _card(root) / SCENE / layout.predictions(LINEAR)
     _change_array(npz, "test/predictions", lambda said: np.array([{"a": said}], dtype=object))
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "Object arrays cannot be loaded when allow_pickle=False" in _only_problem(root)
 
 
@@ -737,7 +737,7 @@ def test_a_card_is_compared_again_if_the_task_is_known_to_be_of_another_corpus(r
     card, tasks = read_card(_card(root)), root / "tasks"
     before = digest_references(card, tasks, {})
     assert before == digest_references(card, tasks, {})
-    _edit(tasks / SCENE / layout.TASK_METADATA, lambda values: values.update(not_the_published_corpus={}))
+    edit_json(tasks / SCENE / layout.TASK_METADATA, lambda values: values.update(not_the_published_corpus={}))
     assert digest_references(card, tasks, {}) not in (before, "")
     shutil.rmtree(tasks / SCENE)
     assert digest_references(card, tasks, {}) == ""
@@ -757,6 +757,6 @@ def test_whatever_a_file_holds_it_is_checked_or_refused(
     path.write_text(json.dumps(data.draw(damaged(json.loads(path.read_text())))))
     if name != CARD:
         files = {str(each.relative_to(_card(root))): _digest(each) for each in _card(root).glob("*/*")}
-        _edit(_card(root) / CARD, lambda values: values.update(files=files))
+        edit_json(_card(root) / CARD, lambda values: values.update(files=files))
     checked = check_card(_card(root), made / "tasks", ("retrieval", "timbre"))
     assert all("\n" not in problem for problem in checked.problems)
