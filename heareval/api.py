@@ -818,11 +818,11 @@ def _sort_cards(
     """
     # torch and scipy take seconds to import.
     from heareval.predictions.card_checks import check_card
-    from heareval.predictions.card_ledger import digest_card, digest_references, read_ledger, write_ledger
+    from heareval.predictions.card_ledger import digest_references, read_ledger, write_ledger
 
     passed = read_ledger(ledger) if ledger else {}
     by_origin: dict[Origin, list[Card]] = {Origin.RECOMPUTED: [], Origin.SUBMITTED: []}
-    refused = []
+    refused, known = [], dict[str, str]()
     for folder in folders:
         try:
             card = read_card(folder)
@@ -830,19 +830,22 @@ def _sort_cards(
             refused.append(_name_card_shortly(str(error), folder))
             notify(f"refused: {refused[-1]}")
             continue
-        digest, references = digest_card(card), digest_references(card, tasks) if tasks else ""
-        if tasks is None or (references and passed.get(digest) == references):
+        references = digest_references(card, tasks, known) if tasks else ""
+        if tasks is None or (references and passed.get(card.sha256) == references):
             by_origin[Origin.SUBMITTED if tasks is None else Origin.RECOMPUTED].append(card)
             continue
         checked = check_card(folder, tasks, list_pairwise_tasks())
         if checked.problems:
             refused.append(_name_card_shortly(checked.problems[0], folder))
             notify(f"refused: {refused[-1]}")
-        elif checked.lacking:
+            continue
+        # The card that was checked, in case its files have changed since they were read above.
+        card = checked.card or card
+        if checked.lacking:
             notify(f"not checked: {folder.parent.name}/{folder.name}: {checked.lacking[0]}")
             by_origin[Origin.SUBMITTED].append(card)
         else:
-            passed[digest] = references
+            passed[card.sha256] = references
             by_origin[Origin.RECOMPUTED].append(card)
     if ledger and tasks:
         write_ledger(ledger, passed)
@@ -892,7 +895,7 @@ def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime 
 
 def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:
     endings = {EVAL_RESULTS: "yaml", EVERY_EVAL_EVER: "json"} if now else {}
-    if has_row_2021(card, layout.PUBLISHED_PROTOCOL):
+    if has_row_2021(card):
         endings[HEAR2021_CSV] = "csv"
     for form, ending in endings.items():
         # The CSV row has no time in it.

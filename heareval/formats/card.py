@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,9 +34,11 @@ MAX_CARD_BYTES = 1_000_000
 MAX_RESULTS = 500
 # Letters that a name, a longer text and a reason may have, and texts that a list may have.
 MAX_NAME, MAX_TEXT, MAX_LIST = 100, 5000, 100
+# Notes on a result that a page shows, of each kind.
+MAX_NOTES = 1000
 MAX_NUMBER = 10**15
-# Marks that reverse or hide text, and separators that end a line, beside what controls a terminal.
-MARKS = re.compile("[\u061c\u200b\u200e\u200f\u2028\u2029\ufeff]")
+# Unicode's categories of what is invisible, reverses text or ends a line, beside what controls a terminal.
+INVISIBLE = ("Cf", "Zl", "Zp")
 # Probabilities of two lengths; whether each frame is above the threshold, as 0 and 1; and the distances of
 # pairwise tasks.
 FLOAT16, FLOAT32, DECISIONS, DISTANCES = "float16", "float32", "decisions", "distances"
@@ -147,14 +148,19 @@ class Card:
         model: what is known about the model.
         results: by task and protocol, sorted.
         missing: the reason for each task of the benchmark without a result, by name of the task.
-        fingerprint: digest of everything in the folder.
+        sha256: digest of card.json, which names the digests of all other files.
     """
 
     folder: Path
     model: ModelFacts
     results: tuple[CardResult, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
-    fingerprint: str = ""
+    sha256: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the beginning of the digest, for people; somebody could make two cards that share it."""
+        return self.sha256[: files.FINGERPRINT_DIGITS]
 
 
 # --------------------------------------------------------------------------- facts
@@ -188,6 +194,9 @@ def parse_facts(fields: Fields, known: Mapping[str, Any] | None = None) -> Model
         each.name: _READERS[str(each.type)](fields, each.name, _find_default(each, known or {}))
         for each in dataclasses.fields(ModelFacts)
     }
+    for key in ("name", "revision"):
+        # Two names that look the same must not be two models.
+        values[key] = unicodedata.normalize("NFC", values[key])
     facts = ModelFacts(**values)
     _check_facts(fields, facts)
     return facts
@@ -239,9 +248,11 @@ def check_text(fields: Fields, key: str, text: str, longest: int, *, has_lines: 
     """
     if len(text) > longest:
         raise fields.error(key, f"{len(text)} letters", f"{longest} at most")
-    found = CONTROLS.search(text) or MARKS.search(text) or (None if has_lines else re.search("[\n\t]", text))
+    controls = CONTROLS.findall(text) + ([] if has_lines else re.findall("[\n\t]", text))
+    found = [*controls, *(letter for letter in text if unicodedata.category(letter) in INVISIBLE)]
     if found:
-        raise fields.error(key, f"the character {found[0]!a}", "text without control characters")
+        expected = "text without control characters and invisible ones"
+        raise fields.error(key, f"the character {found[0]!a}", expected)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -354,8 +365,7 @@ def read_card(folder: Path) -> Card:
     results = tuple(_read_result(folder, each) for each in fields.objects("results"))
     _check_listed(fields, results, digests)
     missing = {name: _read_reason(fields, name) for name in fields.object("missing", {})}
-    checksum = files.file_checksum(folder / CARD, "sha256")
-    return Card(folder, model, results, missing, checksum[: files.FINGERPRINT_DIGITS])
+    return Card(folder, model, results, missing, files.file_checksum(folder / CARD, "sha256"))
 
 
 def _list_files(folder: Path) -> dict[str, int]:
@@ -433,8 +443,9 @@ def _check_files(folder: Path, found: Mapping[str, int], digests: Mapping[str, F
 def _read_result(folder: Path, fields: Fields) -> CardResult:
     task_folder, protocol = fields.text("task_folder"), fields.text("protocol")
     for key, name in (("task_folder", task_folder), ("protocol", protocol)):
-        if not re.fullmatch(r"\w[\w.+-]{0,199}", name):
-            raise fields.error(key, shorten(name), "a name of letters, digits and . + -")
+        # Sites have pages of these names.
+        if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]{0,149}", name):
+            raise fields.error(key, shorten(name), "a name of letters, digits, dots, hyphens and underscores")
     path = folder / task_folder / layout.scores(protocol)
     if not path.is_file():
         raise fields.error("task_folder", shorten(task_folder), f"a folder with {path.name}")
@@ -444,12 +455,19 @@ def _read_result(folder: Path, fields: Fields) -> CardResult:
     return CardResult(
         task_folder=task_folder,
         protocol=protocol,
-        references=fields.text("references"),
+        references=_read_digest(fields, "references"),
         lower_is_better=fields.texts("lower_is_better", ()),
         stored_as=fields.one_of("stored_as", STORED_AS),
         cost=_parse_cost(cost),
         scores=scores,
     )
+
+
+def _read_digest(fields: Fields, key: str) -> str:
+    digest = fields.text(key)
+    if not re.fullmatch(f"[0-9a-f]{{{files.FINGERPRINT_DIGITS}}}", digest):
+        raise fields.error(key, shorten(digest), f"{files.FINGERPRINT_DIGITS} hex digits")
+    return digest
 
 
 def _check_names(fields: Fields, path: Path, task_folder: str, protocol: str, scores: Scores) -> None:
@@ -458,8 +476,17 @@ def _check_names(fields: Fields, path: Path, task_folder: str, protocol: str, sc
     named = f"{scores.task}-{scores.version}-{scores.mode}"
     if named != task_folder:
         raise fields.error("task_folder", task_folder, f"{shorten(named)[1:-1]}, as the scores say")
-    for text in (*scores.problems, *scores.scores, *map(str, scores.versions.values())):
+    several = (scores.problems, scores.scores, scores.versions, scores.unusual_embedding)
+    if (count := max(map(len, several))) > MAX_NOTES:
+        raise HearevalError(f"{path}", got=f"{count} notes or versions", expected=f"{MAX_NOTES} at most")
+    for text in (*scores.problems, *scores.scores, *_list_texts(scores), scores.fingerprint):
         check_text(fields, f"text of {path.name}", text, MAX_TEXT, has_lines=True)
+
+
+def _list_texts(scores: Scores) -> Iterator[str]:
+    for mapping in (scores.versions, scores.unusual_embedding):
+        for key, value in mapping.items():
+            yield from (key, str(value))
 
 
 def _parse_cost(fields: Fields) -> Cost:
@@ -470,7 +497,7 @@ def _parse_cost(fields: Fields) -> Cost:
     for name, value in values.items():
         if isinstance(value, str):
             check_text(fields, name, value, MAX_NAME)
-        elif value is not None and not (math.isfinite(value) and 0 <= value <= MAX_NUMBER):
+        elif value is not None and not 0 <= value <= MAX_NUMBER:
             raise fields.error(name, shorten(value), f"a number from 0 to {MAX_NUMBER}")
     return Cost(**values)
 

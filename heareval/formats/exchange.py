@@ -38,8 +38,8 @@ RANGES: Mapping[str, tuple[float | None, float | None]] = {
     "triplet_agreement": (-1.0, 1.0),
 }
 SHARE = (0.0, 1.0)
-# Spreadsheets take a cell that begins with one of these for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets take a cell for a formula if it begins with one of these. Some read the wide forms as well.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def export_cards(cards: Sequence[Card], form: str, *, protocol: str = "", now: datetime.datetime) -> str:
@@ -200,7 +200,8 @@ def _describe_metric(result: CardResult, metric: str, score: ScoreEntry) -> dict
 def format_csv_2021(cards: Sequence[Card], protocol: str) -> str:
     """Return the header of the leaderboard of 2021 and a row for each card, with scores from 0 to 1.
 
-    A task without a score has an empty cell. `Beehive` is the mean of both tasks.
+    A task without a score has an empty cell, and so has one of another corpus than the published one.
+    `Beehive` is the mean of both tasks.
 
     Raises:
         HearevalError: a card has no result with the protocol on a task of that leaderboard.
@@ -210,23 +211,23 @@ def format_csv_2021(cards: Sequence[Card], protocol: str) -> str:
     writer.writerow(HEADER_2021)
     for card in cards:
         model = card.model
-        texts = [neutralize_formula(text) for text in (model.name, model.url, model.release_date)]
+        texts = [escape_formula(text) for text in (model.name, model.url, model.release_date)]
         values = _list_values_2021(_choose(card, protocol))
         if not any(values.values()):
             raise HearevalError(
                 f"card {card.folder}",
                 got=f"no result with {protocol} on a task of the leaderboard of 2021",
                 expected="some",
-                remedy="Tasks in other modes, such as small, have no column there.",
+                remedy="Other modes, such as small, and other corpora have no column there.",
             )
         cells = [_format_mean(values[title]) for title in HEADER_2021[3:]]
         writer.writerow([*texts, *cells])
     return stream.getvalue()
 
 
-def has_row_2021(card: Card, protocol: str) -> bool:
-    """Return whether a card has a score with a protocol on a task of the leaderboard of 2021."""
-    results = [result for result in card.results if result.protocol == protocol]
+def has_row_2021(card: Card) -> bool:
+    """Return whether a card has a score for the leaderboard of 2021."""
+    results = [result for result in card.results if result.protocol == layout.PUBLISHED_PROTOCOL]
     return any(_list_values_2021(results).values())
 
 
@@ -234,8 +235,10 @@ def _list_values_2021(results: Sequence[CardResult]) -> dict[str, list[float]]:
     """Return the scores of each column; a column of two tasks has none if one of them is missing."""
     found = {}
     for result in results:
-        if task := find_task_2021(result.scores.task, result.scores.mode):
-            found[task] = result.scores.scores[result.scores.metrics[0]].value
+        scores = result.scores
+        task = find_task_2021(scores.task, scores.mode)
+        if task and scores.is_the_published_corpus is not False:
+            found[task] = scores.scores[scores.metrics[0]].value
     columns: dict[str, list[float]] = {title: [] for title in HEADER_2021[3:]}
     for title in columns:
         tasks = [task for task in TASKS_2021 if task.title == title]
@@ -248,10 +251,10 @@ def _format_mean(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.9f}" if values else ""
 
 
-def neutralize_formula(text: str) -> str:
-    """Return text for a cell of a CSV file that no spreadsheet takes for a formula.
+def escape_formula(text: str) -> str:
+    """Return a text that spreadsheets take for text, with an apostrophe before what begins like a formula.
 
-    >>> neutralize_formula("=1+2"), neutralize_formula("wav2vec2")
-    ("'=1+2", 'wav2vec2')
+    >>> escape_formula("=1+1"), escape_formula("CREPE")
+    ("'=1+1", 'CREPE')
     """
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -8,6 +8,7 @@ measured between the clips instead, such as `test/distances`.
 from __future__ import annotations
 
 import contextlib
+import lzma
 import re
 import zipfile
 import zlib
@@ -28,6 +29,12 @@ from heareval.formats.scores import FoldEntry, Scores, drop_intervals, parse_sco
 
 # Scores that are there count as complete, so evaluating again without removing them does nothing.
 EVALUATE_AGAIN = "Remove the scores file of this protocol, and evaluate the task again."
+
+# What numpy and zipfile raise for a damaged file. A RuntimeError is about encryption or compression.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(ValueError, EOFError, AttributeError, MemoryError, RuntimeError),
+)
 
 # The 2021 kit names every tested split at the top of its scores file.
 KEY_OF_2021 = re.compile(r"test|fold\d+|aggregated_scores")
@@ -256,7 +263,7 @@ def _open_members(path: Path, scores: Scores) -> Iterator[Mapping[str, NDArray[A
         raise HearevalError(
             f"{path}", got="no such file", expected="the predictions of the scores", remedy=EVALUATE_AGAIN
         ) from None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, AttributeError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=EVALUATE_AGAIN) from None
     except OSError as error:
         raise file_error(error) from None

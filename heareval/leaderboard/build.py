@@ -240,7 +240,8 @@ def _list_provenance(card: Card, results: Sequence[CardResult]) -> Iterator[tupl
     yield "versions", "; ".join(sorted(filter(None, versions)))
     for result in results:
         scores = result.scores
-        notes = [f"results {scores.fingerprint}", f"references {result.references}"]
+        seeds = ", ".join(str(run.seed) for run in scores.runs)
+        notes = [f"results {scores.fingerprint}", f"references {result.references}", f"seeds {seeds}"]
         notes += ["not the published corpus"] if scores.is_the_published_corpus is False else []
         notes += [f"{name} {value}" for name, value in sorted(scores.unusual_embedding.items())]
         notes += scores.problems

@@ -9,27 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import heareval
+from heareval.formats.exchange import escape_formula
 from heareval.formats.scores import number_to_json
 from heareval.leaderboard.board import Board, ProtocolTable, Row
 from heareval.leaderboard.standings import DEFINITIONS
 
 # Raised when a reader of the previous version would misunderstand board.json.
 SCHEMA_VERSION = 1
-# Spreadsheets take a cell for a formula if it begins with one of these. Some read the wide forms as well.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 CSV_FACTS = (
     *("url", "parameters", "release_date", "has_open_weights", "trained_on_evaluation_data"),
     *("pretraining_data", "code_licence", "weights_licence"),
 )
-
-
-def escape_formula(text: str) -> str:
-    """Return a text that spreadsheets take for text, with an apostrophe before what begins like a formula.
-
-    >>> escape_formula("=1+1"), escape_formula("CREPE")
-    ("'=1+1", 'CREPE')
-    """
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def board_to_csv(board: Board) -> str:

@@ -47,7 +47,7 @@ FACT_TITLES = {
     "pretraining_data": "Pre-training data",
     "url": "URL",
 }
-UNSAFE_KEY = re.compile(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]")
+UNSAFE_KEY = re.compile(r"[^A-Za-z0-9._-]|^[.-]")
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Group:
 
     Args:
         title: what is said about them.
-        remark: the tasks that their ranks are about; "" if these are all tasks.
+        remark: how many tasks their ranks are about; "" if they have no ranks.
         rows: best first.
     """
 
@@ -274,7 +274,10 @@ def show_table(number: int, table: ProtocolTable) -> ShownTable:
 
 def _describe_ranked(table: ProtocolTable, origin: Origin) -> str:
     ranked, tasks = len(table.ranked.get(origin.value, ())), len(table.columns)
-    return f"ranks and sums are about {ranked} of {tasks} tasks" if 0 < ranked < tasks else ""
+    if not ranked:
+        return ""
+    count = f"{ranked} of {tasks}" if ranked < tasks else f"{ranked}"
+    return f"ranked over {count} {'task' if tasks == 1 else 'tasks'}"
 
 
 def _find_best(rows: Sequence[Row], by_row: Mapping[str, Standing]) -> dict[str, float]:

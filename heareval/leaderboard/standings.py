@@ -49,9 +49,11 @@ DEFINITIONS: Mapping[str, str] = {
         "rests on imputed scores if a task is missing, and it ranks nothing here."
     ),
     "relative": (
-        "s(m): the share of the way from HEAR-Naive to the best model of the table, in percent, averaged "
-        "over the ranked tasks for which GRAM 2026 printed a score of HEAR-Naive. Scores below HEAR-Naive "
-        "count as 0. There is none if one of these tasks is missing. It changes when the best scores change."
+        "s(m): the share of the way from HEAR-Naive to the best model, in percent, averaged over the ranked "
+        "tasks for which GRAM 2026 printed a score of HEAR-Naive. Scores below HEAR-Naive count as 0. There "
+        "is none if one of these tasks is missing. The best model is that of the rows that are ranked "
+        "together: those of one group, or all rows of the table if the reader asks for it. All values change "
+        "if a better row is added."
     ),
     "task_ranks": "The rank of the score among the models that have one; equal scores share their mean rank.",
 }

@@ -13,16 +13,22 @@ from heareval.formats.card import CHECK_HINT, DISTANCES, Card, CardResult, read_
 from heareval.formats.completeness import find_lacking, find_repeated, list_needed
 from heareval.formats.fields import shorten
 from heareval.formats.results_folder import EVALUATE_AGAIN
-from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.cards import list_lower_is_better, name_result
+from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import SplitRoles, Task, read_references
 from heareval.predictions.kinds import PairwiseKind, find_kind
-from heareval.predictions.references import fingerprint_references
+from heareval.predictions.references import fingerprint_references, is_published_corpus
 from heareval.predictions.search import assign_roles
 from heareval.predictions.stored import ComparedNumber, compare_numbers, match_stored, recompute_scores
 
 # What the predictions of a card may take in memory. The largest task of the benchmark takes 0.2 GB a seed.
 MAX_EXPANDED_BYTES = 2_000_000_000
+# What numpy writes. Other methods raise errors of their own kinds where a file is damaged.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# The bit of a member's flags.
+ENCRYPTED = 0x1
+# More than the largest file has: five arrays for each of ten folds.
+MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True)
@@ -128,23 +134,35 @@ def _check_completeness(card: Card, pairwise: Sequence[str]) -> Iterator[str]:
 
 def check_result(card: Card, result: CardResult, tasks: Path) -> CheckedResult:
     """Check one result of a card against the task folder of the same name."""
-    references = tasks / result.task_folder
-    if not (references / layout.TASK_METADATA).is_file():
-        lacking = HearevalError(
+    try:
+        task = _read_references(result, tasks)
+    except HearevalError as error:
+        return CheckedResult(result.task_folder, result.protocol, lacking=str(error))
+    try:
+        numbers = _recompute(card, result, task)
+    except HearevalError as error:
+        return CheckedResult(result.task_folder, result.protocol, problems=(_describe(error),))
+    wrong = [number for number in numbers if not number.is_equal]
+    problems = tuple(_describe_difference(card, result, wrong[0], len(wrong) - 1) for _ in wrong[:1])
+    return CheckedResult(result.task_folder, result.protocol, numbers, problems)
+
+
+def _read_references(result: CardResult, tasks: Path) -> Task:
+    """Return the checker's own task. That it is missing or damaged is no fault of the card.
+
+    Raises:
+        HearevalError: there is no such folder, or it is damaged.
+    """
+    folder = tasks / result.task_folder
+    if not (folder / layout.TASK_METADATA).is_file():
+        raise HearevalError(
             f"references of {result.task_folder}",
             got=f"no such folder in {tasks}",
             expected="the task's folder, with the labels of its clips",
             remedy=f"Make it with `heareval prepare {result.scores.task} --mode {result.scores.mode}`, or "
             "unpack its tarball.",
         )
-        return CheckedResult(result.task_folder, result.protocol, lacking=str(lacking))
-    try:
-        numbers = _recompute(card, result, references)
-    except HearevalError as error:
-        return CheckedResult(result.task_folder, result.protocol, problems=(_describe(error),))
-    wrong = [number for number in numbers if not number.is_equal]
-    problems = tuple(_describe_difference(card, result, wrong[0], len(wrong) - 1) for _ in wrong[:1])
-    return CheckedResult(result.task_folder, result.protocol, numbers, problems)
+    return read_references(folder)
 
 
 def _describe_difference(card: Card, result: CardResult, wrong: ComparedNumber, others: int) -> str:
@@ -166,7 +184,7 @@ def _name(card: Card, result: CardResult) -> Path:
     return card.folder / result.task_folder / layout.scores(result.protocol)
 
 
-def _recompute(card: Card, result: CardResult, references: Path) -> tuple[ComparedNumber, ...]:
+def _recompute(card: Card, result: CardResult, task: Task) -> tuple[ComparedNumber, ...]:
     """Return all numbers of a result, as given and as computed again.
 
     Raises:
@@ -174,31 +192,41 @@ def _recompute(card: Card, result: CardResult, references: Path) -> tuple[Compar
     """
     scores, folder = result.scores, card.folder / result.task_folder
     path = folder / layout.predictions(scores.protocol)
-    _check_expansion(path)
-    task = read_references(references)
+    _check_archive(path)
     if (found := fingerprint_references(task)) != result.references:
         raise HearevalError(
             f"references of {_name(card, result)}",
             got=f"a card about other clips or labels ({result.references})",
-            expected=f"those of {references} ({found})",
-            remedy="The card is of another split, or your task folder is another: prepare it again.",
+            expected=f"those of {result.task_folder} of the checker ({found})",
+            remedy="The card is of another split, or the checker's task folder is another: prepare it again.",
         )
     _check_facts(card, result, task)
     stored = match_stored(folder, scores, task)
     return compare_numbers(scores, recompute_scores(stored))
 
 
-def _check_expansion(path: Path) -> None:
-    """Raise HearevalError if a predictions file would expand to more than any task has."""
+def _check_archive(path: Path) -> None:
+    """Raise HearevalError if a predictions file has members that numpy does not write, or too large ones."""
     try:
         with zipfile.ZipFile(path) as archive:
-            expanded = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise HearevalError(f"{path} can't be read", got=str(error), remedy=CHECK_HINT) from None
+    expanded = sum(member.file_size for member in members)
     if expanded > MAX_EXPANDED_BYTES:
         raise HearevalError(
             f"{path}", got=f"arrays of {expanded:,} bytes", expected=f"{MAX_EXPANDED_BYTES:,} at most"
         )
+    if len(members) > MAX_MEMBERS:
+        raise HearevalError(f"{path}", got=f"{len(members):,} members", expected=f"{MAX_MEMBERS:,} at most")
+    names = [member.filename for member in members]
+    for member in members:
+        what = f"{shorten(member.filename)} in {path}"
+        if names.count(member.filename) > 1:
+            raise HearevalError(what, got="several members of this name", expected="one", remedy=CHECK_HINT)
+        if member.compress_type not in COMPRESSIONS or member.flag_bits & ENCRYPTED:
+            got = "an encrypted or unusually compressed member"
+            raise HearevalError(what, got=got, expected="one as numpy writes it", remedy=CHECK_HINT)
 
 
 def _check_facts(card: Card, result: CardResult, task: Task) -> None:
@@ -206,14 +234,17 @@ def _check_facts(card: Card, result: CardResult, task: Task) -> None:
     scores, kind = result.scores, find_kind(task)
     is_pairwise = isinstance(kind, PairwiseKind)
     rounds = (SplitRoles(kind.order.name, "", ()),) if isinstance(kind, PairwiseKind) else assign_roles(task)
-    manifest = find_task_manifest(task.folder)
-    is_published = manifest.is_the_published_corpus if manifest else task.is_published
+    is_published = is_published_corpus(task)
     told = [
         ("metrics", list(scores.metrics), list(task.metrics)),
         ("lower_is_better", list(result.lower_is_better), list(list_lower_is_better(scores))),
         ("stored_as", result.stored_as == DISTANCES, is_pairwise),
         ("protocol", scores.protocol.startswith("pairwise-"), is_pairwise),
     ]
+    if contradiction := find_contradiction(scores, task):
+        raise HearevalError(
+            f"protocol of {_name(card, result)}", got=contradiction, expected="seeds and settings that it has"
+        )
     if is_published is not None:
         told.append(("is_the_published_corpus", scores.is_the_published_corpus, is_published))
     for run in scores.runs:

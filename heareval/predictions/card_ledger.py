@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 import heareval
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.formats.card import CARD, Card
+from heareval.formats.card import Card
 from heareval.formats.fields import read_fields
 from heareval.predictions.data import read_references
-from heareval.predictions.references import fingerprint_references
+from heareval.predictions.references import fingerprint_references, is_published_corpus
 
 REMEDY = "Remove it; all cards are checked again then."
 
@@ -39,28 +38,24 @@ def write_ledger(file: Path, passed: Mapping[str, str]) -> None:
     files.write_json(file, {"heareval": heareval.__version__, "cards": dict(sorted(passed.items()))})
 
 
-def digest_card(card: Card) -> str:
-    """Return the SHA-256 of card.json, which names those of all other files.
-
-    The card's fingerprint is too short for this: somebody could make two cards that have the same.
-    """
-    return files.file_checksum(card.folder / CARD, "sha256")
-
-
-def digest_references(card: Card, tasks: Path) -> str:
+def digest_references(card: Card, tasks: Path, known: dict[str, str]) -> str:
     """Return a digest of what the checker compares a card with; "" if a task folder is missing or damaged.
 
     Args:
         tasks: the folder of the checker's task folders.
+        known: the digests of task folders that were read before, by name; further ones are added, because
+            many cards are about the same tasks.
     """
-    digests = {result.task_folder: _digest_task(tasks / result.task_folder) for result in card.results}
-    return files.fingerprint("card-references", 1, tasks=digests) if all(digests.values()) else ""
+    for result in card.results:
+        if result.task_folder not in known:
+            known[result.task_folder] = _digest_task(tasks / result.task_folder)
+    digests = {result.task_folder: known[result.task_folder] for result in card.results}
+    return files.fingerprint("card-references", 2, tasks=digests) if all(digests.values()) else ""
 
 
-@functools.cache
 def _digest_task(folder: Path) -> str:
-    # Many cards are about the same tasks, and reading one takes a while.
     try:
-        return fingerprint_references(read_references(folder))
+        task = read_references(folder)
+        return f"{fingerprint_references(task)} {is_published_corpus(task)}"
     except (HearevalError, OSError):
         return ""

@@ -1,4 +1,4 @@
-"""A digest of what predictions are compared with."""
+"""What predictions are compared with: a digest of it, and whether it is the published corpus."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from heareval import files
+from heareval.formats.task_manifest import find_task_manifest
 from heareval.predictions.data import Task
 
 
@@ -29,6 +30,16 @@ def fingerprint_references(task: Task) -> str:
         },
         relation=_describe_relation(task),
     )
+
+
+def is_published_corpus(task: Task) -> bool | None:
+    """Return whether a task folder was made from the published archives; None if nobody knows.
+
+    Raises:
+        HearevalError: the manifest of the folder is damaged.
+    """
+    manifest = find_task_manifest(task.folder)
+    return manifest.is_the_published_corpus if manifest else task.is_published
 
 
 def _describe_relation(task: Task) -> Any:

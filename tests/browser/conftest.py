@@ -20,7 +20,7 @@ from tests.leaderboard.test_site import ATTACHED
 
 BOARDS: dict[str, Callable[[], Board]] = {
     "usual": lambda: make_board(30, 8),
-    "hostile": lambda: make_board(10, 6, names=HOSTILE),
+    "hostile": lambda: make_board(len(HOSTILE), 6, names=HOSTILE),
     "large": lambda: make_board(1000, 40, published=34),
 }
 FLAGS = (

@@ -250,9 +250,23 @@ def test_results_of_other_protocols_and_modes_are_not_rows_of_2021() -> None:
     ):
         export_cards([probe], "hear2021-csv", now=NOW)
     small = _card(_result("esc50", "small", 0.5))
-    assert [has_row_2021(card, "hear2021") for card in (CARD, probe, small)] == [True, False, False]
+    assert [has_row_2021(card) for card in (CARD, probe, small)] == [True, False, False]
     with pytest.raises(HearevalError, match="no result with hear2021 on a task of the leaderboard of 2021"):
         export_cards([small], "hear2021-csv", now=NOW)
+
+
+def test_scores_on_another_corpus_are_not_in_the_row_of_2021() -> None:
+    """They would look like scores on the published one."""
+    stand_in = _result("esc50", "full", 0.5)
+    scores = replace(stand_in.scores, is_the_published_corpus=False)
+    stand_in = replace(stand_in, scores=scores)
+    card = _card(stand_in, _result("fsd50k", "full", 0.5))
+    (row,) = csv.DictReader(io.StringIO(export_cards([card], "hear2021-csv", now=NOW)))
+    assert (row["ESC-50"], row["FSD50K"]) == ("", "0.500000000")
+    assert has_row_2021(card)
+    assert not has_row_2021(_card(stand_in))
+    with pytest.raises(HearevalError, match="and other corpora have no column"):
+        export_cards([_card(stand_in)], "hear2021-csv", now=NOW)
 
 
 @pytest.mark.parametrize("form", EXPORTS)

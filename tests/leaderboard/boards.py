@@ -28,6 +28,8 @@ HOSTILE = (
     "nul \x00 bell \x07 \ud800 surrogate",
     "javascript:alert(1)",
     "Z̴̧̛͍a̶l̷g̸o " * 20,
+    "-1+cmd|' /C calc'!A0",
+    "\uff1d1+1",
 )
 
 

@@ -50,6 +50,7 @@ def test_a_row_says_what_its_card_says() -> None:
     value = cell.metrics["top1_acc"]
     assert (value.interval_95, value.chance, value.seed_std) == ((0.7, math.inf), 0.02, 0.01)
     assert row.provenance["card"] == "c" * 12
+    assert "; seeds 0" in row.provenance["esc50-v2.0.0-full"]
     assert "references rrr" in row.provenance["esc50-v2.0.0-full"]
 
 

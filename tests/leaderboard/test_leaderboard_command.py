@@ -10,7 +10,13 @@ import pytest
 
 from heareval.leaderboard.published import read_published
 from tests.commands import command, only_line
-from tests.predictions.test_cards import SCENE, write_submission
+from tests.predictions.test_cards import (
+    SCENE,
+    claim_protocol,
+    edit_json,
+    list_files_again,
+    write_submission,
+)
 
 CARD = "cards/mine/v1"
 PUBLISHED = len(read_published())
@@ -129,6 +135,18 @@ def test_a_ledger_of_another_version_counts_for_nothing(root: Path) -> None:
     assert command(root, *words).returncode == 1
     (root / "passed.json").write_text("[]")
     assert "passed.json" in only_line(command(root, *words))
+
+
+def test_a_card_without_a_score_for_the_row_of_2021_is_shown(root: Path) -> None:
+    """Small tasks and other corpora have the protocol of 2021, but no column there."""
+    claim_protocol(root / CARD, "hear2021")
+    scores = root / CARD / SCENE / "test.predicted-scores.json"
+    edit_json(scores, lambda values: values.update(is_the_published_corpus=False))
+    list_files_again(root / CARD)
+    done = command(root, "heareval", "leaderboard", "cards", "--no-published", "--no-check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models/mine-v1.html" in (root / "site" / "index.html").read_text()
+    assert not list(root.glob("site/models/*.csv"))
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ import pytest
 
 from heareval.errors import HearevalError
 from heareval.leaderboard.board import Board, Cell, MetricValue, Origin, ProtocolTable
-from heareval.leaderboard.pages import AGGREGATES
+from heareval.leaderboard.build import build_board
+from heareval.leaderboard.pages import AGGREGATES, show_table
+from heareval.leaderboard.published import read_published
 from heareval.leaderboard.site import MARK, Attachment, Attachments, render_site, write_site
 from tests.leaderboard.boards import HOSTILE, make_board, make_columns, make_rows, make_table, stand
+from tests.leaderboard.cards import make_card, make_result
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle"}
 ATTACHED = Attachments(
@@ -28,7 +31,7 @@ ATTACHED = Attachments(
 )
 BOARDS = {
     "usual": make_board(),
-    "hostile": make_board(10, 6, names=HOSTILE),
+    "hostile": make_board(len(HOSTILE), 6, names=HOSTILE),
     "empty": Board("HEAR leaderboard", ()),
     "no tasks": Board("HEAR", (ProtocolTable("hear2021", (), (), {}, {}),)),
     "one origin": make_board(3, 4, published=0),
@@ -168,6 +171,17 @@ def test_hostile_texts_are_shown_as_text() -> None:
             assert name in whole
             assert shown == (name if len(name) <= 100 else "x" * 99 + "…")
     assert len(pages["index.html"]) < 40_000
+
+
+def test_each_group_says_over_how_many_tasks_it_is_ranked() -> None:
+    results = [make_result("esc50"), make_result("my_task", "v1")]
+    board = build_board({Origin.RECOMPUTED: [make_card(results=results)]}, read_published())
+    ours, published = show_table(1, board.tables[0]).groups
+    assert (ours.remark, published.remark) == ("ranked over 1 of 20 tasks", "ranked over 19 of 20 tasks")
+    (table,) = build_board({}, read_published()).tables
+    assert show_table(1, table).groups[0].remark == "ranked over 19 tasks"
+    pages = dict(render_site(board))
+    assert b"Recomputed from the stored predictions <small>(ranked over 1 of 20 tasks)" in pages["index.html"]
 
 
 def test_long_names_are_short_in_the_table() -> None:
@@ -417,6 +431,12 @@ def test_a_site_replaces_only_a_site(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=f"did not make .no {MARK}"):
         write_site(BOARDS["usual"], tmp_path / "site")
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["thesis.tex"]
+
+
+def test_every_name_that_a_task_may_have_is_that_of_a_page(tmp_path: Path) -> None:
+    columns = [dataclasses.replace(make_columns(1)[0], key="_My_task-_v1.0-full")]
+    write_site(Board("b", (make_table("p", columns, make_rows(2, columns)),)), tmp_path / "site")
+    assert (tmp_path / "site" / "tasks" / "_My_task-_v1.0-full.html").exists()
 
 
 @pytest.mark.parametrize("key", ["../up", "a/b", "", ".hidden", "a b", "ü", "x" * 300, "a\x00"])

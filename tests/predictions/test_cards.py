@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 
 from heareval import layout
 from heareval.errors import HearevalError
-from heareval.formats.card import CARD, read_card
+from heareval.formats.card import CARD, parse_facts, read_card
 from heareval.formats.completeness import list_needed
 from heareval.formats.fields import Fields
 from heareval.predictions import card_checks, cards
 from heareval.predictions.card_checks import CheckedCard, check_card
+from heareval.predictions.card_ledger import digest_references
 from heareval.predictions.cards import CardRequest, hide_folders, make_card
+from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.data import read_references
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
@@ -123,19 +125,19 @@ def _only_problem(root: Path) -> str:
     return problem
 
 
-def _edit(path: Path, change: Callable[[Any], None]) -> None:
+def edit_json(path: Path, change: Callable[[Any], None]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
 
 
-def _list_again(card: Path) -> None:
+def list_files_again(card: Path) -> None:
     """Record the files of a card as they are now, as somebody would who cheats with care."""
     for scores in card.glob("*/*scores.json"):
         npz = scores.with_name(scores.name.replace("predicted-scores.json", "predictions.npz"))
-        _edit(scores, lambda values, npz=npz: values.update(predictions=_digest(npz)))
+        edit_json(scores, lambda values, npz=npz: values.update(predictions=_digest(npz)))
     files = {str(path.relative_to(card)): _digest(path) for path in sorted(card.glob("*/*"))}
-    _edit(card / CARD, lambda values: values.update(files=files))
+    edit_json(card / CARD, lambda values: values.update(files=files))
 
 
 def _digest(path: Path) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def test_missing_tasks_need_a_reason(made: Path, tmp_path: Path) -> None:
 
 def test_two_revisions_are_no_card(root: Path) -> None:
     path = root / "embeddings" / "mine" / EVENT / layout.scores(LINEAR)
-    _edit(path, lambda values: values["submission"].update(weights="cd" * 32))
+    edit_json(path, lambda values: values["submission"].update(weights="cd" * 32))
     with pytest.raises(HearevalError, match=r"weights of the results in .*got ab.* and cd.*, expected one"):
         make_card(_request(root))
 
@@ -342,7 +344,7 @@ def test_several_seeds(root: Path) -> None:
 
 def test_results_of_an_earlier_version_get_the_numbers_that_it_did_not_write(root: Path) -> None:
     path = root / "embeddings" / "mine" / SCENE / layout.scores(LINEAR)
-    _edit(path, lambda values: [score.pop("chance") for score in values["scores"].values()])
+    edit_json(path, lambda values: [score.pop("chance") for score in values["scores"].values()])
     make_card(_request(root))
     result = next(each for each in read_card(_card(root)).results if each.task_folder == SCENE)
     assert result.scores.scores["top1_acc"].chance == pytest.approx(1 / 3)
@@ -363,7 +365,7 @@ def test_one_changed_probability(root: Path) -> None:
 
     _change_array(npz, "test/predictions", swap)
     assert "another program has changed" in _only_problem(root) or "other size" in _only_problem(root)
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "as computed from the stored predictions" in _only_problem(root)
 
 
@@ -389,8 +391,8 @@ def test_one_changed_number(root: Path, key: str, value: Any, told: str) -> None
             for name in ("test_score", "test_top1_acc"):
                 values["test"][name] = value
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     if key == "score":
         told = "top1_acc of test in .*: got 0.99, expected 0"
     assert re.search(told, _only_problem(root)), _only_problem(root)
@@ -403,14 +405,17 @@ def test_another_split(root: Path) -> None:
         first, second = list(values)[:2]
         values[first], values[second] = values[second], values[first]
 
-    _edit(root / "tasks" / SCENE / "test.json", relabel)
-    assert "got a card about other clips or labels" in _only_problem(root)
+    edit_json(root / "tasks" / SCENE / "test.json", relabel)
+    problem = _only_problem(root)
+    assert "got a card about other clips or labels" in problem
+    # A site shows it to everybody.
+    assert str(root / "tasks") not in problem
     references = fingerprint_references(read_references(root / "tasks" / SCENE))
 
     def claim(values: Any) -> None:
         next(each for each in values["results"] if each["task_folder"] == SCENE)["references"] = references
 
-    _edit(_card(root) / CARD, claim)
+    edit_json(_card(root) / CARD, claim)
     assert "targets of test in " in _only_problem(root)
     assert "got other labels" in _only_problem(root)
 
@@ -434,12 +439,12 @@ def test_a_task_twice(root: Path) -> None:
     def add(values: Any) -> None:
         values["results"] = sorted([*values["results"], added], key=lambda each: each["task_folder"])
 
-    _edit(card / CARD, add)
-    _list_again(card)
+    edit_json(card / CARD, add)
+    list_files_again(card)
     shutil.copytree(submission / small, root / "tasks" / small)
     (root / "tasks" / small / "MANIFEST.json").unlink()
     assert "got esc50 twice with probe-linear" in _only_problem(root)
-    _edit(card / CARD, lambda values: values["results"].append(values["results"][-1]))
+    edit_json(card / CARD, lambda values: values["results"].append(values["results"][-1]))
     assert "twice, expected each once" in _only_problem(root)
 
 
@@ -471,13 +476,19 @@ def _drop_result(values: Any) -> None:
         (lambda v: v.update(results=v["results"] * 200), "results: got 600 results, expected 500 at most"),
         (lambda v: v["results"][0].update(task_folder="../x"), "task_folder: got '../x', expected a name of"),
         (
+            lambda v: v["results"][0].update(task_folder="tâche-1-full"),
+            "task_folder: got 't.*, expected a name",
+        ),
+        (
             lambda v: v["results"][0].update(protocol="hear2021"),
             "task_folder: got 'esc50-v1-full', expected a",
         ),
         (lambda v: v["results"][0].update(lower_is_better=["mAP"]), r"lower_is_better of .*: got \['mAP'\]"),
+        (lambda v: v["results"][0].update(references="x" * 9999), "references: got 'xxx.*, expected 16 hex"),
         (lambda v: v["results"][0].update(stored_as="pickle"), "stored_as in .*: got 'pickle'"),
         (lambda v: v["results"][0]["cost"].update(joules=-1), "joules: got -1, expected a number from 0"),
         (lambda v: v["results"][0]["cost"].update(joules=float("nan")), "joules: got nan, expected a number"),
+        (lambda v: v["results"][0]["cost"].update(memory_bytes=10**400), "memory_bytes: got 1000"),
         (
             lambda v: _npz(v).update(sha256="0" * 64),
             "files: got a digest of .*npz, expected the one that the",
@@ -486,9 +497,38 @@ def _drop_result(values: Any) -> None:
     ],
 )
 def test_a_wrong_card(root: Path, change: Callable[[Any], None], told: str) -> None:
-    _edit(_card(root) / CARD, change)
+    edit_json(_card(root) / CARD, change)
     problem = _only_problem(root)
     assert re.search(told, problem), problem
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda v: v.update(unusual_embedding={"x" * 10_000: "1"}), "got 10000 letters, expected 5000"),
+        (lambda v: v.update(unusual_embedding={"dtype": "a\u202eb"}), r"got the character '\\u202e'"),
+        (lambda v: v.update(versions={"x" * 10_000: "1"}), "got 10000 letters, expected 5000"),
+        (lambda v: v.update(versions={str(each): "1" for each in range(1001)}), "got 1001 notes or versions"),
+        (
+            lambda v: v.update(problems=[str(each) for each in range(1001)]),
+            "got 1001 notes or versions, expected 1000 at most",
+        ),
+    ],
+)
+def test_texts_of_scores_that_no_page_could_show(
+    root: Path, change: Callable[[Any], None], told: str
+) -> None:
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
+    assert re.search(told, _only_problem(root)), _only_problem(root)
+
+
+def test_names_that_look_the_same_are_the_same() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert parse_facts(Fields("card", {"name": decomposed, "revision": "1"})).name == composed
+    for invisible in "\u200b\u200d\u2060\u00ad\u2066\ufeff":
+        with pytest.raises(HearevalError, match="got the character"):
+            parse_facts(Fields("card", {"name": f"CREPE{invisible}", "revision": "1"}))
 
 
 def test_unlisted_files_links_and_large_files(root: Path) -> None:
@@ -524,9 +564,67 @@ def test_a_split_cannot_be_left_out(root: Path) -> None:
     def change(values: Any) -> None:
         values["folds"][0]["train"] = ["valid"]
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     assert "rounds of seed 0 of " in _only_problem(root)
+
+
+def claim_protocol(card: Path, protocol: str) -> None:
+    """Give all results of trained predictors the name of another protocol."""
+    for task in (SCENE, EVENT):
+        edit_json(card / task / layout.scores(LINEAR), lambda values: values.update(protocol=protocol))
+        for name in (layout.scores, layout.predictions):
+            (card / task / name(LINEAR)).rename(card / task / name(protocol))
+
+    def change(values: Any) -> None:
+        for each in values["results"]:
+            each["protocol"] = protocol if each["protocol"] == LINEAR else each["protocol"]
+
+    edit_json(card / CARD, change)
+    list_files_again(card)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("hear2021", "got the settings .*linear.* with hear2021, expected seeds and settings that it has"),
+        ("hear2021-5seeds", "got the seeds 0 with hear2021-5seeds"),
+        ("probe-knn-l1", "got the settings .* with probe-knn-l1"),
+        ("hear2021-better", "got 'hear2021-better', which no protocol is called"),
+        ("hear2021-1seeds", "got 'hear2021-1seeds', which no protocol is called"),
+        ("hear2021-99points", "got 'hear2021-99points', which no protocol is called"),
+    ],
+)
+def test_another_protocol_is_claimed(root: Path, protocol: str, told: str) -> None:
+    """The scores of a stronger or a cheaper predictor must not stand in the table of the published ones."""
+    claim_protocol(_card(root), protocol)
+    problems = _check(root).problems
+    assert len(problems) == 2
+    assert all(re.search(told, each) for each in problems), problems
+
+
+@pytest.mark.parametrize("seed", [-1, 10**300])
+def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
+    change = {"seed": seed}
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), lambda values: values.update(change))
+    list_files_again(_card(root))
+    assert "got the seeds" in _only_problem(root)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(grid="faster", grid_points=2, seeds=2, seed=7, order="shuffled", device="cpu"),
+        Protocol(probe="knn-cosine", device="cpu"),
+        Protocol(probe="knn-l1", device="cpu", seed=3),
+    ],
+    ids=lambda protocol: protocol.recorded_name,
+)
+def test_results_agree_with_their_own_protocol(root: Path, protocol: Protocol) -> None:
+    folder = root / "embeddings" / "mine" / SCENE
+    _evaluate(folder, protocol)
+    scores, task = read_stored(folder, protocol.recorded_name).scores, read_references(root / "tasks" / SCENE)
+    assert find_contradiction(scores, task) == ""
 
 
 def test_a_metric_cannot_be_left_out(root: Path) -> None:
@@ -534,8 +632,8 @@ def test_a_metric_cannot_be_left_out(root: Path) -> None:
         del values["scores"]["mAP"]
         del values["test"]["test_mAP"]
 
-    _edit(_card(root) / SCENE / layout.scores(LINEAR), change)
-    _list_again(_card(root))
+    edit_json(_card(root) / SCENE / layout.scores(LINEAR), change)
+    list_files_again(_card(root))
     assert "got ['top1_acc'], expected ['top1_acc', 'mAP'], as in the task" in _only_problem(root)
 
 
@@ -547,7 +645,7 @@ def test_predictions_that_expand_beyond_any_task(root: Path, monkeypatch: pytest
         for _ in range(21):
             stream.write(bytes(1_000_000))
     assert npz.stat().st_size < 10_000_000
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "expected 20,000,000 at most" in _only_problem(root)
 
 
@@ -563,14 +661,57 @@ def test_an_array_whose_header_lies(root: Path) -> None:
     with zipfile.ZipFile(npz, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "can't be read" in _only_problem(root)
+
+
+def _flag(npz: Path, local: int, central: int, value: int) -> None:
+    """Set a byte of every header, at its place in the local and in the central one."""
+    content = bytearray(npz.read_bytes())
+    for start, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        for found in re.finditer(re.escape(start), bytes(content)):
+            content[found.start() + place] = value
+    npz.write_bytes(content)
+
+
+def _repack(npz: Path, change: Callable[[zipfile.ZipFile], None], method: int = zipfile.ZIP_DEFLATED) -> None:
+    with zipfile.ZipFile(npz) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(npz, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        change(archive)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda npz: _flag(npz, 6, 8, 1), "encrypted or unusually compressed"),
+        (lambda npz: _flag(npz, 8, 10, 99), "encrypted or unusually compressed"),
+        (lambda npz: _repack(npz, lambda _: None, zipfile.ZIP_LZMA), "encrypted or unusually compressed"),
+        (lambda npz: _repack(npz, lambda _: None, zipfile.ZIP_BZIP2), "encrypted or unusually compressed"),
+        (
+            lambda npz: _repack(npz, lambda out: out.writestr("test/predictions.npy", b"")),
+            "'test/predictions.npy' in .*: got several members of this name",
+        ),
+        (
+            lambda npz: _repack(npz, lambda out: [out.writestr(f"{i}.npy", b"") for i in range(1000)]),
+            "got 1,00[0-9] members, expected 1,000 at most",
+        ),
+    ],
+)
+def test_members_that_numpy_does_not_write(root: Path, change: Callable[[Path], None], told: str) -> None:
+    """None of them may end the check of other cards."""
+    change(_card(root) / SCENE / layout.predictions(LINEAR))
+    list_files_again(_card(root))
+    assert re.search(told, _only_problem(root))
 
 
 def test_pickles_are_not_read(root: Path) -> None:
     npz = _card(root) / SCENE / layout.predictions(LINEAR)
     _change_array(npz, "test/predictions", lambda said: np.array([{"a": said}], dtype=object))
-    _list_again(_card(root))
+    list_files_again(_card(root))
     assert "Object arrays cannot be loaded when allow_pickle=False" in _only_problem(root)
 
 
@@ -582,6 +723,24 @@ def test_references_that_the_checker_lacks(root: Path) -> None:
     assert "references of esc50-v1-full: got no such folder" in lacking
     assert "heareval prepare esc50 --mode full" in lacking
     assert not checked.is_recomputed
+
+
+def test_references_that_are_damaged_are_no_fault_of_the_card(root: Path) -> None:
+    (root / "tasks" / SCENE / "test.json").write_text("{")
+    checked = _check(root)
+    assert checked.problems == ()
+    assert "test.json" in checked.lacking[0]
+    assert not checked.is_recomputed
+
+
+def test_a_card_is_compared_again_if_the_task_is_known_to_be_of_another_corpus(root: Path) -> None:
+    card, tasks = read_card(_card(root)), root / "tasks"
+    before = digest_references(card, tasks, {})
+    assert before == digest_references(card, tasks, {})
+    edit_json(tasks / SCENE / layout.TASK_METADATA, lambda values: values.update(not_the_published_corpus={}))
+    assert digest_references(card, tasks, {}) not in (before, "")
+    shutil.rmtree(tasks / SCENE)
+    assert digest_references(card, tasks, {}) == ""
 
 
 @pytest.mark.parametrize("name", [CARD, SCENE, EVENT, PAIRWISE])
@@ -598,6 +757,6 @@ def test_whatever_a_file_holds_it_is_checked_or_refused(
     path.write_text(json.dumps(data.draw(damaged(json.loads(path.read_text())))))
     if name != CARD:
         files = {str(each.relative_to(_card(root))): _digest(each) for each in _card(root).glob("*/*")}
-        _edit(_card(root) / CARD, lambda values: values.update(files=files))
+        edit_json(_card(root) / CARD, lambda values: values.update(files=files))
     checked = check_card(_card(root), made / "tasks", ("retrieval", "timbre"))
     assert all("\n" not in problem for problem in checked.problems)

@@ -321,9 +321,9 @@
 
   // ------------------------------------------------------------------ copying
 
-  // A spreadsheet would take these for formulas.
+  // A spreadsheet would take these for formulas; a negative number is none.
   function makeSafe(text) {
-    return /^[=+@\t\r]|^-(?![\d.])/.test(text) ? "'" + text : text;
+    return /^[=+@\t\r\uff1d\uff0b\uff0d\uff20]|^-(?![\d.]+$)/.test(text) ? "'" + text : text;
   }
 
   function makeText(table, separator) {

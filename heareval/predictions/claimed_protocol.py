@@ -1,0 +1,98 @@
+"""Whether results can come from the protocol whose name they have.
+
+Predictions do not say how the predictor was trained. But results record the seeds and the settings of every
+tested model, and each protocol allows only some.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast, get_args
+
+from heareval.errors import HearevalError
+from heareval.formats.fields import shorten
+from heareval.formats.scores import RunEntry, Scores
+from heareval.predictions.data import Task
+from heareval.predictions.protocol import (
+    DISTANCES,
+    PROBES,
+    PUBLISHED_GRID_POINTS,
+    GridName,
+    Protocol,
+    select_grid_points,
+)
+
+# The largest that PyTorch takes.
+MAX_SEED = 2**64 - 1
+_PUBLISHED = re.compile(
+    f"hear2021(?:-(?P<grid>{'|'.join(get_args(GridName))}))?(?:-(?P<points>[0-9]{{1,4}})points)?"
+    "(?P<shuffled>-shuffled)?(?:-(?P<seeds>[0-9]{1,4})seeds)?"
+)
+
+
+def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
+    """Return the protocol with a recorded name; None if no protocol has that name.
+
+    Args:
+        seed: the first seed, which is not part of the name.
+
+    >>> find_protocol("hear2021-fast-5seeds").seeds, find_protocol("probe-linear").probe
+    (5, 'linear')
+    >>> find_protocol("hear2021-1seeds") is None
+    True
+    """
+    kind, _, rest = name.partition("-")
+    try:
+        if kind == "pairwise" and rest in DISTANCES:
+            return Protocol(name="pairwise", distance=rest)
+        if kind == "probe" and rest in PROBES:
+            protocol = Protocol(probe=rest, seed=seed)
+        elif found := _PUBLISHED.fullmatch(name):
+            protocol = Protocol(
+                grid=cast(GridName, found["grid"] or "default"),
+                grid_points=int(found["points"] or PUBLISHED_GRID_POINTS),
+                order="shuffled" if found["shuffled"] else "fixed",
+                seed=seed,
+                seeds=int(found["seeds"] or 1),
+            )
+        else:
+            return None
+    except HearevalError:
+        return None
+    return protocol if protocol.recorded_name == name else None
+
+
+def find_contradiction(scores: Scores, task: Task) -> str:
+    """Return what shows that scores are not of the protocol that they name, as a phrase; "" if nothing does.
+
+    Args:
+        task: the task that was scored.
+    """
+    first = scores.runs[0].seed
+    protocol = find_protocol(scores.protocol, seed=max(first, 0))
+    if protocol is None:
+        return f"{shorten(scores.protocol)}, which no protocol is called"
+    seeds = [run.seed for run in scores.runs]
+    if first > MAX_SEED or seeds != list(protocol.all_seeds):
+        return f"the seeds {shorten(seeds)[1:-1]} with {scores.protocol}"
+    return next(_list_foreign_settings(scores, protocol, task), "")
+
+
+def _list_foreign_settings(scores: Scores, protocol: Protocol, task: Task) -> Iterator[str]:
+    for run in scores.runs:
+        for fold in run.folds:
+            if not _is_possible(fold.model.settings, run, protocol, task):
+                yield f"the settings {shorten(dict(fold.model.settings))} with {scores.protocol}"
+
+
+def _is_possible(settings: Mapping[str, Any], run: RunEntry, protocol: Protocol, task: Task) -> bool:
+    """Return whether a protocol may have selected these settings."""
+    if protocol.is_pairwise:
+        return settings == {"distance": protocol.distance}
+    if protocol.probe != "mlp":
+        return settings.get("probe") == protocol.probe
+    of_run = dataclasses.replace(protocol, seed=run.seed)
+    points = select_grid_points(of_run, task.name, task.metadata.settings_grid)
+    return any(settings == dataclasses.asdict(point) for point in points)
