@@ -56,6 +56,14 @@ def leaderboard() -> None:
     help="Keep in this file which cards passed, and check only the others.",
 )
 @click.option(
+    "--figures/--no-figures",
+    "has_figures",
+    default=False,
+    show_default=True,
+    help="Show the figures of `heareval report` on the pages of recomputed models. It takes seconds for each "
+    "task of each card, and hours for a thousand cards; with --checked FILE, they are kept in FILE.figures.",
+)
+@click.option(
     "--published/--no-published",
     "has_published",
     default=True,
@@ -74,6 +82,7 @@ def build(
     out: str,
     checks: bool,
     checked: str | None,
+    has_figures: bool,
     has_published: bool,
     title: str,
     date: datetime.datetime | None,
@@ -90,6 +99,7 @@ def build(
         places,
         checks=checks,
         ledger=Path(checked) if checked else None,
+        has_figures=has_figures,
         has_published=has_published,
         title=title,
         exported_at=date.replace(tzinfo=datetime.timezone.utc) if date else None,

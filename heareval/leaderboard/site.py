@@ -45,6 +45,43 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class ReportFigure:
+    """A figure of a model's results.
+
+    Args:
+        path: where it lies in the site.
+        source: the file that is copied there.
+        description: what it shows, for readers who cannot see it.
+        width_px: how wide it is shown, in pixels.
+        height_px: how high.
+    """
+
+    path: str
+    source: Path
+    description: str
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one result of a model.
+
+    Args:
+        anchor: id of its part of the model's page.
+        protocol: recorded name of the protocol.
+        column: key of the column that shows the score.
+        task: name of the task's folder.
+    """
+
+    anchor: str
+    protocol: str
+    column: str
+    task: str
+    figures: tuple[ReportFigure, ...]
+
+
+@dataclass(frozen=True)
 class Attachments:
     """What the pages of a site offer besides the board.
 
@@ -52,18 +89,26 @@ class Attachments:
         downloads: files of the whole board.
         figures: images, shown on the first page.
         by_model: files of a model, by the key of its row.
+        reports: figures of a model's results, by the key of its row.
     """
 
     downloads: Sequence[Attachment] = ()
     figures: Sequence[Attachment] = ()
     by_model: Mapping[str, Sequence[Attachment]] = field(default_factory=dict)
+    reports: Mapping[str, Sequence[Report]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Attachment]:
-        """Yield all of them."""
+        """Yield all but the reports."""
         yield from self.downloads
         yield from self.figures
         for several in self.by_model.values():
             yield from several
+
+    def list_report_figures(self) -> Iterator[ReportFigure]:
+        """Yield the figures of all reports."""
+        for several in self.reports.values():
+            for report in several:
+                yield from report.figures
 
 
 NOTHING_ATTACHED = Attachments()
@@ -107,18 +152,36 @@ def render_site(board: Board, attachments: Attachments = NOTHING_ATTACHED) -> It
         figures=attachments.figures,
     )
     yield "index.html", index.encode()
+    anchors = _find_anchors(attachments)
+    model_template, task_template = (environment.get_template(name) for name in ("model.html", "task.html"))
     for page in pages.list_model_pages(board):
-        several = attachments.by_model.get(page.row.key, ())
-        text = environment.get_template("model.html").render(root="../", page=page, downloads=several)
+        text = model_template.render(
+            root="../",
+            page=page,
+            downloads=attachments.by_model.get(page.row.key, ()),
+            reports=attachments.reports.get(page.row.key, ()),
+            anchors=anchors.get(page.row.key, {}),
+        )
         yield f"models/{page.row.key}.html", text.encode()
     for task in task_pages:
-        text = environment.get_template("task.html").render(root="../", page=task)
+        text = task_template.render(root="../", page=task, anchors=anchors)
         yield f"tasks/{task.column.key}.html", text.encode()
     for name in STATIC:
         yield f"static/{name}", importlib.resources.files(__package__).joinpath("static", name).read_bytes()
     for each in attachments:
         yield each.path, each.content
+    for figure in attachments.list_report_figures():
+        yield figure.path, figure.source.read_bytes()
     yield MARK, files.dump_json({"heareval": heareval.__version__, "tables": len(board.tables)}).encode()
+
+
+def _find_anchors(attachments: Attachments) -> dict[str, dict[tuple[str, str], str]]:
+    """Return where the figures of a score begin: by the key of the row, then by protocol and column."""
+    return {
+        # A column of two tasks leads to the first.
+        key: {(report.protocol, report.column): report.anchor for report in reversed(reports)}
+        for key, reports in attachments.reports.items()
+    }
 
 
 def _make_environment(board: Board) -> jinja2.Environment:
