@@ -6,8 +6,9 @@ browser or terminal in spite of that.
 
 from __future__ import annotations
 
+import html
 import importlib.resources
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from heareval import files
 from heareval.errors import escape_controls
 from heareval.leaderboard import pages
 from heareval.leaderboard.board import Board
+from heareval.leaderboard.plots import Strip
 
 # By this file a folder is known to be a site, which may be replaced.
 MARK = "heareval-site.json"
@@ -202,8 +204,9 @@ def _make_environment(board: Board) -> jinja2.Environment:
         refused=_count_refused(board),
         shorten=pages.shorten,
         format_score=pages.format_score,
-        format_interval=pages.format_interval,
         format_number=pages.format_number,
+        render_strip=_render_strip,
+        render_cells=_render_cells,
         short_domain=lambda domain: SHORT_DOMAINS.get(domain, domain),
     )
     return environment
@@ -212,6 +215,37 @@ def _make_environment(board: Board) -> jinja2.Environment:
 def _count_refused(board: Board) -> str:
     count = len(board.refused)
     return f"{count} {'card was' if count == 1 else 'cards were'}" if count else ""
+
+
+# What a site has a hundred thousand of is put together here: a template takes several times as long.
+
+
+def _render_cells(texts: Iterable[str]) -> Markup:
+    return Markup("".join([f"<td>{html.escape(text)}</td>" for text in texts]))
+
+
+def _render_strip(strip: Strip) -> Markup:
+    """Return a strip as SVG.
+
+    The grey line spans the scores of all models, the dashed line is chance. Numbers beside it say the same.
+    """
+    lines = {
+        "others": (strip.others, 8, 8),
+        "chance": (None if strip.chance is None else (strip.chance, strip.chance), 1, 15),
+        "interval": (strip.interval, 8, 8),
+    }
+    shapes = [
+        f'<line class="{name}" x1="{ends[0]}" x2="{ends[1]}" y1="{top}" y2="{bottom}"/>'
+        for name, (ends, top, bottom) in lines.items()
+        if ends
+    ]
+    if strip.score is not None:
+        shapes.append(f'<circle class="score" cx="{strip.score}" cy="8" r="3"/>')
+    # Only numbers are in it.
+    return Markup(
+        '<svg class="strip" viewBox="-4 0 168 16" width="168" height="16" aria-hidden="true" '
+        f'focusable="false">{"".join(shapes)}</svg>'
+    )
 
 
 def _clean(value: Any) -> Any:
