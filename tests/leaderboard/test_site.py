@@ -53,7 +53,7 @@ BOARDS = {
 
 
 class Page(html.parser.HTMLParser):
-    """The elements of a page; every tag is closed in its place."""
+    """The elements of a page; every tag is closed in its place, cells at the latest by what follows them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -65,6 +65,8 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert len(dict(attributes)) == len(attributes), f"{tag} has an attribute twice"
+        if tag == "td":
+            self.close_cell()
         self.elements.append((tag, dict(attributes)))
         if tag not in VOID:
             self.open.append(tag)
@@ -73,7 +75,13 @@ class Page(html.parser.HTMLParser):
         self.elements.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "tr":
+            self.close_cell()
         assert self.open.pop() == tag
+
+    def close_cell(self) -> None:
+        if self.open[-1] == "td":
+            self.open.pop()
 
     def find(self, name: str) -> Iterator[str]:
         """All values of an attribute."""
