@@ -7,10 +7,12 @@ return, and `outcome.raise_if_failed()` of what they return raises RunError.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import inspect
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -50,7 +52,7 @@ from heareval.leaderboard.changes import (
     find_changes,
     read_earlier_card,
 )
-from heareval.leaderboard.columns import TaskFacts
+from heareval.leaderboard.columns import TaskFacts, make_column
 from heareval.leaderboard.commits import find_top
 from heareval.leaderboard.exports import board_to_csv, dump_board
 from heareval.leaderboard.new_rows import describe_rows, list_changed_facts
@@ -58,7 +60,7 @@ from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
 from heareval.leaderboard.references import write_references
 from heareval.leaderboard.repository import write_repository
-from heareval.leaderboard.site import MARK, Attachment, Attachments, write_site
+from heareval.leaderboard.site import MARK, Attachment, Attachments, Report, ReportFigure, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.tasks.licences import find_licence
@@ -89,6 +91,7 @@ from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
     from heareval.predictions.card_checks import CheckedCard
+    from heareval.predictions.card_figures import DrawnResult
     from heareval.predictions.compare import Comparison
 
 __all__ = [
@@ -673,6 +676,7 @@ def leaderboard(
     checks: bool = True,
     ledger: Path | None = None,
     allows_none: bool = False,
+    has_figures: bool = False,
     has_published: bool = True,
     title: str = "HEAR leaderboard",
     exported_at: datetime.datetime | None = None,
@@ -690,31 +694,45 @@ def leaderboard(
         ledger: a file that keeps which cards passed; they are checked again only if they, their task folders
             or heareval changed. None checks all of them.
         allows_none: whether folders may have no card.
+        has_figures: whether the pages of recomputed models show the figures of `report`. Drawing them takes
+            seconds for each task of each card; with a ledger they are kept beside it, in `LEDGER.figures`.
         has_published: whether the rows of the leaderboard of 2021, and later ones, are shown as well.
         exported_at: the time that some exports of a model need; None leaves these out, so that the same cards
             give the same bytes.
         notify: receives a line about each card that is left out or not checked.
 
     Raises:
-        HearevalError: a folder has no card, or the ledger is damaged.
+        HearevalError: a folder has no card, the ledger is damaged, or figures are asked for without checks.
         FileExistsError: `out` is a folder that heareval did not make.
 
     Example: `leaderboard([Path("cards")], Path("site")).refused`
     """
+    if has_figures and not checks:
+        raise HearevalError(
+            "figures of cards",
+            got="cards that are not checked",
+            expected="predictions that were compared with references",
+            remedy="Leave out --figures or --no-check.",
+        )
     # Checking many cards takes hours, so say first that the site could not be written.
     files.check_is_ours(Path(out), MARK)
     tasks = Path(resolve_places(places, "tasks").tasks)
     folders = _find_all_cards(cards, allows_none=allows_none)
     by_origin, refused = _sort_cards(folders, tasks if checks else None, ledger, notify)
-    board = build_board(
-        by_origin,
-        read_published() if has_published else (),
-        describe_task=_describe_task,
-        title=title,
-        refused=refused,
-    )
-    kept = [card for several in by_origin.values() for card in several]
-    write_site(board, Path(out), _attach_exports(board, kept, exported_at))
+    with contextlib.ExitStack() as stack:
+        drawn: dict[tuple[str, str], tuple[DrawnResult, ...]] = {}
+        if has_figures:
+            kept = f"{ledger}.figures" if ledger else stack.enter_context(tempfile.TemporaryDirectory())
+            drawn = _draw_cards(by_origin, refused, tasks, Path(kept), notify)
+        board = build_board(
+            by_origin,
+            read_published() if has_published else (),
+            describe_task=_describe_task,
+            title=title,
+            refused=refused,
+        )
+        shown = [card for several in by_origin.values() for card in several]
+        write_site(board, Path(out), _attach_files(board, shown, drawn, exported_at))
     recomputed, submitted = len(by_origin[Origin.RECOMPUTED]), len(by_origin[Origin.SUBMITTED])
     return LeaderboardWritten(board, Path(out), recomputed, submitted, len(refused))
 
@@ -852,6 +870,31 @@ def _sort_cards(
     return by_origin, refused
 
 
+def _draw_cards(
+    by_origin: dict[Origin, list[Card]],
+    refused: list[str],
+    tasks: Path,
+    kept: Path,
+    notify: Callable[[str], None],
+) -> dict[tuple[str, str], tuple[DrawnResult, ...]]:
+    """Return the figures of the recomputed cards, by name and revision of the model.
+
+    A card that is not what it was when it was checked is refused after all.
+    """
+    # matplotlib, torch and scipy take seconds to import.
+    from heareval.predictions.card_figures import draw_card
+
+    drawn, known = {}, dict[str, str]()
+    for card in list(by_origin[Origin.RECOMPUTED]):
+        try:
+            drawn[card.model.name, card.model.revision] = draw_card(card, tasks, kept, known)
+        except HearevalError as error:
+            by_origin[Origin.RECOMPUTED].remove(card)
+            refused.append(_name_card_shortly(str(error), card.folder))
+            notify(f"refused: {refused[-1]}")
+    return drawn
+
+
 def _name_card_shortly(sentence: str, folder: Path) -> str:
     """Return a sentence about a card without the folders of this machine, as everybody may read it."""
     return sentence.replace(f"{folder.parent.parent}/", "")
@@ -867,7 +910,12 @@ def _describe_task(name: str, mode: str) -> TaskFacts:
     return TaskFacts(" ".join(paragraph.split()), licence.spdx, licence.citation)
 
 
-def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime | None) -> Attachments:
+def _attach_files(
+    board: Board,
+    cards: Sequence[Card],
+    drawn: Mapping[tuple[str, str], Sequence[DrawnResult]],
+    now: datetime.datetime | None,
+) -> Attachments:
     texts = {"board.csv": board_to_csv(board), "board.json": dump_board(board)}
     downloads = [
         Attachment(name, name, text.encode(errors="backslashreplace")) for name, text in texts.items()
@@ -890,7 +938,24 @@ def _attach_exports(board: Board, cards: Sequence[Card], now: datetime.datetime 
         for card in cards
         if (key := keys.get((card.model.name, card.model.revision)))
     }
-    return Attachments(downloads, figures, by_model)
+    reports = {key: list(_list_reports(drawn[name])) for name, key in keys.items() if name in drawn}
+    return Attachments(downloads, figures, by_model, reports)
+
+
+def _list_reports(drawn: Sequence[DrawnResult]) -> Iterator[Report]:
+    for number, each in enumerate(drawn, 1):
+        figures = tuple(
+            ReportFigure(
+                f"models/figures/{each.folder.name}/{figure.path.name}",
+                figure.path,
+                figure.description,
+                figure.width_px,
+                figure.height_px,
+            )
+            for figure in each.figures
+        )
+        column = make_column(each.result).key
+        yield Report(f"figures-{number}", each.result.protocol, column, each.result.task_folder, figures)
 
 
 def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:

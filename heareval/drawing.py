@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import math
 import os
@@ -10,7 +11,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +161,13 @@ def use_style(fonts: Fonts) -> Iterator[None]:
             yield
 
 
+@contextlib.contextmanager
+def use_web_style(fonts: Fonts) -> Iterator[None]:
+    """Let figures of web pages look alike; readers who lack the font get another one without serifs."""
+    with use_style(replace(fonts, families=(*fonts.families, "sans-serif"))):
+        yield
+
+
 @dataclass(frozen=True)
 class Sheet:
     """What all figures of a report share.
@@ -240,6 +248,28 @@ def save(figure: Figure, path: Path) -> None:
     """Write `path.png` and `path.svg`."""
     for kind, metadata in METADATA.items():
         figure.savefig(path.with_name(f"{path.name}.{kind}"), metadata=dict(metadata))
+
+
+def render_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG for a web page, drawn in the style of `use_web_style`."""
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    # Text that stays text takes less than half the room, and can be searched and copied.
+    with rc_context({"svg.fonttype": "none", "font.sans-serif": [FONT]}):
+        figure.savefig(stream, format="svg", metadata=dict(METADATA["svg"]))
+    return stream.getvalue()
+
+
+def read_heading(figure: Figure) -> str:
+    """Return the heading of a figure in one line: what `Sheet.finish` wrote above it."""
+    return " ".join(figure.get_suptitle().split())
+
+
+def measure_css(figure: Figure) -> tuple[int, int]:
+    """Return the width and height of a figure in pixels of a web page, of which an inch has 96."""
+    width, height = figure.get_size_inches()
+    return round(96 * width), round(96 * height)
 
 
 def score_limits(score: str, values: Collection[float]) -> tuple[float, float]:

@@ -64,6 +64,14 @@ def leaderboard() -> None:
     help="Write the site also of a folder that has no card yet.",
 )
 @click.option(
+    "--figures/--no-figures",
+    "has_figures",
+    default=False,
+    show_default=True,
+    help="Show the figures of `heareval report` on the pages of recomputed models. It takes seconds for each "
+    "task of each card, and hours for a thousand cards; with --checked FILE, they are kept in FILE.figures.",
+)
+@click.option(
     "--published/--no-published",
     "has_published",
     default=True,
@@ -83,6 +91,7 @@ def build(
     checks: bool,
     checked: str | None,
     allows_none: bool,
+    has_figures: bool,
     has_published: bool,
     title: str,
     date: datetime.datetime | None,
@@ -100,6 +109,7 @@ def build(
         checks=checks,
         ledger=Path(checked) if checked else None,
         allows_none=allows_none,
+        has_figures=has_figures,
         has_published=has_published,
         title=title,
         exported_at=date.replace(tzinfo=datetime.timezone.utc) if date else None,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heareval.drawing import FONT, METADATA, Sheet, find_fonts, new_figure, use_style
+from heareval.drawing import Sheet, find_fonts, new_figure, render_svg, use_web_style
 from heareval.leaderboard.board import Board, ProtocolTable, Row
 from heareval.leaderboard.slugs import make_slug
 from heareval.leaderboard.standings import orient_scores, rank_scores
@@ -85,26 +84,15 @@ def draw_figures(board: Board) -> Iterator[BoardFigure]:
             ),
         }
         for name, (title, description, plot) in drawers.items():
-            # Readers who lack the font get another one without serifs.
-            with use_style(replace(fonts, families=(*fonts.families, "sans-serif"))):
+            with use_web_style(fonts):
                 figure = plot(sheet, table)
                 if figure is not None:
                     yield BoardFigure(
                         f"{make_slug(table.protocol)}-{name}",
                         f"{title}, protocol {table.protocol}",
                         description,
-                        _render_svg(figure),
+                        render_svg(figure),
                     )
-
-
-def _render_svg(figure: Figure) -> bytes:
-    from matplotlib import rc_context
-
-    stream = io.BytesIO()
-    # Text that stays text takes less than half the room, and can be searched and copied.
-    with rc_context({"svg.fonttype": "none", "font.sans-serif": [FONT]}):
-        figure.savefig(stream, format="svg", metadata=dict(METADATA["svg"]))
-    return stream.getvalue()
 
 
 def _describe_heat_map(table: ProtocolTable) -> str:

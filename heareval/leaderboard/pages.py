@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from heareval.errors import HearevalError
 from heareval.leaderboard import standings
-from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row, Standing
+from heareval.leaderboard.board import Board, Cell, Column, Origin, ProtocolTable, Row, Standing
 from heareval.leaderboard.columns import find_title
 from heareval.leaderboard.plots import (
     Histogram,
@@ -382,10 +382,12 @@ class ModelResult:
 
     Args:
         column: the task.
-        metric: name of the metric.
+        metric: name of the metric, shortened.
         is_first: whether it is the first metric of its task, the one that counts.
         metrics: number of metrics of the task.
-        value: its numbers.
+        score: the score.
+        numbers: its interval, chance level and standard deviation over seeds.
+        counts: the numbers of tested clips and of seeds.
         cell: the whole result.
         strip: where the score lies among those of all models; None for further metrics.
         rank: rank on the task, among rows of the same origin; "" for further metrics.
@@ -395,7 +397,9 @@ class ModelResult:
     metric: str
     is_first: bool
     metrics: int
-    value: MetricValue
+    score: str
+    numbers: tuple[str, str, str]
+    counts: tuple[str, str]
     cell: Cell
     strip: Strip | None
     rank: str
@@ -487,9 +491,23 @@ def _show_model_table(
         rank = table.standings[row.key].task_ranks.get(column.key)
         for place, (metric, value) in enumerate(cell.metrics.items()):
             strip = draw_strip(value, spreads[table.protocol, column.key]) if place == 0 else None
-            shown_rank = f"{rank:g}" if rank is not None and place == 0 else ""
             results.append(
-                ModelResult(column, metric, place == 0, len(cell.metrics), value, cell, strip, shown_rank)
+                ModelResult(
+                    column=column,
+                    metric=shorten(metric),
+                    is_first=place == 0,
+                    metrics=len(cell.metrics),
+                    score=format_score(value.score, metric),
+                    numbers=(
+                        format_interval(value.interval_95, metric),
+                        format_score(value.chance, metric),
+                        format_score(value.seed_std, metric),
+                    ),
+                    counts=(f"{cell.clips:,}" if cell.clips else "", str(cell.seeds or "")),
+                    cell=cell,
+                    strip=strip,
+                    rank=f"{rank:g}" if rank is not None and place == 0 else "",
+                )
             )
     titles = {column.key: column.title for column in table.columns if column.key not in row.cells}
     # A reason for a task that was never published is named like the task, its column like the task's folder.
@@ -536,7 +554,7 @@ class RankedRow:
         name: its name, shortened.
         note: revision or source, shortened.
         rank: its rank among rows of the same origin.
-        value: its numbers.
+        numbers: its score, interval and standard deviation over seeds.
         strip: where they lie.
     """
 
@@ -544,7 +562,7 @@ class RankedRow:
     name: str
     note: str
     rank: str
-    value: MetricValue
+    numbers: tuple[str, str, str]
     strip: Strip
 
 
@@ -628,7 +646,12 @@ def _show_ranked(row: Row, rank: float, column: Column, spread: Spread | None) -
     value = next(iter(row.cells[column.key].metrics.values()))
     shown_rank = f"{rank:g}" if math.isfinite(rank) else ""
     note = shorten(row.source or row.revision, 24)
-    return RankedRow(row, shorten(row.name), note, shown_rank, value, draw_strip(value, spread))
+    numbers = (
+        format_score(value.score, column.metric),
+        format_interval(value.interval_95, column.metric),
+        format_score(value.seed_std, column.metric),
+    )
+    return RankedRow(row, shorten(row.name), note, shown_rank, numbers, draw_strip(value, spread))
 
 
 def _find_chance(cells: Iterable[Cell]) -> float | None:

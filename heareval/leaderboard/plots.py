@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ class Spread:
     low: float
     high: float
 
+    @functools.cached_property
+    def axis(self) -> Axis:
+        """Return the axis of the strips of all models."""
+        return make_axis((self.low, self.high), STRIP_WIDTH)
+
 
 def find_spread(cells: Iterable[Cell]) -> Spread | None:
     """Return the lowest and the highest score among results; None if none can be drawn."""
@@ -91,8 +97,7 @@ def draw_strip(value: MetricValue, spread: Spread | None) -> Strip:
     >>> draw_strip(MetricValue(0.5, (0.25, 0.75)), Spread(0.0, 1.0))
     Strip(score=80.0, interval=(40.0, 120.0), others=(0.0, 160.0), chance=None)
     """
-    ends = (spread.low, spread.high) if spread else ()
-    axis = make_axis(ends, STRIP_WIDTH)
+    axis = spread.axis if spread else make_axis((), STRIP_WIDTH)
 
     def place(score: float | None) -> float | None:
         return axis.place(score) if score is not None and is_usable(score) else None

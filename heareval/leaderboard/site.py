@@ -6,8 +6,9 @@ browser or terminal in spite of that.
 
 from __future__ import annotations
 
+import html
 import importlib.resources
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from heareval import files
 from heareval.errors import escape_controls
 from heareval.leaderboard import pages
 from heareval.leaderboard.board import Board
+from heareval.leaderboard.plots import Strip
 
 # By this file a folder is known to be a site, which may be replaced.
 MARK = "heareval-site.json"
@@ -45,6 +47,43 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class ReportFigure:
+    """A figure of a model's results.
+
+    Args:
+        path: where it lies in the site.
+        source: the file that is copied there.
+        description: what it shows, for readers who cannot see it.
+        width_px: how wide it is shown, in pixels.
+        height_px: how high.
+    """
+
+    path: str
+    source: Path
+    description: str
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one result of a model.
+
+    Args:
+        anchor: id of its part of the model's page.
+        protocol: recorded name of the protocol.
+        column: key of the column that shows the score.
+        task: name of the task's folder.
+    """
+
+    anchor: str
+    protocol: str
+    column: str
+    task: str
+    figures: tuple[ReportFigure, ...]
+
+
+@dataclass(frozen=True)
 class Attachments:
     """What the pages of a site offer besides the board.
 
@@ -52,18 +91,26 @@ class Attachments:
         downloads: files of the whole board.
         figures: images, shown on the first page.
         by_model: files of a model, by the key of its row.
+        reports: figures of a model's results, by the key of its row.
     """
 
     downloads: Sequence[Attachment] = ()
     figures: Sequence[Attachment] = ()
     by_model: Mapping[str, Sequence[Attachment]] = field(default_factory=dict)
+    reports: Mapping[str, Sequence[Report]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Attachment]:
-        """Yield all of them."""
+        """Yield all but the reports."""
         yield from self.downloads
         yield from self.figures
         for several in self.by_model.values():
             yield from several
+
+    def list_report_figures(self) -> Iterator[ReportFigure]:
+        """Yield the figures of all reports."""
+        for several in self.reports.values():
+            for report in several:
+                yield from report.figures
 
 
 NOTHING_ATTACHED = Attachments()
@@ -107,18 +154,36 @@ def render_site(board: Board, attachments: Attachments = NOTHING_ATTACHED) -> It
         figures=attachments.figures,
     )
     yield "index.html", index.encode()
+    anchors = _find_anchors(attachments)
+    model_template, task_template = (environment.get_template(name) for name in ("model.html", "task.html"))
     for page in pages.list_model_pages(board):
-        several = attachments.by_model.get(page.row.key, ())
-        text = environment.get_template("model.html").render(root="../", page=page, downloads=several)
+        text = model_template.render(
+            root="../",
+            page=page,
+            downloads=attachments.by_model.get(page.row.key, ()),
+            reports=attachments.reports.get(page.row.key, ()),
+            anchors=anchors.get(page.row.key, {}),
+        )
         yield f"models/{page.row.key}.html", text.encode()
     for task in task_pages:
-        text = environment.get_template("task.html").render(root="../", page=task)
+        text = task_template.render(root="../", page=task, anchors=anchors)
         yield f"tasks/{task.column.key}.html", text.encode()
     for name in STATIC:
         yield f"static/{name}", importlib.resources.files(__package__).joinpath("static", name).read_bytes()
     for each in attachments:
         yield each.path, each.content
+    for figure in attachments.list_report_figures():
+        yield figure.path, figure.source.read_bytes()
     yield MARK, files.dump_json({"heareval": heareval.__version__, "tables": len(board.tables)}).encode()
+
+
+def _find_anchors(attachments: Attachments) -> dict[str, dict[tuple[str, str], str]]:
+    """Return where the figures of a score begin: by the key of the row, then by protocol and column."""
+    return {
+        # A column of two tasks leads to the first.
+        key: {(report.protocol, report.column): report.anchor for report in reversed(reports)}
+        for key, reports in attachments.reports.items()
+    }
 
 
 def _make_environment(board: Board) -> jinja2.Environment:
@@ -139,8 +204,9 @@ def _make_environment(board: Board) -> jinja2.Environment:
         refused=_count_refused(board),
         shorten=pages.shorten,
         format_score=pages.format_score,
-        format_interval=pages.format_interval,
         format_number=pages.format_number,
+        render_strip=_render_strip,
+        render_cells=_render_cells,
         short_domain=lambda domain: SHORT_DOMAINS.get(domain, domain),
     )
     return environment
@@ -149,6 +215,37 @@ def _make_environment(board: Board) -> jinja2.Environment:
 def _count_refused(board: Board) -> str:
     count = len(board.refused)
     return f"{count} {'card was' if count == 1 else 'cards were'}" if count else ""
+
+
+# What a site has a hundred thousand of is put together here: a template takes several times as long.
+
+
+def _render_cells(texts: Iterable[str]) -> Markup:
+    return Markup("".join([f"<td>{html.escape(text)}</td>" for text in texts]))
+
+
+def _render_strip(strip: Strip) -> Markup:
+    """Return a strip as SVG.
+
+    The grey line spans the scores of all models, the dashed line is chance. Numbers beside it say the same.
+    """
+    lines = {
+        "others": (strip.others, 8, 8),
+        "chance": (None if strip.chance is None else (strip.chance, strip.chance), 1, 15),
+        "interval": (strip.interval, 8, 8),
+    }
+    shapes = [
+        f'<line class="{name}" x1="{ends[0]}" x2="{ends[1]}" y1="{top}" y2="{bottom}"/>'
+        for name, (ends, top, bottom) in lines.items()
+        if ends
+    ]
+    if strip.score is not None:
+        shapes.append(f'<circle class="score" cx="{strip.score}" cy="8" r="3"/>')
+    # Only numbers are in it.
+    return Markup(
+        '<svg class="strip" viewBox="-4 0 168 16" width="168" height="16" aria-hidden="true" '
+        f'focusable="false">{"".join(shapes)}</svg>'
+    )
 
 
 def _clean(value: Any) -> Any:

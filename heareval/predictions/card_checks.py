@@ -19,7 +19,13 @@ from heareval.predictions.data import SplitRoles, Task, read_references
 from heareval.predictions.kinds import PairwiseKind, find_kind
 from heareval.predictions.references import fingerprint_references, is_published_corpus
 from heareval.predictions.search import assign_roles
-from heareval.predictions.stored import ComparedNumber, compare_numbers, match_stored, recompute_scores
+from heareval.predictions.stored import (
+    ComparedNumber,
+    StoredResult,
+    compare_numbers,
+    match_stored,
+    recompute_scores,
+)
 
 # What the predictions of a card may take in memory. The largest task of the benchmark takes 0.2 GB a seed.
 MAX_EXPANDED_BYTES = 2_000_000_000
@@ -185,10 +191,22 @@ def _name(card: Card, result: CardResult) -> Path:
 
 
 def _recompute(card: Card, result: CardResult, task: Task) -> tuple[ComparedNumber, ...]:
-    """Return all numbers of a result, as given and as computed again.
+    """Return all numbers of a result, as given and as computed again; raise what `read_result` does."""
+    stored = read_result(card, result, task)
+    return compare_numbers(stored.scores, recompute_scores(stored))
+
+
+def read_result(card: Card, result: CardResult, task: Task) -> StoredResult:
+    """Return a result of a card with its predictions, matched with the checker's references.
+
+    The ends of its intervals are not computed again.
+
+    Args:
+        task: the checker's references.
 
     Raises:
-        HearevalError: the result is not about the references, or its predictions are damaged.
+        HearevalError: the result is not about the references, its predictions are damaged, or they give other
+            scores.
     """
     scores, folder = result.scores, card.folder / result.task_folder
     path = folder / layout.predictions(scores.protocol)
@@ -201,8 +219,7 @@ def _recompute(card: Card, result: CardResult, task: Task) -> tuple[ComparedNumb
             remedy="The card is of another split, or the checker's task folder is another: prepare it again.",
         )
     _check_facts(card, result, task)
-    stored = match_stored(folder, scores, task)
-    return compare_numbers(scores, recompute_scores(stored))
+    return match_stored(folder, scores, task)
 
 
 def _check_archive(path: Path) -> None:

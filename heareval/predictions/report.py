@@ -94,11 +94,14 @@ def write_reports(
     return written
 
 
-def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = ()) -> ResultReport:
+def make_report(
+    result: StoredResult, places: Places, clips: tuple[str, ...] = (), *, model: str = ""
+) -> ResultReport:
     """Return the report on a result.
 
     Args:
         clips: names of clips of an event task that get a timeline in addition to the worst.
+        model: name of the model in the headings of figures; "" means that of the submission's folder.
 
     Raises:
         HearevalError: no such clip was tested, or the task has no events.
@@ -113,7 +116,7 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
     if isinstance(result.kind, PairwiseKind):
         found = break_down(result, result.kind)
         values = _describe_result(result) | _breakdown_json(found, result, places)
-        return ResultReport(values, (), (), found.plots, _make_sheet(result, _list_texts(found)))
+        return ResultReport(values, (), (), found.plots, _make_sheet(result, model, _list_texts(found)))
     labels, ranking = result.trained_kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
@@ -129,7 +132,7 @@ def make_report(result: StoredResult, places: Places, clips: tuple[str, ...] = (
         "timelines": [_timeline_json(timeline) for timeline in timelines],
     }
     shown = [*result.task.labels, *(timeline.clip for timeline in timelines)]
-    return ResultReport(values, labels, timelines, (), _make_sheet(result, shown))
+    return ResultReport(values, labels, timelines, (), _make_sheet(result, model, shown))
 
 
 def _describe_result(result: StoredResult) -> dict[str, Any]:
@@ -147,14 +150,14 @@ def _describe_result(result: StoredResult) -> dict[str, Any]:
     }
 
 
-def _make_sheet(result: StoredResult, texts: Sequence[str]) -> Sheet:
+def _make_sheet(result: StoredResult, model: str, texts: Sequence[str]) -> Sheet:
     """Return the heading of all figures, with fonts for the texts that they show."""
     metric = result.scores.metrics[0]
     score = result.scores.scores[metric]
     interval = format_interval(score.interval_95)
     heading = (
         f"task {result.folder.name}",
-        f"model {result.folder.parent.name}",
+        f"model {model or result.folder.parent.name}",
         f"protocol {result.protocol}: {metric} {format_number(score.score)}"
         + (f" (95 % interval {interval})" if interval else "")
         + (f", chance {format_number(score.chance)}" if score.chance is not None else "")
@@ -292,7 +295,10 @@ def _timeline_json(timeline: Timeline) -> dict[str, Any]:
 
 
 def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure]:
-    """Return all figures of a report by the names of their files, drawn in the style of `use_style`."""
+    """Return all figures of a report by the names of their files, drawn in the style of `use_style`.
+
+    Those of validation are missing if the result does not say which settings were tried, as in a card.
+    """
     if isinstance(result.kind, PairwiseKind):
         return {plot.name: _draw_plot(report.sheet, plot) for plot in report.plots}
     run, decided_by = result.scores.runs[0], result.scores.decided_by
@@ -303,7 +309,8 @@ def draw_figures(result: StoredResult, report: ResultReport) -> dict[str, Figure
         drawn["confusion"] = figures.plot_confusion(sheet, counts, labels)
     for number, timeline in enumerate(report.timelines, start=1):
         drawn[f"timeline-{number}"] = figures.plot_timeline(sheet, timeline, labels)
-    drawn["grid"] = figures.plot_grid(sheet, run.grid, chosen, decided_by)
+    if run.grid:
+        drawn["grid"] = figures.plot_grid(sheet, run.grid, chosen, decided_by)
     if any(point.curve for point in run.grid):
         drawn["curves"] = figures.plot_curves(sheet, run.grid, chosen, decided_by)
     return drawn

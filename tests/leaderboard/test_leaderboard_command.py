@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import xml.etree.ElementTree
 from pathlib import Path
 
+import html5lib
 import pytest
 
 from heareval.leaderboard.published import read_published
@@ -19,6 +21,7 @@ from tests.predictions.test_cards import (
 )
 
 CARD = "cards/mine/v1"
+PAGE = "site/models/mine-v1.html"
 PUBLISHED = len(read_published())
 ABOUT = 'name = "mine"\nrevision = "v1"\nurl = "https://example.org/mine"\nparameters = 5000000\n'
 
@@ -147,6 +150,68 @@ def test_a_card_without_a_score_for_the_row_of_2021_is_shown(root: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "models/mine-v1.html" in (root / "site" / "index.html").read_text()
     assert not list(root.glob("site/models/*.csv"))
+
+
+def test_figures_of_reports_are_drawn_once(root: Path) -> None:
+    words = ("heareval", "leaderboard", "cards", "--no-published", "--checked", "passed.json", "--figures")
+    done = command(root, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = html5lib.parse((root / PAGE).read_text(), namespaceHTMLElements=False)
+    images = [dict(image.items()) for image in page.iter("img")]
+    # The figures of `heareval report`, but for those of validation.
+    assert [Path(image["src"]).stem for image in images] == [
+        "classes",
+        *("labels", "confusion"),
+        *("labels", "timeline-1", "timeline-2", "timeline-3"),
+    ]
+    for image in images:
+        assert "model mine protocol" in image["alt"]
+        drawn = (root / PAGE).parent / image["src"]
+        size = xml.etree.ElementTree.parse(drawn).getroot()
+        # A point is 4/3 pixels.
+        for side in ("width", "height"):
+            assert float(size.get(side, "").removesuffix("pt")) * 4 / 3 == pytest.approx(
+                float(image[side]), abs=1
+            )
+    assert "#figures-" in (root / "site" / "tasks" / f"{SCENE}.html").read_text()
+    first = {path: path.read_bytes() for path in (root / "site").rglob("*") if path.is_file()}
+    # Only drawing reads the predictions, so a card without readable ones shows what is drawn again.
+    for path in (root / CARD).rglob("*predictions.npz"):
+        path.write_bytes(bytes(path.stat().st_size))
+    done = command(root, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path: path.read_bytes() for path in (root / "site").rglob("*") if path.is_file()} == first
+    shutil.rmtree(root / "passed.json.figures")
+    done = command(root, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("refused: mine/v1/")
+    assert done.stderr.count("\n") == 1
+    assert not (root / PAGE).exists()
+
+
+def test_figures_need_a_check_and_leave_nothing_else(root: Path) -> None:
+    line = only_line(command(root, "heareval", "leaderboard", "cards", "--figures", "--no-check"))
+    assert "Leave out --figures or --no-check" in line
+    before = {path.name for path in root.iterdir()}
+    done = command(root, "heareval", "leaderboard", "cards", "--no-published", "--figures")
+    assert done.returncode == 0, done.stderr
+    assert "<img" in (root / PAGE).read_text()
+    assert {path.name for path in root.iterdir()} == {*before, "site", ".site.lock"}
+
+
+def test_damaged_figures_are_drawn_again(root: Path) -> None:
+    words = ("heareval", "leaderboard", "cards", "--no-published", "--checked", "passed.json", "--figures")
+    assert command(root, *words).returncode == 0
+    page = (root / PAGE).read_text()
+    lists = sorted((root / "passed.json.figures").glob("*/figures.json"))
+    contents = [path.read_bytes() for path in lists]
+    lists[0].write_bytes(contents[0].replace(b'"name": "', b'"name": "../'))
+    lists[1].write_bytes(contents[1][:-20])
+    next(lists[2].parent.glob("*.svg")).unlink()
+    done = command(root, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (root / PAGE).read_text() == page
+    assert [path.read_bytes() for path in lists] == contents
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

@@ -19,15 +19,33 @@ from heareval.leaderboard.board import Board, Cell, MetricValue, Origin, Protoco
 from heareval.leaderboard.build import build_board
 from heareval.leaderboard.pages import AGGREGATES, show_table
 from heareval.leaderboard.published import read_published
-from heareval.leaderboard.site import MARK, Attachment, Attachments, render_site, write_site
+from heareval.leaderboard.site import (
+    MARK,
+    Attachment,
+    Attachments,
+    Report,
+    ReportFigure,
+    render_site,
+    write_site,
+)
 from tests.leaderboard.boards import HOSTILE, make_board, make_columns, make_rows, make_table, stand
 from tests.leaderboard.cards import make_card, make_result
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle"}
+FIGURE = ReportFigure(
+    "models/figures/1/labels.svg", Path(__file__).with_name("figure.svg"), 'Recall of "each" label', 640, 400
+)
 ATTACHED = Attachments(
     downloads=(Attachment("board.csv", "board.csv", b"a,b\n"), Attachment("board.json", "board.json", b"{}")),
     figures=(Attachment("figures/heat.svg", "Heat map", b"<svg/>", "Ranks of models on tasks"),),
     by_model={"recomputed-0": (Attachment("models/recomputed-0.yaml", "eval results", b"[]\n"),)},
+    reports={
+        "recomputed-0": (
+            Report("figures-1", "hear2021", "task0-v1.0.0-full", "task0-v1.0.0-full", (FIGURE,)),
+            Report("figures-2", "hear2021", "task1-v1.0.0-full", "fold00-v1.0.0-full", ()),
+            Report("figures-3", "hear2021", "task1-v1.0.0-full", "fold01-v1.0.0-full", ()),
+        )
+    },
 )
 BOARDS = {
     "usual": make_board(),
@@ -39,7 +57,7 @@ BOARDS = {
 
 
 class Page(html.parser.HTMLParser):
-    """The elements of a page; every tag is closed in its place."""
+    """The elements of a page; every tag is closed in its place, cells at the latest by what follows them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,6 +69,8 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert len(dict(attributes)) == len(attributes), f"{tag} has an attribute twice"
+        if tag == "td":
+            self.close_cell()
         self.elements.append((tag, dict(attributes)))
         if tag not in VOID:
             self.open.append(tag)
@@ -59,7 +79,13 @@ class Page(html.parser.HTMLParser):
         self.elements.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "tr":
+            self.close_cell()
         assert self.open.pop() == tag
+
+    def close_cell(self) -> None:
+        if self.open[-1] == "td":
+            self.open.pop()
 
     def find(self, name: str) -> Iterator[str]:
         """All values of an attribute."""
@@ -454,3 +480,27 @@ def test_the_skeleton_is_small() -> None:
     assert (
         sum(len(content) for name, content in files.items() if name.startswith(("static", "index"))) < 60_000
     )
+
+
+def test_scores_lead_to_the_figures_of_their_results() -> None:
+    pages = read_pages("usual")
+    page = Page(pages["models/recomputed-0.html"])
+    (image,) = (attributes for tag, attributes in page.elements if tag == "img")
+    assert image == {
+        "src": "../models/figures/1/labels.svg",
+        "alt": 'Recall of "each" label',
+        "width": "640",
+        "height": "400",
+        "loading": "lazy",
+    }
+    assert site("usual")["models/figures/1/labels.svg"] == FIGURE.source.read_bytes()
+    links = [link for link in page.find("href") if link.startswith("#figures-")]
+    # A column of two tasks leads to the first.
+    assert links == ["#figures-1", "#figures-2"]
+    assert {"figures-1", "figures-2", "figures-3"} <= set(page.find("id"))
+    for number in (0, 1, 2):
+        links = [
+            link for link in Page(pages[f"tasks/task{number}-v1.0.0-full.html"]).find("href") if "#" in link
+        ]
+        assert links == ([f"../models/recomputed-0.html#figures-{number + 1}"] if number < 2 else [])
+    assert "#figures" not in pages["models/recomputed-1.html"]
