@@ -20,7 +20,7 @@ from heareval.leaderboard.changes import (
 from heareval.leaderboard.commits import FILE, LINK, StoredFile
 from tests.commands import command, only_line
 from tests.leaderboard.results_repository import CARD, add_card, commit, git, write_results
-from tests.predictions.test_cards import SCENE, _edit, _list_again
+from tests.predictions.test_cards import SCENE, edit_json, list_files_again
 
 CHECK = ("heareval", "leaderboard", "check-changes", "--tasks-dir", "references")
 
@@ -70,8 +70,8 @@ def forge_score(card: Path) -> None:
         values["test"].update(test_score=0.9, test_top1_acc=0.9)
 
     (scores,) = (card / SCENE).glob("*scores.json")
-    _edit(scores, change)
-    _list_again(card)
+    edit_json(scores, change)
+    list_files_again(card)
 
 
 # --------------------------------------------------------------------------- cards added and changed
@@ -131,7 +131,7 @@ def test_removed_results_are_refused_and_new_ones_are_not(root: Path, repository
 
 
 def test_changed_facts_are_told(repository: Path) -> None:
-    _edit(
+    edit_json(
         repository / CARD / "card.json", lambda card: card["model"].update(trained_on_evaluation_data="yes")
     )
     commit(repository)
@@ -140,7 +140,7 @@ def test_changed_facts_are_told(repository: Path) -> None:
 
 def test_an_earlier_card_that_cannot_be_read_is_named_without_our_folders(repository: Path) -> None:
     git(repository, "checkout", "--quiet", "-B", "branch")
-    _edit(repository / CARD / "card.json", lambda card: card.update(schema_version=0))
+    edit_json(repository / CARD / "card.json", lambda card: card.update(schema_version=0))
     commit(repository)
     git(repository, "branch", "--force", "main", "branch")
     git(repository, "checkout", "--quiet", "main~1", "--", CARD)
