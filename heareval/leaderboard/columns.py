@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from heareval.formats.card import CardResult
+from heareval.formats.columns2021 import TASKS_2021
 from heareval.leaderboard.board import Column
 from heareval.leaderboard.slugs import make_slug
 
+ONSETS_200_MS = "event_onset_200ms_fms"
 SPEECH, ENVIRONMENT, MUSIC = "speech", "environmental sound", "music"
 # The folds of one corpus that share a column of the published leaderboard.
 BEEHIVE, BEEHIVE_FOLDS = "beehive_states", ("beehive_states_fold0", "beehive_states_fold1")
@@ -42,76 +44,47 @@ class PublishedColumn:
     column: Column
 
 
+_TASKS_2021 = {(task.name, mode): task for task in TASKS_2021 for mode in task.modes}
+
+
 def _publish(
-    csv_name: str, folder: str, title: str, domain: str, metric: str = "top1_acc", later_name: str = ""
+    folder: str, title: str, domain: str, metric: str = "top1_acc", *, is_in_later: bool = False
 ) -> PublishedColumn:
-    task, _, rest = folder.partition("-")
-    return PublishedColumn(
-        csv_name, task, rest.rpartition("-")[2], later_name, Column(folder, title, domain, metric)
-    )
+    """Return a column; `formats/columns2021.py` has the name of its task in both CSV files."""
+    name, _, rest = folder.partition("-")
+    mode = rest.rpartition("-")[2]
+    task = _TASKS_2021[BEEHIVE_FOLDS[0] if name == BEEHIVE else name, mode]
+    column = Column(folder, title, domain, metric)
+    return PublishedColumn(task.title, name, mode, task.key if is_in_later else "", column)
 
 
 # In the order of leaderboard.csv. Each column shows the task's first metric.
 PUBLISHED_COLUMNS: tuple[PublishedColumn, ...] = (
-    _publish("Beehive", "beehive_states-v2-5h", "Beehive States", ENVIRONMENT, "aucroc"),
+    _publish("beehive_states-v2-5h", "Beehive States", ENVIRONMENT, "aucroc"),
+    _publish("beijing_opera-v1.0-hear2021-full", "Beijing Opera", MUSIC, is_in_later=True),
+    _publish("tfds_crema_d-1.0.0-full", "CREMA-D", SPEECH, is_in_later=True),
     _publish(
-        "Beijing Opera",
-        "beijing_opera-v1.0-hear2021-full",
-        "Beijing Opera",
-        MUSIC,
-        later_name="beijing_opera",
-    ),
-    _publish("CREMA-D", "tfds_crema_d-1.0.0-full", "CREMA-D", SPEECH, later_name="tfds_crema_d"),
-    _publish(
-        "DCASE 2016",
         "dcase2016_task2-hear2021-full",
         "DCASE 2016 Task 2",
         ENVIRONMENT,
         "event_onset_200ms_fms",
-        "dcase2016_task2",
+        is_in_later=True,
     ),
-    _publish("ESC-50", "esc50-v2.0.0-full", "ESC-50", ENVIRONMENT, later_name="esc50"),
-    _publish("FSD50K", "fsd50k-v1.0-full", "FSD50K", ENVIRONMENT, "mAP", "fsd50k"),
-    _publish("GTZAN Genre", "tfds_gtzan-1.0.0-full", "GTZAN Genre", MUSIC),
-    _publish("GTZAN Music/Speech", "tfds_gtzan_music_speech-1.0.0-full", "GTZAN Music/Speech", MUSIC),
-    _publish("Gunshot", "gunshot_triangulation-v1.0-full", "Gunshot Triangulation", ENVIRONMENT),
-    _publish("Libricount", "libricount-v1.0.0-hear2021-full", "LibriCount", SPEECH, later_name="libricount"),
-    _publish("Maestro 5h", "maestro-v3.0.0-5h", "MAESTRO 5h", MUSIC, "event_onset_50ms_fms"),
-    _publish(
-        "Mridangam Stroke",
-        "mridangam_stroke-v1.5-full",
-        "Mridangam Stroke",
-        MUSIC,
-        later_name="mridangam_stroke",
-    ),
-    _publish(
-        "Mridangam Tonic", "mridangam_tonic-v1.5-full", "Mridangam Tonic", MUSIC, later_name="mridangam_tonic"
-    ),
-    _publish("NSynth Pitch 50h", "nsynth_pitch-v2.2.3-50h", "NSynth Pitch 50h", MUSIC, "pitch_acc"),
-    _publish(
-        "NSynth Pitch 5h",
-        "nsynth_pitch-v2.2.3-5h",
-        "NSynth Pitch 5h",
-        MUSIC,
-        "pitch_acc",
-        "nsynth_pitch-5h",
-    ),
-    _publish(
-        "Speech commands 5h",
-        "speech_commands-v0.0.2-5h",
-        "Speech Commands 5h",
-        SPEECH,
-        later_name="speech_commands-5h",
-    ),
-    _publish("Speech commands full", "speech_commands-v0.0.2-full", "Speech Commands full", SPEECH),
-    _publish("Vocal Imitation", "vocal_imitation-v1.1.3-full", "Vocal Imitations", SPEECH, "mAP"),
-    _publish(
-        "VoxLingua107 top 10",
-        "vox_lingua_top10-hear2021-full",
-        "VoxLingua107 Top 10",
-        SPEECH,
-        later_name="vox_lingua_top10",
-    ),
+    _publish("esc50-v2.0.0-full", "ESC-50", ENVIRONMENT, is_in_later=True),
+    _publish("fsd50k-v1.0-full", "FSD50K", ENVIRONMENT, "mAP", is_in_later=True),
+    _publish("tfds_gtzan-1.0.0-full", "GTZAN Genre", MUSIC),
+    _publish("tfds_gtzan_music_speech-1.0.0-full", "GTZAN Music/Speech", MUSIC),
+    _publish("gunshot_triangulation-v1.0-full", "Gunshot Triangulation", ENVIRONMENT),
+    _publish("libricount-v1.0.0-hear2021-full", "LibriCount", SPEECH, is_in_later=True),
+    _publish("maestro-v3.0.0-5h", "MAESTRO 5h", MUSIC, "event_onset_50ms_fms"),
+    _publish("mridangam_stroke-v1.5-full", "Mridangam Stroke", MUSIC, is_in_later=True),
+    _publish("mridangam_tonic-v1.5-full", "Mridangam Tonic", MUSIC, is_in_later=True),
+    _publish("nsynth_pitch-v2.2.3-50h", "NSynth Pitch 50h", MUSIC, "pitch_acc"),
+    _publish("nsynth_pitch-v2.2.3-5h", "NSynth Pitch 5h", MUSIC, "pitch_acc", is_in_later=True),
+    _publish("speech_commands-v0.0.2-5h", "Speech Commands 5h", SPEECH, is_in_later=True),
+    _publish("speech_commands-v0.0.2-full", "Speech Commands full", SPEECH),
+    _publish("vocal_imitation-v1.1.3-full", "Vocal Imitations", SPEECH, "mAP"),
+    _publish("vox_lingua_top10-hear2021-full", "VoxLingua107 Top 10", SPEECH, is_in_later=True),
 )
 # Folder -> the published column, and its place among them.
 BY_FOLDER: Mapping[str, PublishedColumn] = {each.column.key: each for each in PUBLISHED_COLUMNS}
