@@ -20,6 +20,7 @@ _API = (
         "check_cards",
         "export_cards",
         "parity",
+        "status",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),

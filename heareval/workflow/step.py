@@ -25,6 +25,13 @@ from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
+from heareval.workflow.step_records import (
+    StepRecord,
+    begin_record,
+    forget_failure,
+    record_failure,
+    recording_run,
+)
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
@@ -115,6 +122,11 @@ class Step(luigi.Task):  # type: ignore[misc]
         """What the step makes; a plan counts it once if several steps make the same."""
         return str(self.task_id)
 
+    @property
+    def record_name(self) -> str:
+        """What distinguishes the step from all others, whatever its settings are."""
+        return self.title
+
     @abc.abstractmethod
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         """Return what this step, which is not complete, will write.
@@ -135,18 +147,28 @@ class Step(luigi.Task):  # type: ignore[misc]
         """Raise an error if the output would replace something that heareval did not make."""
 
     def run(self) -> None:
-        if self.complete():
-            return
-        with progress.report_step(self.title, self.unit) as report:
-            self.work(report)
+        record, folder = self.begin_record(), self.places.step_records()
+        if not self.complete():
+            with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
+                self.work(report)
+        forget_failure(folder, record)
+
+    def begin_record(self) -> StepRecord:
+        """Return the record of this step, as one that begins now."""
+        return begin_record(self.record_name, self.title, self.as_upstream())
 
     @property
     def upstream_step(self) -> list[Step]:
         """The step that `upstream` describes, or nothing; see `as_upstream`."""
         if not self.upstream:
             return []
-        family, parameters = json.loads(self.upstream)
-        return [luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)]
+        return [self.from_upstream(self.upstream)]
+
+    @staticmethod
+    def from_upstream(text: str) -> Step:
+        """Return the step that `as_upstream` has described."""
+        family, parameters = json.loads(text)
+        return luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)
 
     def as_upstream(self) -> str:
         """Return this step as the `upstream` of another one: its family and parameters as JSON."""
@@ -158,6 +180,7 @@ class Step(luigi.Task):  # type: ignore[misc]
         is_ours = isinstance(exception, HearevalError)
         explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
         progress.report_failure(self.title, explanation)
+        record_failure(self.places.step_records(), self.begin_record(), explanation)
         return str(super().on_failure(exception))
 
 
