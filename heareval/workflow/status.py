@@ -174,7 +174,7 @@ class Survey:
 
     def _find_key(self, step: Step) -> str:
         if step.task_id not in self._keys:
-            self._keys[step.task_id] = step.begin_record().key
+            self._keys[step.task_id] = step.record_key
         return self._keys[step.task_id]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import json
 import multiprocessing
 import os
@@ -29,6 +30,7 @@ from heareval.workflow.step_records import (
     StepRecord,
     begin_record,
     forget_failure,
+    make_key,
     record_failure,
     recording_run,
 )
@@ -55,8 +57,13 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
     """Return a dataclass from JSON values; its fields may be tuples, also of dataclasses."""
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     return kind(**{key: _value(hints[key], value) for key, value in values.items()})
+
+
+@functools.cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any) -> Any:
@@ -153,9 +160,20 @@ class Step(luigi.Task):  # type: ignore[misc]
                 self.work(report)
         forget_failure(folder, record)
 
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """Return names and parameters; Luigi would look for them anew for each of thousands of steps."""
+        return list(super().get_params())
+
+    @property
+    def record_key(self) -> str:
+        """What the records of this step are found by."""
+        return make_key(self.record_name)
+
     def begin_record(self) -> StepRecord:
         """Return the record of this step, as one that begins now."""
-        return begin_record(self.record_name, self.title, self.as_upstream())
+        return begin_record(self.record_key, self.title, self.as_upstream())
 
     @property
     def upstream_step(self) -> list[Step]:
@@ -165,10 +183,12 @@ class Step(luigi.Task):  # type: ignore[misc]
         return [self.from_upstream(self.upstream)]
 
     @staticmethod
+    @functools.cache
     def from_upstream(text: str) -> Step:
-        """Return the step that `as_upstream` has described."""
+        """Return the step that `as_upstream` has described; many steps have the same upstream."""
         family, parameters = json.loads(text)
-        return luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)
+        step: Step = luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)
+        return step
 
     def as_upstream(self) -> str:
         """Return this step as the `upstream` of another one: its family and parameters as JSON."""

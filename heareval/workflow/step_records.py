@@ -72,18 +72,29 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def begin_record(name: str, title: str, upstream: str) -> StepRecord:
-    """Return the record of a step that begins now, in this process.
+def make_key(name: str) -> str:
+    """Return the key of a step's records.
 
     Args:
         name: what distinguishes the step from all others, whatever its settings are.
+
+    >>> make_key("fetch a.zip") == make_key("fetch b.zip")
+    False
+    """
+    return files.fingerprint("step record", 1, name=name)
+
+
+def begin_record(key: str, title: str, upstream: str) -> StepRecord:
+    """Return the record of a step that begins now, in this process.
+
+    Args:
+        key: as `make_key` returns it.
         title: name of the step for people.
         upstream: family and parameters of the step.
 
-    >>> begin_record("a", "fetch a.zip", "[]").title
+    >>> begin_record(make_key("a"), "fetch a.zip", "[]").title
     'fetch a.zip'
     """
-    key = files.fingerprint("step record", 1, name=name)
     return StepRecord(key, title, upstream, socket.gethostname(), os.getpid(), now())
 
 

@@ -13,6 +13,7 @@ import pytest
 from heareval.workflow.step_records import (
     begin_record,
     forget_failure,
+    make_key,
     read_step_records,
     record_failure,
     recording_run,
@@ -21,8 +22,8 @@ from heareval.workflow.step_records import (
 RUNNING_STEP = """if True:
     import os, sys
     from pathlib import Path
-    from heareval.workflow.step_records import begin_record, recording_run
-    with recording_run(Path(sys.argv[1]), begin_record("step", "a step", "[]")):
+    from heareval.workflow.step_records import begin_record, make_key, recording_run
+    with recording_run(Path(sys.argv[1]), begin_record(make_key("step"), "a step", "[]")):
         print("runs", flush=True)
         sys.stdin.readline()
 """
@@ -59,7 +60,7 @@ def test_a_killed_step_is_interrupted_until_it_runs_again(tmp_path: Path) -> Non
     records = read_step_records(tmp_path)
     assert [each.pid for each in records.interrupted] == [process.pid]
     assert records.running == ()
-    with recording_run(tmp_path, begin_record("step", "a step", "[]")):
+    with recording_run(tmp_path, begin_record(make_key("step"), "a step", "[]")):
         records = read_step_records(tmp_path)
         assert [each.pid for each in records.running] == [os.getpid()]
         assert records.interrupted == ()
@@ -67,14 +68,14 @@ def test_a_killed_step_is_interrupted_until_it_runs_again(tmp_path: Path) -> Non
 
 def test_two_processes_may_do_the_same_step(tmp_path: Path) -> None:
     process = start_step(tmp_path)
-    with recording_run(tmp_path, begin_record("step", "a step", "[]")):
+    with recording_run(tmp_path, begin_record(make_key("step"), "a step", "[]")):
         assert {each.pid for each in read_step_records(tmp_path).running} == {os.getpid(), process.pid}
     assert [each.pid for each in read_step_records(tmp_path).running] == [process.pid]
     process.communicate("end\n")
 
 
 def test_a_failure_keeps_the_time_of_the_first_one(tmp_path: Path) -> None:
-    record = begin_record("step", "a step", "[]")
+    record = begin_record(make_key("step"), "a step", "[]")
     record_failure(tmp_path, record, "one")
     path = tmp_path / f"{record.key}.failed.json"
     path.write_text(path.read_text().replace(record.since, "2026-01-01T00:00:00+00:00"))
@@ -88,7 +89,7 @@ def test_a_failure_keeps_the_time_of_the_first_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", '{"key": 1}', '{"key": "a"}', "\xff", "[" * 100_000])
 def test_a_damaged_record_is_one_line_and_hides_no_other(tmp_path: Path, content: str) -> None:
-    record_failure(tmp_path, begin_record("step", "a step", "[]"), "one")
+    record_failure(tmp_path, begin_record(make_key("step"), "a step", "[]"), "one")
     for ending in ("failed", "running"):
         (tmp_path / f"0.{ending}.json").write_text(content, encoding="latin-1")
     records = read_step_records(tmp_path)
@@ -105,7 +106,7 @@ def test_a_folder_in_place_of_a_record_is_one_line(tmp_path: Path) -> None:
 
 def test_a_step_goes_on_where_nothing_can_be_recorded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    record = begin_record("step", "a step", "[]")
+    record = begin_record(make_key("step"), "a step", "[]")
     with recording_run(tmp_path / "file", record):
         pass
     record_failure(tmp_path / "file", record, "one")
