@@ -21,6 +21,7 @@ _API = (
         "export_cards",
         "parity",
         "status",
+        "changes_since",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),

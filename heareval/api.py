@@ -76,6 +76,7 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
+from heareval.workflow.run_records import Changes, find_changes
 from heareval.workflow.status import (
     Status,
     StatusRow,
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PLACES",
+    "Changes",
     "CorpusRequest",
     "Embedded",
     "EmbeddingFormat",
@@ -111,6 +113,7 @@ __all__ = [
     "SubmissionArgs",
     "Validated",
     "Verified",
+    "changes_since",
     "check_cards",
     "compare",
     "embed",
@@ -596,6 +599,20 @@ def status(
     else:
         rows = _judge_evaluation(request, places, Survey(records))
     return Status(tuple(rows), notes, answered)
+
+
+def changes_since(since: str = "last", places: Places = DEFAULT_PLACES) -> Changes:
+    """Return what has changed of task folders, tarballs and scores since a time, and what has failed since.
+
+    Args:
+        since: `last` for the time when the last run began; a date, or a date and time, in ISO 8601.
+
+    Raises:
+        HearevalError: it is no time, or there is no record of a run.
+
+    Example: `[each.output.task_folder for each in changes_since("2026-11-29").changes]`
+    """
+    return find_changes(resolve_places(places), since)
 
 
 def _check_any_exists(*folders: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import MODEL, SPOKEN, command, only_line
+from tests import stand_ins
+from tests.commands import MODEL, SPOKEN, command, only_line, prepare
 from tests.luigi_daemon import running_luigid
 from tests.test_unfinished import write_task
 
@@ -153,6 +156,13 @@ def test_a_failure_is_told_until_the_step_succeeds(tmp_path: Path) -> None:
     assert failed["step"].startswith("owls full: clips, part ")
     assert "3.wav" in failed["error"]
     assert failed["failures"] == 1
+    done = command(tmp_path, "heareval", "status", "--since", "last")
+    assert done.returncode == 0
+    first, *lines = done.stdout.splitlines()
+    assert first.endswith(": 1 run, 2 changed, 1 failed")
+    assert lines[0] == "new      task folder crows-v1-full: at 16000 Hz"
+    assert lines[1].startswith("new      my_model (probe-linear) on crows-v1-full: top1_acc ")
+    assert lines[2].startswith(f"failed   {failed['step']}: ")
     assert failed["host"] == socket.gethostname()
     code, status = read_status(tmp_path)
     assert (code, states(status)["step"]) == (30, ["failed"])
@@ -258,3 +268,75 @@ def test_another_server_is_no_luigid(tmp_path: Path, silent_mirror: str) -> None
     done = command(tmp_path, "heareval", "status", "--scheduler-url", silent_mirror)
     assert (done.returncode, done.stdout) == (0, "nothing has been made yet\n")
     assert done.stderr.startswith(f"note: luigid at {silent_mirror} does not answer")
+
+
+# --------------------------------------------------------------------------- what has changed
+
+
+def read_changes(folder: Path, since: str) -> dict[str, Any]:
+    """Return the JSON of `heareval status --since`."""
+    done = command(folder, "heareval", "status", "--json", "--since", since)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_changed_archive_and_tarball_are_told(tmp_path: Path, mirror: Path) -> None:
+    ours, name = tmp_path / "mirror", "v1.0.9.tar.gz"
+    ours.mkdir()
+    shutil.copy(mirror / name, ours)
+    stand_ins.md5sums(ours)
+    began = datetime.now(timezone.utc).isoformat()
+    words = ("spoken_digit", *AT_16_KHZ)
+    assert prepare(tmp_path, ours, *words).returncode == 0
+    changes = read_changes(tmp_path, "last")["changes"]
+    assert [(each["kind"], each["change"]) for each in changes] == [
+        ("task folder", "new"),
+        ("tarball", "new"),
+    ]
+    assert prepare(tmp_path, ours, *words).returncode == 0
+    found = read_changes(tmp_path, "last")
+    assert (found["runs"], found["changes"], found["failed"]) == (1, [], [])
+    with gzip.open(ours / name, "ab") as archive:
+        archive.write(bytes(10240))  # further empty blocks of a tar
+    stand_ins.md5sums(ours)
+    assert prepare(tmp_path, ours, *words).returncode == 0
+    folder, tarball = read_changes(tmp_path, "last")["changes"]
+    assert (folder["change"], tarball["change"]) == ("changed", "changed")
+    assert folder["details"][0].startswith(f"archive {name} is another one: ")
+    found = read_changes(tmp_path, began)
+    assert (found["runs"], [each["change"] for each in found["changes"]]) == (3, ["new", "new"])
+    assert read_changes(tmp_path, "2100-01-01")["runs"] == 0
+    assert "the first run that is recorded began at" in read_changes(tmp_path, "2000-01-01")["notes"][0]
+
+
+def test_damaged_records_of_runs_are_one_line_each(copied: Path, mirror: Path) -> None:
+    records = copied / "_workdir" / "run-records"
+    assert prepare(copied, mirror, "spoken_digit").returncode == 0
+    for number, content in enumerate(DAMAGES):
+        (records / f"{number}.json").write_text(content, encoding="latin-1")
+    found = read_changes(copied, "last")
+    assert (found["runs"], found["changes"], len(found["notes"])) == (1, [], len(DAMAGES))
+
+
+@pytest.mark.parametrize("words", [("--since", "yesterday"), ("--since", "last"), ("--since", "last", "m")])
+def test_a_question_without_an_answer_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    only_line(command(tmp_path, "heareval", "status", *words))
+
+
+def test_a_changed_score_is_told_with_the_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    words = ("my_model", "--tasks", write_task(tmp_path, "crows", is_damaged=False), "--probe", "linear")
+    assert command(tmp_path, "heareval", "evaluate", *words).returncode == 0
+    (score,) = (tmp_path / "embeddings" / "my_model" / "crows-v1-full").glob("test.*-scores.json")
+    score.unlink()
+    before = {"fingerprint": "0" * 16, "scores": {"top1_acc": 0.25}}
+    assert command(tmp_path, "heareval", "evaluate", *words).returncode == 0
+    (*_, path) = sorted((tmp_path / "_workdir" / "run-records").iterdir())
+    record = json.loads(path.read_text())
+    assert [each["before"] for each in record["outputs"]] == [{}]
+    record["outputs"][0]["before"] = before
+    path.write_text(json.dumps(record))
+    (change,) = read_changes(tmp_path, "last")["changes"]
+    assert change["change"] == "changed"
+    assert change["details"][0].endswith(", was 0.2500")

@@ -15,8 +15,10 @@ from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
+from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES
+from heareval.workflow.run_records import Output, changes_facts
 from heareval.workflow.status import StatusRow, status_facts
 from heareval.workflow.step_records import StepRecord
 
@@ -34,17 +36,26 @@ NAMED_TASKS = 3
 @options.any_rate
 @options.scoring
 @options.scheduler_url
+@click.option(
+    "--since",
+    metavar="last|TIME",
+    help="Show instead what changed since the last run began, or since a time such as 2026-11-29T03:00.",
+)
 @options.as_json
-def status(places: Places, scheduler_url: str, as_json: bool, **requested: Any) -> None:
+def status(places: Places, scheduler_url: str, since: str | None, as_json: bool, **requested: Any) -> None:
     """Show what is complete, what is missing, what failed and what runs where.
 
     With MODULE_OR_FILE, takes what `evaluate` takes, and shows the scores of each model on each task; with
     --tasks alone, the task folders and tarballs that `prepare` makes; with neither, what lies in the folders.
     Nothing is done and no model is loaded. Exits with 0 only if everything is complete, with 30 if a step
-    has failed or something is damaged, and with 25 if something is missing.
+    has failed or something is damaged, and with 25 if something is missing; with --since always with 0.
     """
+    request = _build_request(**requested)
+    if since is not None:
+        _show_changes(request, since, places, as_json)
+        return
     rates = requested["sample_rates"] or DEFAULT_SAMPLE_RATES
-    found = api.status(_build_request(**requested), places, sample_rates=rates, scheduler_url=scheduler_url)
+    found = api.status(request, places, sample_rates=rates, scheduler_url=scheduler_url)
     if as_json:
         say(files.dump_json(status_facts(found)))
     else:
@@ -68,6 +79,33 @@ def _build_request(
     if corpus.tasks or corpus.mode:
         return replace(corpus, tasks=corpus.tasks or ("all",))
     return None
+
+
+def _show_changes(request: object, since: str, places: Places, as_json: bool) -> None:
+    if request is not None:
+        raise HearevalError(
+            "--since", got="tasks or models as well", expected="only folders", remedy="Leave them out."
+        )
+    found = api.changes_since(since, places)
+    if as_json:
+        say(files.dump_json(changes_facts(found)))
+        return
+    for note in found.notes:
+        warn(f"note: {note}")
+    noun = "run" if found.runs == 1 else "runs"
+    say(f"since {found.since}: {found.runs} {noun}, {len(found.changes)} changed, {len(found.failed)} failed")
+    for each in found.changes:
+        details = "; ".join(each.details)
+        say(f"{each.change:<7}  {_name_output(each.output)}{f': {details}' if details else ''}")
+    for record in found.failed:
+        say(f"failed   {record.title}: {_describe_failure(record)}")
+
+
+def _name_output(output: Output) -> str:
+    if output.submission:
+        return f"{output.submission} ({output.protocol}) on {output.task_folder}"
+    rate = f" at {output.sample_rate} Hz" if output.sample_rate else ""
+    return f"{output.kind} {output.task_folder}{rate}"
 
 
 def _say_status(found: Status) -> None:
