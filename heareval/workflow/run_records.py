@@ -27,7 +27,7 @@ from heareval.layout import Places, scores
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.prepare import PackTar, PublishTask
 from heareval.workflow.step import Step
-from heareval.workflow.step_records import StepRecord, read_step_records
+from heareval.workflow.step_records import StepRecord, check_time, read_step_records
 
 OutputKind = Literal["task folder", "tarball", "scores"]
 KINDS: tuple[OutputKind, ...] = ("task folder", "tarball", "scores")
@@ -275,16 +275,9 @@ def _parse_record(fields: Fields) -> RunRecord:
             each.text("protocol", ""),
         )
         before[output] = _check_facts(each.object("before"))
-    record = RunRecord(
-        fields.text("began"), fields.text("host"), fields.integer("pid"), fields.number("started"), before
-    )
-    try:
-        has_zone = _time_of(record).tzinfo is not None
-    except ValueError:
-        has_zone = False
-    if not has_zone:
-        raise fields.error("began", ascii(record.began), "a time with its zone")
-    return record
+    began = fields.text("began")
+    check_time(fields, "began", began)
+    return RunRecord(began, fields.text("host"), fields.integer("pid"), fields.number("started"), before)
 
 
 def _check_facts(facts: Fields) -> Mapping[str, Any]:

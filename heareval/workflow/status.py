@@ -114,7 +114,8 @@ class Status:
         if self.is_complete:
             return 0
         name = "task_failed" if self.counts.keys() & {"damaged", "failed"} else "not_run"
-        return int(load_config().getint("retcode", name))
+        # A run, too, never ends with 0 if something is missing.
+        return int(load_config().getint("retcode", name, 25)) or 25
 
 
 @dataclass(frozen=True)

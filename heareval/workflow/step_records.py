@@ -18,7 +18,7 @@ from pathlib import Path
 
 from heareval import files
 from heareval.errors import HearevalError
-from heareval.formats.fields import Fields, read_fields
+from heareval.formats.fields import Fields, read_fields, shorten
 
 RUNNING, FAILED = ".running.json", ".failed.json"
 
@@ -70,6 +70,16 @@ class StepRecords:
 def now() -> str:
     """Return the time in UTC, to the second: `2026-11-29T03:00:00+00:00`."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def check_time(fields: Fields, key: str, text: str) -> None:
+    """Raise HearevalError if the text at a key of a record is no time as records have them."""
+    try:
+        has_zone = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        has_zone = False
+    if not has_zone:
+        raise fields.error(key, shorten(text), "a time with its zone")
 
 
 def make_key(name: str) -> str:
@@ -213,6 +223,9 @@ def _read_record(path: Path) -> StepRecord:
         HearevalError: the file is missing or damaged.
     """
     fields: Fields = read_fields(path, remedy="Remove this file; it only says how a step went.")
+    for key in ("since", "last"):
+        if time := fields.text(key, ""):
+            check_time(fields, key, time)
     return StepRecord(
         key=fields.text("key"),
         title=fields.text("title"),

@@ -87,7 +87,22 @@ def test_a_failure_keeps_the_time_of_the_first_one(tmp_path: Path) -> None:
     assert read_step_records(tmp_path).failed == ()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"key": 1}', '{"key": "a"}', "\xff", "[" * 100_000])
+WITHOUT_TIME = '{"key": "0", "title": "a", "upstream": "[]", "host": "a", "pid": 1, "since": "soon"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WITHOUT_TIME,
+        WITHOUT_TIME.replace("soon", "2026-01-01"),
+        "",
+        "[]",
+        '{"key": 1}',
+        '{"key": "a"}',
+        "\xff",
+        "[" * 100_000,
+    ],
+)
 def test_a_damaged_record_is_one_line_and_hides_no_other(tmp_path: Path, content: str) -> None:
     record_failure(tmp_path, begin_record(make_key("step"), "a step", "[]"), "one")
     for ending in ("failed", "running"):
