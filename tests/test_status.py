@@ -232,7 +232,8 @@ def test_a_step_of_another_process_runs_and_after_a_kill_it_does_not(
     assert (code, states(status)) == (25, {"task folder": ["interrupted"], "tarball": ["interrupted"]})
     done = command(tmp_path, "heareval", "status")
     assert done.returncode == 25
-    assert f"fetch v1.0.9.tar.gz was killed on {running['host']}, process {running['pid']}" in done.stdout
+    killed = f"step fetch v1.0.9.tar.gz: killed on {running['host']}, process {running['pid']}, since "
+    assert done.stdout.startswith(f"interrupted  {killed}")
 
 
 def test_luigid_says_what_runs(tmp_path: Path, silent_mirror: str) -> None:

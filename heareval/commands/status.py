@@ -140,10 +140,14 @@ def _name(rows: list[StatusRow]) -> str:
 
 def _describe_state(row: StatusRow) -> str:
     """Return what there is to say about a state, in one line."""
+    # The row of a step names it already.
+    failed, running, killed = (
+        ("", "on ", "killed on ") if row.kind == "step" else ("{}: ", "{} runs on ", "{} was killed on ")
+    )
     said = [row.error] if row.error else []
-    said += [f"{each.title}: {_describe_failure(each)}" for each in row.failed]
-    said += [f"{each.title} runs on {_describe_process(each)}" for each in row.running]
-    said += [f"{each.title} was killed on {_describe_process(each)}" for each in row.interrupted]
+    said += [f"{failed.format(each.title)}{_describe_failure(each)}" for each in row.failed]
+    said += [f"{running.format(each.title)}{_describe_process(each)}" for each in row.running]
+    said += [f"{killed.format(each.title)}{_describe_process(each)}" for each in row.interrupted]
     if row.next_step and not said:
         said.append(f"next: {row.next_step}")
     if row.steps_left > 1:
