@@ -20,6 +20,8 @@ _API = (
         "check_cards",
         "export_cards",
         "parity",
+        "status",
+        "changes_since",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),

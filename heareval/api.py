@@ -68,7 +68,13 @@ from heareval.tasks.registry import GROUPS, all_tasks
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
-from heareval.workflow.jobs import CorpusRequest, check_tarballs_are_kept, find_jobs, use_demo_corpora
+from heareval.workflow.jobs import (
+    CorpusRequest,
+    check_tarballs_are_kept,
+    find_demo_corpora,
+    find_jobs,
+    use_demo_corpora,
+)
 from heareval.workflow.machine import Machine
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
@@ -85,8 +91,18 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
+from heareval.workflow.run_records import Changes, find_changes
+from heareval.workflow.status import (
+    Status,
+    StatusRow,
+    Survey,
+    judge_scores,
+    judge_tasks,
+    list_made,
+    read_records,
+)
 from heareval.workflow.step import Step
-from heareval.workflow.submissions import open_submissions, prepare_submission
+from heareval.workflow.submissions import find_submissions, open_submissions, prepare_submission
 from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
@@ -96,6 +112,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_PLACES",
+    "Changes",
     "ChangesChecked",
     "CorpusRequest",
     "Embedded",
@@ -109,9 +126,11 @@ __all__ = [
     "RunError",
     "RunSettings",
     "Scored",
+    "Status",
     "SubmissionArgs",
     "Validated",
     "Verified",
+    "changes_since",
     "check_cards",
     "check_changes",
     "compare",
@@ -130,6 +149,7 @@ __all__ = [
     "resolve_places",
     "results",
     "run_demo",
+    "status",
     "validate",
     "verify",
 ]
@@ -558,14 +578,108 @@ def verify(places: Places = DEFAULT_PLACES) -> Iterator[Verified]:
     Example: `[each.path for each in verify() if each.changes]`
     """
     places = resolve_places(places, "tasks", "tars", "embeddings")
+    _check_any_exists(places.tasks, places.tars, places.embeddings)
     folders = [Path(folder) for folder in (places.tasks, places.tars, places.embeddings)]
-    if not any(folder.is_dir() for folder in folders):
-        names = ", ".join(layout.display_path(folder) for folder in folders)
-        raise HearevalError(f"folders {names}", got="none of them", expected="what heareval has made")
     for verify_folder, folder in zip(
         (verify_tasks, verify_tarballs, verify_embeddings), folders, strict=True
     ):
         yield from verify_folder(folder)
+
+
+# --------------------------------------------------------------------------- status
+
+
+def status(
+    request: EvaluationRequest | CorpusRequest | None = None,
+    places: Places = DEFAULT_PLACES,
+    *,
+    sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
+    scheduler_url: str = "",
+) -> Status:
+    """Return what is complete, what is missing, what failed and what runs where; nothing is done or loaded.
+
+    Args:
+        request: what `evaluate` or `prepare` was or will be asked for; None means what lies in the folders.
+        sample_rates: those that `prepare` is asked for, in Hz.
+        scheduler_url: a luigid, which knows best what is running; "" reads it from the work folder.
+
+    Raises:
+        HearevalError: an unknown task or mode; without a request, none of the folders exists.
+
+    Example: `[row.task for row in status(CorpusRequest(("all",))).rows if row.state == "failed"]`
+    """
+    places = resolve_places(places)
+    if request is None:
+        _check_any_exists(places.tasks, places.tars, places.embeddings, places.work)
+    records, notes, answered = read_records(places, scheduler_url)
+    if request is None:
+        rows = list_made(places, records)
+    elif isinstance(request, CorpusRequest):
+        rows = judge_tasks(_plan_tasks(request, places, sample_rates), Survey(records))
+    else:
+        rows = _judge_evaluation(request, places, Survey(records))
+    return Status(tuple(rows), notes, answered)
+
+
+def changes_since(since: str = "last", places: Places = DEFAULT_PLACES) -> Changes:
+    """Return what has changed of task folders, tarballs and scores since a time, and what has failed since.
+
+    Args:
+        since: `last` for the time when the last run began; a date, or a date and time, in ISO 8601.
+
+    Raises:
+        HearevalError: it is no time, or there is no record of a run.
+
+    Example: `[each.output.task_folder for each in changes_since("2026-11-29").changes]`
+    """
+    return find_changes(resolve_places(places), since)
+
+
+def _check_any_exists(*folders: str) -> None:
+    if not any(Path(folder).is_dir() for folder in folders):
+        names = ", ".join(layout.display_path(folder) for folder in folders)
+        raise HearevalError(f"folders {names}", got="none of them", expected="what heareval has made")
+
+
+def _plan_tasks(
+    request: CorpusRequest, places: Places, sample_rates: Sequence[int]
+) -> dict[TaskJob, list[Step]]:
+    """Return the steps that make the folder and the tarballs of each task; no task waits for another one."""
+    corpus, rates = find_demo_corpora(request, places), check_sample_rates(sample_rates)
+    jobs = resolve_checksums(find_jobs(corpus), places)
+    return {job: publish_and_pack(places, [job], rates, corpus.mirrors)[job] for job in jobs}
+
+
+def _judge_evaluation(request: EvaluationRequest, places: Places, survey: Survey) -> Iterator[StatusRow]:
+    corpus = find_demo_corpora(request.corpus, places)
+    jobs = resolve_checksums(find_jobs(corpus), places)
+    types = dict.fromkeys(job.spec.embedding_type for job in jobs)
+    found = find_submissions(request.submissions, types, places, any_rate=request.any_rate)
+    known = [submission for each in found for submission in each.by_type.values()]
+    source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in known}
+    if not (wanted := (*source_rates.values(), *request.sample_rates)):
+        yield from judge_scores({job: [] for job in jobs}, found, request.protocol, survey)
+        return
+    rates = check_sample_rates(wanted)
+    published = {job: publish_tasks(places, [job], rates, corpus.mirrors)[job] for job in jobs}
+    if request.sample_rates:
+        yield from judge_tasks({job: [step] for job, step in published.items()}, survey)
+    scored = {
+        job: [
+            score_task(
+                step,
+                each.by_type[job.spec.embedding_type],
+                request.protocol,
+                embedding_format=request.embedding_format.for_rates(
+                    rate := each.by_type[job.spec.embedding_type].sample_rate, source_rates[rate]
+                ),
+            )
+            for each in found
+            if job.spec.embedding_type in each.by_type
+        ]
+        for job, step in published.items()
+    }
+    yield from judge_scores(scored, found, request.protocol, survey)
 
 
 # --------------------------------------------------------------------------- cards

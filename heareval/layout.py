@@ -84,6 +84,14 @@ class Places:
         """Return the folder of the logs."""
         return Path(self.work) / "logs"
 
+    def step_records(self) -> Path:
+        """Return the folder that says which steps are running and which failed."""
+        return Path(self.work) / "step-records"
+
+    def run_records(self) -> Path:
+        """Return the folder that says what there was before each run."""
+        return Path(self.work) / "run-records"
+
 
 def split_json(split: str) -> str:
     """Return the name of the file with the clips and labels of a split.

@@ -189,6 +189,7 @@ def test_the_graph_is_planned_without_heavy_imports() -> None:
     """A run with nothing to do must not wait for torch, and importing heareval loads nothing at all."""
     code = "import sys, heareval; print('numpy' in sys.modules); import heareval.commands"
     code += "; print('numpy' in sys.modules, 'luigi' in sys.modules); import heareval.commands.evaluate"
+    code += ", heareval.commands.status"
     code += "; print(*sorted({'torch', 'sklearn', 'sed_eval', 'librosa', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False", "False False", ""]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from heareval.workflow.configuration import PACKAGED
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, prepare, scratch_left
+from tests.luigi_daemon import running_luigid
 
 pytestmark = pytest.mark.slow
 
@@ -108,33 +104,8 @@ def test_evaluation_killed_at_random_moments(
 @pytest.fixture
 def luigid(tmp_path: Path) -> Iterator[str]:
     """The address of a real luigid."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [
-        "-c",
-        "from luigi.cmdline import luigid; luigid()",
-        "--address",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    log = (tmp_path / "luigid.log").open("wb")
-    daemon = subprocess.Popen(
-        [sys.executable, *words, "--state-path", str(tmp_path / "state")],
-        cwd=tmp_path,
-        env={**os.environ, "LUIGI_CONFIG_PATH": str(PACKAGED)},
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(100):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/is_paused"):
-            break
-        time.sleep(0.1)
-    yield address
-    daemon.kill()
-    daemon.wait()
+    with running_luigid(tmp_path) as address:
+        yield address
 
 
 def test_two_runners_share_the_steps_of_a_luigid(

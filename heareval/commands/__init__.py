@@ -25,6 +25,7 @@ COMMANDS = {
     "card": "Make a card of a submission for a leaderboard, or check one.",
     "leaderboard": "Write the site of a leaderboard from cards, which are checked, or start one.",
     "verify": "Compare everything on disk with the digests that were recorded.",
+    "status": "Show what is complete, missing, failed or running.",
     "plan": "Show how much disk space preparing tasks would still take.",
     "tasks": "List the tasks, or make a new one from your own sounds.",
     "demo": "Run everything on small synthetic corpora with the built-in baseline.",

@@ -144,6 +144,11 @@ tasks_option: Decorator = click.option(
     show_default=True,
     help="Names separated by commas, `open`, `all`, `pairwise` or `everything`.",
 )
+some_tasks_option: Decorator = click.option(
+    "--tasks",
+    default="",
+    help="Names separated by commas, `open`, `all`, `pairwise` or `everything`.  [all, if a model is named]",
+)
 
 
 def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
@@ -210,6 +215,7 @@ _METAVAR = "MODULE_OR_FILE"
 # One submission, or several, with the options that describe them; they reach a command as `submissions`.
 submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
 submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
+some_submissions = _described(click.argument("submissions", nargs=-1, metavar=f"[{_METAVAR}...]"))
 
 
 def embedding_format(command: Command) -> Command:
@@ -442,6 +448,11 @@ def _build_settings(
     return RunSettings(num_workers, scheduler_url, Machine(gpus, timeout, in_memory), notify=warn)
 
 
+scheduler_url: Decorator = click.option(
+    "--scheduler-url", default="", help="A luigid that several machines share."
+)
+
+
 def run_settings(*machine: Decorator) -> Decorator:
     """Return the decorator for how a run is carried out, which reaches a command as `settings`.
 
@@ -458,5 +469,5 @@ def run_settings(*machine: Decorator) -> Decorator:
             default=lambda: os.cpu_count() or 1,
             help="Worker processes that run side by side.  [one per core]",
         ),
-        click.option("--scheduler-url", default="", help="A luigid that several machines share."),
+        scheduler_url,
     )

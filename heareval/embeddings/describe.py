@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from heareval import files
 from heareval.embeddings.modules import list_package_sources
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
+from heareval.formats.fields import Fields, read_fields
 
 # 2: a description for each type of embeddings, and default weights. 3: compiled modules are sources.
 DESCRIPTION_VERSION = 3
+DESCRIBE_AGAIN = "Remove this file: the model is then described again."
 
 
 class FaultyFunctionError(HearevalError):
@@ -88,26 +91,70 @@ def describe_model(
         FaultyFunctionError: the function for these embeddings is missing, or it failed.
         HearevalError: the submission breaks the HEAR API, or it failed.
     """
+    path, package = _find_place(model, embedding_type, cache, weights_sha256, record)
+    if known := _read_description(path):
+        return known
+    facts = _load_and_describe(model, embedding_type, path.with_suffix(".log"), settings)
+    facts["digests"] = hash_sources([*facts.pop("sources"), *map(str, package)])
+    files.write_json(path, facts)
+    return _parse_description(path, facts)
+
+
+def find_description(
+    model: Model, embedding_type: str, cache: Path, *, weights_sha256: str, record: tuple[str, ...]
+) -> Description | None:
+    """Return the kept description of a model; None if there is none, or the model has changed since.
+
+    The arguments are those of `describe_model`; the model is never loaded.
+
+    Raises:
+        HearevalError: there is no such module.
+    """
+    path, _ = _find_place(model, embedding_type, cache, weights_sha256, record)
+    return _read_description(path)
+
+
+def _find_place(
+    model: Model, embedding_type: str, cache: Path, weights_sha256: str, record: tuple[str, ...]
+) -> tuple[Path, list[Path]]:
+    """Return the file that a description is kept in, and the source files of the model's package."""
     package = list_package_sources(model)
-    installed = record or sorted(f"{d.name}=={d.version}" for d in metadata.distributions())
     key = files.fingerprint(
         "description",
         DESCRIPTION_VERSION,
         embedding_type=embedding_type,
         module=[model.module, *map(str, package[:1]), model.api_object],
         python=model.python or sys.prefix,
-        installed=installed,
+        installed=record or _list_installed(),
         weights=weights_sha256,
         options=model.options,
     )
-    path = cache / f"{key}.json"
-    facts = files.read_json(path) if path.exists() else {}
-    if not facts or facts["digests"] != hash_sources(facts["digests"]):
-        facts = _load_and_describe(model, embedding_type, path.with_suffix(".log"), settings)
-        facts["digests"] = hash_sources([*facts.pop("sources"), *map(str, package)])
-        files.write_json(path, facts)
+    return cache / f"{key}.json", package
+
+
+# Several submissions of one command share the environment of this process, which takes a while to list.
+@functools.cache
+def _list_installed() -> tuple[str, ...]:
+    return tuple(sorted(f"{d.name}=={d.version}" for d in metadata.distributions()))
+
+
+def _read_description(path: Path) -> Description | None:
+    """Return a kept description; None if there is none, or a source file has changed since."""
+    if not path.exists():
+        return None
+    description = _parse_description(path, read_fields(path, remedy=DESCRIBE_AGAIN).values)
+    digests = description.source_sha256
+    return description if digests == hash_sources(digests) else None
+
+
+def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
+    fields = Fields(str(path), facts, DESCRIBE_AGAIN)
     return Description(
-        path, facts["sample_rate"], facts["default_weights"], facts["versions"], facts["digests"]
+        path,
+        fields.integer("sample_rate"),
+        fields.flag("default_weights"),
+        fields.mapping("versions"),
+        fields.mapping("digests"),
     )
 
 

@@ -110,9 +110,7 @@ def open_environment(
         HearevalError: there is no such Python, or an installation failed; nothing incomplete remains.
     """
     uv = find_uv() if uv is None else uv
-    pinned = tuple(pin_commit(text) if is_git(text) else text for text in requirements)
-    resolved = resolve_source(source, excluded) if source else None
-    plan = EnvironmentPlan(find_interpreter(python, uv), resolved, pinned)
+    plan = _plan_environment(source, python, requirements, excluded, uv)
     place = folder.absolute() / plan.fingerprint
     if not _is_complete(place):
         with files.locked(folder / f".{place.name}.lock"):
@@ -121,6 +119,37 @@ def open_environment(
                 log = place.with_name(f"{place.name}.log")
                 announce(f"creating an environment with Python {plan.interpreter.version}; its log is {log}")
                 _create(plan, place, _Installer(place, log, tuple(uv)), excluded)
+    return _read_environment(plan, place)
+
+
+def find_environment(
+    folder: Path,
+    *,
+    source: str = "",
+    python: str = "",
+    requirements: Sequence[str] = (),
+    excluded: Collection[Path] = (),
+) -> Environment | None:
+    """Return the environment with these contents; None if it has not been created.
+
+    The arguments and errors are those of `open_environment`.
+
+    Example: `find_environment(Places().environments(), source="my-model==1.0")`
+    """
+    plan = _plan_environment(source, python, requirements, excluded, find_uv())
+    place = folder.absolute() / plan.fingerprint
+    return _read_environment(plan, place) if _is_complete(place) else None
+
+
+def _plan_environment(
+    source: str, python: str, requirements: Sequence[str], excluded: Collection[Path], uv: Sequence[str]
+) -> EnvironmentPlan:
+    pinned = tuple(pin_commit(text) if is_git(text) else text for text in requirements)
+    resolved = resolve_source(source, excluded) if source else None
+    return EnvironmentPlan(find_interpreter(python, uv), resolved, pinned)
+
+
+def _read_environment(plan: EnvironmentPlan, place: Path) -> Environment:
     manifest = files.read_json(place / files.MANIFEST)
     return Environment(str(_python_path(place)), _list_contents(plan, manifest))
 

@@ -10,6 +10,7 @@ from heareval.embeddings.describe import (
     DescribeSettings,
     Description,
     describe_model,
+    find_description,
     fingerprint_sources,
     hash_sources,
     read_source_sha256,
@@ -55,6 +56,33 @@ def open_submission(
         record=record,
         settings=settings or DescribeSettings(model.device),
     )
+    return _name_described(model, description, weights_sha256, name, record)
+
+
+def find_submission(
+    model: Model,
+    embedding_type: str,
+    cache: Path,
+    *,
+    name: str = "",
+    sha256: str = "",
+    record: tuple[str, ...] = (),
+) -> Submission | None:
+    """Return a submission as `open_submission` does, but never load its model: None if that is needed.
+
+    The arguments and errors are those of `open_submission`.
+
+    Example: `find_submission(Model("my_model"), "scene", Path("_workdir/submissions"))`
+    """
+    weights_sha256 = check_weights(model.weights_path, sha256)
+    description = find_description(model, embedding_type, cache, weights_sha256=weights_sha256, record=record)
+    return _name_described(model, description, weights_sha256, name, record) if description else None
+
+
+def _name_described(
+    model: Model, description: Description, weights_sha256: str, name: str, record: tuple[str, ...]
+) -> Submission:
+    """Return the submission that a described model is."""
     return Submission(
         **asdict(model),
         name=name or name_submission(model, weights_sha256),

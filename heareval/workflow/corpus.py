@@ -117,6 +117,11 @@ class FetchArchive(Step):
         return f"fetch {self.download.file_name}"
 
     @property
+    def record_name(self) -> str:
+        # Archives of several corpora may have the same name.
+        return f"{self.title} {self.download.identity}"
+
+    @property
     def path(self) -> Path:
         return self.places.archive(self.download.identity, self.download.file_name)
 
@@ -166,6 +171,11 @@ class ExtractArchive(Step):
     @property
     def title(self) -> str:
         return f"extract {self.download.file_name}"
+
+    @property
+    def record_name(self) -> str:
+        # Archives of several corpora may have the same name.
+        return f"{self.title} {self.download.identity}"
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -196,6 +196,10 @@ class Predict(Step):
     def title(self) -> str:
         return f"{self.name}: {'distances' if self.protocol.is_pairwise else 'predictor'}"
 
+    @property
+    def record_name(self) -> str:
+        return f"{self.title} {self.protocol.recorded_name}"
+
     @functools.cached_property
     def fingerprint(self) -> str:
         return files.fingerprint(

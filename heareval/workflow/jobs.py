@@ -131,14 +131,33 @@ def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
 
     A request in another mode, or with data of its own, is returned as it is.
     """
-    if request.mode != "demo" or request.mirrors or request.from_published:
+    if not _needs_demo_corpora(request):
         return request
     select(request.tasks, request.mode)  # report unknown names before the work
-    folder = Path(places.work) / "demo-corpora"
+    folder = _demo_corpora(places)
     if not folder.exists():
         with progress.show_steps(1), progress.report_step("demo corpora", "archives") as report:
             demo.build_demo_corpora(folder, report)
+    return find_demo_corpora(request, places)
+
+
+def find_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
+    """Point a request in mode `demo` at the synthetic corpora, if they are there.
+
+    Any other request is returned as it is.
+    """
+    folder = _demo_corpora(places)
+    if not _needs_demo_corpora(request) or not folder.exists():
+        return request
     return replace(request, mirrors=(str(folder),), accept_checksums=str(folder / demo.MD5SUMS))
+
+
+def _needs_demo_corpora(request: CorpusRequest) -> bool:
+    return request.mode == "demo" and not request.mirrors and not request.from_published
+
+
+def _demo_corpora(places: Places) -> Path:
+    return Path(places.work) / "demo-corpora"
 
 
 def check_tarballs_are_kept(jobs: Iterable[TaskJob], places: Places, sample_rates: Sequence[int]) -> None:

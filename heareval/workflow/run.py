@@ -21,6 +21,7 @@ from heareval import files, progress
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.configuration import load_config
+from heareval.workflow.run_records import record_run
 from heareval.workflow.step import Step, incomplete_steps
 
 # An interrupt is raised again after this time, or after the shorter one if it came during a fork.
@@ -104,6 +105,8 @@ def run(
         files.remove_leftovers(folder)
         sweep_finished(folder)
     todo = list(incomplete_steps(list(roots)))
+    if roots:
+        record_run(roots[0].places, todo)
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
     for step in todo:

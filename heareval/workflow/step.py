@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import json
 import multiprocessing
 import os
@@ -25,6 +26,14 @@ from heareval.errors import HearevalError, file_error
 from heareval.layout import Places
 from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
+from heareval.workflow.step_records import (
+    StepRecord,
+    begin_record,
+    forget_failure,
+    make_key,
+    record_failure,
+    recording_run,
+)
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
@@ -48,8 +57,13 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
     """Return a dataclass from JSON values; its fields may be tuples, also of dataclasses."""
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     return kind(**{key: _value(hints[key], value) for key, value in values.items()})
+
+
+@functools.cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any) -> Any:
@@ -115,6 +129,11 @@ class Step(luigi.Task):  # type: ignore[misc]
         """What the step makes; a plan counts it once if several steps make the same."""
         return str(self.task_id)
 
+    @property
+    def record_name(self) -> str:
+        """What distinguishes the step from all others, whatever its settings are."""
+        return self.title
+
     @abc.abstractmethod
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         """Return what this step, which is not complete, will write.
@@ -135,18 +154,41 @@ class Step(luigi.Task):  # type: ignore[misc]
         """Raise an error if the output would replace something that heareval did not make."""
 
     def run(self) -> None:
-        if self.complete():
-            return
-        with progress.report_step(self.title, self.unit) as report:
-            self.work(report)
+        record, folder = self.begin_record(), self.places.step_records()
+        if not self.complete():
+            with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
+                self.work(report)
+        forget_failure(folder, record)
+
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """Return names and parameters; Luigi would look for them anew for each of thousands of steps."""
+        return list(super().get_params())
+
+    @property
+    def record_key(self) -> str:
+        """What the records of this step are found by."""
+        return make_key(self.record_name)
+
+    def begin_record(self) -> StepRecord:
+        """Return the record of this step, as one that begins now."""
+        return begin_record(self.record_key, self.title, self.as_upstream())
 
     @property
     def upstream_step(self) -> list[Step]:
         """The step that `upstream` describes, or nothing; see `as_upstream`."""
         if not self.upstream:
             return []
-        family, parameters = json.loads(self.upstream)
-        return [luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)]
+        return [self.from_upstream(self.upstream)]
+
+    @staticmethod
+    @functools.cache
+    def from_upstream(text: str) -> Step:
+        """Return the step that `as_upstream` has described; many steps have the same upstream."""
+        family, parameters = json.loads(text)
+        step: Step = luigi.task_register.Register.get_task_cls(family).from_str_params(parameters)
+        return step
 
     def as_upstream(self) -> str:
         """Return this step as the `upstream` of another one: its family and parameters as JSON."""
@@ -158,6 +200,7 @@ class Step(luigi.Task):  # type: ignore[misc]
         is_ours = isinstance(exception, HearevalError)
         explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
         progress.report_failure(self.title, explanation)
+        record_failure(self.places.step_records(), self.begin_record(), explanation)
         return str(super().on_failure(exception))
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from heareval import progress
 from heareval.archives import fetch
 from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
-from heareval.embeddings.environment import Environment, open_environment
+from heareval.embeddings.environment import Environment, find_environment, open_environment
 from heareval.embeddings.modules import check_module
 from heareval.embeddings.naming import name_module
-from heareval.embeddings.opening import open_submission
+from heareval.embeddings.opening import find_submission, open_submission
 from heareval.embeddings.resample import check_sample_rate
 from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
@@ -62,7 +63,23 @@ class OpenedSubmission:
 def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
     """Fetch the weights of a submission and make its environment, unless they are there."""
     weights = _fetch_weights(config, places) if "://" in config.weights else config.weights
-    model = Model(
+    model = _describe_config(config, weights)
+    # Checked before the environment is made, which takes longer.
+    check_module(model)
+    check_weights(weights, config.sha256)
+    environment = Environment("", ())
+    if config.needs_environment:
+        environment = open_environment(
+            places.environments(),
+            **_describe_environment(config, places),
+            announce=lambda line: notify(f"{config.name or config.module}: {line}"),
+        )
+    return PreparedSubmission(config, replace(model, python=environment.python), environment.record)
+
+
+def _describe_config(config: SubmissionConfig, weights: str) -> Model:
+    """Return the model that a user describes, without its environment."""
+    return Model(
         config.module_name,
         weights,
         config.options,
@@ -71,36 +88,125 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
         file=config.file,
         api_object=config.api_object,
     )
-    # Checked before the environment is made, which takes longer.
-    check_module(model)
-    check_weights(weights, config.sha256)
-    environment = Environment("", ())
-    if config.needs_environment:
-        environment = open_environment(
-            places.environments(),
-            source=config.source,
-            python=config.python,
-            requirements=config.requirements,
-            # The folders that a run writes may lie inside the submission's source folder.
-            excluded=[Path(folder) for folder in astuple(places)],
-            announce=lambda line: notify(f"{config.name or config.module}: {line}"),
-        )
-    return PreparedSubmission(config, replace(model, python=environment.python), environment.record)
+
+
+def _describe_environment(config: SubmissionConfig, places: Places) -> dict[str, Any]:
+    """Return what the environment of a submission is made from."""
+    return {
+        "source": config.source,
+        "python": config.python,
+        "requirements": config.requirements,
+        # The folders that a run writes may lie inside the submission's source folder.
+        "excluded": [Path(folder) for folder in astuple(places)],
+    }
+
+
+def _place_weights(config: SubmissionConfig, places: Places) -> Path:
+    """Return where the weights of a URL are kept."""
+    return places.archive(config.sha256, Download(config.weights, config.sha256).file_name)
 
 
 def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
     """Download the weights of a submission, unless they are there; return the path of the file."""
-    download = Download(config.weights, config.sha256)
-    target = places.archive(config.sha256, download.file_name)
+    target = _place_weights(config, places)
     if not target.exists():
         try:
-            title = f"weights {download.file_name}"
+            title = f"weights {target.name}"
             with progress.show_steps(1), progress.report_step(title, "bytes") as report:
-                fetch.fetch(download, target, (), report)
+                fetch.fetch(Download(config.weights, config.sha256), target, (), report)
         except HearevalError as error:
             error.remedy = "Correct weights or sha256, or download the file yourself and give its path."
             raise
     return str(target)
+
+
+# --------------------------------------------------------------------------- without loading a model
+
+
+@dataclass(frozen=True)
+class FoundSubmission:
+    """What is known of a submission without loading its model.
+
+    Args:
+        name: name of its folder, or what the user called it if that is not known yet.
+        by_type: `scene` and `event` -> the submission, where its description is kept.
+        lacking: `scene` and `event` -> what a run has to do before it knows the submission.
+        error: why it can't be opened, in one line; "" if nothing speaks against it.
+    """
+
+    name: str
+    by_type: Mapping[str, Submission] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+def find_submissions(
+    args: SubmissionArgs, embedding_types: Iterable[str], places: Places, *, any_rate: bool = False
+) -> list[FoundSubmission]:
+    """Return what is known of the submissions of a command; nothing is loaded, fetched or made.
+
+    Args:
+        embedding_types: types of embeddings that are needed, `scene` and `event`.
+        any_rate: whether models may have rates that tasks are not prepared at.
+    """
+    found = []
+    for word, read_config in zip(args.submissions, list_config_readers(args), strict=True):
+        try:
+            config = read_config()
+            found.append(_find_submission(word, config, list(embedding_types), places, any_rate=any_rate))
+        except (HearevalError, OSError) as error:
+            found.append(FoundSubmission(word, error=_with_name(word, error)))
+    return found
+
+
+def _find_submission(
+    word: str, config: SubmissionConfig, embedding_types: Sequence[str], places: Places, *, any_rate: bool
+) -> FoundSubmission:
+    def lacks(what: str) -> FoundSubmission:
+        return FoundSubmission(config.name or word, lacking=dict.fromkeys(embedding_types, what))
+
+    weights = config.weights
+    if "://" in weights:
+        place = _place_weights(config, places)
+        if not place.exists():
+            return lacks(f"fetch the weights {place.name}")
+        weights = str(place)
+    model, environment = _describe_config(config, weights), Environment("", ())
+    check_module(model)
+    if config.needs_environment:
+        made = find_environment(places.environments(), **_describe_environment(config, places))
+        if made is None:
+            return lacks("make its environment")
+        environment = made
+    by_type = {
+        kind: submission
+        for kind in embedding_types
+        if (
+            submission := find_submission(
+                replace(model, python=environment.python),
+                kind,
+                _keep_descriptions(places),
+                name=config.name,
+                sha256=config.sha256,
+                record=environment.record,
+            )
+        )
+    }
+    for submission in by_type.values():
+        check_sample_rate(config.module, submission.sample_rate, any_rate=any_rate)
+    name = next((each.name for each in by_type.values()), config.name or word)
+    lacking = {
+        kind: f"load the model to describe it ({kind})" for kind in embedding_types if kind not in by_type
+    }
+    return FoundSubmission(name, by_type, lacking)
+
+
+def _keep_descriptions(places: Places) -> Path:
+    """Return the folder of the descriptions of models."""
+    return Path(places.work) / "submissions"
+
+
+# --------------------------------------------------------------------------- opening
 
 
 def open_prepared(
@@ -116,7 +222,7 @@ def open_prepared(
     opened = open_submission(
         prepared.model,
         embedding_type,
-        Path(places.work) / "submissions",
+        _keep_descriptions(places),
         name=config.name,
         sha256=config.sha256,
         record=prepared.record,
