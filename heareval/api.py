@@ -49,7 +49,7 @@ from heareval.leaderboard.changes import (
     CARDS,
     CardChanges,
     compare_scores,
-    find_changes,
+    find_card_changes,
     read_earlier_card,
 )
 from heareval.leaderboard.columns import TaskFacts, make_column
@@ -896,7 +896,7 @@ def check_changes(base: str, places: Places = DEFAULT_PLACES, *, repository: Pat
     """
     tasks = Path(resolve_places(places, "tasks").tasks)
     top = find_top(repository)
-    changes = find_changes(top, base)
+    changes = find_card_changes(top, base)
     if changes.problems:
         return ChangesChecked(changes, 0, changes.problems, (), ())
     # torch and scipy take seconds to import.

@@ -77,7 +77,7 @@ class RemovalLog:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def find_changes(repository: Path, base: str) -> CardChanges:
+def find_card_changes(repository: Path, base: str) -> CardChanges:
     """Return what HEAD changes in the cards, compared with the commit from which it left another branch.
 
     Args:
@@ -87,7 +87,7 @@ def find_changes(repository: Path, base: str) -> CardChanges:
     Raises:
         HearevalError: it is no repository, has no such branch, or files are not committed.
 
-    Example: `find_changes(Path("results"), "origin/main").added`
+    Example: `find_card_changes(Path("results"), "origin/main").added`
     """
     check_is_committed(repository, CARDS)
     commit = find_merge_base(repository, base)
