@@ -26,6 +26,7 @@ COMMANDS = {
     "leaderboard": "Write the site of a leaderboard from cards, which are checked.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "plan": "Show how much disk space preparing tasks would still take.",
+    "clean": "List what no run needs any more, and delete it.",
     "tasks": "List the tasks, or make a new one from your own sounds.",
     "demo": "Run everything on small synthetic corpora with the built-in baseline.",
 }

@@ -134,7 +134,7 @@ def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
     if request.mode != "demo" or request.mirrors or request.from_published:
         return request
     select(request.tasks, request.mode)  # report unknown names before the work
-    folder = Path(places.work) / "demo-corpora"
+    folder = places.demo_corpora()
     if not folder.exists():
         with progress.show_steps(1), progress.report_step("demo corpora", "archives") as report:
             demo.build_demo_corpora(folder, report)

@@ -14,6 +14,7 @@ from heareval.embeddings.validate import Finding
 from heareval.errors import escape_controls
 from heareval.leaderboard.board import Board
 from heareval.predictions.protocol import Protocol
+from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
 from heareval.workflow.run import Outcome
@@ -156,3 +157,25 @@ class LeaderboardWritten:
     recomputed: int
     submitted: int
     refused: int
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What came of cleaning.
+
+    Args:
+        leftovers: what nothing needs.
+        is_deleted: whether it was deleted, or only listed.
+        is_in_use: whether a run uses the work folder, so that nothing can be deleted now.
+        failures: a line for each path that could not be deleted.
+    """
+
+    leftovers: tuple[Leftover, ...]
+    is_deleted: bool
+    is_in_use: bool
+    failures: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk that deleting all of it frees."""
+        return sum(each.bytes for each in self.leftovers)
