@@ -188,6 +188,16 @@ def test_a_damaged_manifest_stops_it(changed: tuple[Path, Path], tmp_path: Path)
     assert snapshot(folder) == before
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"fingerprint": 1}'])
+def test_a_damaged_stage_stops_it(changed: tuple[Path, Path], tmp_path: Path, text: str) -> None:
+    folder = copy_tree(changed[0], tmp_path / "copy")
+    for shard in (folder / "_workdir" / SPOKEN).glob("shard000-*"):
+        (shard / files.MANIFEST).write_text(text)
+    line = only_line(command(folder, "heareval", "clean", "--delete"))
+    assert f"_workdir/{SPOKEN}/shard000-" in line
+    assert line.endswith("Remove its folder.")
+
+
 def test_a_damaged_note_stops_it(changed: tuple[Path, Path], tmp_path: Path) -> None:
     folder = copy_tree(changed[0], tmp_path / "copy")
     (note,) = (folder / "_workdir" / "requests" / "tasks").iterdir()
@@ -257,6 +267,7 @@ def test_environments_and_weights_of_submissions(tmp_path: Path) -> None:
     assert f"{environments}/{embedded}" not in listed(tmp_path)
 
 
+@pytest.mark.slow
 def test_clips_at_another_rate(changed: tuple[Path, Path], tmp_path: Path) -> None:
     """They are kept for further models of that rate until the task is published anew."""
     folder, mirror = copy_tree(changed[0], tmp_path / "copy"), changed[1]
@@ -369,7 +380,9 @@ KILLED_AT_A_REMOVAL = """if True:
 """
 
 
-@pytest.mark.parametrize("removals", [0, 1, 3, 30])
+@pytest.mark.parametrize(
+    "removals", [1, 30, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 2, 3, 10, 60))]
+)
 def test_a_killed_clean_leaves_nothing_half(
     changed: tuple[Path, Path], tmp_path: Path, removals: int
 ) -> None:

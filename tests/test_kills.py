@@ -162,7 +162,7 @@ KILLED_AT_A_RENAME = """if True:
         if left < 0 and event != "os.kill":
             os.kill(os.getpid(), signal.SIGKILL)
     sys.addaudithook(before)
-    from heareval.tasks.runner import prepare
+    from heareval.commands.prepare import prepare
     prepare()
 """
 

@@ -65,6 +65,7 @@ def test_archives_without_a_checksum_are_recorded_and_reported(
     assert "no checksum was published for 72 listed files; used: SHA-256 " in said
 
 
+@pytest.mark.slow
 def test_clean_keeps_what_further_rates_need(
     run: tuple[Path, str], unusual_mirror: Path, tmp_path: Path
 ) -> None:

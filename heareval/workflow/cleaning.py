@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heareval import files
+from heareval.formats.fields import read_fields
 from heareval.layout import Places
 from heareval.spec import LISTED
 from heareval.workflow.needed import Needed
-from heareval.workflow.step import read_manifest
 
 LOG_DAYS = 30
+REMEDY = "Remove its folder."
 DAY_S = 86400.0
 BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
 _HEX = f"[0-9a-f]{{{files.FINGERPRINT_DIGITS}}}"
@@ -126,9 +127,9 @@ def _judge_stage(stage: Path, places: Places, needed: Needed) -> str:
         return "a stage of a task that is not published, and that no run asked for lately"
     if stage in needed.folders:
         return ""
-    publishing, manifest = needed.tasks[task], read_manifest(stage)
-    if kind.startswith("shard") and manifest["fingerprint"] == publishing.samples_fingerprint:
-        is_published = set(manifest["rates"]) <= publishing.published_rates()
+    publishing, manifest = needed.tasks[task], read_fields(stage / files.MANIFEST, remedy=REMEDY)
+    if kind.startswith("shard") and manifest.text("fingerprint", "") == publishing.samples_fingerprint:
+        is_published = set(manifest.integers("rates")) <= publishing.published_rates()
         return "a shard whose clips are all in the published task folder" if is_published else ""
     return "a stage made from other archives, with other settings or by another version"
 
@@ -202,15 +203,23 @@ def _list_folders(folder: Path, is_ours: Callable[[str], object]) -> Iterator[Pa
 
 def _list(folder: Path) -> list[Path]:
     """Return what lies in a folder, sorted; nothing if it is a link or missing."""
-    return sorted(folder.iterdir()) if _is_folder(folder) else []
+    return _read_folder(folder) if _is_folder(folder) else []
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
     """Yield what lies in a folder and in its folders, down to some depth; scratch is not entered."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in _read_folder(folder) if folder.is_dir() else []:
         yield path
         if depth and _is_folder(path) and not path.name.endswith(files.SCRATCH):
             yield from _walk(path, depth - 1)
+
+
+def _read_folder(folder: Path) -> list[Path]:
+    """Return what lies in a folder, sorted; nothing if this user may not read it, as lost+found of a disk."""
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError:
+        return []
 
 
 def _is_folder(path: Path) -> bool:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import luigi
 
-from heareval import layout
+from heareval import files, layout
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import find_embeddings_manifest
+from heareval.formats.fields import read_fields
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import Places
 from heareval.spec import SAMPLE_RATES
@@ -60,7 +61,8 @@ class Needed:
         else:
             # The fingerprint of a task that was unpacked from a tarball is a digest of all its clips.
             return places.task(task_folder).exists()
-        source_rate = read_manifest(resampled).get("resampled_from_hz", 0)
+        manifest = read_fields(resampled / files.MANIFEST, remedy="Remove its folder.")
+        source_rate = manifest.integer("resampled_from_hz", 0)
         rates = [path.name for path in resampled.iterdir() if path.name.isdecimal()]
         return any(
             resampled
