@@ -16,6 +16,7 @@ _API = (
         "results",
         "plan",
         "verify",
+        "clean",
         "make_card",
         "check_cards",
         "export_cards",

@@ -65,6 +65,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.tasks.licences import find_licence
 from heareval.tasks.registry import GROUPS, all_tasks
+from heareval.workflow.cleaning import LOG_DAYS, delete_leftovers, find_leftovers
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
@@ -76,11 +77,13 @@ from heareval.workflow.jobs import (
     use_demo_corpora,
 )
 from heareval.workflow.machine import Machine
+from heareval.workflow.needed import find_needed
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
 from heareval.workflow.requests import (
     ChangesChecked,
+    Cleaned,
     Embedded,
     EvaluationRequest,
     LeaderboardWritten,
@@ -91,7 +94,9 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
+from heareval.workflow.run_lock import claim_work_folder, read_clock, share_work_folder
 from heareval.workflow.run_records import Changes, find_changes
+from heareval.workflow.run_requests import note_tasks
 from heareval.workflow.status import (
     Status,
     StatusRow,
@@ -114,6 +119,7 @@ __all__ = [
     "DEFAULT_PLACES",
     "Changes",
     "ChangesChecked",
+    "Cleaned",
     "CorpusRequest",
     "Embedded",
     "EmbeddingFormat",
@@ -133,6 +139,7 @@ __all__ = [
     "changes_since",
     "check_cards",
     "check_changes",
+    "clean",
     "compare",
     "copy_references",
     "embed",
@@ -184,6 +191,14 @@ def prepare(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
     rates = check_sample_rates(sample_rates)
+    with share_work_folder(places, settings.notify):
+        return _prepare(corpus, places, rates, force=force, settings=settings)
+
+
+def _prepare(
+    corpus: CorpusRequest, places: Places, rates: tuple[int, ...], *, force: bool, settings: RunSettings
+) -> Prepared:
+    """Make the task folders and tarballs of a request; the arguments are those of `prepare`, checked."""
     corpus = use_demo_corpora(corpus, places)
     jobs = find_jobs(corpus)
     check_tarballs_are_kept(jobs, places, rates)
@@ -192,6 +207,7 @@ def prepare(
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space(pack(known), places)
+    note_tasks(jobs, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
     steps = {job.folder: each for job, each in pack(ready).items()}
     everything = [step for each in steps.values() for step in each]
@@ -249,6 +265,20 @@ def embed(
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
+    with share_work_folder(places, settings.notify):
+        return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
+
+
+def _embed(
+    submission: SubmissionArgs,
+    places: Places,
+    types: Mapping[Path, EmbeddingType],
+    embedding_format: EmbeddingFormat,
+    *,
+    any_rate: bool,
+    settings: RunSettings,
+) -> Embedded:
+    """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
     by_type = _group_by_type((kind, folder.name) for folder, kind in types.items())
     (opened,), left_out = open_submissions(
         submission, by_type, places, settings.machine, settings.notify, any_rate=any_rate
@@ -303,9 +333,11 @@ def validate(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work")
     (read_config,) = list_config_readers(submission)
-    model = prepare_submission(read_config(), places, settings.notify).model
+    config = read_config()
     log_folder = Path(places.work) / "validate"
-    findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
+    with share_work_folder(places, settings.notify):
+        model = prepare_submission(config, places, settings.notify).model
+        findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
     return Validated(model.module, tuple(findings), ran_on, log_folder)
 
 
@@ -369,6 +401,12 @@ def evaluate(
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
+    with share_work_folder(places, settings.notify):
+        return _evaluate(request, places, force=force, settings=settings)
+
+
+def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
+    """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
@@ -413,6 +451,7 @@ def evaluate(
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
         check_disk_space({job: score_all(step) for job, step in publish_in_order(known).items()}, places)
+    note_tasks(jobs, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
     published = list(publish_in_order(ready).values())
     lacking: dict[str, Sequence[Step]] = {}
@@ -445,8 +484,15 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     settings = settings or RunSettings()
     names = ("_workdir", "tasks", "tars", "embeddings")
     places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
+    with share_work_folder(places, settings.notify):
+        return _run_demo(places, settings)
+
+
+def _run_demo(places: Places, settings: RunSettings) -> Scored:
+    """Run the demo in these folders."""
     corpus = use_demo_corpora(CorpusRequest(DEMO_TASKS, mode="demo"), places)
     jobs = find_jobs(corpus)
+    note_tasks(jobs, places)
     cache = Path(places.work) / "submissions"
     submissions = {kind: open_submission(Model(BASELINE), kind, cache) for kind in get_args(EmbeddingType)}
     packed = publish_and_pack(places, jobs, DEFAULT_SAMPLE_RATES, corpus.mirrors)
@@ -680,6 +726,39 @@ def _judge_evaluation(request: EvaluationRequest, places: Places, survey: Survey
         for job, step in published.items()
     }
     yield from judge_scores(scored, found, request.protocol, survey)
+
+
+def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: int = LOG_DAYS) -> Cleaned:
+    """List what no current task or submission needs, and delete it if asked to; nothing published is touched.
+
+    Args:
+        places: all folders of the runs: what is published decides what is needed.
+        delete: delete what is listed.
+        log_days: logs that nothing was written to for this many days are listed.
+
+    Raises:
+        HearevalError: there is no work folder, it is not known what is needed, or a run uses the work folder
+            and `delete` was asked for.
+
+    Example: `clean().bytes`
+    """
+    places = resolve_places(places)
+    work = layout.display_path(places.work)
+    if not Path(places.work).is_dir():
+        raise HearevalError(f"work folder {work}", got="no such folder", expected="that of earlier runs")
+    with claim_work_folder(places) as is_alone:
+        if delete and not is_alone:
+            raise HearevalError(
+                f"work folder {work}",
+                got="a run that is using it",
+                expected="none while files are deleted",
+                remedy="Wait until it has ended, or stop it: it resumes where it was.",
+            )
+        now_s = read_clock(places)
+        needed = find_needed(places, now_s)
+        leftovers = find_leftovers(places, needed, now_s, is_alone=is_alone, log_days=log_days)
+        failures = delete_leftovers(leftovers, places) if delete else []
+    return Cleaned(tuple(leftovers), delete, not is_alone, tuple(failures))
 
 
 # --------------------------------------------------------------------------- cards

@@ -126,6 +126,11 @@ def scratch_path(target: Path) -> Path:
     return target.with_name(f".{target.name[:150]}.{_process_namespace()}.{os.getpid()}{SCRATCH}")
 
 
+def name_process() -> str:
+    """Return a name of this process that no other process has, on any host and in any container."""
+    return f"{_process_namespace()}-{os.getpid()}"
+
+
 @functools.cache
 def _process_namespace() -> str:
     """Return a name of the host and, in it, the container. Process ids are unique only within these."""
@@ -164,7 +169,7 @@ def _remove_abandoned(scratch: Iterable[Path]) -> None:
     for path in scratch:
         # Failing to clean up must not stop a run.
         with contextlib.suppress(OSError):
-            if not _is_owner_running(path):
+            if not has_living_owner(path):
                 remove_tree(path)
 
 
@@ -173,11 +178,18 @@ def glob_escape(text: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
-def _is_owner_running(scratch: Path) -> bool:
+def has_living_owner(scratch: Path, foreign_s: float = FOREIGN_SCRATCH_S) -> bool:
+    """Return whether the process that builds a scratch path is running, as far as that can be known.
+
+    Args:
+        scratch: the scratch path.
+        foreign_s: how many seconds after the last change the process counts as running if it is on another
+            machine or in another container.
+    """
     owner, _, pid = scratch.name.removesuffix(SCRATCH).rpartition(".")
     if not owner.endswith("." + _process_namespace()):
-        changed = max(path.stat().st_mtime for path in [scratch, *scratch.rglob("*")])
-        return changed > time.time() - FOREIGN_SCRATCH_S
+        changed = max(path.lstat().st_mtime for path in [scratch, *scratch.rglob("*")])
+        return changed > time.time() - foreign_s
     with contextlib.suppress(psutil.Error, ValueError):
         process = psutil.Process(int(pid))
         # A killed child may remain as a zombie, and a newer process may have been given its id.

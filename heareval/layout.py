@@ -92,6 +92,22 @@ class Places:
         """Return the folder that says what there was before each run."""
         return Path(self.work) / "run-records"
 
+    def task_requests(self) -> Path:
+        """Return the folder of what runs were last asked for, a file per task folder."""
+        return Path(self.work) / "requests" / "tasks"
+
+    def submission_requests(self) -> Path:
+        """Return the folder of what submissions last used, a file per submission."""
+        return Path(self.work) / "requests" / "submissions"
+
+    def demo_corpora(self) -> Path:
+        """Return the folder of the synthetic corpora."""
+        return Path(self.work) / "demo-corpora"
+
+    def run_lock(self) -> Path:
+        """Return the lock of the work folder, which runs share."""
+        return Path(self.work) / ".run.lock"
+
 
 def split_json(split: str) -> str:
     """Return the name of the file with the clips and labels of a split.

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heareval import files
 from heareval.errors import HearevalError
 from heareval.spec import Progress, ignore_progress
 from heareval.worker_supervisor import PR_SET_PDEATHSIG, call_prctl
@@ -73,8 +74,8 @@ def run_worker(
     Args:
         command: the program and its first arguments.
         job: JSON values for the job file, which stays beside the log.
-        log: where the worker's output goes; the id of this process is added to its name. A log of more than
-            MAX_LOG_BYTES is cut to its end.
+        log: where the worker's output goes; the host and the id of this process are added to its name. A log
+            of more than MAX_LOG_BYTES is cut to its end.
         progress: gets the worker's progress.
         on_message: gets every message that is neither progress nor the result.
         silence_s: a worker that reports nothing for this long is killed; None = no limit.
@@ -88,7 +89,7 @@ def run_worker(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     # Two runs may do the same step at the same time, with different job files.
-    log = log.with_name(f"{log.stem}-{os.getpid()}.log")
+    log = log.with_name(f"{log.stem}-{files.name_process()}.log")
     job_file, token = log.with_suffix(".job.json"), secrets.token_hex(8)
     kills_before = _count_memory_kills()
     receiver, sender = _open_pipe()

@@ -46,7 +46,14 @@ LONG_FILES = (
         "test_plan.py",
         "test_adopt.py",
     ),
-    *("test_some_sounds.py", "test_worker_process.py", "test_gpus.py", "test_validate.py", "test_places.py"),
+    *(
+        "test_clean.py",
+        "test_some_sounds.py",
+        "test_worker_process.py",
+        "test_gpus.py",
+        "test_validate.py",
+        "test_places.py",
+    ),
 )
 
 

@@ -53,7 +53,10 @@ FOUNDATION = {
     "heareval.progress": ("heareval.spec",),
     "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
-    "heareval.worker_process": ("heareval.errors", "heareval.spec", "heareval.worker_supervisor"),
+    "heareval.worker_process": (
+        *("heareval.errors", "heareval.files", "heareval.spec"),
+        "heareval.worker_supervisor",
+    ),
     "heareval.worker_supervisor": (),
 }
 # Packages that are stricter than their floor: what of ours they may import.

@@ -53,7 +53,9 @@ def test_a_full_disk_for_the_output_is_one_line(tmp_path: Path, words: str) -> N
 def test_a_mistyped_command_is_one_line_that_suggests_the_nearest(tmp_path: Path) -> None:
     done = command(tmp_path, "heareval", "evalute", "my_model")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: unknown command: got 'evalute', expected one of card, compare, ")
+    assert done.stderr.startswith(
+        "error: unknown command: got 'evalute', expected one of card, clean, compare, "
+    )
     assert done.stderr.endswith(". Did you mean evaluate or validate?\n")
     assert done.stderr.count("\n") == 1
 

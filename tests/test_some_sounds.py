@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import stand_ins
-from tests.commands import checksums, only_line, prepare, scratch_left
+from tests.commands import checksums, command, only_line, prepare, scratch_left
 
 NSYNTH = "nsynth_pitch-v2.2.3-5h"
 RATE = ("--sample-rate", "16000")
@@ -47,6 +47,17 @@ def test_only_sounds_of_selected_clips_are_extracted(nsynth: Path) -> None:
     scanned = [path.parent for path in work.glob("corpora/*/sounds.json")]
     assert len(scanned) == 3
     assert not [path for folder in scanned for path in folder.rglob("*.wav")]
+
+
+def test_clean_keeps_the_sounds_for_further_rates(nsynth: Path, mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-a", nsynth, folder], check=True)
+    facts = json.loads(command(folder, "heareval", "clean", "--delete", "--json").stdout)
+    assert {Path(each["path"]).name[:5] for each in facts["leftovers"]} == {"shard", ".nsyn"}
+    done = prepare(folder, mirror, "nsynth_pitch", "--mode", "5h", "--sample-rate", "22050")
+    assert done.returncode == 0, done.stderr
+    for word in ("fetch", "scan", "extract", "labels and splits", "5h: sounds"):
+        assert word not in done.stderr
 
 
 def test_a_run_killed_while_extracting_sounds_is_resumed(nsynth: Path, mirror: Path, tmp_path: Path) -> None:

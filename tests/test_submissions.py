@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_a_second_evaluation_has_nothing_to_do(
     scores = json.loads((evaluated / "embeddings" / "theirs" / SPOKEN / RESULT).read_text())
     assert scores["submission"]["module"] == "their_model"
     assert scores["submission"]["weights"] == hashlib.sha256(b"1.0").hexdigest()
+
+
+def test_clean_keeps_the_environment(evaluated: Path) -> None:
+    manifest = json.loads((evaluated / "embeddings" / "theirs" / SPOKEN / "MANIFEST.json").read_text())
+    environment = Path(manifest["submission"]["python"]).parent.parent
+    assert environment.parent == evaluated / "_workdir" / "environments"
+    # The note of the run tells it as well as the embeddings.
+    for words in ((), ("--embeddings-dir", "elsewhere")):
+        done = command(evaluated, "heareval", "clean", "--json", *words)
+        assert str(environment) not in [each["path"] for each in json.loads(done.stdout)["leftovers"]]
+    for note in (evaluated / "_workdir" / "requests" / "submissions").iterdir():
+        os.utime(note, (0, 0))
+    done = command(evaluated, "heareval", "clean", "--json", *words)
+    assert str(environment) in [each["path"] for each in json.loads(done.stdout)["leftovers"]]
 
 
 def test_the_same_in_options_is_the_same_submission(evaluated: Path, variables: dict[str, str]) -> None:

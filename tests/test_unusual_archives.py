@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from tests import stand_ins
-from tests.commands import checksums, only_line, prepare, scratch_left
+from tests.commands import checksums, command, only_line, prepare, scratch_left
 
 TASKS = ("beehive_states_fold0", "beehive_states_fold1", "fsd50k", "tfds_crema_d", "tfds_gtzan")
 AT_16000 = ("--sample-rate", "16000")
@@ -62,6 +63,22 @@ def test_archives_without_a_checksum_are_recorded_and_reported(
     facts = {each["name"]: each for each in manifest(folder, "tfds_crema_d")["archives"]}
     assert facts["72 listed files"]["published"] is None
     assert "no checksum was published for 72 listed files; used: SHA-256 " in said
+
+
+@pytest.mark.slow
+def test_clean_keeps_what_further_rates_need(
+    run: tuple[Path, str], unusual_mirror: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-a", run[0], folder], check=True)
+    reasons = {"a shard whose clips are all in the published task folder", "a lock that no run holds"}
+    facts = json.loads(command(folder, "heareval", "clean", "--delete", "--json").stdout)
+    assert {each["reason"] for each in facts["leftovers"]} == reasons
+    assert "nothing to do" in prepare(folder, unusual_mirror, *TASKS, *AT_16000).stdout
+    done = prepare(folder, unusual_mirror, "tfds_crema_d", "beehive_states_fold1", "--sample-rate", "22050")
+    assert done.returncode == 0, done.stderr
+    for word in ("fetch", "extract", "listed files", "labels and splits"):
+        assert word not in done.stderr
 
 
 @pytest.mark.slow

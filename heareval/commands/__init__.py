@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "Compare everything on disk with the digests that were recorded.",
     "status": "Show what is complete, missing, failed or running.",
     "plan": "Show how much disk space preparing tasks would still take.",
+    "clean": "List what no run needs any more, and delete it.",
     "tasks": "List the tasks, or make a new one from your own sounds.",
     "demo": "Run everything on small synthetic corpora with the built-in baseline.",
 }

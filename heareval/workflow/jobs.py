@@ -134,7 +134,7 @@ def use_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
     if not _needs_demo_corpora(request):
         return request
     select(request.tasks, request.mode)  # report unknown names before the work
-    folder = _demo_corpora(places)
+    folder = places.demo_corpora()
     if not folder.exists():
         with progress.show_steps(1), progress.report_step("demo corpora", "archives") as report:
             demo.build_demo_corpora(folder, report)
@@ -146,7 +146,7 @@ def find_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
 
     Any other request is returned as it is.
     """
-    folder = _demo_corpora(places)
+    folder = places.demo_corpora()
     if not _needs_demo_corpora(request) or not folder.exists():
         return request
     return replace(request, mirrors=(str(folder),), accept_checksums=str(folder / demo.MD5SUMS))
@@ -154,10 +154,6 @@ def find_demo_corpora(request: CorpusRequest, places: Places) -> CorpusRequest:
 
 def _needs_demo_corpora(request: CorpusRequest) -> bool:
     return request.mode == "demo" and not request.mirrors and not request.from_published
-
-
-def _demo_corpora(places: Places) -> Path:
-    return Path(places.work) / "demo-corpora"
 
 
 def check_tarballs_are_kept(jobs: Iterable[TaskJob], places: Places, sample_rates: Sequence[int]) -> None:

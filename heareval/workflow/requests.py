@@ -15,6 +15,7 @@ from heareval.errors import escape_controls
 from heareval.leaderboard.board import Board
 from heareval.leaderboard.changes import CardChanges
 from heareval.predictions.protocol import Protocol
+from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine
 from heareval.workflow.run import Outcome
@@ -187,3 +188,25 @@ class ChangesChecked:
         problems = [f"refused: {each}" for each in self.problems]
         lacking = [f"not checked: {each}" for each in self.lacking]
         return (f"{word}: {', '.join(counts)}", *problems, *lacking, *self.notes)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What came of cleaning.
+
+    Args:
+        leftovers: what nothing needs.
+        is_deleted: whether it was deleted, or only listed.
+        is_in_use: whether a run uses the work folder, so that nothing can be deleted now.
+        failures: a line for each path that could not be deleted.
+    """
+
+    leftovers: tuple[Leftover, ...]
+    is_deleted: bool
+    is_in_use: bool
+    failures: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk that deleting all of it frees."""
+        return sum(each.bytes for each in self.leftovers)

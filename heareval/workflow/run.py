@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import logging.handlers
 import os
 import signal
 import time
@@ -29,6 +30,8 @@ INTERRUPT_AGAIN_S = 2.0
 FORK_S = 0.02
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 RETRY_EVERY_S = 2.0
+# A log that has become longer is renamed, and a new one begun.
+MAX_LOG_BYTES = 20_000_000
 # Part of Luigi's summary if it left steps to other runners.
 DONE_ELSEWHERE = "were being run by another worker"
 # Status of luigi.build -> name of its exit code in [retcode].
@@ -218,8 +221,29 @@ def _exit_code(status: LuigiStatusCode) -> int:
     return luigi.configuration.get_config().getint("retcode", name, 25) or 25
 
 
-class _LogFile(logging.FileHandler):
-    """A log that ignores a full disk: the step that can't write reports the error."""
+class LogFile(logging.handlers.WatchedFileHandler):
+    """A log that a runner and the processes of its steps write to, and that begins anew when it is too long.
+
+    The runner renames it to `<name>.1`, in place of an older one; the other processes see that and open the
+    new one. A full disk is ignored: the step that can't write reports the error.
+
+    Args:
+        path: the log.
+        max_bytes: the length from which it is renamed.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_LOG_BYTES) -> None:
+        super().__init__(path)
+        self.path, self.max_bytes, self.runner = path, max_bytes, os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        # The user may remove logs during a run.
+        with contextlib.suppress(OSError):
+            if os.getpid() == self.runner and self.path.stat().st_size > self.max_bytes:
+                self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        with contextlib.suppress(OSError):
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Drop a record that can't be written."""
@@ -228,8 +252,8 @@ class _LogFile(logging.FileHandler):
 def _open_log(folder: Path) -> Path:
     """Make Luigi log to a new file and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    handler = _LogFile(log)
+    log = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{files.name_process()}.log"
+    handler = LogFile(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     for name in ("luigi", "luigi-interface"):
         logger = logging.getLogger(name)

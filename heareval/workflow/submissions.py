@@ -26,6 +26,7 @@ from heareval.layout import Places
 from heareval.spec import Download
 from heareval.workflow.evaluate import choose_device
 from heareval.workflow.machine import Machine, claim_gpu
+from heareval.workflow.run_requests import note_environment, note_weights
 
 Notify = Callable[[str], None]
 
@@ -61,7 +62,10 @@ class OpenedSubmission:
 
 
 def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify) -> PreparedSubmission:
-    """Fetch the weights of a submission and make its environment, unless they are there."""
+    """Fetch the weights of a submission and make its environment, unless they are there.
+
+    Both are noted as asked for, so that `heareval clean` keeps them.
+    """
     weights = _fetch_weights(config, places) if "://" in config.weights else config.weights
     model = _describe_config(config, weights)
     # Checked before the environment is made, which takes longer.
@@ -74,6 +78,7 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
             **_describe_environment(config, places),
             announce=lambda line: notify(f"{config.name or config.module}: {line}"),
         )
+    note_environment(config, Path(environment.python).parent.parent.name, places)
     return PreparedSubmission(config, replace(model, python=environment.python), environment.record)
 
 
@@ -109,6 +114,7 @@ def _place_weights(config: SubmissionConfig, places: Places) -> Path:
 def _fetch_weights(config: SubmissionConfig, places: Places) -> str:
     """Download the weights of a submission, unless they are there; return the path of the file."""
     target = _place_weights(config, places)
+    note_weights(config, places)
     if not target.exists():
         try:
             title = f"weights {target.name}"
