@@ -69,6 +69,7 @@ WITHOUT_STAGE = {
     "heareval.embeddings.validate": "validates a submission, anew each time",
     "heareval.predictions.breakdowns": "part of a report, which is made anew each time",
     "heareval.predictions.card_ledger": "remembers checks, which keeps its own version",
+    "heareval.predictions.card_figures": "draws the figures of cards, and keeps its own version",
     "heareval.predictions.card_checks": "checks cards, anew each time",
     "heareval.predictions.claimed_protocol": "checks cards, anew each time",
     "heareval.predictions.cards": "makes cards of results, anew each time",
