@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -70,12 +71,19 @@ def finished_steps(said: str) -> dict[str, int]:
     return {match[3]: int(match[2]) for match in STEP.finditer(said)}
 
 
+def find_fingerprint(sidecar: Path) -> str:
+    """The fingerprint in the sidecar of a tarball; "" while the tarball is being packed."""
+    return json.loads(sidecar.read_text()).get("fingerprint") or ""
+
+
 def built(folder: Path) -> dict[str, tuple[int, int]]:
     """What would change if a step that is done were done again: a file's or folder's number and time."""
     done = [path for pattern in BUILT for path in folder.glob(pattern) if not path.name.startswith(".")]
-    # A tarball counts from when its sidecar is there.
+    # A tarball counts from when its sidecar is complete; before that, its sidecar is written anew.
+    begun = [path for path in folder.glob("tars/.manifests/*.json") if not find_fingerprint(path)]
+    done = [path for path in done if path not in begun]
     tars = [
-        folder / "tars" / path.name.removesuffix(".json") for path in folder.glob("tars/.manifests/*.json")
+        folder / "tars" / path.name.removesuffix(".json") for path in done if path.parent.name == ".manifests"
     ]
     facts = {path: path.stat() for path in [*done, *tars]}
     return {str(path.relative_to(folder)): (each.st_ino, each.st_mtime_ns) for path, each in facts.items()}
