@@ -159,6 +159,8 @@ def _find_output(step: Step) -> Output | None:
 def record_run(places: Places, todo: Sequence[Step]) -> None:
     """Write down what there is before a run; a run goes on if it cannot be written.
 
+    Of successive runs with nothing to make, only the last is kept, so that a nightly run leaves no heap.
+
     Args:
         places: the folders of the run.
         todo: the steps that the run will do.
@@ -175,8 +177,16 @@ def record_run(places: Places, todo: Sequence[Step]) -> None:
     record: dict[str, Any] = {"began": began.isoformat(timespec="microseconds"), "host": host, "pid": pid}
     record |= {"started": psutil.Process().create_time(), "outputs": before}
     name = f"{began.strftime('%Y%m%dT%H%M%S.%fZ')}-{host}-{pid}.json"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, HearevalError):
+        earlier = _list_records(places)
         files.write_json(places.run_records() / name, record)
+        if not before and earlier and not _parse_record(read_fields(earlier[-1])).before:
+            earlier[-1].unlink(missing_ok=True)
+
+
+def _list_records(places: Places) -> list[Path]:
+    """Return the files of the records, the latest last."""
+    return sorted(places.run_records().glob("[!.]*.json"))
 
 
 # --------------------------------------------------------------------------- compared with what is there now
@@ -213,8 +223,7 @@ def find_changes(places: Places, since: str) -> Changes:
     Example: `[each.output.task_folder for each in find_changes(Places(), "last").changes]`
     """
     start = None if since == "last" else parse_time(since)
-    paths = sorted(places.run_records().glob("[!.]*.json"))
-    records, notes = _read_records(paths)
+    records, notes = _read_records(_list_records(places))
     if not records:
         raise HearevalError(
             "records of runs",
