@@ -155,7 +155,7 @@ def test_a_task_that_nobody_asks_for_any_more(changed: tuple[Path, Path], tmp_pa
     os.utime(request, (time.time() - 31 * DAY_S,) * 2)
     clean(folder, "--delete")
     left = {path.name for path in (folder / "_workdir").iterdir()}
-    assert left == {".run.lock", "logs", "requests"}
+    assert left == {".run.lock", "logs", "requests", "run-records", "step-records"}
 
 
 def test_a_published_task_of_an_earlier_version_is_current(
