@@ -8,7 +8,7 @@ The cases are whole at --scale 1; smaller scales take this share of the queries,
 pairs. cdist gets float64 arrays in memory; heareval reads its gallery from a memory-mapped file of float32.
 --tasks evaluates embeddings folders of the size of real tasks, from reading to results with intervals.
 
-Each case runs in a process of its own. Memory is the peak before cdist runs, Python and torch included: the
+Each case runs in a separate process. Memory is the peak before cdist runs, Python and torch included: the
 resident memory (VmHWM), which counts mapped pages of the page cache, and the anonymous memory (RssAnon,
 looked at every few milliseconds), which the kernel can't reclaim.
 """
@@ -277,7 +277,7 @@ def run_alone(work: Callable[..., None], *arguments: object) -> None:
 
 
 def main() -> None:
-    """Print one line for each case and distance, or each task, from a process of its own."""
+    """Print one line for each case and distance, or each task, measured in a separate process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), action="append")
     parser.add_argument("--distance", choices=DISTANCES, action="append")

@@ -810,7 +810,7 @@ def make_card(
 
 
 def _read_facts(file: Path) -> Fields:
-    # TOML has dates of its own.
+    # TOML has a type for dates.
     values = {
         key: value.isoformat() if isinstance(value, datetime.date) else value
         for key, value in read_toml(file).items()

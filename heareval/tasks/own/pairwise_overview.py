@@ -139,7 +139,7 @@ def _doubt_ratings(relation: Relation) -> list[str]:
         return []
     return [
         f"{_count(left_out, 'sound')} of {len(clips)} without two different scores (counted in each group); "
-        "such sounds have no ranking of their own to score"
+        "such sounds have no ranking to score"
     ]
 
 
