@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import inspect
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +27,8 @@ from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import HearevalError, RunError
-from heareval.formats.card import Card, find_cards, read_card
+from heareval.formats.card import read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
-from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV, has_row_2021
 from heareval.formats.exchange import export_cards as format_cards
 from heareval.formats.fields import Fields, shorten
 from heareval.formats.scores import Scores
@@ -43,28 +41,32 @@ from heareval.formats.task_folder import (
 from heareval.formats.task_metadata import read_task_metadata
 from heareval.formats.verify import Verified, verify_embeddings, verify_tarballs, verify_tasks
 from heareval.layout import Places
-from heareval.leaderboard.board import Board, Origin
+from heareval.leaderboard.board import Origin
 from heareval.leaderboard.build import build_board
 from heareval.leaderboard.changes import (
-    CARDS,
-    CardChanges,
     compare_scores,
     find_card_changes,
     read_earlier_card,
 )
-from heareval.leaderboard.columns import TaskFacts, make_column
 from heareval.leaderboard.commits import find_top
-from heareval.leaderboard.exports import board_to_csv, dump_board
-from heareval.leaderboard.new_rows import describe_rows, list_changed_facts
+from heareval.leaderboard.new_rows import list_changed_facts
 from heareval.leaderboard.parity import Parity, compare_with_row, find_row
 from heareval.leaderboard.published import read_published
 from heareval.leaderboard.references import write_references
 from heareval.leaderboard.repository import write_repository
-from heareval.leaderboard.site import MARK, Attachment, Attachments, Report, ReportFigure, write_site
+from heareval.leaderboard.site import MARK, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
-from heareval.tasks.licences import find_licence
-from heareval.tasks.registry import GROUPS, all_tasks
+from heareval.workflow.board import (
+    attach_files,
+    describe_known_task,
+    describe_new_rows,
+    draw_cards,
+    find_all_cards,
+    list_pairwise_tasks,
+    name_card_shortly,
+    sort_cards,
+)
 from heareval.workflow.cleaning import LOG_DAYS, delete_leftovers, find_leftovers
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
@@ -818,11 +820,6 @@ def _read_facts(file: Path) -> Fields:
     return Fields(str(file), values)
 
 
-def list_pairwise_tasks() -> tuple[str, ...]:
-    """Return the names of the tasks that are scored by distances."""
-    return tuple(name for name, task in all_tasks().items() if GROUPS["pairwise"](task))
-
-
 def check_cards(folders: Sequence[Path], places: Places = DEFAULT_PLACES) -> Iterator[CheckedCard]:
     """Compute every number of cards again from their predictions, and yield what came of each card.
 
@@ -840,7 +837,7 @@ def check_cards(folders: Sequence[Path], places: Places = DEFAULT_PLACES) -> Ite
     from heareval.predictions.card_checks import check_card
 
     tasks = Path(resolve_places(places, "tasks").tasks)
-    for card in _find_all_cards(folders):
+    for card in find_all_cards(folders):
         yield check_card(card, tasks, list_pairwise_tasks())
 
 
@@ -857,7 +854,7 @@ def export_cards(folders: Sequence[Path], form: str, *, protocol: str = "") -> s
 
     Example: `export_cards([Path("cards/my_model/v1")], "hear2021-csv")`
     """
-    cards = [read_card(folder) for folder in _find_all_cards(folders)]
+    cards = [read_card(folder) for folder in find_all_cards(folders)]
     return format_cards(cards, form, protocol=protocol, now=datetime.datetime.now(datetime.timezone.utc))
 
 
@@ -910,22 +907,22 @@ def leaderboard(
     # Checking many cards takes hours, so say first that the site could not be written.
     files.check_is_ours(Path(out), MARK)
     tasks = Path(resolve_places(places, "tasks").tasks)
-    folders = _find_all_cards(cards, allows_none=allows_none)
-    by_origin, refused = _sort_cards(folders, tasks if checks else None, ledger, notify)
+    folders = find_all_cards(cards, allows_none=allows_none)
+    by_origin, refused = sort_cards(folders, tasks if checks else None, ledger, notify)
     with contextlib.ExitStack() as stack:
         drawn: dict[tuple[str, str], tuple[DrawnResult, ...]] = {}
         if has_figures:
             kept = f"{ledger}.figures" if ledger else stack.enter_context(tempfile.TemporaryDirectory())
-            drawn = _draw_cards(by_origin, refused, tasks, Path(kept), notify)
+            drawn = draw_cards(by_origin, refused, tasks, Path(kept), notify)
         board = build_board(
             by_origin,
             read_published() if has_published else (),
-            describe_task=_describe_task,
+            describe_task=describe_known_task,
             title=title,
             refused=refused,
         )
         shown = [card for several in by_origin.values() for card in several]
-        write_site(board, Path(out), _attach_files(board, shown, drawn, exported_at))
+        write_site(board, Path(out), attach_files(board, shown, drawn, exported_at))
     recomputed, submitted = len(by_origin[Origin.RECOMPUTED]), len(by_origin[Origin.SUBMITTED])
     return LeaderboardWritten(board, Path(out), recomputed, submitted, len(refused))
 
@@ -985,7 +982,7 @@ def check_changes(base: str, places: Places = DEFAULT_PLACES, *, repository: Pat
     problems: list[str] = []
     checked = [check_card(top / folder, tasks, list_pairwise_tasks()) for folder in changes.touched]
     for folder, one in zip(changes.touched, checked, strict=True):
-        problems += [_name_card_shortly(problem, one.folder) for problem in one.problems]
+        problems += [name_card_shortly(problem, one.folder) for problem in one.problems]
         if one.card and folder in changes.changed:
             try:
                 before = read_earlier_card(top, changes.base, folder)
@@ -997,174 +994,9 @@ def check_changes(base: str, places: Places = DEFAULT_PLACES, *, repository: Pat
             notes += [f"{folder} changes {fact}" for fact in facts]
     lacking = tuple(each for one in checked for each in one.lacking)
     if not problems and not lacking:
-        notes += _describe_new_rows(top, changes)
+        notes += describe_new_rows(top, changes)
     passed = sum(one.is_recomputed for one in checked)
     return ChangesChecked(changes, passed, tuple(problems), lacking, tuple(notes))
-
-
-def _describe_new_rows(repository: Path, changes: CardChanges) -> Iterator[str]:
-    """Yield what the board would say about the cards that a branch adds or changes."""
-    if not changes.touched:
-        return
-    cards = []
-    for folder in find_cards(repository / CARDS):
-        try:
-            cards.append(read_card(folder))
-        except HearevalError as error:
-            # It was there before. Whoever builds the site is told so as well.
-            yield f"not on the board: {_name_card_shortly(str(error), folder)}"
-    # All others were checked when they came.
-    board = build_board({Origin.RECOMPUTED: cards})
-    touched = [card for card in cards if card.folder.relative_to(repository).as_posix() in changes.touched]
-    yield from describe_rows(board, touched)
-
-
-def _sort_cards(
-    folders: Sequence[Path], tasks: Path | None, ledger: Path | None, notify: Callable[[str], None]
-) -> tuple[dict[Origin, list[Card]], list[str]]:
-    """Return the cards by who computed their scores, and a sentence about each card that is refused.
-
-    Args:
-        tasks: the checker's task folders; None checks nothing.
-    """
-    # torch and scipy take seconds to import.
-    from heareval.predictions.card_checks import check_card
-    from heareval.predictions.card_ledger import digest_references, read_ledger, write_ledger
-
-    passed = read_ledger(ledger) if ledger else {}
-    by_origin: dict[Origin, list[Card]] = {Origin.RECOMPUTED: [], Origin.SUBMITTED: []}
-    refused, known = [], dict[str, str]()
-    for folder in folders:
-        try:
-            card = read_card(folder)
-        except HearevalError as error:
-            refused.append(_name_card_shortly(str(error), folder))
-            notify(f"refused: {refused[-1]}")
-            continue
-        references = digest_references(card, tasks, known) if tasks else ""
-        if tasks is None or (references and passed.get(card.sha256) == references):
-            by_origin[Origin.SUBMITTED if tasks is None else Origin.RECOMPUTED].append(card)
-            continue
-        checked = check_card(folder, tasks, list_pairwise_tasks())
-        if checked.problems:
-            refused.append(_name_card_shortly(checked.problems[0], folder))
-            notify(f"refused: {refused[-1]}")
-            continue
-        # The card that was checked, in case its files have changed since they were read above.
-        card = checked.card or card
-        if checked.lacking:
-            notify(f"not checked: {folder.parent.name}/{folder.name}: {checked.lacking[0]}")
-            by_origin[Origin.SUBMITTED].append(card)
-        else:
-            passed[card.sha256] = references
-            by_origin[Origin.RECOMPUTED].append(card)
-    if ledger and tasks:
-        write_ledger(ledger, passed)
-    return by_origin, refused
-
-
-def _draw_cards(
-    by_origin: dict[Origin, list[Card]],
-    refused: list[str],
-    tasks: Path,
-    kept: Path,
-    notify: Callable[[str], None],
-) -> dict[tuple[str, str], tuple[DrawnResult, ...]]:
-    """Return the figures of the recomputed cards, by name and revision of the model.
-
-    A card that is not what it was when it was checked is refused after all.
-    """
-    # matplotlib, torch and scipy take seconds to import.
-    from heareval.predictions.card_figures import draw_card
-
-    drawn, known = {}, dict[str, str]()
-    for card in list(by_origin[Origin.RECOMPUTED]):
-        try:
-            drawn[card.model.name, card.model.revision] = draw_card(card, tasks, kept, known)
-        except HearevalError as error:
-            by_origin[Origin.RECOMPUTED].remove(card)
-            refused.append(_name_card_shortly(str(error), card.folder))
-            notify(f"refused: {refused[-1]}")
-    return drawn
-
-
-def _name_card_shortly(sentence: str, folder: Path) -> str:
-    """Return a sentence about a card without the folders of this machine, as everybody may read it."""
-    return sentence.replace(f"{folder.parent.parent}/", "")
-
-
-def _describe_task(name: str, mode: str) -> TaskFacts:
-    """Return what heareval knows about a task: the docstring of its corpus, the licence and the citation."""
-    task = all_tasks().get(name)
-    if task is None:
-        return TaskFacts()
-    licence = find_licence(task, mode)
-    paragraph = (inspect.getdoc(inspect.getmodule(task.read_recordings)) or "").split("\n\n")[0]
-    return TaskFacts(" ".join(paragraph.split()), licence.spdx, licence.citation)
-
-
-def _attach_files(
-    board: Board,
-    cards: Sequence[Card],
-    drawn: Mapping[tuple[str, str], Sequence[DrawnResult]],
-    now: datetime.datetime | None,
-) -> Attachments:
-    texts = {"board.csv": board_to_csv(board), "board.json": dump_board(board)}
-    downloads = [
-        Attachment(name, name, text.encode(errors="backslashreplace")) for name, text in texts.items()
-    ]
-    keys = {
-        (row.name, row.revision): row.key
-        for table in board.tables
-        for row in table.rows
-        if row.origin is not Origin.PUBLISHED
-    }
-    # matplotlib takes a while to import.
-    from heareval.leaderboard.figures import draw_figures
-
-    figures = [
-        Attachment(f"figures/{each.name}.svg", each.title, each.svg, each.description)
-        for each in draw_figures(board)
-    ]
-    by_model = {
-        key: list(_export_card(key, card, now))
-        for card in cards
-        if (key := keys.get((card.model.name, card.model.revision)))
-    }
-    reports = {key: list(_list_reports(drawn[name])) for name, key in keys.items() if name in drawn}
-    return Attachments(downloads, figures, by_model, reports)
-
-
-def _list_reports(drawn: Sequence[DrawnResult]) -> Iterator[Report]:
-    for number, each in enumerate(drawn, 1):
-        figures = tuple(
-            ReportFigure(
-                f"models/figures/{each.folder.name}/{figure.path.name}",
-                figure.path,
-                figure.description,
-                figure.width_px,
-                figure.height_px,
-            )
-            for figure in each.figures
-        )
-        column = make_column(each.result).key
-        yield Report(f"figures-{number}", each.result.protocol, column, each.result.task_folder, figures)
-
-
-def _export_card(key: str, card: Card, now: datetime.datetime | None) -> Iterator[Attachment]:
-    endings = {EVAL_RESULTS: "yaml", EVERY_EVAL_EVER: "json"} if now else {}
-    if has_row_2021(card):
-        endings[HEAR2021_CSV] = "csv"
-    for form, ending in endings.items():
-        # The CSV row has no time in it.
-        text = format_cards([card], form, now=now or datetime.datetime.min)
-        yield Attachment(f"models/{key}.{form}.{ending}", form, text.encode(errors="backslashreplace"))
-
-
-def _find_all_cards(folders: Sequence[Path], *, allows_none: bool = False) -> list[Path]:
-    several = [find_cards(Path(folder).absolute(), allows_none=allows_none) for folder in folders]
-    found = [card for cards in several for card in cards]
-    return list(dict.fromkeys(found))
 
 
 # --------------------------------------------------------------------------- running

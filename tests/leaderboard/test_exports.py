@@ -9,12 +9,12 @@ import math
 
 import pytest
 
-from heareval.api import _export_card
 from heareval.formats.scores import ScoreEntry
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
 from heareval.leaderboard.exports import board_to_csv, dump_board
 from heareval.leaderboard.published import DATA, read_published
+from heareval.workflow.board import export_card
 from tests.leaderboard.cards import make_card, make_result
 
 
@@ -82,7 +82,7 @@ def test_equal_boards_are_equal_files() -> None:
 def test_only_a_card_with_a_published_column_has_a_row_of_2021() -> None:
     # The export refuses other cards; one of them must not stop the board.
     cards = [make_card(results=[make_result(mode=mode)]) for mode in ("full", "small")]
-    assert [[each.path for each in _export_card("key", card, None)] for card in cards] == [
+    assert [[each.path for each in export_card("key", card, None)] for card in cards] == [
         ["models/key.hear2021-csv.csv"],
         [],
     ]

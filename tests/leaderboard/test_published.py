@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from heareval.api import list_pairwise_tasks
 from heareval.errors import HearevalError
 from heareval.formats.columns2021 import TASKS_2021
 from heareval.leaderboard.board import Origin
 from heareval.leaderboard.columns import PAIRWISE_TASKS, PUBLISHED_COLUMNS, find_missing_name, make_column
 from heareval.leaderboard.published import DATA, read_later, read_naive, read_official, read_published
 from heareval.tasks.registry import all_tasks
+from heareval.workflow.board import list_pairwise_tasks
 from tests.leaderboard.cards import make_result
 
 OFFICIAL, LATER = DATA / "leaderboard.csv", DATA / "published_later.csv"
