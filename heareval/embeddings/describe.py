@@ -13,6 +13,7 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.modules import list_package_sources
+from heareval.embeddings.published import ADAPTERS, find_adapter_version
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from heareval.formats.fields import Fields, read_fields
@@ -54,6 +55,7 @@ class Description:
         versions: versions of the loaded packages.
         source_sha256: path -> SHA-256 of each source file, and of the files of default weights; "" for a
             missing file.
+        facts: what the model says of itself for the scores, as JSON; "" if it says nothing.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Description:
     has_default_weights: bool
     versions: Mapping[str, str]
     source_sha256: Mapping[str, str]
+    facts: str = ""
 
     @property
     def sources_fingerprint(self) -> str:
@@ -144,7 +147,10 @@ def _read_description(path: Path) -> Description | None:
         return None
     description = _parse_description(path, read_fields(path, remedy=DESCRIBE_AGAIN).values)
     digests = description.source_sha256
-    return description if digests == hash_sources(digests) else None
+    # Our adapters count by their versions, which only the loaded ones have.
+    adapters = {name: text for name, text in description.versions.items() if name.startswith(ADAPTERS)}
+    is_current = adapters == {name: find_adapter_version(name) for name in adapters}
+    return description if is_current and digests == hash_sources(digests) else None
 
 
 def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
@@ -155,6 +161,7 @@ def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
         fields.flag("default_weights"),
         fields.mapping("versions"),
         fields.mapping("digests"),
+        fields.text("facts") if "facts" in facts else "",
     )
 
 

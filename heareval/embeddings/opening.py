@@ -93,6 +93,7 @@ def _name_described(
         sample_rate=description.sample_rate,
         description_path=str(description.path),
         sources_fingerprint=description.sources_fingerprint,
+        facts=description.facts,
     )
 
 

@@ -1,0 +1,55 @@
+"""wav2vec 2.0 and the models built like it: a stack of convolutions on the wave, then a transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from heareval.embeddings.adapters.encoder import Encoder
+from heareval.embeddings.adapters.layers import choose_layer, run_layers
+from heareval.embeddings.adapters.waves import pad_to, standardise
+
+__version__ = "1"
+
+
+def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
+    """Return the encoder of a model whose config has `conv_kernel` and `conv_stride`.
+
+    Clips of a batch have one length, so none is padded and no attention mask is needed. Models whose
+    convolutions have group norm (wav2vec2-base) must not be given one; for the others it would be all ones.
+    """
+    stride, field = measure_convolutions(config.conv_kernel, config.conv_stride)
+    chosen = choose_layer(layer, config.num_hidden_layers)
+    # SEW averages neighbouring frames in front of its layers, and repeats them behind.
+    squeeze = getattr(config, "squeeze_factor", 1) if chosen.is_inner else 1
+
+    def frames(waves: Tensor) -> Tensor:
+        if getattr(extractor, "do_normalize", False):
+            waves = standardise(waves)
+        # Zeros behind a clip that is shorter than a frame are no part of its mean.
+        waves = pad_to(waves, field + (squeeze - 1) * stride)
+        return run_layers(model, chosen, waves.to(next(model.parameters()).dtype))
+
+    rate = extractor.sampling_rate
+    return Encoder(
+        network=model,
+        frames=frames,
+        sample_rate=rate,
+        hop_ms=1000 * squeeze * stride / rate,
+        first_ms=1000 * (field + (squeeze - 1) * stride) / 2 / rate,
+        size=config.hidden_size,
+    )
+
+
+def measure_convolutions(kernels: Any, strides: Any) -> tuple[int, int]:
+    """Return the stride and the receptive field of a stack of convolutions, in samples.
+
+    >>> measure_convolutions((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+    (320, 400)
+    """
+    total, field = 1, 1
+    for kernel, stride in zip(kernels, strides):
+        field += (kernel - 1) * total
+        total *= stride
+    return total, field
