@@ -297,7 +297,7 @@ def _format_value(value: object) -> str:
 KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "module": (
         _is_module,
-        "an importable module, such as my_model or my_package.module, a file, such as my_model.py, or a "
+        "an importable module, such as my_model or my_package.module, or a file, such as my_model.py, or a "
         "published model, such as hf:facebook/wav2vec2-base-960h",
     ),
     "name": (
