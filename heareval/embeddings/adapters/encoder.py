@@ -43,6 +43,7 @@ class Encoder:
         shortest: a clip of fewer samples is padded to it with zeros.
         window: samples of the input that the model always takes; 0 = any number. A shorter clip is padded by
             `frames` and `scene` themselves, a longer one is embedded in pieces.
+        window_frames: how many frames of a window are kept: the next piece begins where they end.
         facts: further facts for the scores.
     """
 
@@ -56,6 +57,7 @@ class Encoder:
     scene_size: int = 0
     shortest: int = 1
     window: int = 0
+    window_frames: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def embed_frames(self, waves: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +69,8 @@ class Encoder:
         if self.window:
             # A window has padding at its end: only frames that are centred on the clip are kept.
             count = max(1, math.ceil((duration_ms - self.first_ms) / self.hop_ms - 1e-6))
+            if waves.shape[1] <= self.window:
+                count = min(count, self.window_frames)
             pieces = [_embed_apart(self.frames, piece, self.window) for piece in self._cut(waves, count)]
             frames = torch.cat([piece[:, : self.window_frames] for piece in pieces], dim=1)[:, :count]
         else:
@@ -91,12 +95,6 @@ class Encoder:
         weights = torch.tensor([piece.shape[1] / waves.shape[1] for piece in pieces], device=waves.device)
         # The last piece is shorter, and counts less.
         return torch.einsum("p,pcs->cs", weights, torch.stack(scenes))
-
-    @property
-    def window_frames(self) -> int:
-        """How many frames of a window are kept: the next piece begins where they end."""
-        duration_ms = 1000 * self.window / self.sample_rate
-        return math.floor(duration_ms / self.hop_ms + 1e-6)
 
     def _cut(self, waves: Tensor, count: int) -> list[Tensor]:
         """Return the pieces of at most a window that begin a whole number of frames apart."""

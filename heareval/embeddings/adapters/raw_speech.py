@@ -21,23 +21,27 @@ def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
     """
     stride, field = measure_convolutions(config.conv_kernel, config.conv_stride)
     chosen = choose_layer(layer, config.num_hidden_layers)
-    # SEW averages neighbouring frames in front of its layers, and repeats them behind.
-    squeeze = getattr(config, "squeeze_factor", 1) if chosen.is_inner else 1
+    rate, dtype = extractor.sampling_rate, next(model.parameters()).dtype
+    # SEW averages neighbouring frames in front of its layers, and takes them apart again behind.
+    squeeze = getattr(config, "squeeze_factor", 1)
+    joined = squeeze if chosen.is_inner else 1
 
     def frames(waves: Tensor) -> Tensor:
         if getattr(extractor, "do_normalize", False):
             waves = standardise(waves)
-        # Zeros behind a clip that is shorter than a frame are no part of its mean.
+        # Convolutions whose frames lie on the clip; SEW fills frames that it can't average with zeros.
+        count = max(1, (waves.shape[1] - field) // stride + 1)
+        # Zeros behind a clip that is shorter than a frame are no part of its mean, and come after it.
         waves = pad_to(waves, field + (squeeze - 1) * stride)
-        return run_layers(model, chosen, waves.to(next(model.parameters()).dtype))
+        found = run_layers(model, chosen, waves.to(dtype))
+        return found[:, : max(1, count // squeeze * squeeze // joined)]
 
-    rate = extractor.sampling_rate
     return Encoder(
         network=model,
         frames=frames,
         sample_rate=rate,
-        hop_ms=1000 * squeeze * stride / rate,
-        first_ms=1000 * (field + (squeeze - 1) * stride) / 2 / rate,
+        hop_ms=1000 * joined * stride / rate,
+        first_ms=1000 * (field + (joined - 1) * stride) / 2 / rate,
         size=config.hidden_size,
     )
 

@@ -67,4 +67,5 @@ def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
         size=config.hidden_size,
         scene=scene,
         window=extractor.max_length * HOP,
+        window_frames=(extractor.max_length - config.patch_size) // config.time_stride + 1,
     )

@@ -39,4 +39,5 @@ def adapt(encoder: Any, config: Any, extractor: Any, layer: str) -> Encoder:
         first_ms=1000 * (pairs - 1) * step / 2 / rate,
         size=config.d_model,
         window=samples,
+        window_frames=config.max_source_positions // pairs,
     )

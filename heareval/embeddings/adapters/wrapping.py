@@ -114,6 +114,7 @@ def wrap(
             scene=embed_with(scene) if scene else None,
             shortest=max(1, shortest),
             window=window,
+            window_frames=int(window_ms / hop_ms + 1e-6),
         )
         return HearModel(_measure_sizes(encoder, embed_frames))
 

@@ -47,7 +47,8 @@ def load_model(*, file: str = "", encoder: str = "") -> HearModel:
         raise AdapterError(what, f"no class {encoder} in the file", "the name of an encoder")
     network: Any = getattr(module, encoder)()
     lacking = [name for name in ATTRIBUTES if not hasattr(network, name)]
-    if lacking or not isinstance(network, nn.Module):
+    is_module = isinstance(network, nn.Module)
+    if lacking or not is_module:
         got = f"a {type(network).__name__} without {', '.join(lacking)}" if lacking else "no torch.nn.Module"
         raise AdapterError(what, got, f"a torch.nn.Module with {', '.join(ATTRIBUTES)}")
     found = Encoder(
