@@ -19,15 +19,14 @@ def name_submission(model: Model, weights_sha256: str) -> str:
     >>> name_submission(Model("my_model", "weights/best.pt", '{"size": 3}'), "0123456789")
     'my_model+best-012345+804e33'
     """
-    module, options = name_module(model), model.options
-    if model.module in PREFIXES:
-        module, options = name_published(model.module, model.options)
     of_object = f"+{model.api_object}" if model.api_object else ""
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(model.weights_path).stem)[:60]
     of_weights = f"+{stem}-{weights_sha256[:6]}" if model.weights_path else ""
-    digest = hashlib.sha256(options.encode()).hexdigest()
-    of_options = f"+{digest[:6]}" if options != "{}" else ""
-    return shorten_name(f"{module}{of_object}{of_weights}{of_options}")
+    if model.module in PREFIXES:
+        return shorten_name(name_published(model.module, of_weights[1:], model.options))
+    digest = hashlib.sha256(model.options.encode()).hexdigest()
+    of_options = f"+{digest[:6]}" if model.options != "{}" else ""
+    return shorten_name(f"{name_module(model)}{of_object}{of_weights}{of_options}")
 
 
 def name_module(model: Model) -> str:

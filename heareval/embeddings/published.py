@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -178,24 +179,24 @@ def pin_options(module: str, options: str) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def name_published(module: str, options: str) -> tuple[str, str]:
-    """Return the name of a published model, and the options that it does not tell, as JSON.
+def name_published(module: str, weights: str, options: str) -> str:
+    """Return the name of a published model as a submission.
 
-    >>> name_published(LIBRARIES["torchaudio"].module, '{"layer": "7", "name": "HUBERT_BASE"}')
-    ('torchaudio-HUBERT_BASE+layer7', '{}')
+    Args:
+        module: module of its adapter.
+        weights: name of its folder, with a digest; "" without one.
+        options: further arguments of load_model, as JSON; a digest stands for what the word does not tell.
+
+    >>> name_published(LIBRARIES["torchaudio"].module, "", '{"layer": "7", "name": "HUBERT_BASE"}')
+    'torchaudio-HUBERT_BASE+layer7'
     """
     values = json.loads(options)
-    file = values.pop("file", "")
-    parts = [
-        PREFIXES[module],
-        Path(file).stem if file else "",
-        values.pop("name", ""),
-        values.pop("encoder", ""),
-    ]
-    parts.append(values.pop("revision", "")[:6])
-    layer = values.pop("layer", "")
+    file, layer = values.pop("file", ""), values.pop("layer", "")
+    parts = [PREFIXES[module], weights, Path(file).stem if file else ""]
+    parts += [values.pop("name", ""), values.pop("encoder", ""), values.pop("revision", "")[:6]]
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", "-".join(filter(None, parts)))
-    return name + (f"+layer{layer}" if layer else ""), json.dumps(values, sort_keys=True)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return name + (f"+layer{layer}" if layer else "") + (f"+{digest[:6]}" if values else "")
 
 
 def find_adapter_version(module: str) -> str:
