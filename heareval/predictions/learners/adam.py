@@ -1,7 +1,7 @@
 """Adam, with the same numbers as `torch.optim.Adam`, without torch's compiler.
 
-The first optimizer of a class of `torch.optim` in a process imports the compiler of torch. That takes two seconds
-of CPU time and some 100 MB of memory in each worker process, for nothing.
+The first optimizer of a class of `torch.optim` imports the compiler of torch: more than a second of CPU time
+and 70 MB of memory in each worker process, for nothing.
 """
 
 from __future__ import annotations
