@@ -40,6 +40,7 @@ BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 12
 MIN_TITLE_COLUMNS = 20
 
 _channel: int | None = None
+_is_hidden = False
 
 
 def describe_progress(unit: Unit, done: int, total: int) -> str:
@@ -113,6 +114,20 @@ def report_failure(title: str, explanation: str) -> None:
 
 
 @contextlib.contextmanager
+def hide_steps() -> Iterator[None]:
+    """Show no steps while the block lasts; what becomes of them is still recorded.
+
+    Example: `with hide_steps(), show_steps(3) as outcomes: ...`
+    """
+    global _is_hidden
+    before, _is_hidden = _is_hidden, True
+    try:
+        yield
+    finally:
+        _is_hidden = before
+
+
+@contextlib.contextmanager
 def show_steps(count: int, stream: TextIO | None = None) -> Iterator[StepOutcomes]:
     """Show the steps of a run while the block lasts; yields what became of them so far.
 
@@ -159,7 +174,7 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
 
 def _open_display(steps: int, stream: TextIO | None) -> _Display:
     # sys.stderr is None in a process without a console.
-    if stream is None:
+    if stream is None or _is_hidden:
         return _Display()
     return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
 

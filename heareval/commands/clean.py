@@ -31,8 +31,9 @@ SHOWN_PATHS = 10
     metavar="DAYS",
     help="List logs that nothing was written to for this many days.",
 )
+@options.quiet
 @options.as_json
-def clean(places: Places, delete: bool, older_than: int, as_json: bool) -> None:
+def clean(places: Places, delete: bool, older_than: int, is_quiet: bool, as_json: bool) -> None:
     """List what no current task or submission needs any more, with sizes, and delete it with --delete.
 
     A task is current if its folder is published or a run asked for it in the last 30 days, a submission if it
@@ -42,7 +43,7 @@ def clean(places: Places, delete: bool, older_than: int, as_json: bool) -> None:
     cleaned = api.clean(places, delete=delete, log_days=older_than)
     if as_json:
         say(files.dump_json(_list_facts(cleaned)))
-    else:
+    elif cleaned.leftovers or not is_quiet:
         _say_leftovers(cleaned)
     for failure in cleaned.failures:
         warn(f"error: not deleted: {failure}")
