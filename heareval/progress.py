@@ -14,14 +14,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TextIO
-
-from rich import progress as bars
-from rich.console import Console
-from rich.table import Column
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from heareval.errors import escape_controls
 from heareval.spec import Progress
+
+if TYPE_CHECKING:
+    from rich import progress as bars
 
 # Steps send at most one message in this time, and a log gets at most one line per step in that time.
 REPORT_EVERY_S = 0.1
@@ -223,6 +222,11 @@ class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
+        # Logs and reruns with nothing to do show no bars.
+        from rich import progress as bars
+        from rich.console import Console
+        from rich.table import Column
+
         console = Console(file=stream)
         columns = (
             bars.TextColumn("{task.description}"),

@@ -11,7 +11,7 @@ from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
-from heareval.commands.scores import say_scores
+from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.layout import Places
 
 
@@ -31,6 +31,9 @@ def predict(
     scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
     if settings.is_quiet:
         say_own_changes(places)
-    say_scores(scored, places, scoring, is_quiet=settings.is_quiet)
+        if scoring.full_report:
+            write_missing_reports(scored, places)
+    else:
+        say_scores(scored, places, scoring)
     where = "scores and predictions are beside the embeddings"
     finish_run(scored.outcome, where, is_quiet=settings.is_quiet)
