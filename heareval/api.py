@@ -26,7 +26,7 @@ from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
-from heareval.errors import HearevalError, RunError
+from heareval.errors import BusyError, HearevalError, RunError
 from heareval.formats.card import read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.exchange import export_cards as format_cards
@@ -672,10 +672,11 @@ def status(
 
 
 def changes_since(since: str = "last", places: Places = DEFAULT_PLACES) -> Changes:
-    """Return what has changed of task folders, tarballs and scores since a time, and what has failed since.
+    """Return what has changed of task folders, tarballs, embeddings and scores since a time, and what failed.
 
     Args:
-        since: `last` for the time when the last run began; a date, or a date and time, in ISO 8601.
+        since: `last` for the time when the last run with something to do began; a date, or a date and time,
+            in ISO 8601.
 
     Raises:
         HearevalError: it is no time, or there is no record of a run.
@@ -749,8 +750,8 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
         log_days: logs that nothing was written to for this many days are listed.
 
     Raises:
-        HearevalError: there is no work folder, it is not known what is needed, or a run uses the work folder
-            and `delete` was asked for.
+        HearevalError: there is no work folder, or it is not known what is needed.
+        BusyError: a run uses the work folder, and `delete` was asked for.
 
     Example: `clean().bytes`
     """
@@ -760,7 +761,7 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
         raise HearevalError(f"work folder {work}", got="no such folder", expected="that of earlier runs")
     with claim_work_folder(places) as is_alone:
         if delete and not is_alone:
-            raise HearevalError(
+            raise BusyError(
                 f"work folder {work}",
                 got="a run that is using it",
                 expected="none while files are deleted",

@@ -23,6 +23,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FAILED_EXIT_CODE = 1
 # Nothing is wrong with a card, but the checker has no task folder to check it against.
 LACKING_EXIT_CODE = 3
+# Another run is at work, as `flock -n -E 75` says it; EX_TEMPFAIL of sysexits.h.
+BUSY_EXIT_CODE = 75
 # A wrong command line or input, as click and most programs have it.
 USAGE_EXIT_CODE = 2
 # File number of the last of the three standard streams.
