@@ -186,10 +186,17 @@ def test_an_archive_that_has_changed_is_never_accepted_silently(tmp_path: Path, 
 
 def test_an_archive_without_a_published_checksum_that_has_changed(tmp_path: Path) -> None:
     served, name = tmp_path / "served", "music_speech.tar.gz"
-    stand_ins.pack(stand_ins.CORPORA["gtzan_music_speech"]()[name], served / name)
     task = "tfds_gtzan_music_speech"
     words = ("heareval", "prepare", task, "--sample-rate", "16000", "--quiet", "--mirror")
+    served.mkdir()
+    (served / name).write_text("<html>gone</html>")
     with serving(served) as (url, _):
+        assert "b'<h'" in only_line(command(tmp_path, *words, url))
+        # The run could not even begin with its task.
+        since = command(tmp_path, "heareval", "status", "--since", "last").stdout
+        assert since.splitlines()[0].endswith(": 1 run, 0 changed, 1 failed")
+
+        stand_ins.pack(stand_ins.CORPORA["gtzan_music_speech"]()[name], served / name)
         notes = [line for line in split_lines(command(tmp_path, *words, url)) if line.startswith("note on ")]
         assert len(notes) == 1
         earlier = notes[0].split()[-1]
