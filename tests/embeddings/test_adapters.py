@@ -23,8 +23,9 @@ from heareval.embeddings.adapters.waves import halve_rate, standardise
 from tests.embeddings.published import FAMILIES, save_model
 
 RAW = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio", "wav2vec2-conformer")
-WINDOWS = {"whisper": 30.0, "qwen2_audio_encoder": 30.0, "audio-spectrogram-transformer": 10.24}
-PER_WINDOW = {"whisper": 1500, "qwen2_audio_encoder": 750, "audio-spectrogram-transformer": 101}
+# In seconds, and in frames; those of published models of whisper are ten times as long.
+WINDOWS = {"whisper": 3.0, "qwen2_audio_encoder": 3.0, "audio-spectrogram-transformer": 10.24}
+PER_WINDOW = {"whisper": 150, "qwen2_audio_encoder": 75, "audio-spectrogram-transformer": 101}
 # Family -> sample rate, hop and first centre, as published: shared by those built like wav2vec 2.0.
 FACTS = {
     **dict.fromkeys((*RAW, "sew", "sew-d"), (16000, 20.0, 12.5)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from heareval.embeddings.published import LIBRARIES, find_adapter_version, pin_o
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionConfig, read_config
 from heareval.errors import HearevalError
-from tests.commands import SCORE, command
+from tests.commands import command, only_line
+from tests.embeddings.clips import write_task
 from tests.embeddings.published import save_model
 from tests.http_server import serving
 
@@ -305,12 +308,54 @@ def test_a_model_by_hand_wrapped_and_by_its_name_gives_equal_embeddings(tmp_path
                 np.testing.assert_allclose(array, expected, atol=1e-5)
 
 
+def embed_here(folder: Path, word: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run `heareval embed` in processes that import transformers themselves."""
+    variables = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "PYTHONUNBUFFERED": "1"}
+    return command(folder, "heareval", "embed", word, "--device", "cpu", *more, **variables)
+
+
 @pytest.mark.slow
-def test_published_models_are_evaluated_like_any_other(tmp_path: Path) -> None:
-    """In processes of their own, which import transformers: scores say what the model is."""
+def test_models_of_the_cache_are_embedded_like_any_other(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    for family in ("wav2vec2", "clap"):
-        save_model(family, tmp_path / family)
-    words = ("evaluate", "hf:wav2vec2#layer=1", "hf:clap", "--tasks", "demo", "--device", "cpu", *SCORE)
-    done = command(tmp_path, "heareval", *words, PYTHONUNBUFFERED="1")
-    assert done.returncode == 0
+    write_cache(tmp_path, "main", COMMIT)
+    snapshot = tmp_path / "hub" / "hub" / "models--someone--my-encoder" / "snapshots" / COMMIT
+    save_model("hubert", snapshot)
+    (snapshot / "README.md").write_text("---\nlicense: mit\n---\n")
+    write_task(tmp_path / "tasks" / "t", {"train": [8000, 4321], "valid": [8000], "test": [8000]}, "event")
+    done = embed_here(tmp_path, f"hf:{NAME}#layer=1")
+    assert done.returncode == 0, done.stderr
+    embeddings = tmp_path / "embeddings" / "hf-someone-my-encoder-012345+layer1" / "t"
+    manifest = json.loads((embeddings / "MANIFEST.json").read_text())
+    facts = json.loads(manifest["submission"]["facts"])
+    assert (facts["revision"], facts["licence"], facts["type"]) == (COMMIT, "mit", "hubert")
+    assert json.loads(manifest["submission"]["options"])["revision"] == COMMIT
+    save_model("clap", tmp_path / "clap")
+    line = only_line(embed_here(tmp_path, "hf:clap"))
+    assert "ClapModel has scene embeddings only" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ('{"model_type": "bert"}', "got a model of type bert, expected an audio encoder: audio-spectrogram-"),
+        (
+            '{"model_type": "x", "auto_map": {}}',
+            "got a model of type x, which brings its own code.* use --trust-remote-code",
+        ),
+    ],
+)
+def test_what_is_no_encoder_is_one_line_for_users(config: str, expected: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    write_task(tmp_path / "tasks" / "t", {"train": [8000], "valid": [8000], "test": [8000]})
+    (tmp_path / "folder" / "config.json").write_text(config)
+    assert re.search(
+        rf"error: hf:folder: hf:\S*folder: {expected}", only_line(embed_here(tmp_path, "hf:folder"))
+    )
+
+
+def test_a_hub_that_is_away_is_one_line_for_users(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks" / "t", {"train": [8000], "valid": [8000], "test": [8000]})
+    variables = {name: os.environ[name] for name in ("HF_ENDPOINT", "HF_HOME")}
+    done = command(tmp_path, "heareval", "embed", f"hf:{NAME}", **variables)
+    assert re.search(rf"error: hf:{NAME}@main: got the hub can't be reached", only_line(done))
