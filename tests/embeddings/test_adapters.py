@@ -323,6 +323,23 @@ def test_clap_has_scenes_only(load: Load) -> None:
         embed(load("clap"), make_waves(1, 48000))
 
 
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("name", "rate", "size", "count"),
+    [
+        ("facebook/wav2vec2-base-960h", 16000, 768, 99),
+        ("openai/whisper-tiny", 16000, 384, 100),
+        ("MIT/ast-finetuned-audioset-10-10-0.4593", 16000, 768, 20),
+        ("facebook/encodec_24khz", 48000, 128, 150),
+    ],
+)
+def test_real_names(name: str, rate: int, size: int, count: int) -> None:
+    model = huggingface.load_model(name=name).eval()
+    frames, times = embed(model, make_waves(1, 2 * rate))
+    assert (model.sample_rate, frames.shape, times.shape) == (rate, (1, count, size), (1, count))
+    assert model.heareval_facts["licence"]
+
+
 def write_config(folder: Path, text: str) -> str:
     folder.mkdir()
     (folder / "config.json").write_text(text)

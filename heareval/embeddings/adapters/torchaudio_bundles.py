@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from heareval.embeddings.adapters.encoder import (
     Encoder,
@@ -14,6 +15,7 @@ from heareval.embeddings.adapters.encoder import (
 )
 from heareval.embeddings.adapters.errors import AdapterError
 from heareval.embeddings.adapters.layers import choose_layer
+from heareval.embeddings.adapters.waves import pad_to
 
 __version__ = "1"
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
@@ -51,8 +53,13 @@ def load_model(*, name: str = "", layer: str = "") -> HearModel:
 
 
 def adapt(model: Any, sample_rate: int, layer: str, what: str) -> Encoder:
-    """Return the encoder of a model of torchaudio, which normalises waves itself where it has to."""
+    """Return the encoder of a model of torchaudio.
+
+    Where waves have to be normalised, a bundle wraps its model in one that normalises all clips of a batch
+    together. Here each clip is normalised, as one clip alone is there.
+    """
     inner = getattr(model, "model", model)
+    is_normalised = getattr(model, "normalize_waveform", False)
     if not hasattr(model, "extract_features"):
         expected = "a bundle of wav2vec 2.0, HuBERT or WavLM"
         raise AdapterError(what, f"a {type(model).__name__}, which has no features", expected)
@@ -62,8 +69,10 @@ def adapt(model: Any, sample_rate: int, layer: str, what: str) -> Encoder:
         raise AdapterError(f"{what}: layer", "0", f"1 to {layers}, or mean", "Correct #layer.")
 
     def frames(waves: Tensor) -> Tensor:
+        if is_normalised:
+            waves = functional.layer_norm(waves, waves.shape[1:])
         # Layers behind the chosen one are not computed.
-        outputs, _ = model.extract_features(waves, None, num_layers=chosen.index or layers)
+        outputs, _ = inner.extract_features(pad_to(waves, FIELD), None, num_layers=chosen.index or layers)
         found: Tensor = sum(outputs) / len(outputs) if chosen.is_mean else outputs[-1]
         return found
 
@@ -74,5 +83,4 @@ def adapt(model: Any, sample_rate: int, layer: str, what: str) -> Encoder:
         hop_ms=1000 * STRIDE / sample_rate,
         first_ms=1000 * FIELD / 2 / sample_rate,
         size=inner.encoder.feature_projection.projection.out_features,
-        shortest=FIELD,
     )
