@@ -179,6 +179,17 @@ def pin_options(module: str, options: str) -> str:
     return json.dumps(values, sort_keys=True)
 
 
+def identify_options(module: str, options: str) -> str:
+    """Return the options of a submission as its fingerprint holds them: a file by its name, not its place.
+
+    The contents of such a file are among the sources of the submission.
+    """
+    if module != LIBRARIES["xares"].module:
+        return options
+    values = json.loads(options)
+    return json.dumps({**values, "file": Path(values.get("file", "")).name}, sort_keys=True)
+
+
 def name_published(module: str, weights: str, options: str) -> str:
     """Return the name of a published model as a submission.
 

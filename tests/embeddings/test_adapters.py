@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,6 +323,38 @@ def test_scores_will_say_what_the_model_is(load: Load) -> None:
 def test_clap_has_scenes_only(load: Load) -> None:
     with pytest.raises(SceneOnlyError, match="scene embeddings only"):
         embed(load("clap"), make_waves(1, 48000))
+
+
+OWN_CODE = """
+from transformers import HubertConfig, HubertModel
+
+class OwnConfig(HubertConfig):
+    model_type = "own_hubert"
+
+class OwnModel(HubertModel):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_model_runs_only_if_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like MERT: HuBERT at 24 kHz, of a type that transformers does not have."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = save_model("hubert", tmp_path / "own")
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=24000).save_pretrained(folder)
+    (folder / "own_code.py").write_text(OWN_CODE)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own_hubert", "architectures": ["OwnModel"]}
+    config["auto_map"] = {"AutoConfig": "own_code.OwnConfig", "AutoModel": "own_code.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AdapterError, match="a model of type own_hubert, which brings its own code"):
+        huggingface.load_model(str(folder))
+    model = huggingface.load_model(str(folder), trust_remote_code=True).eval()
+    assert type(model.network).__name__ == "OwnModel"
+    assert model.heareval_facts["remote_code"] is True
+    frames, times = embed(model, make_waves(1, 48000))
+    assert (model.sample_rate, frames.shape[1]) == (48000, 74)
+    np.testing.assert_allclose(times[0, :2], [1000 * 200 / 24000, 1000 * 520 / 24000], atol=1e-4)
 
 
 @pytest.mark.network

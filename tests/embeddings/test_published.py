@@ -17,7 +17,7 @@ from heareval.embeddings.describe import DescribeSettings, Description, describe
 from heareval.embeddings.inside.submission import LoadedSubmission, load_submission
 from heareval.embeddings.naming import name_submission
 from heareval.embeddings.opening import fingerprint_submission
-from heareval.embeddings.published import LIBRARIES, find_adapter_version, pin_options
+from heareval.embeddings.published import LIBRARIES, find_adapter_version, identify_options, pin_options
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionConfig, read_config
 from heareval.errors import HearevalError
@@ -212,6 +212,15 @@ def test_names_are_short_and_hold_what_differs() -> None:
     assert name_of("hf:folder#layer=mean") == "hf-folder-abcdef+layermean"
     assert name_of("torchaudio:HUBERT_BASE") == "torchaudio-HUBERT_BASE"
     assert re.fullmatch(r"hf-folder-abcdef\+[0-9a-f]{6}", name_of("hf:folder", options={"dtype": "bfloat16"}))
+
+
+def test_the_place_of_a_file_is_no_part_of_a_submission() -> None:
+    module = LIBRARIES["xares"].module
+    options = {
+        identify_options(module, json.dumps({"file": f"/{each}/net.py", "encoder": "E"})) for each in "ab"
+    }
+    assert options == {'{"encoder": "E", "file": "net.py"}'}
+    assert identify_options("my_model", '{"file": "/a/b"}') == '{"file": "/a/b"}'
 
 
 # --------------------------------------------------------------------------- run
