@@ -38,6 +38,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "sew-d": ("SEWD", SEW, "Wav2Vec2", {}),
     "data2vec-audio": ("Data2VecAudio", {**SPEECH, "num_conv_pos_embeddings": 2}, "Wav2Vec2", {}),
     "wav2vec2-conformer": ("Wav2Vec2Conformer", {**SPEECH, **LAYER_NORM}, "Wav2Vec2", {}),
+    "moonshine": (
+        "Moonshine",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "encoder_num_hidden_layers": 2,
+            "decoder_num_hidden_layers": 1,
+            "encoder_num_attention_heads": 2,
+            "decoder_num_attention_heads": 2,
+            "vocab_size": 60,
+        },
+        "Wav2Vec2",
+        {"do_normalize": False},
+    ),
     "wav2vec2-bert": (
         "Wav2Vec2Bert",
         # Its convolutions look back: with 31 random taps in each layer, they hide where frames are.

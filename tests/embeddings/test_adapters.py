@@ -31,6 +31,7 @@ PER_WINDOW = {"whisper": 150, "qwen2_audio_encoder": 75, "audio-spectrogram-tran
 # Family -> sample rate, hop and first centre, as published: shared by those built like wav2vec 2.0.
 FACTS = {
     **dict.fromkeys((*RAW, "sew", "sew-d"), (16000, 20.0, 12.5)),
+    "moonshine": (16000, 24.0, 895 / 32),
     "wav2vec2-bert": (16000, 20.0, 17.5),
     "whisper": (16000, 20.0, 0.0),
     "qwen2_audio_encoder": (16000, 40.0, 10.0),

@@ -46,6 +46,7 @@ FAMILIES = {
         ),
         Family("raw_speech"),
     ),
+    "moonshine": Family("raw_speech", "encoder"),
     "wav2vec2-bert": Family("wav2vec2_bert"),
     "whisper": Family("whisper", "encoder"),
     "qwen2_audio_encoder": Family("whisper"),

@@ -12,15 +12,21 @@ from heareval.embeddings.adapters.waves import pad_to, standardise
 
 __version__ = "1"
 
+# Kernels and strides of its convolutions, which its config does not tell.
+MOONSHINE = ((127, 7, 3), (64, 3, 2))
+
 
 def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
-    """Return the encoder of a model whose config has `conv_kernel` and `conv_stride`.
+    """Return the encoder of a model whose config has `conv_kernel` and `conv_stride`, or of Moonshine.
 
     Clips of a batch have one length, so none is padded and no attention mask is needed. Models whose
     convolutions have group norm (wav2vec2-base) must not be given one; for the others it would be all ones.
     """
-    stride, field = measure_convolutions(config.conv_kernel, config.conv_stride)
-    chosen = choose_layer(layer, config.num_hidden_layers)
+    kernels, strides = MOONSHINE
+    if hasattr(config, "conv_kernel"):
+        kernels, strides = config.conv_kernel, config.conv_stride
+    stride, field = measure_convolutions(kernels, strides)
+    chosen = choose_layer(layer, getattr(config, "encoder_num_hidden_layers", config.num_hidden_layers))
     rate, dtype = extractor.sampling_rate, next(model.parameters()).dtype
     # SEW averages neighbouring frames in front of its layers, and takes them apart again behind.
     squeeze = getattr(config, "squeeze_factor", 1)
