@@ -99,10 +99,17 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
     def __init__(
         self, goal: Goal, scheduler: Luigid | Scheduler, processes: int, *, is_first: bool = True
     ) -> None:
-        # Another handler of SIGUSR1 drains a run: Luigi's is there only while a worker is.
-        super().__init__(scheduler, worker_processes=processes, no_install_shutdown_handler=True)
+        self.has_luigid = isinstance(scheduler, Luigid)
+        super().__init__(
+            scheduler,
+            worker_processes=processes,
+            # Luigi's handler of SIGUSR1 is there only while a worker is; `stopping` has one.
+            no_install_shutdown_handler=True,
+            # Also a single step leaves this process free to look after luigid.
+            force_multiprocessing=self.has_luigid,
+        )
         self.goal = goal
-        self.has_luigid, self.is_first = isinstance(scheduler, Luigid), is_first
+        self.is_first = is_first
         self.checked = time.monotonic()
         self.tries: Counter[str] = Counter()
 
