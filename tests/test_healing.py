@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,11 @@ def luigid(folder: Path) -> Iterator[Luigid]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *words: str, workers: int = 2, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    folder: Path, *words: str, workers: int = 2, before: Sequence[str] = (), **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """Start a run and leave it to the test; what still runs at the end is killed."""
-    command = [sys.executable, "-m", "tests.errands", "--workers", str(workers), *words]
+    command = [*before, sys.executable, "-m", "tests.errands", "--workers", str(workers), *words]
     root = Path(__file__).parent.parent
     runner = subprocess.Popen(
         command,
@@ -247,3 +250,28 @@ def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigi
             allow(folder, "a", "b")
             code, _ = finish(second)
     assert (code, begun(folder)) == (0, ["a", "a", "b"])
+
+
+# --------------------------------------------------------------------------- a file system that keeps names
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Luigid) -> None:
+    """The second runner sees the folder as through NFS: names are looked for again only after 10 s."""
+    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
+    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
+    before = ("unshare", "-m", "bash", "-c", mounted, str(folder))
+    (folder / "made").mkdir()
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        told = count_messages(folder, "add_task")
+        with running(folder, "a", "b:a", "--url", luigid.address, before=before) as second:
+            wait_until(lambda: count_messages(folder, "add_task") == told + 3)
+            allow(folder, "a", "b")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert begun(folder) == ["a", "b"]
+    assert not any("failed" in said for _, said in ends)
+    logs = [path.read_text() for path in folder.glob("_workdir/logs/*.log")]
+    assert any("b waits for the output of a\n" in log for log in logs)

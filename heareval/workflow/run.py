@@ -258,6 +258,9 @@ def _configure_local_scheduler(gpus: int) -> None:
     config = luigi.configuration.get_config()
     config.set("scheduler", "retry_count", "1")
     config.set("worker", "keep_alive", "false")
+    # All is made on this machine. What somebody deletes meanwhile is made again.
+    config.set("worker", "check_unfulfilled_deps", "true")
+    config.set("heareval", "input_wait_s", "0")
     if gpus:
         config.set("resources", "gpu", str(gpus))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -34,6 +36,10 @@ from heareval.workflow.step_records import (
     record_failure,
     recording_run,
 )
+
+logger = logging.getLogger("luigi-interface")
+# How often a step looks for the output of another.
+LOOK_EVERY_S = 0.5
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
@@ -165,9 +171,40 @@ class Step(luigi.Task):  # type: ignore[misc]
     def run(self) -> None:
         record, folder = self.begin_record(), self.places.step_records()
         if not self.complete():
+            self._wait_for_inputs()
             with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
                 self.work(report)
         forget_failure(folder, record)
+
+    def _wait_for_inputs(self) -> None:
+        """Wait until this machine sees what the steps before have made, perhaps on another machine.
+
+        Raises:
+            HearevalError: it does not for long.
+        """
+        patience_s = luigi.configuration.get_config().getfloat("heareval", "input_wait_s", 0.0)
+        started = time.monotonic()
+        for step in self.deps():
+            if not step.complete():
+                logger.info("%s waits for the output of %s", self.title, step.title)
+            while not step.complete():
+                if time.monotonic() - started > patience_s:
+                    raise HearevalError(
+                        f"output of `{step.title}`",
+                        got=f"nothing at {step.output_path} for {patience_s:g} s",
+                        expected="what a step before this one has made",
+                        remedy="Check that all machines have the same folders, then run again.",
+                    )
+                # NFS keeps the names of a folder for a while, and looks for new ones when it is opened.
+                for folder in (step.output_path.parent, step.output_path):
+                    with contextlib.suppress(OSError):
+                        list(folder.iterdir())
+                time.sleep(LOOK_EVERY_S)
+
+    @property
+    def output_path(self) -> Path:
+        """The file or folder that the step makes: its `folder` or `path`."""
+        return Path(getattr(self, "folder", None) or self.path)
 
     @classmethod
     @functools.cache
