@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -275,3 +276,27 @@ def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Lu
     assert not any("failed" in said for _, said in ends)
     logs = [path.read_text() for path in folder.glob("_workdir/logs/*.log")]
     assert any("b waits for the output of a\n" in log for log in logs)
+
+
+# --------------------------------------------------------------------------- idle runners
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        (("a",), "waiting: the last step runs on HOST"),
+        (("a", "b:a", "c:b"), "waiting: 2 steps need others that run on HOST"),
+        (("gpu-a", "gpu-b"), "waiting: gpu is in use by host HOST"),
+    ],
+)
+def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str, ...], reason: str) -> None:
+    words = (*steps, "--url", luigid.address)
+    with running(folder, *words) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words) as second:
+            assert second.stderr is not None
+            assert second.stderr.readline() == f"{reason.replace('HOST', socket.gethostname())}\n"
+            allow(folder, *(step.partition(":")[0] for step in steps))
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert "waiting" not in ends[1][1]
