@@ -228,6 +228,15 @@ def test_a_failed_step_is_tried_again_and_its_error_told_once(folder: Path, luig
     assert (code, begun(folder)) == (0, ["a", "a", "a", "a", "b"])
 
 
+def test_a_step_whose_process_is_killed_says_so(folder: Path) -> None:
+    with running(folder, "a", "b:a") as runner:
+        wait_until_begun(folder, 1)
+        os.kill(int((folder / "begun").read_text().split()[1]), signal.SIGKILL)
+        code, said = finish(runner)
+    killed = "error: a: it was killed by signal 9, as the system does if memory is short"
+    assert (code, said.splitlines()[:-1]) == (30, [killed])
+
+
 def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: Luigid) -> None:
     words = ("a", "b:a", "--url", luigid.address)
     with running(folder, *words, workers=1) as first:

@@ -36,6 +36,7 @@ from heareval.workflow.step_records import (
     record_failure,
     recording_run,
 )
+from heareval.workflow.stopping import is_draining
 
 logger = logging.getLogger("luigi-interface")
 # How often a step looks for the output of another.
@@ -244,10 +245,27 @@ class Step(luigi.Task):  # type: ignore[misc]
         if isinstance(exception, OSError):
             exception = file_error(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
-        explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
+        self.report_failure(str(exception) if is_ours else f"{type(exception).__name__}: {exception}")
+        return str(super().on_failure(exception))
+
+    def report_failure(self, explanation: str) -> None:
+        """Report and record that this step failed."""
         progress.report_failure(self.title, explanation)
         record_failure(self.places.step_records(), self.begin_record(), explanation)
-        return str(super().on_failure(exception))
+
+
+@Step.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _report_death(step: Step, message: str) -> None:
+    """Report that the process of a step has died, unless a signal to the whole job has ended it.
+
+    Args:
+        step: the step, which can't report it itself.
+        message: of Luigi, which ends with the exit code.
+    """
+    if not is_draining():
+        code = message.rsplit(" ", 1)[-1]
+        killed = f"it was killed by signal {code[1:]}, as the system does if memory is short"
+        step.report_failure(killed if code.startswith("-") else f"its process ended with exit code {code}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
