@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.workflow import run as run_module
 from heareval.workflow.configuration import PACKAGED
+from tests.errands import Errand
 from tests.luigi_daemon import Luigid
 
 # Of what takes a minute or more in practice.
@@ -309,3 +313,12 @@ def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str,
             ends = [finish(runner) for runner in (first, second)]
     assert [code for code, _ in ends] == [0, 0]
     assert "waiting" not in ends[1][1]
+
+
+def test_a_run_with_too_many_steps_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "MAX_STEPS", 2)
+    places = Places(*(str(folder / name) for name in ("work", "tasks", "tars", "embeddings")))
+    roots = [Errand(places, name=f"step{number}") for number in range(3)]
+    with pytest.raises(HearevalError, match="this run: got 3 steps, expected at most 2"):
+        run_module.run(roots, workers=1, scheduler_url="", log_folder=folder / "logs")
+    assert not (folder / "logs").exists()
