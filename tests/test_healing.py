@@ -128,6 +128,7 @@ def test_a_drained_run_finishes_what_runs_and_says_what_is_left(folder: Path) ->
     assert {path.name for path in (folder / "made").iterdir()} == set(names)
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_job_drains_only_the_runner(folder: Path) -> None:
     with running(folder, "a", "b", "c") as runner:
         names = wait_until_begun(folder, 2)
@@ -147,7 +148,7 @@ def test_sigterm_drains_a_slurm_job_that_has_time_left(folder: Path) -> None:
     assert (code, said.splitlines()[-2]) == (45, "drained, 1 step left")
 
 
-@pytest.mark.parametrize("left_s", [30, None])
+@pytest.mark.parametrize("left_s", [30, pytest.param(None, marks=pytest.mark.slow)])
 def test_sigterm_ends_other_runs_at_once(folder: Path, left_s: int | None) -> None:
     end = {} if left_s is None else {"SLURM_JOB_END_TIME": str(int(time.time()) + left_s)}
     with running(folder, "a", SLURM_JOB_ID="7", **end) as runner:
@@ -175,23 +176,27 @@ def test_luigid_is_told_of_each_step_once(folder: Path, luigid: Luigid) -> None:
     assert count_messages(folder, "add_task") == 2 * (23 + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_runners_go_on_when_luigid_is_restarted(folder: Path, luigid: Luigid, number: int) -> None:
     """After SIGKILL it knows nothing, after SIGTERM what it knew before."""
     words = ("a", "b", "c:a,b", "d:c", "--url", luigid.address)
-    with running(folder, *words, workers=1) as first, running(folder, *words, workers=1) as second:
+    with running(folder, *words) as first:
         wait_until_begun(folder, 2)
-        luigid.end(number)
-        luigid.start()
-        # Both register what they are at, so that nobody begins it again.
-        asked = count_messages(folder, "get_task_status_message")
-        wait_until(lambda: count_messages(folder, "get_task_status_message") > asked + 3)
-        allow(folder, "a", "b", "c", "d")
-        codes = [finish(runner)[0] for runner in (first, second)]
+        with running(folder, *words) as second:
+            told = count_messages(folder, "add_task")
+            wait_until(lambda: count_messages(folder, "add_task") == told + 5)
+            luigid.end(number)
+            luigid.start()
+            # Two running steps, and all of them from both runners. Nobody begins a step again.
+            wait_until(lambda: count_messages(folder, "add_task") == told + 5 + 2 + 2 * 5)
+            allow(folder, "a", "b", "c", "d")
+            codes = [finish(runner)[0] for runner in (first, second)]
     assert codes == [0, 0]
     assert sorted(begun(folder)) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.slow
 def test_a_run_finishes_its_steps_and_says_so_if_luigid_is_gone(folder: Path, luigid: Luigid) -> None:
     with running(folder, "a", "b", "c:a,b", "--url", luigid.address) as runner:
         wait_until_begun(folder, 2)
@@ -207,6 +212,7 @@ def test_a_run_finishes_its_steps_and_says_so_if_luigid_is_gone(folder: Path, lu
     assert sorted(path.name for path in (folder / "made").iterdir()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_run_without_luigid_from_the_start_ends_with_the_same_line(folder: Path) -> None:
     with running(folder, "a", "--url", "http://127.0.0.1:9") as runner:
         code, said = finish(runner)
@@ -214,6 +220,7 @@ def test_a_run_without_luigid_from_the_start_ends_with_the_same_line(folder: Pat
     assert said.startswith("error: luigid at http://127.0.0.1:9: got no answer for ")
 
 
+@pytest.mark.slow
 def test_a_failed_step_is_tried_again_and_its_error_told_once(folder: Path, luigid: Luigid) -> None:
     (folder / "go" / "a").write_text("no good")
     with running(folder, "a", "b:a", "--url", luigid.address) as runner:
@@ -241,6 +248,7 @@ def test_a_step_whose_process_is_killed_says_so(folder: Path) -> None:
     assert (code, said.splitlines()[:-1]) == (30, [killed])
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: Luigid) -> None:
     words = ("a", "b:a", "--url", luigid.address)
     with running(folder, *words, workers=1) as first:
@@ -255,6 +263,7 @@ def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: 
         assert error.endswith("no good")
 
 
+@pytest.mark.slow
 def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigid: Luigid) -> None:
     words = ("a", "b:a", "--url", luigid.address)
     with running(folder, *words, workers=1) as first:
@@ -294,6 +303,7 @@ def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Lu
 # --------------------------------------------------------------------------- idle runners
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [

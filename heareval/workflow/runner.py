@@ -206,16 +206,18 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
             self._start_phasing_out()
 
     def _register_if_forgotten(self, since_s: float = CHECK_EVERY_S) -> None:
-        """Tell luigid of all steps again if it was restarted and does not know them.
+        """Tell luigid of all steps again if it was restarted, and may not know them.
 
         Args:
             since_s: seconds after the last look; nothing is done before.
         """
         if not self.has_luigid or time.monotonic() - self.checked < since_s:
             return
-        if self._scheduler.get_task_status_message(self.goal.task_id) is None:
-            logger.warning("luigid does not know this run: registering again")
-            # First what runs here, so that no other runner begins it.
+        is_known = self._scheduler.get_task_status_message(self.goal.task_id) is not None
+        if self._scheduler.was_away or not is_known:
+            logger.warning("luigid was restarted: registering again")
+            self._scheduler.was_away = False
+            # First what runs here, and time for all other runners to do the same, so that nobody begins it.
             for task_id, process in self._running_tasks.items():
                 step = process.task
                 self._scheduler.add_task(
@@ -223,10 +225,11 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
                     task_id=task_id,
                     status=RUNNING,
                     resources=step.process_resources(),
-                    params=step.to_str_params(),
+                    params=step.to_str_params(only_public=True),
                     family=step.task_family,
                     module=step.task_module,
                 )
+            time.sleep(self._scheduler.retry_wait_s + CHECK_EVERY_S + self._config.wait_interval)
             self.add(self.goal)
             self._add_worker()
         self.checked = time.monotonic()
