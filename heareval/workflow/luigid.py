@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import luigi.rpc
-from requests.utils import get_environ_proxies
 
 logger = logging.getLogger("luigi-interface")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -79,8 +79,9 @@ class Luigid(luigi.rpc.RemoteScheduler):  # type: ignore[misc]
         self.pinged._rpc_retry_attempts = 1
         self.pinged._rpc_log_retries = False
         parts = urlsplit(url)
+        has_proxy = "http" in getproxies() and not proxy_bypass(parts.netloc)
         # Luigi's own way to luigid knows proxies, passwords, TLS and sockets.
-        if parts.scheme == "http" and "@" not in parts.netloc and not get_environ_proxies(url):
+        if parts.scheme == "http" and "@" not in parts.netloc and not has_proxy:
             self._fetcher = KeptConnection(self._url, self._connect_timeout)
 
     @property
