@@ -107,6 +107,11 @@ def report_step(title: str, unit: Unit) -> Iterator[Progress]:
     _send({"step": title, "finished": True})
 
 
+def report_note(title: str, text: str) -> None:
+    """Report something that is to be told at once, such as what a step waits for."""
+    _send({"step": title, "note": text})
+
+
 def report_failure(title: str, explanation: str) -> None:
     """Report that a step failed."""
     _send({"step": title, "failed": explanation})
@@ -187,7 +192,9 @@ class _Display:
 
     def show(self, title: str, message: dict[str, Any]) -> None:
         """Show one message of a step."""
-        if "failed" in message:
+        if "note" in message:
+            self.note(title, message["note"])
+        elif "failed" in message:
             self.remove(title)
         elif "finished" in message:
             self.finish(title)
@@ -196,6 +203,9 @@ class _Display:
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         """Show how far a step is, by its message: `done`, `total` and `said`, once there are any."""
+
+    def note(self, title: str, text: str) -> None:
+        """Show a line about a step."""
 
     def remove(self, title: str) -> None:
         """Show that a step failed."""
@@ -235,6 +245,10 @@ class _Bars(_Display):
         shown = {"completed": message.get("done", 0), "total": message.get("total")}
         self.progress.update(self.bars[title], **shown, said=message.get("said", ""))
 
+    def note(self, title: str, text: str) -> None:
+        # Above the bars, which stay. Rich would read brackets as marks of style.
+        self.progress.console.print(f"{title}: {text}", markup=False, highlight=False)
+
     def remove(self, title: str) -> None:
         if title in self.bars:
             self.progress.remove_task(self.bars.pop(title))
@@ -260,6 +274,9 @@ class _Lines(_Display):
         if "said" in message and now - self.last_line.setdefault(title, now) > LINE_EVERY_S:
             self.last_line[title] = now
             self._write(f"{title}: {message['said']}")
+
+    def note(self, title: str, text: str) -> None:
+        self._write(f"{title}: {text}")
 
     def remove(self, title: str) -> None:
         self.started.pop(title, None)
