@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
 import re
@@ -152,6 +153,24 @@ def test_without_gpus_none_is_claimed(
     with claim_device(device, Machine()) as given:
         assert given == variables
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_may_choose_waits_for_the_first_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A luigid whose last runner has no GPU would let another one start several models on its GPU."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # There is such a file on every machine with Linux.
+    monkeypatch.setattr("heareval.workflow.machine.GPU_FILES", ("proc/version",))
+    for visible, first in ((None, "0"), ("3,1", "3")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with claim_device("auto", Machine()) as variables:
+            assert variables == {}
+            (lock,) = tmp_path.glob(f"*gpu-{first}.lock")
+            with open(lock) as stream, pytest.raises(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_missing_gpus_are_reported(prepared: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Embeddings side by side on a CPU, as far as there is memory: what runs is seen in states, not in seconds."""
+"""Embeddings side by side on CPUs, as far as there is memory: what runs is seen in states, not seconds."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ pytest.importorskip("torch")
 from heareval.workflow.machine import has_gpu
 from tests.commands import MODEL, command
 from tests.embeddings.clips import write_task
+from tests.luigi_daemon import running_luigid
 
 pytestmark = pytest.mark.skipif(has_gpu(), reason="a GPU takes one model at a time")
 SPLITS = {"train": [8000] * 3, "valid": [8000] * 2, "test": [8000] * 2}
@@ -66,6 +70,26 @@ def began(folder: Path) -> int:
 def test_a_cpu_embeds_two_tasks_at_once(tmp_path: Path) -> None:
     done = command(tmp_path, *write_tasks(tmp_path, TOGETHER), TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
+    assert began(tmp_path) == 2
+
+
+def test_two_machines_without_gpus_embed_at_once(tmp_path: Path) -> None:
+    """Each takes one step of a luigid that allows one step with a GPU."""
+    words = write_tasks(tmp_path, TOGETHER)[:-1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    with running_luigid(tmp_path) as address:
+        runners = [
+            subprocess.Popen(
+                [sys.executable, "-m", *words, "1", "--scheduler-url", address],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        told = [runner.communicate()[1] for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], told
     assert began(tmp_path) == 2
 
 

@@ -125,11 +125,11 @@ def estimate_model(weights_path: str) -> int:
     >>> estimate_model("") == STEP_BYTES
     True
     """
+    if not weights_path:
+        return STEP_BYTES
     weights = Path(weights_path)
-    sizes = [file.stat().st_size for _, file in walk_files(weights)] if weights.is_dir() else []
-    if weights_path and weights.is_file():
-        sizes = [weights.stat().st_size]
-    return STEP_BYTES + COPIES_OF_WEIGHTS * sum(sizes)
+    found = [file for _, file in walk_files(weights)] if weights.is_dir() else [weights]
+    return STEP_BYTES + COPIES_OF_WEIGHTS * sum(file.stat().st_size for file in found)
 
 
 def _in_gb(count: int) -> str:
