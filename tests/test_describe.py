@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,33 @@ def test_a_failure_is_told_by_status_until_it_is_described(here: Path) -> None:
     (row,) = read_rows(here, "my_model", "--tasks", "spoken_digit")
     assert row["state"] == "missing"
     assert "description" not in row["next_step"]
+
+
+def test_a_run_that_is_asked_to_end_while_it_describes_does_nothing_else(here: Path) -> None:
+    write_task(here / "tasks" / "event", SPLITS, "event")
+    waiting = "import time\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    (here / "my_model.py").write_text(COUNTING + waiting + MODEL)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
+    runner = subprocess.Popen(
+        [sys.executable, "-m", *EMBED, "my_model", "--num-workers", "1"],
+        cwd=here,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not loads(here) and runner.poll() is None:
+        time.sleep(0.01)
+    runner.send_signal(signal.SIGUSR1)
+    (here / "go").touch()
+    _, errors = runner.communicate()
+    assert runner.returncode in (25, 45), errors
+    assert loads(here) == 1
+    assert errors.startswith("[step 1 of 2] my_model: description for ")
+    assert not (here / "embeddings").exists()
+    # The same command goes on where it ended.
+    assert command(here, *EMBED, "my_model").returncode == 0
+    assert loads(here) == 4
 
 
 @pytest.mark.slow
