@@ -354,14 +354,18 @@ def open_submissions(
             notify(f"error: {_with_name(word, fault)} Left out: {left_out}.")
     names = tuple(name for each in failed.values() for name in each)
     # What failed has been told; what was described is not counted, as it is nothing that was asked for.
-    outcome = replace(outcome, exit_code=outcome.exit_code if is_early else 0, steps=0, failures=())
+    told = (
+        replace(outcome, steps=0, failures=())
+        if is_early
+        else replace(NOTHING_TO_DO, seconds=outcome.seconds)
+    )
     if not opened and not is_early:
         raise HearevalError(
             "submissions",
             got=f"none of {len(names)} can be opened: {', '.join(names)}",
             remedy="The errors above say why.",
         )
-    return Opening(tuple(opened), names, outcome)
+    return Opening(tuple(opened), names, told)
 
 
 def _find_errors(
