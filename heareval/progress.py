@@ -107,14 +107,14 @@ def report_step(title: str, unit: Unit) -> Iterator[Progress]:
     _send({"step": title, "finished": True})
 
 
-def report_note(title: str, text: str) -> None:
-    """Report something that is to be told at once, such as what a step waits for."""
-    _send({"step": title, "note": text})
-
-
 def report_failure(title: str, explanation: str) -> None:
     """Report that a step failed."""
     _send({"step": title, "failed": explanation})
+
+
+def report_note(text: str) -> None:
+    """Report something about the run as a whole, in one line."""
+    _send({"note": text})
 
 
 @contextlib.contextmanager
@@ -150,6 +150,10 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
             message = json.loads(line)
             if "end" in message:
                 break
+            if "note" in message:
+                with contextlib.suppress(OSError, ValueError):
+                    display.note(escape_controls(message["note"]))
+                continue
             title = message["step"]
             if "failed" in message:
                 outcomes.failures.append((title, message["failed"]))
@@ -192,9 +196,7 @@ class _Display:
 
     def show(self, title: str, message: dict[str, Any]) -> None:
         """Show one message of a step."""
-        if "note" in message:
-            self.note(title, message["note"])
-        elif "failed" in message:
+        if "failed" in message:
             self.remove(title)
         elif "finished" in message:
             self.finish(title)
@@ -204,14 +206,14 @@ class _Display:
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         """Show how far a step is, by its message: `done`, `total` and `said`, once there are any."""
 
-    def note(self, title: str, text: str) -> None:
-        """Show a line about a step."""
-
     def remove(self, title: str) -> None:
         """Show that a step failed."""
 
     def finish(self, title: str) -> None:
         """Show that a step finished."""
+
+    def note(self, text: str) -> None:
+        """Show a line about the run."""
 
 
 class _Bars(_Display):
@@ -238,16 +240,15 @@ class _Bars(_Display):
     def close(self) -> None:
         self.progress.stop()
 
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False)
+
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:
             name = shorten_title(title, self.title_columns)
             self.bars[title] = self.progress.add_task(name, total=None, said="")
         shown = {"completed": message.get("done", 0), "total": message.get("total")}
         self.progress.update(self.bars[title], **shown, said=message.get("said", ""))
-
-    def note(self, title: str, text: str) -> None:
-        # Above the bars, which stay. Rich would read brackets as marks of style.
-        self.progress.console.print(f"{title}: {text}", markup=False, highlight=False)
 
     def remove(self, title: str) -> None:
         if title in self.bars:
@@ -275,9 +276,6 @@ class _Lines(_Display):
             self.last_line[title] = now
             self._write(f"{title}: {message['said']}")
 
-    def note(self, title: str, text: str) -> None:
-        self._write(f"{title}: {text}")
-
     def remove(self, title: str) -> None:
         self.started.pop(title, None)
 
@@ -285,6 +283,9 @@ class _Lines(_Display):
         self.finished += 1
         seconds = time.monotonic() - self.started.pop(title, time.monotonic())
         self._write(f"[step {self.finished} of {self.steps}] {title}: {seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._write(text)
 
     def _write(self, text: str) -> None:
         self.stream.write(text + "\n")

@@ -152,7 +152,7 @@ class Step(luigi.Task):  # type: ignore[misc]
 
     def say(self, text: str) -> None:
         """Show a line about the step while it is at work."""
-        progress.report_note(self.title, text)
+        progress.report_note(f"{self.title}: {text}")
 
     def check_target(self) -> None:
         """Raise an error if the output would replace something that heareval did not make."""
