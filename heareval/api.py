@@ -283,9 +283,18 @@ def _embed(
 ) -> Embedded:
     """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
     by_type = _group_by_type((kind, folder.name) for folder, kind in types.items())
-    (opened,), left_out = open_submissions(
-        submission, by_type, places, settings.machine, settings.notify, any_rate=any_rate
+    opening = open_submissions(
+        submission,
+        by_type,
+        places,
+        settings.machine,
+        settings.notify,
+        functools.partial(_run, places=places, settings=settings),
+        any_rate=any_rate,
     )
+    if opening.outcome.exit_code:
+        return Embedded(opening.outcome, (), "", opening.failed)
+    (opened,) = opening.opened
 
     def find_source_rate(folder: Path) -> int:
         prepared = list_sample_rates(folder) if any_rate else []
@@ -305,9 +314,9 @@ def _embed(
         for folder, kind in types.items()
         if kind in opened.by_type
     ]
-    outcome = _run(steps, places, settings)
+    outcome = opening.outcome.followed_by(_run(steps, places, settings))
     done = tuple(step.folder for step in steps if step.complete())
-    return Embedded(outcome, done, opened.name, tuple(left_out))
+    return Embedded(outcome, done, opened.name, opening.failed)
 
 
 def _group_by_type(tasks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -414,14 +423,18 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
-    opened, not_opened = open_submissions(
+    opening = open_submissions(
         request.submissions,
         by_type,
         places,
         settings.machine,
         settings.notify,
+        functools.partial(_run, places=places, settings=settings),
         any_rate=request.any_rate,
     )
+    opened = opening.opened
+    if opening.outcome.exit_code:
+        return Scored(opening.outcome, (), (), tuple(each.name for each in opened), opening.failed)
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
     rates = check_sample_rates([*source_rates.values(), *request.sample_rates])
@@ -457,6 +470,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         check_disk_space({job: score_all(step) for job, step in publish_in_order(known).items()}, places)
     note_tasks(jobs, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
+    fetched = opening.outcome.followed_by(fetched)
     published = list(publish_in_order(ready).values())
     lacking: dict[str, Sequence[Step]] = {}
     if corpus.on_bad_audio == "skip":
@@ -478,7 +492,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         _complete_scores(scored),
         _published_folders(published),
         tuple(each.name for each in opened),
-        tuple(not_opened),
+        opening.failed,
         list_unfinished(lacking, outcome),
     )
 

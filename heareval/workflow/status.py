@@ -227,11 +227,13 @@ def judge_scores(
             yield survey.judge(replace(row, submission=Path(step.folder).parent.name), step)
         for submission in found:
             kind = job.spec.embedding_type
-            if submission.error:
-                yield replace(row, state="damaged", submission=submission.name, error=submission.error)
-            elif kind in submission.lacking:
-                what = submission.lacking[kind]
-                yield replace(row, submission=submission.name, next_step=f"{submission.name}: {what}")
+            of_submission = replace(row, submission=submission.name)
+            if error := submission.error or submission.faults.get(kind):
+                yield replace(of_submission, state="damaged", error=error)
+            elif kind in submission.descriptions:
+                yield survey.judge(of_submission, submission.descriptions[kind])
+            elif submission.lacking:
+                yield replace(of_submission, next_step=f"{submission.name}: {submission.lacking}")
 
 
 # --------------------------------------------------------------------------- what lies in the folders

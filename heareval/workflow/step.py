@@ -150,6 +150,10 @@ class Step(luigi.Task):  # type: ignore[misc]
             progress: called with (done, total) in units of `unit` while the work goes on.
         """
 
+    def say(self, text: str) -> None:
+        """Show a line about the step while it is at work."""
+        progress.report_note(f"{self.title}: {text}")
+
     def check_target(self) -> None:
         """Raise an error if the output would replace something that heareval did not make."""
 
