@@ -1,9 +1,8 @@
-"""What the tests of containers share: an engine, an image, and what the same commands make without containers."""
+"""What the tests of containers share: an engine, an image, and what a machine without containers makes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A Docker engine, and the image of `docker/Dockerfile` without torch, built where no image hub can be reached."""
+"""A Docker engine, and the image of `docker/Dockerfile`, built without torch and without an image hub."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Engine:
         """Run a client of the engine."""
         done = subprocess.run(command, env=self.variables, capture_output=True, text=True, check=False)
         if expected is not None and done.returncode != expected:
-            pytest.fail(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+            pytest.fail(
+                f"{' '.join(command)}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+            )
         return done
 
     def inspect(self, name: str, template: str) -> str:
@@ -102,7 +104,7 @@ def _started_engine(folder: Path) -> Iterator[Engine]:
 
 
 def find_image(engine: Engine, scratch: Path) -> str:
-    """Return the image to test: the one that HEAREVAL_TEST_IMAGE names, or one that is built without torch."""
+    """Return the image to test: the one that HEAREVAL_TEST_IMAGE names, or one built without torch."""
     if named := os.environ.get(IMAGE):
         return named
     base = _build_base(engine, scratch)
@@ -142,7 +144,7 @@ def _import_debian(engine: Engine, scratch: Path) -> str:
 
 
 def _write_empty_torch(folder: Path) -> None:
-    """Write a wheel that stands in for torch, which is most of the image; preparing tasks never imports it."""
+    """Write a wheel that stands in for torch, the largest package; preparing tasks never imports it."""
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     [release] = re.findall(r"^torch==(\S+)$", constraints, re.MULTILINE)
     # A local version is newer than the release itself, so pip takes it.

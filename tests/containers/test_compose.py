@@ -19,6 +19,7 @@ from tests.commands import checksums, scratch_left
 from tests.containers.conftest import DEMO_WORDS
 from tests.containers.engine import ROOT, Engine
 from tests.containers.test_image import GROUP, USER
+from tests.tasks.own.birds import write_birds, write_task
 
 pytestmark = pytest.mark.containers
 
@@ -127,7 +128,7 @@ def kill_a_worker_in_a_step(project: Project) -> str:
 
 
 def test_the_rerun_service_repeats_and_its_health_is_that_of_the_last_run(project: Project) -> None:
-    project.engine.variables["HEAREVAL_COMMAND"] = "prepare own.toml"
+    project.engine.variables["HEAREVAL_COMMAND"] = "prepare birds.toml"
     project.run("--profile", "rerun", "up", "--detach", "rerun")
     [container] = project.containers("rerun")
 
@@ -137,7 +138,8 @@ def test_the_rerun_service_repeats_and_its_health_is_that_of_the_last_run(projec
 
     # There is no such file yet.
     wait_for("unhealthy")
-    write_own_task(project.folder)
+    write_birds(project.folder)
+    write_task(project.folder, 'folder = "recordings"', "folds = 3")
     wait_for("healthy")
     assert list(project.folder.glob("tars/*.tar.gz"))
     project.run("--profile", "rerun", "stop", "--timeout", "600", "rerun")

@@ -101,6 +101,29 @@ def test_the_umask_must_be_a_number(engine: Engine, image: str) -> None:
     assert "group" in done.stderr
 
 
+def test_modules_in_the_home_of_the_user_stay_out(engine: Engine, image: str, folder: Path) -> None:
+    # Apptainer mounts the home of its user.
+    for place in (f"python{major}.{minor}" for major, minor in ((3, 10), (3, 11), (3, 12), (3, 13))):
+        packages = folder / ".local" / "lib" / place / "site-packages"
+        packages.mkdir(parents=True)
+        (packages / "usercustomize.py").write_text("raise SystemExit('of the home')")
+        (packages / "click.py").write_text("raise SystemExit('of the home')")
+    flags = ("--rm", "--read-only", *AS_USER, "--volume", f"{folder}:/home/me", "--env", "HOME=/home/me")
+    assert heareval.__version__ in engine.run("run", *flags, image, "--version").stdout
+    python = ("--entrypoint", "/usr/bin/env", image, "-u", "PYTHONNOUSERSITE", "python", "-c", "import click")
+    assert "of the home" in engine.run("run", *flags, *python, expected=None).stderr
+
+
+def test_the_demo_has_its_scores(engine: Engine, image: str, folder: Path) -> None:
+    torch = ("--entrypoint", "python", image, "-c", "import torch")
+    if engine.run("run", "--rm", *torch, expected=None).returncode:
+        pytest.skip("the image is built without torch; HEAREVAL_TEST_IMAGE names one with torch")
+    flags = ("--rm", "--network", "none", "--read-only", *AS_USER, *mount(folder))
+    said = engine.run("run", *flags, image, "demo").stdout
+    assert "top1_acc" in said
+    assert list(folder.glob("demo/embeddings/*/*/test.probe-linear.predicted-scores.json"))
+
+
 def wait_for_a_step(engine: Engine, container: str, folder: Path) -> None:
     """Return when the container runs a step."""
     while not read_step_records(Places(work=str(folder / "_workdir")).step_records()).running:
