@@ -13,9 +13,9 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import heareval
 from heareval import files, layout
@@ -71,6 +71,7 @@ from heareval.workflow.cleaning import LOG_DAYS, delete_leftovers, find_leftover
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
+from heareval.workflow.folder_ids import read_ids
 from heareval.workflow.jobs import (
     CorpusRequest,
     check_tarballs_are_kept,
@@ -80,6 +81,7 @@ from heareval.workflow.jobs import (
 )
 from heareval.workflow.machine import Machine
 from heareval.workflow.needed import find_needed
+from heareval.workflow.opened_places import open_places
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
@@ -96,7 +98,7 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
-from heareval.workflow.run_lock import claim_work_folder, read_clock, share_work_folder
+from heareval.workflow.run_lock import claim_work_folder, read_clock
 from heareval.workflow.run_records import Changes, find_changes
 from heareval.workflow.run_requests import note_tasks
 from heareval.workflow.status import (
@@ -193,7 +195,7 @@ def prepare(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
     rates = check_sample_rates(sample_rates)
-    with share_work_folder(places, settings.notify):
+    with open_places(places, settings) as places:
         return _prepare(corpus, places, rates, force=force, settings=settings)
 
 
@@ -267,7 +269,7 @@ def embed(
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
-    with share_work_folder(places, settings.notify):
+    with open_places(places, settings) as places:
         return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
 
 
@@ -337,7 +339,7 @@ def validate(
     (read_config,) = list_config_readers(submission)
     config = read_config()
     log_folder = Path(places.work) / "validate"
-    with share_work_folder(places, settings.notify):
+    with open_places(places, settings) as places:
         model = prepare_submission(config, places, settings.notify).model
         findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
     return Validated(model.module, tuple(findings), ran_on, log_folder)
@@ -364,22 +366,31 @@ def predict(
 
     Example: `predict([Path("embeddings/mine/esc50-v2.0.0-full")], Protocol(probe="linear")).scores`
     """
-    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks")
-    paths = [Path(folder).absolute() for folder in folders]
-    steps = [
-        Predict(
-            places,
-            folder=str(path),
-            embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
-            protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
-                is_pairwise=read_task_metadata(path).is_pairwise
-            ),
-            machine=settings.machine,
-        )
-        for path in paths
-    ]
-    outcome = _run(steps, places, settings)
+    settings, is_there = settings or RunSettings(), Path(places.embeddings).is_dir()
+    # The folders may lie elsewhere.
+    places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
+    manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
+    with open_places(places, settings) as places:
+        steps = [
+            Predict(
+                places,
+                path=_name_embeddings(path, places),
+                embeddings_fingerprint=manifest.fingerprint,
+                protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
+                    is_pairwise=read_task_metadata(path).is_pairwise
+                ),
+                machine=settings.machine,
+            )
+            for path, manifest in manifests.items()
+        ]
+        outcome = _run(steps, places, settings)
     return Scored(outcome, _complete_scores(steps))
+
+
+def _name_embeddings(folder: Path, places: Places) -> str:
+    """Return the path of a folder of embeddings as `Predict` takes it."""
+    embeddings = Path(places.embeddings)
+    return str(folder.relative_to(embeddings) if folder.is_relative_to(embeddings) else folder)
 
 
 def evaluate(
@@ -403,7 +414,7 @@ def evaluate(
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    with share_work_folder(places, settings.notify):
+    with open_places(places, settings) as places:
         return _evaluate(request, places, force=force, settings=settings)
 
 
@@ -484,9 +495,11 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
 def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None) -> Scored:
     """Run the whole pipeline on small synthetic corpora, at four sample rates, with the built-in baseline."""
     settings = settings or RunSettings()
-    names = ("_workdir", "tasks", "tars", "embeddings")
-    places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
-    with share_work_folder(places, settings.notify):
+    work, tasks, tars, embeddings = (
+        str(Path(folder) / name) for name in ("_workdir", "tasks", "tars", "embeddings")
+    )
+    places = resolve_places(Places(work, tasks, tars, embeddings))
+    with open_places(places, settings) as places:
         return _run_demo(places, settings)
 
 
@@ -656,7 +669,7 @@ def status(
 
     Example: `[row.task for row in status(CorpusRequest(("all",))).rows if row.state == "failed"]`
     """
-    places = resolve_places(places)
+    places = read_ids(resolve_places(places))
     if request is None:
         _check_any_exists(places.tasks, places.tars, places.embeddings, places.work)
     records, notes, answered = read_records(places, scheduler_url)
@@ -1043,8 +1056,9 @@ def resolve_places(places: Places, *names: str) -> Places:
         raise HearevalError(
             "encoding of file names", got=encoding, expected="utf-8", remedy="Set PYTHONUTF8=1."
         )
-    used = names or tuple(each.name for each in fields(places))
-    return replace(places, **{name: _absolute(getattr(places, name)) for name in used})
+    used = names or layout.FOLDERS
+    absolute: dict[str, Any] = {name: _absolute(getattr(places, name)) for name in used}
+    return replace(places, **absolute)
 
 
 def _absolute(folder: str) -> str:

@@ -50,7 +50,7 @@ _FOLDERS = {
 
 
 def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for name in names:
         _, key, _ = _FOLDERS[name]
         given = folders[key]

@@ -95,10 +95,11 @@ def _is_at(stream: IO[Any], path: Path) -> bool:
 
 
 def _remove_if_empty(stream: IO[Any], places: Places) -> None:
-    lock = places.run_lock()
+    lock, folder_id = places.run_lock(), places.folder_id("work")
     # A failure to clean up must not hide why the run ended.
     with contextlib.suppress(OSError):
-        if list(lock.parent.iterdir()) == [lock] and _try_lock(stream, fcntl.LOCK_EX):
+        if {*lock.parent.iterdir()} <= {lock, folder_id} and _try_lock(stream, fcntl.LOCK_EX):
+            folder_id.unlink(missing_ok=True)
             lock.unlink()
             lock.parent.rmdir()
 

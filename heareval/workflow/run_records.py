@@ -146,7 +146,7 @@ def _find_output(step: Step) -> Output | None:
     if isinstance(step, PackTar):
         return Output("tarball", step.job.folder, step.sample_rate)
     if isinstance(step, Predict):
-        folder = Path(step.folder)
+        folder = step.folder
         output = Output("scores", folder.name, 0, folder.parent.name, step.protocol.recorded_name)
         if folder == step.places.embeddings_of(output.submission, output.task_folder).absolute():
             return output

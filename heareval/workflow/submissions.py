@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def _describe_environment(config: SubmissionConfig, places: Places) -> dict[str,
         "python": config.python,
         "requirements": config.requirements,
         # The folders that a run writes may lie inside the submission's source folder.
-        "excluded": [Path(folder) for folder in astuple(places)],
+        "excluded": [Path(folder) for folder in places.folders.values()],
     }
 
 
