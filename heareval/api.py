@@ -98,7 +98,7 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
-from heareval.workflow.run_lock import claim_work_folder, read_clock
+from heareval.workflow.run_lock import claim_work_folder
 from heareval.workflow.run_records import Changes, find_changes
 from heareval.workflow.run_requests import note_tasks
 from heareval.workflow.status import (
@@ -769,7 +769,7 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
                 expected="none while files are deleted",
                 remedy="Wait until it has ended, or stop it: it resumes where it was.",
             )
-        now_s = read_clock(places)
+        now_s = files.read_clock(Path(places.work))
         needed = find_needed(places, now_s)
         leftovers = find_leftovers(places, needed, now_s, is_alone=is_alone, log_days=log_days)
         failures = delete_leftovers(leftovers, places) if delete else []
