@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
@@ -147,11 +148,15 @@ def _advise_on_owner(path: Path) -> str:
     """Return the remedy for a file or folder that belongs to another user; "" if it is one's own."""
     try:
         there = next(each for each in (path, *path.absolute().parents) if each.exists())
-        if there.stat().st_uid == os.geteuid():
+        if (number := there.stat().st_uid) == os.geteuid():
             return ""
+        owner = f"user {number}"
+        # In a container, users may have numbers only.
+        with contextlib.suppress(KeyError):
+            owner = there.owner()
         return (
-            f"It belongs to {there.owner()}, who gives it to your group with `chmod -R g+rwX {there}`, and "
+            f"It belongs to {owner}, who opens it to your group (chmod -R g+rwX, on all shared folders) and "
             "works with umask 002."
         )
-    except (OSError, KeyError, StopIteration):
+    except (OSError, StopIteration):
         return ""

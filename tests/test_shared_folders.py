@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import stat
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.parse
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import MODEL, RESULT, SCORE, SPOKEN, command
+from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line
 from tests.luigi_daemon import running_luigid
 
 # --------------------------------------------------------------------------- other paths
@@ -66,3 +73,108 @@ def test_machines_with_other_paths_share_the_steps(tmp_path: Path, mirror: Path)
     for name in ("mnt", "data"):
         state = command(tmp_path, "heareval", "status", *folders_at(tmp_path / name))
         assert state.returncode == 0, state.stdout
+
+
+# --------------------------------------------------------------------------- users of a group
+
+ALICE, BOB, GROUP = 61001, 61002, 61000
+
+
+def as_user(number: int, umask: str) -> tuple[str, ...]:
+    """Words before a command that another user of the group runs.
+
+    That user may read everything, as this Python may lie in the home of root, but write only what is theirs.
+    """
+    rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    who = (f"--reuid={number}", f"--regid={GROUP}", "--clear-groups", *rights)
+    return ("setpriv", *who, "env", "HOME=/nonexistent", "sh", "-c", f'umask {umask} && exec "$@"', "sh")
+
+
+@pytest.fixture
+def shared(mirror: Path) -> Iterator[Path]:
+    """A folder that a group may write to, beside a copy of the mirror.
+
+    It is outside of the folders of pytest, which only root may enter.
+    """
+    able = not os.geteuid() and shutil.which("setpriv")
+    if not able or subprocess.run([*as_user(ALICE, "002"), "true"], check=False).returncode:
+        pytest.skip("needs root, and setpriv with ambient capabilities")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = Path(folder) / "shared"
+        place.mkdir()
+        os.chown(place, 0, GROUP)
+        place.chmod(0o2775)
+        (place / "my_model.py").write_text(MODEL)
+        shutil.copytree(mirror, place.with_name("mirror")).chmod(0o755)
+        yield place
+
+
+def closed(folder: Path) -> list[str]:
+    """What not everybody of the group may write to, without the clips, which nobody should edit."""
+    found = []
+    for path in folder.rglob("*"):
+        facts = path.stat()
+        wanted = 0o2070 if path.is_dir() else 0o040 if path.suffix == ".wav" else 0o060
+        if facts.st_uid and (facts.st_gid != GROUP or stat.S_IMODE(facts.st_mode) & wanted != wanted):
+            found.append(f"{path} {stat.filemode(facts.st_mode)} {facts.st_gid}")
+    return found
+
+
+@pytest.mark.slow
+def test_a_second_user_continues_cleans_and_takes_over(shared: Path, prepared: Path) -> None:
+    def run(user: int, *words: str) -> subprocess.CompletedProcess[str]:
+        return command(shared, *words, before=as_user(user, "002"))
+
+    prepare = (
+        "heareval",
+        "prepare",
+        "spoken_digit",
+        "--sample-rate",
+        "16000",
+        *sums(shared.with_name("mirror")),
+    )
+    evaluate = (
+        "heareval",
+        "evaluate",
+        "my_model",
+        "--tasks",
+        "spoken_digit",
+        *sums(shared.with_name("mirror")),
+        *SCORE,
+    )
+    assert run(ALICE, *prepare).returncode == 0
+    assert closed(shared) == []
+    done = run(BOB, *prepare, "--sample-rate", "22050")
+    assert done.returncode == 0, done.stderr
+    assert closed(shared) == []
+    # Those of Alice, too, which Bob's run may not have been allowed to link.
+    assert {path.stat().st_mode & 0o777 for path in (shared / "tasks").rglob("*.wav")} == {0o444}
+    assert checksums(shared).items() <= checksums(prepared).items()
+    done = run(BOB, "heareval", "clean", "--delete")
+    assert done.returncode == 0, done.stderr
+    first = subprocess.Popen(
+        [*as_user(ALICE, "002"), sys.executable, "-m", *evaluate], cwd=shared, stderr=subprocess.DEVNULL
+    )
+    while not list(shared.glob("embeddings/my_model/.*.unfinished/*.npy")) and first.poll() is None:
+        time.sleep(0.001)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = run(BOB, *evaluate)
+    assert done.returncode == 0, done.stderr
+    assert (shared / "embeddings" / "my_model" / SPOKEN / RESULT).exists()
+    assert closed(shared) == []
+
+
+@pytest.mark.slow
+def test_a_folder_of_another_user_is_one_line(shared: Path) -> None:
+    prepare = ("heareval", "prepare", "spoken_digit", *sums(shared.with_name("mirror")), "--sample-rate")
+    assert command(shared, *prepare, "16000", before=as_user(ALICE, "022")).returncode == 0
+    # What is complete is for everybody to use.
+    assert command(shared, *prepare, "16000", before=as_user(BOB, "002")).returncode == 0
+    line = only_line(command(shared, *prepare, "22050", before=as_user(BOB, "002")))
+    assert (
+        "got Permission denied, expected read and write access. It belongs to user 61001, who opens it"
+        in line
+    )
+    assert line.endswith("to your group (chmod -R g+rwX, on all shared folders) and works with umask 002.")
