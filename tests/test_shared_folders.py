@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
+from heareval import files
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, only_line
 from tests.luigi_daemon import running_luigid
+from tests.predictions.conftest import write_scene_task
 
 # --------------------------------------------------------------------------- other paths
 
@@ -178,3 +180,51 @@ def test_a_folder_of_another_user_is_one_line(shared: Path) -> None:
         in line
     )
     assert line.endswith("to your group (chmod -R g+rwX, on all shared folders) and works with umask 002.")
+
+
+# --------------------------------------------------------------------------- scratch of a machine
+
+ASKS_WHERE = """
+import tempfile
+from pathlib import Path
+# When it is loaded, in a process of its own.
+with tempfile.NamedTemporaryFile(dir=None) as file, open("found.txt", "a") as found:
+    print(file.name, file=found)
+"""
+
+
+def test_models_find_the_scratch_folder(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL + ASKS_WHERE)
+    scratch = tmp_path / "local"
+    # What a killed run left, and what one on another machine is using.
+    killed = scratch / f".run.{files.name_process().rpartition('-')[0]}.99999999{files.SCRATCH}"
+    other = scratch / f".run.another-host.7{files.SCRATCH}"
+    for folder in (killed, other):
+        (folder / "deep").mkdir(parents=True)
+    tasks = ("--tasks-dir", str(prepared / "tasks"))
+    words = ("heareval.embeddings.runner", "my_model", *tasks, "--scratch-dir", "local", "--gpus", "0")
+    done = command(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    found = (tmp_path / "found.txt").read_text().splitlines()
+    assert found
+    assert all(Path(path).parent.parent == scratch for path in found)
+    assert list(scratch.iterdir()) == [other]
+    (tmp_path / "luigi.cfg").write_text("[heareval]\nscratch_dir = configured\n")
+    shutil.rmtree(tmp_path / "embeddings")
+    assert (
+        command(tmp_path, *[word for word in words if word not in ("--scratch-dir", "local")]).returncode == 0
+    )
+    last = (tmp_path / "found.txt").read_text().splitlines()[-1]
+    assert Path(last).parent.parent == tmp_path / "configured"
+
+
+def test_predictors_are_trained_on_copies(tmp_path: Path) -> None:
+    folder = write_scene_task(tmp_path)
+    words = ("heareval", "predict", str(folder), *SCORE, "--no-in-memory")
+    assert command(tmp_path, *words).returncode == 0
+    scores = json.loads((folder / RESULT).read_text())["scores"]
+    (folder / RESULT).unlink()
+    done = command(tmp_path, *words, "--scratch-dir", str(tmp_path / "local"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / RESULT).read_text())["scores"] == scores
+    assert list((tmp_path / "local").iterdir()) == []

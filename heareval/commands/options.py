@@ -444,8 +444,11 @@ def _build_settings(
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
+    scratch_dir: str | None = None,
 ) -> RunSettings:
-    return RunSettings(num_workers, scheduler_url, Machine(gpus, timeout, in_memory), notify=warn)
+    scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
+    machine = Machine(gpus, timeout, in_memory)
+    return RunSettings(num_workers, scheduler_url, machine, scratch, notify=warn)
 
 
 scheduler_url: Decorator = click.option(
@@ -470,4 +473,10 @@ def run_settings(*machine: Decorator) -> Decorator:
             help="Worker processes that run side by side.  [one per core]",
         ),
         scheduler_url,
+        click.option(
+            "--scratch-dir",
+            type=click.Path(file_okay=False),
+            help="Folder of this machine for temporary files of models and for copies of embeddings that do "
+            "not fit into memory.  [TMPDIR, and no copies]",
+        ),
     )

@@ -238,6 +238,7 @@ class Predict(Step):
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
+            "scratch": self.places.scratch,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
