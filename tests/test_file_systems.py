@@ -117,10 +117,10 @@ def compile_library(folder: Path, source: str) -> Path:
 
 def test_a_file_system_without_locks_is_one_line(tmp_path: Path) -> None:
     library = compile_library(tmp_path, WITHOUT_LOCKS)
-    words = ("heareval.tasks.runner", "spoken_digit", "--tmp-dir", "work")
+    words = ("heareval.tasks.runner", "spoken_digit", "--tmp-dir", "there")
     line = only_line(command(tmp_path, *words, LD_PRELOAD=str(library)))
     assert line.startswith(
-        f"error: {tmp_path}/work/.run.lock: got No locks available, expected a file system"
+        f"error: {tmp_path}/there/.run.lock: got No locks available, expected a file system"
     )
     assert line.endswith("Mount NFS with version 4 and Lustre with -o flock, or choose other folders.")
     assert not (tmp_path / "tasks").exists()
@@ -128,9 +128,11 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_system_that_replaces_folders_is_refused(tmp_path: Path) -> None:
     library = compile_library(tmp_path, HEEDLESS)
-    words = ("heareval.tasks.runner", "spoken_digit", "--tmp-dir", "work")
+    words = ("heareval.tasks.runner", "spoken_digit", "--tmp-dir", "there")
     line = only_line(command(tmp_path, *words, LD_PRELOAD=str(library), LOCKS_OF_ALL="1"))
-    assert f"folder {tmp_path}/work: got a file system that replaces folders, expected one that never" in line
+    assert (
+        f"folder {tmp_path}/there: got a file system that replaces folders, expected one that never" in line
+    )
 
 
 def test_usual_file_systems_pass(tmp_path: Path) -> None:

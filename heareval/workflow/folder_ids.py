@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,25 @@ from typing import IO, Any
 from heareval.layout import FOLDERS, FolderName, Places
 
 ID_DIGITS = 32
+
+
+@contextlib.contextmanager
+def making_ids(places: Places, names: Sequence[FolderName]) -> Iterator[Places]:
+    """Yield the folders with ids, as `make_ids` gives them; what the block leaves empty is removed again.
+
+    Example: `with making_ids(places, ("work", "tasks")) as places: ...`
+    """
+    missing = [name for name in names if not Path(places.folders[name]).exists()]
+    try:
+        yield make_ids(places, names)
+    finally:
+        for name in missing:
+            folder, folder_id = Path(places.folders[name]), places.folder_id(name)
+            # A failure to clean up must not hide why the run ended.
+            with contextlib.suppress(OSError):
+                if list(folder.iterdir()) == [folder_id]:
+                    folder_id.unlink()
+                    folder.rmdir()
 
 
 def make_ids(places: Places, names: Sequence[FolderName]) -> Places:

@@ -12,7 +12,7 @@ from pathlib import Path
 from heareval import files
 from heareval.layout import Places
 from heareval.workflow.file_systems import check_file_systems
-from heareval.workflow.folder_ids import make_ids
+from heareval.workflow.folder_ids import making_ids
 from heareval.workflow.requests import RunSettings
 from heareval.workflow.run_lock import share_work_folder
 
@@ -38,9 +38,8 @@ def open_places(places: Places, settings: RunSettings) -> Iterator[Places]:
     with share_work_folder(places, settings.notify), _open_scratch(settings.scratch_dir) as scratch:
         folders = [Path(places.folders[name]) for name in used]
         check_file_systems(folders, settings.notify, is_shared=is_shared)
-        if is_shared:
-            places = make_ids(places, used)
-        yield replace(places, scratch=scratch)
+        with making_ids(places, used) if is_shared else contextlib.nullcontext(places) as identified:
+            yield replace(identified, scratch=scratch)
 
 
 @contextlib.contextmanager

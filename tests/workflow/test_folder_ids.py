@@ -20,6 +20,7 @@ from heareval.workflow.folder_ids import make_ids, read_ids
 from heareval.workflow.jobs import CorpusRequest, find_jobs
 from heareval.workflow.prepare import publish_and_pack, publish_tasks
 from heareval.workflow.step import Step
+from tests.commands import command, only_line
 
 TWICE = """
 import sys
@@ -134,3 +135,11 @@ def test_a_folder_that_may_only_be_read_is_known_by_its_path(tmp_path: Path) -> 
 def test_ids_are_made_only_for_a_luigid(prepared: Path) -> None:
     assert (prepared / "tasks").is_dir()
     assert not list(prepared.rglob("*.heareval.id"))
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    """It is refused after the folders have their ids."""
+    (tmp_path / "tars").mkdir()
+    words = ("heareval", "prepare", "no_such_task", "--scheduler-url", "http://127.0.0.1:9")
+    assert "unknown task" in only_line(command(tmp_path, *words))
+    assert [path.name for path in tmp_path.iterdir()] == ["tars"]
