@@ -218,6 +218,7 @@ def test_models_find_the_scratch_folder(prepared: Path, tmp_path: Path) -> None:
     assert Path(last).parent.parent == tmp_path / "configured"
 
 
+@pytest.mark.slow
 def test_predictors_are_trained_on_copies(tmp_path: Path) -> None:
     folder = write_scene_task(tmp_path)
     words = ("heareval", "predict", str(folder), *SCORE, "--no-in-memory")

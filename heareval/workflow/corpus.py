@@ -54,16 +54,15 @@ class TaskJob:
     published_mark: str = ""
     on_bad_audio: str = "fail"
 
-    @functools.cached_property
+    @property
     def identifier(self) -> str:
-        """What tells it from other jobs, on machines where the tarball has another path, too.
+        """What tells it from other jobs, also where its tarball has another path; "" if all fields do.
 
         A task of the user's own keeps the path of its file: its fingerprint contains the path of its sounds.
         """
-        settings = asdict(self)
-        if self.published and not adopt.is_url(self.published):
-            settings["published"] = adopt.file_name_of(self.published)
-        return json.dumps(settings, sort_keys=True)
+        if not self.published or adopt.is_url(self.published):
+            return ""
+        return json.dumps({**asdict(self), "published": adopt.file_name_of(self.published)}, sort_keys=True)
 
     @property
     def folder(self) -> str:

@@ -39,7 +39,7 @@ from heareval.workflow.step_records import (
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
     """A frozen dataclass as a Luigi parameter, serialized as JSON.
 
-    If its fields hold paths, it has a property `identifier`, which tells it from others without them.
+    If its fields hold paths, it may have a property `identifier`, which tells it from others without them.
 
     Args:
         kind: the dataclass.
@@ -133,8 +133,9 @@ class Step(luigi.Task):  # type: ignore[misc]
         parameters: dict[str, str] = super().to_str_params(only_significant, only_public)
         if only_significant:
             parameters |= {f"{name}_folder": self.places.identify(name) for name in self.uses}
-            for name in parameters.keys() & self.param_kwargs.keys():
-                parameters[name] = getattr(self.param_kwargs[name], "identifier", parameters[name])
+            for name, value in self.param_kwargs.items():
+                if name in parameters and (identifier := getattr(value, "identifier", "")):
+                    parameters[name] = identifier
         return parameters
 
     @property
