@@ -102,6 +102,7 @@ class Embed(Step):
     Its upstream is the step that publishes the task. Without one, the task folder must exist.
     """
 
+    uses = ("work", "tasks", "embeddings")
     task_folder = luigi.Parameter()
     task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
@@ -199,7 +200,8 @@ class Predict(Step):
     Its upstream is the step that computes the embeddings. Without one, they must exist.
     """
 
-    folder = luigi.Parameter()
+    uses = ("work", "embeddings")
+    path = luigi.Parameter(description="path of the folder inside `places.embeddings`, or an absolute path")
     embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
@@ -216,9 +218,14 @@ class Predict(Step):
         return "hundredths of trainings" if is_network else "hundredths"
 
     @property
+    def folder(self) -> Path:
+        """The folder of embeddings."""
+        return Path(self.places.embeddings, self.path)
+
+    @property
     def name(self) -> str:
         """The submission and the task folder."""
-        return f"{Path(self.folder).parent.name} on {Path(self.folder).name}"
+        return f"{self.folder.parent.name} on {self.folder.name}"
 
     @property
     def title(self) -> str:
@@ -243,22 +250,23 @@ class Predict(Step):
     @property
     def scores(self) -> Path:
         """The JSON file with the scores."""
-        return Path(self.folder) / layout.scores(self.protocol.recorded_name)
+        return self.folder / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
+        return find_scores_fingerprint(self.folder, self.protocol.recorded_name) == self.fingerprint
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
 
     def work(self, progress: Progress) -> None:
-        check_replaceable(Path(self.folder), self.protocol.recorded_name)
+        check_replaceable(self.folder, self.protocol.recorded_name)
         job = {
-            "folder": self.folder,
+            "folder": str(self.folder),
             "embeddings": self.embeddings_fingerprint,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
+            "scratch": self.places.scratch,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
@@ -303,7 +311,7 @@ def score_task(
     )
     return Predict(
         places,
-        folder=str(embedded.folder),
+        path=f"{submission.name}/{published.job.folder}",
         embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol.for_task(is_pairwise=published.job.spec.is_pairwise),
         machine=machine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def _describe_environment(config: SubmissionConfig, places: Places) -> dict[str,
         "python": config.python,
         "requirements": config.requirements,
         # The folders that a run writes may lie inside the submission's source folder.
-        "excluded": [Path(folder) for folder in astuple(places)],
+        "excluded": [Path(folder) for folder in places.folders.values()],
     }
 
 
