@@ -136,9 +136,7 @@ def test_a_gpu_is_claimed_only_where_one_is_used(
         machine=machine,
     )
     assert (embed.resources, describe.resources) == (expected, expected)
-    predict = Predict(
-        Places(), folder="a/b", embeddings_fingerprint="0", protocol=Protocol(), machine=machine
-    )
+    predict = Predict(Places(), path="a/b", embeddings_fingerprint="0", protocol=Protocol(), machine=machine)
     assert predict.resources == ({"gpu": 1} if uses_gpu(machine.device) else {})
 
 

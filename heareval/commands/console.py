@@ -99,9 +99,9 @@ class Lacking:
     summary: str
 
 
-def warn_of_errors(text: str) -> None:
-    """Print a line to standard error if it tells of an error, and drop what is only told meanwhile."""
-    if text.startswith("error: "):
+def warn_of_problems(text: str) -> None:
+    """Print a line to standard error if it is an error or a warning, and drop what is only told meanwhile."""
+    if text.startswith(("error: ", "warning: ")):
         warn(text)
 
 

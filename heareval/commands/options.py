@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
-from heareval.commands.console import Command, warn, warn_of_errors
+from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
@@ -454,7 +454,7 @@ def _build_settings(
     is_quiet: bool = False,
 ) -> RunSettings:
     scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
-    machine, notify = Machine(gpus, timeout, in_memory), warn_of_errors if is_quiet else warn
+    machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
     return RunSettings(num_workers, scheduler_url, machine, scratch, notify, is_quiet)
 
 

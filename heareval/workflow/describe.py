@@ -29,6 +29,7 @@ class Describe(Step):
     It succeeds as well if the model says that it has no embeddings of this type, which is written down.
     """
 
+    uses = ("work",)
     # It is made of the model, its weights and its environment.
     key = luigi.Parameter(description="name of the file of the description, without .json")
     embedding_type = luigi.Parameter(description="scene or event")
