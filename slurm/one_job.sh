@@ -47,7 +47,7 @@ luigid()' --address "$host" --port "$port" --state-path "$folder/luigid.state" >
         luigid=$!
         echo "$luigid" >"$folder/luigid.pid"
         wait "$luigid"
-        say "luigid ended with $?; starting it again. Its last words: $(tail -n 1 "$folder/luigid.log")"
+        say "luigid ended with $?; it is started again. Its last line: $(tail -n 1 "$folder/luigid.log")"
         sleep 1
     done
 }

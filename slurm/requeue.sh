@@ -74,12 +74,13 @@ requeue() {
 
 # Run heareval with these words and end the job with its exit code.
 #
-# If heareval ends with an error, it runs once more, alone, and that exit code counts: where several work, one may be
-# killed and others do its steps. If everything is complete, this last run has nothing to do.
+# If a step fails or a runner is killed, heareval runs once more, alone, and that exit code counts: others may have
+# done the steps of the killed one. If everything is complete, this last run has nothing to do.
 run_heareval() {
     local heareval=(heareval "$1" --num-workers "$cpus" "${@:2}")
     run "${launcher[@]}" "${heareval[@]}"
-    if ((code != 0 && !signals)); then
+    # A wrong command line (2) does not improve, and a job that is told to end has no time.
+    if ((code != 0 && code != 2 && !signals)); then
         say "heareval ended with $code; it runs once more"
         run "${heareval[@]}"
     fi

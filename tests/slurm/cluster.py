@@ -1,7 +1,7 @@
 """A real Slurm with two nodes on this machine.
 
-Node n1 is in the partition `cpu`; n2 is in `cpu` and `gpu`, and has a GPU by name only. Both are processes here,
-so they share folders as the nodes of a cluster do.
+Node n1 is in the partition `cpu`; n2 is in `cpu` and `gpu`, and has a GPU by name only. Both are processes
+here, so they share folders as the nodes of a cluster do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A job that is put back into the queue waits until its credential has expired: two minutes, unless told otherwise.
+# A job that is put back waits until its credential has expired, by default two minutes.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={folder}/state
@@ -132,7 +132,13 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         # With `--force`, as other users may write to the folder for temporary files.
-        files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        files = {
+            "socket": "socket",
+            "key-file": "key",
+            "pid-file": "pid",
+            "log-file": "log",
+            "seed-file": "seed",
+        }
         options = [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
         self._start_daemon("munged", "munged", "--foreground", "--force", *options)
         wait_until((self.folder / "munge.socket").exists, "munged answers")
@@ -171,7 +177,11 @@ class Cluster:
                 given = process.environ()
                 # Another cluster may run here.
                 is_ours = given.get("SLURM_CONF") == self.environment["SLURM_CONF"]
-                if is_ours and given.get("SLURMD_NODENAME") == node and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    is_ours
+                    and given.get("SLURMD_NODENAME") == node
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
         return found
 
@@ -196,7 +206,9 @@ class Cluster:
         """Submit a job in a folder, as `sbatch` with these words does, and return its number."""
         command = ["sbatch", "--parsable", "--cpus-per-task=1", *map(str, words)]
         environment = {**self.environment, **variables}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -210,7 +222,9 @@ class Cluster:
             element = facts.get("ArrayTaskId")
             name = f"{facts['ArrayJobId']}_{element}" if element else facts["JobId"]
             code = int(facts["ExitCode"].partition(":")[0])
-            found[name] = JobState(name, facts["JobState"], code, int(facts["Restarts"]), facts.get("NodeList", ""))
+            found[name] = JobState(
+                name, facts["JobState"], code, int(facts["Restarts"]), facts.get("NodeList", "")
+            )
         return found
 
     def wait(self, job: str) -> list[JobState]:
@@ -237,4 +251,3 @@ def running_slurm(folder: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
