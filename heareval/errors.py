@@ -59,7 +59,8 @@ class RunError(HearevalError):
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
         failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
-        super().__init__(failures or "the run is incomplete", remedy=f"Its log is {outcome.log}.")
+        reason = failures or outcome.reason or "the run is incomplete"
+        super().__init__(reason, remedy=f"Its log is {outcome.log}.")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcome,)

@@ -119,7 +119,11 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
         return
     for title, explanation in outcome.failures:
         warn(f"error: {title}: {explanation}")
-    if not outcome.failures:
+    if outcome.is_drained:
+        warn(outcome.reason)
+    elif outcome.reason:
+        warn(f"error: {outcome.reason}")
+    elif not outcome.failures:
         warn("error: the run is incomplete, although no step of this runner failed")
     if lacking:
         _warn_unfinished(lacking)

@@ -94,6 +94,9 @@ class DiesWithParent:
         # Ctrl-C reaches every process of the terminal, but the runner ends its children itself.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A batch system may send it to all processes of a job; only the runner drains. Programs that the
+        # step starts ignore it as well.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -1,0 +1,207 @@
+"""A worker of Luigi that copes with what happens on a cluster, and the one step above all others of a run.
+
+Luigi's own worker ends with an exception if luigid is gone, and finds nothing to do if luigid was restarted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import luigi
+import luigi.rpc
+import luigi.worker
+from luigi.scheduler import DISABLED, FAILED, RUNNING, Scheduler
+
+from heareval import files, progress
+from heareval.workflow.stopping import is_draining
+
+logger = logging.getLogger("luigi-interface")
+# How often a runner makes sure that luigid knows its steps.
+CHECK_EVERY_S = 2.0
+
+
+class StepsParameter(luigi.Parameter):  # type: ignore[misc]
+    """Steps as a Luigi parameter; what Luigi writes and compares is a digest of their identities."""
+
+    def serialize(self, value: Sequence[luigi.Task]) -> str:
+        return files.fingerprint("steps", 1, steps=[step.task_id for step in value])
+
+
+class Goal(luigi.WrapperTask):  # type: ignore[misc]
+    """The steps that a run was asked for, as one: Luigi looks at all again for each step that it is given.
+
+    Runs that are asked for other steps have another goal.
+    """
+
+    roots = StepsParameter()
+
+    def requires(self) -> list[luigi.Task]:
+        return list(self.roots)
+
+
+class Luigid(luigi.rpc.RemoteScheduler):  # type: ignore[misc]
+    """A luigid, asked again for about a minute if it does not answer.
+
+    Args:
+        url: its address.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.patience_s = self._rpc_retry_attempts * self._rpc_retry_wait
+        # Pings come from a thread of their own, and the next one comes in a moment.
+        self.pinged = luigi.rpc.RemoteScheduler(url)
+        self.pinged._rpc_retry_attempts = 1
+        self.pinged._rpc_log_retries = False
+
+    def ping(self, **words: Any) -> Any:
+        """Tell luigid that a worker lives."""
+        return self.pinged.ping(**words)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.pinged.close()
+        super().close()
+
+    def _fetch(self, url_suffix: str, body: Mapping[str, str]) -> Any:
+        """Return the answer to a request.
+
+        Luigi counts tries, of which each takes much longer if a whole machine is gone.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                return self._fetcher.fetch(self._url + url_suffix, body, self._connect_timeout)
+            except self._fetcher.raises as error:
+                waited = time.monotonic() - started
+                logger.warning("luigid does not answer %s, %.0f s: %s", url_suffix, waited, error)
+                if waited + self._rpc_retry_wait > self.patience_s:
+                    raise luigi.rpc.RPCError(f"no answer for {waited:.0f} s", error) from error
+                time.sleep(self._rpc_retry_wait)
+
+
+class Runner(luigi.worker.Worker):  # type: ignore[misc]
+    """A worker that registers again if luigid has forgotten it, and finishes its steps if luigid is gone.
+
+    Args:
+        goal: what it is to do.
+        scheduler: a `Luigid`, or the scheduler of this process.
+        processes: number of steps at the same time.
+        is_first: whether this run has registered nothing before.
+    """
+
+    def __init__(
+        self, goal: Goal, scheduler: Luigid | Scheduler, processes: int, *, is_first: bool = True
+    ) -> None:
+        # Another handler of SIGUSR1 drains a run: Luigi's is there only while a worker is.
+        super().__init__(scheduler, worker_processes=processes, no_install_shutdown_handler=True)
+        self.goal = goal
+        self.has_luigid, self.is_first = isinstance(scheduler, Luigid), is_first
+        self.checked = time.monotonic()
+        self.tries: Counter[str] = Counter()
+
+    def run(self) -> bool:
+        """Do the steps. Those that run when luigid is gone for good are finished."""
+        try:
+            if self.has_luigid:
+                self._forgive_failures()
+            return bool(super().run())
+        except luigi.rpc.RPCError:
+            self._finish_running()
+            raise
+
+    def _forgive_failures(self) -> None:
+        """Have steps tried at once that luigid has given up, and those whose next try is still to come.
+
+        luigid counts the death of a runner as a failure of its steps, so it gives up steps that did not fail.
+        """
+        for task_id in (
+            self._scheduled_tasks.keys() & self._scheduler.task_list(DISABLED, "", limit=False).keys()
+        ):
+            self._scheduler.re_enable_task(task_id)
+            self._scheduler.forgive_failures(task_id)
+        if self.is_first:
+            for task_id in (
+                self._scheduled_tasks.keys() & self._scheduler.task_list(FAILED, "", limit=False).keys()
+            ):
+                self._scheduler.forgive_failures(task_id)
+
+    def _finish_running(self) -> None:
+        """Wait until no step runs any more; what they made counts, whoever is told of it."""
+        while any(process.is_alive() for process in self._running_tasks.values()):
+            # A process ends only when its result is read.
+            with contextlib.suppress(queue.Empty):
+                self._task_result_queue.get(timeout=self._config.wait_interval)
+
+    def _get_work(self) -> luigi.worker.GetWorkResponse:
+        self._drain_if_asked()
+        if not self._stop_requesting_work:
+            self._register_if_forgotten()
+        found = super()._get_work()
+        if found.task_id is None and not found.n_pending_tasks and not self._stop_requesting_work:
+            # Before it ends for want of steps.
+            self._register_if_forgotten(since_s=0.0)
+            found = super()._get_work()
+        return found
+
+    def _handle_next_task(self) -> None:
+        self._drain_if_asked()
+        self._register_if_forgotten()
+        super()._handle_next_task()
+
+    def _add_task(self, *words: Any, **facts: Any) -> None:
+        super()._add_task(*words, **facts)
+        if self.has_luigid and facts["status"] == FAILED:
+            self._tell_next_try(facts["task_id"])
+
+    def _tell_next_try(self, task_id: str) -> None:
+        """Say that a failed step is tried again, unless luigid has given it up."""
+        step = self._scheduled_tasks[task_id]
+        self.tries[task_id] += 1
+        if task_id in self._scheduler.task_search(task_id).get(FAILED, ()):
+            config = luigi.configuration.get_config()
+            delay_s, tries = (
+                config.getfloat("scheduler", "retry_delay"),
+                config.getint("scheduler", "retry_count"),
+            )
+            ordinal = f"try {self.tries[task_id]} of {tries}"
+            progress.report_note(f"{step.title}: failed, tried again in {delay_s:.0f} s ({ordinal})")
+
+    def _drain_if_asked(self) -> None:
+        if is_draining() and not self._stop_requesting_work:
+            running = len(self._running_tasks)
+            if running:
+                progress.report_note(f"draining: this run ends when the {running} steps that run are done")
+            self._start_phasing_out()
+
+    def _register_if_forgotten(self, since_s: float = CHECK_EVERY_S) -> None:
+        """Tell luigid of all steps again if it was restarted and does not know them.
+
+        Args:
+            since_s: seconds after the last look; nothing is done before.
+        """
+        if not self.has_luigid or time.monotonic() - self.checked < since_s:
+            return
+        if self._scheduler.get_task_status_message(self.goal.task_id) is None:
+            logger.warning("luigid does not know this run: registering again")
+            # First what runs here, so that no other runner begins it.
+            for task_id, process in self._running_tasks.items():
+                step = process.task
+                self._scheduler.add_task(
+                    worker=self._id,
+                    task_id=task_id,
+                    status=RUNNING,
+                    resources=step.process_resources(),
+                    params=step.to_str_params(),
+                    family=step.task_family,
+                    module=step.task_module,
+                )
+            self.add(self.goal)
+            self._add_worker()
+        self.checked = time.monotonic()
