@@ -46,7 +46,7 @@ from luigi.cmdline import luigid
 luigid()' --address "$host" --port "$port" --state-path "$folder/luigid.state" >>"$folder/luigid.log" 2>&1 &
         luigid=$!
         echo "$luigid" >"$folder/luigid.pid"
-        wait "$luigid"
+        wait "$luigid" 2>/dev/null
         say "luigid ended with $?; it is started again. Its last line: $(tail -n 1 "$folder/luigid.log")"
         sleep 1
     done

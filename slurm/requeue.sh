@@ -23,15 +23,18 @@ say() { echo "job $job on $(hostname): $*" >&2; }
 # Print what Slurm knows of this job under a key such as JobState.
 job_fact() { scontrol show job "$job" | sed -n "s/.*\b$1=\([^ ]*\).*/\1/p"; }
 
+# Print when the job ends, in seconds since 1970, if it has a time limit.
+end_time() { date -d "$(job_fact EndTime)" +%s 2>/dev/null; }
+
 pass_signal_on() {
     signals=$((signals + 1))
+    say "told to end; heareval finishes its current steps"
     if [[ $runner ]]; then kill -USR1 "$runner"; fi
 }
 trap pass_signal_on USR1 TERM
 
 # Run a command and put its exit code into `code`.
 run() {
-    local signals_before
     if ((signals)); then
         code=$drained
         return
@@ -40,16 +43,30 @@ run() {
     runner=$!
     # A signal that came before the runner had a number.
     if ((signals)); then kill -USR1 "$runner"; fi
-    while true; do
-        signals_before=$signals
-        wait "$runner"
-        code=$?
-        # A signal ends `wait`, but not the command.
-        if ((signals == signals_before)); then break; fi
-    done
+    wait "$runner"
+    code=$?
+    # A signal ends `wait`, but not the command.
+    if ((signals)); then wait_while_draining; fi
     runner=
-    # Slurm killed it before it had drained, or it could not handle signals yet.
-    if ((signals && code > 128)); then code=$drained; fi
+}
+
+# Wait for the runner, and stop it if its current steps are not done a minute before the job ends. An embedding goes on
+# later where it was stopped; other steps begin again.
+wait_while_draining() {
+    local end
+    end=$(end_time)
+    while kill -0 "$runner" 2>/dev/null; do
+        if [[ $end ]] && (($(date +%s) >= end - 60)); then
+            say "the time is over; the current steps are stopped"
+            kill -TERM "$runner"
+            end=
+        fi
+        sleep 1
+    done
+    wait "$runner"
+    code=$?
+    # It was stopped, or could not handle signals yet.
+    if ((code > 128)); then code=$drained; fi
 }
 
 # Succeed if the job's log names a step that was finished since the job last started.
@@ -94,5 +111,5 @@ if ! command -v heareval >/dev/null; then
 fi
 # Slurm sets this from version 23.02 on. By it heareval decides whether a TERM leaves time to drain.
 if [[ ! ${SLURM_JOB_END_TIME:-} ]]; then
-    SLURM_JOB_END_TIME=$(date -d "$(job_fact EndTime)" +%s) && export SLURM_JOB_END_TIME
+    SLURM_JOB_END_TIME=$(end_time) && export SLURM_JOB_END_TIME
 fi

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import signal
 from pathlib import Path
 
 import psutil
@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands import checksums
 from tests.luigi_daemon import running_luigid
-from tests.slurm.cluster import Cluster, wait_until
+from tests.slurm.cluster import NODES, Cluster, wait_until
 from tests.slurm.jobs import (
     ONE_JOB,
     PREPARE,
@@ -27,12 +27,13 @@ pytestmark = pytest.mark.slurm
 
 def luigids(cluster: Cluster) -> list[psutil.Process]:
     """The luigids of jobs."""
-    return [
-        each
-        for node in ("n1", "n2")
-        for each in cluster.processes(node)
-        if any("luigid" in word for word in each.cmdline())
-    ]
+    found = []
+    for node in NODES:
+        for process in cluster.processes(node):
+            with contextlib.suppress(psutil.Error):
+                if "--state-path" in process.cmdline():
+                    found.append(process)
+    return found
 
 
 def submit(cluster: Cluster, folder: Path, slow_mirror: SlowMirror, *options: str) -> str:
@@ -140,7 +141,7 @@ def test_luigid_is_killed(
     job = submit(cluster, tmp_path, slow_mirror)
     wait_for_fetches(tmp_path, "n1", "n2")
     (killed,) = luigids(cluster)
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     wait_until(lambda: [each for each in luigids(cluster) if each.pid != killed.pid], "another luigid")
     slow_mirror.release()
     check_complete(tmp_path, cluster.wait(job))

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.commands import checksums
+from tests.luigi_daemon import running_luigid
 from tests.slurm.cluster import Cluster, JobState, wait_until
-from tests.slurm.jobs import WORKERS, read_log
+from tests.slurm.jobs import (
+    ONE_JOB,
+    PREPARE,
+    WORKERS,
+    SlowMirror,
+    check_complete,
+    finished_steps,
+    read_log,
+    wait_for_fetches,
+)
 
 pytestmark = pytest.mark.slurm
-# In place of heareval, because the rules depend on nothing but its exit code and its lines. It finishes as many
-# steps as the word before the last says, waits for a signal, and exits with the code in the last word.
+# In place of heareval, because the rules depend on nothing but its exit code and its lines. It finishes as
+# many steps as the word before the last says, waits for a signal, and exits with the code in the last word.
 STAND_IN = """#!/usr/bin/env python3
 import signal, sys
 wanted = int(sys.argv[-2]), int(sys.argv[-1])
@@ -102,3 +114,53 @@ def test_not_if_cancelled(cluster: Cluster, tmp_path: Path) -> None:
     wait_until(lambda: all(waits(tmp_path, each) for each in elements), "both start")
     cluster.ask("scancel", job)
     assert {(each.state, each.restarts) for each in cluster.wait(job)} == {("CANCELLED", 0)}
+
+
+def test_the_time_limit_of_workers(
+    cluster: Cluster, slow_mirror: SlowMirror, alone: dict[str, str], tmp_path: Path
+) -> None:
+    """heareval drains, Slurm puts the job back into the queue, and it goes on where it was."""
+    with running_luigid(tmp_path) as url:
+        slow_mirror.hold()
+        words = (WORKERS, *PREPARE, *slow_mirror.options)
+        job = cluster.submit(tmp_path, "--array=0", "--time=60", *words, LUIGI_SCHEDULER=url)
+        hold_after_a_step(tmp_path, f"{job}_0", slow_mirror)
+        # The warning comes five minutes before the end.
+        cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=4")
+        wait_until(lambda: "told to end" in read_log(tmp_path, f"{job}_0"), "the warning")
+        slow_mirror.release()
+        wait_until(lambda: cluster.states(job)[f"{job}_0"].restarts, "the job is put back")
+        cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+        ended = cluster.wait(job)
+    check_complete(tmp_path, ended)
+    log = read_log(tmp_path, f"{job}_0")
+    assert re.search(r"drained, \d+ steps left", log)
+    assert "put back into the queue (1 of at most 3 times)" in log
+    assert len(finished_steps(tmp_path, f"{job}_0")) == len(set(finished_steps(tmp_path, f"{job}_0")))
+    assert checksums(tmp_path) == alone
+
+
+def test_the_time_limit_of_one_job(
+    cluster: Cluster, slow_mirror: SlowMirror, alone: dict[str, str], tmp_path: Path
+) -> None:
+    """The steps that are not done a minute before the end are stopped."""
+    slow_mirror.hold()
+    times = ("--time=2", "--signal=B:USR1@90")
+    job = cluster.submit(tmp_path, *times, ONE_JOB, *PREPARE, *slow_mirror.options)
+    hold_after_a_step(tmp_path, job, slow_mirror)
+    wait_until(lambda: cluster.states(job)[job].restarts, "the job is put back")
+    slow_mirror.release()
+    check_complete(tmp_path, cluster.wait(job))
+    log = read_log(tmp_path, job)
+    assert "the time is over; the current steps are stopped" in log
+    assert "put back into the queue (1 of at most 3 times)" in log
+    assert checksums(tmp_path) == alone
+
+
+def hold_after_a_step(folder: Path, job: str, slow_mirror: SlowMirror) -> None:
+    """Let a job finish a step, and then have it wait for an archive."""
+    wait_for_fetches(folder, "n1")
+    slow_mirror.release()
+    wait_until(lambda: finished_steps(folder, job), "a finished step")
+    slow_mirror.hold()
+    wait_for_fetches(folder, "n1")
