@@ -85,6 +85,7 @@ requeue() {
         say "not put back into the queue, as it has finished no step; a longer --time or an earlier --signal may help"
     else
         say "put back into the queue ($((restarts + 1)) of at most $most_requeues times)"
+        trap '' USR1 TERM # Slurm ends what is left of the job
         scontrol requeue "$job"
     fi
 }

@@ -23,7 +23,7 @@ import psutil
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "munged")
 NODES = ("n1", "n2")
 # After it a test has failed that waits for a state.
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 CONFIGURATION = """
 ClusterName=heareval
 SlurmctldHost=localhost(127.0.0.1)

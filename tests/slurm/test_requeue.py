@@ -145,10 +145,12 @@ def test_the_time_limit_of_one_job(
 ) -> None:
     """The steps that are not done a minute before the end are stopped."""
     slow_mirror.hold()
-    times = ("--time=2", "--signal=B:USR1@90")
-    job = cluster.submit(tmp_path, *times, ONE_JOB, *PREPARE, *slow_mirror.options)
+    words = (ONE_JOB, *PREPARE, *slow_mirror.options)
+    job = cluster.submit(tmp_path, "--time=60", *words)
     hold_after_a_step(tmp_path, job, slow_mirror)
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")
     wait_until(lambda: cluster.states(job)[job].restarts, "the job is put back")
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     slow_mirror.release()
     check_complete(tmp_path, cluster.wait(job))
     log = read_log(tmp_path, job)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.commands import MODEL, RESULT, SCORE, checksums
-from tests.luigi_daemon import running_luigid
+from tests.luigi_daemon import Luigid, running_luigid
 from tests.slurm.cluster import Cluster, wait_until
 from tests.slurm.jobs import (
     PREPARE,
@@ -84,6 +85,26 @@ def test_a_killed_worker(
     assert checksums(tmp_path) == alone
 
 
+def test_luigid_is_restarted_empty(
+    cluster: Cluster, slow_mirror: SlowMirror, alone: dict[str, str], tmp_path: Path
+) -> None:
+    luigid = Luigid(tmp_path)
+    luigid.start()
+    try:
+        slow_mirror.hold()
+        words = (WORKERS, *PREPARE, *slow_mirror.options)
+        job = cluster.submit(tmp_path, "--array=0-1", *words, LUIGI_SCHEDULER=luigid.address)
+        wait_for_fetches(tmp_path, "n1", "n2")
+        luigid.end()
+        luigid.start()
+        slow_mirror.release()
+        check_complete(tmp_path, cluster.wait(job))
+    finally:
+        luigid.end()
+    assert checksums(tmp_path) == alone
+    assert all("once more" not in read_log(tmp_path, f"{job}_{element}") for element in (0, 1))
+
+
 def test_a_task_that_fails(cluster: Cluster, tmp_path: Path) -> None:
     with running_luigid(tmp_path) as url:
         empty = tmp_path / "empty"
@@ -135,3 +156,20 @@ def test_a_wrong_command_line(cluster: Cluster, tmp_path: Path, words: tuple[str
     (ended,) = cluster.wait(job)
     assert (ended.state, ended.exit_code) == ("FAILED", 2)
     assert line in read_log(tmp_path, f"{job}_3")
+
+
+def test_the_scripts_may_lie_anywhere(cluster: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "my scripts"
+    shutil.copytree(WORKERS.parent, folder)
+    words = ("prepare", "no such task")
+    job = cluster.submit(tmp_path, "--array=0", f"my scripts/{WORKERS.name}", *words, LUIGI_SCHEDULER="none")
+    (ended,) = cluster.wait(job)
+    assert (ended.state, ended.exit_code) == ("FAILED", 2)
+    assert "error: unknown task 'no such task'" in read_log(tmp_path, f"{job}_0")
+
+
+def test_heareval_is_not_on_the_path(cluster: Cluster, tmp_path: Path) -> None:
+    words = ("--array=0", WORKERS, *PREPARE)
+    (ended,) = cluster.wait(cluster.submit(tmp_path, *words, LUIGI_SCHEDULER="none", PATH="/usr/bin:/bin"))
+    assert (ended.state, ended.exit_code) == ("FAILED", 127)
+    assert "heareval is not on the PATH" in read_log(tmp_path, ended.name)
