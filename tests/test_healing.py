@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from tests.luigi_daemon import Luigid
 # Of what takes a minute or more in practice.
 SHORT = {
     "rpc_retry_attempts = 20": "rpc_retry_attempts = 4",
-    "rpc_retry_wait = 3": "rpc_retry_wait = 0.5",
+    "rpc_retry_wait = 3": "rpc_retry_wait = 1",
     "ping_interval = 2": "ping_interval = 0.2",
     "wait_interval = 1": "wait_interval = 0.1",
     "wait_jitter = 1": "wait_jitter = 0",
@@ -71,11 +71,18 @@ def running(folder: Path, *words: str, workers: int = 2, **variables: str) -> It
         runner.communicate()
 
 
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Return as soon as something is true."""
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def wait_until_begun(folder: Path, count: int) -> list[str]:
     """Return the steps that have begun as soon as there are so many."""
-    while len(names := begun(folder)) < count:
-        time.sleep(0.01)
-    return names
+    wait_until(lambda: len(begun(folder)) >= count)
+    return begun(folder)
 
 
 def begun(folder: Path) -> list[str]:
@@ -140,3 +147,103 @@ def test_sigterm_ends_other_runs_at_once(folder: Path, left_s: int | None) -> No
         runner.send_signal(signal.SIGTERM)
         code, said = finish(runner)
     assert (code, said.splitlines()[-1]) == (130, "stopped; run the same command again to resume")
+
+
+# --------------------------------------------------------------------------- luigid
+
+
+def count_messages(folder: Path, method: str) -> int:
+    """How often luigid was sent this message."""
+    return (folder / "luigid.log").read_text().count(f"POST /api/{method} ")
+
+
+def test_luigid_is_told_of_each_step_once(folder: Path, luigid: Luigid) -> None:
+    roots = [f"root{number}:a,b,c" for number in range(20)]
+    allow(folder, "a", "b", "c", *(root.partition(":")[0] for root in roots))
+    with running(folder, "a", "b", "c", *roots, "--url", luigid.address) as runner:
+        code, said = finish(runner)
+    assert (code, said.splitlines()[-1][:15]) == (0, "[step 23 of 23]")
+    # Each step once, what becomes of it once, and the same of the goal.
+    assert count_messages(folder, "add_task") == 2 * (23 + 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_runners_go_on_when_luigid_is_restarted(folder: Path, luigid: Luigid, number: int) -> None:
+    """After SIGKILL it knows nothing, after SIGTERM what it knew before."""
+    words = ("a", "b", "c:a,b", "d:c", "--url", luigid.address)
+    with running(folder, *words, workers=1) as first, running(folder, *words, workers=1) as second:
+        wait_until_begun(folder, 2)
+        luigid.end(number)
+        luigid.start()
+        # Both register what they are at, so that nobody begins it again.
+        asked = count_messages(folder, "get_task_status_message")
+        wait_until(lambda: count_messages(folder, "get_task_status_message") > asked + 3)
+        allow(folder, "a", "b", "c", "d")
+        codes = [finish(runner)[0] for runner in (first, second)]
+    assert codes == [0, 0]
+    assert sorted(begun(folder)) == ["a", "b", "c", "d"]
+
+
+def test_a_run_finishes_its_steps_and_says_so_if_luigid_is_gone(folder: Path, luigid: Luigid) -> None:
+    with running(folder, "a", "b", "c:a,b", "--url", luigid.address) as runner:
+        wait_until_begun(folder, 2)
+        luigid.end()
+        (log,) = folder.glob("_workdir/logs/*.log")
+        wait_until(lambda: "luigid does not answer" in log.read_text())
+        allow(folder, "a", "b", "c")
+        code, said = finish(runner)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (50, 1)
+    assert errors[0].startswith(f"error: luigid at {luigid.address}: got no answer for ")
+    assert errors[0].endswith("Start luigid and run again, or run without --scheduler-url.")
+    assert sorted(path.name for path in (folder / "made").iterdir()) == ["a", "b"]
+
+
+def test_a_run_without_luigid_from_the_start_ends_with_the_same_line(folder: Path) -> None:
+    with running(folder, "a", "--url", "http://127.0.0.1:9") as runner:
+        code, said = finish(runner)
+    assert (code, begun(folder)) == (50, [])
+    assert said.startswith("error: luigid at http://127.0.0.1:9: got no answer for ")
+
+
+def test_a_failed_step_is_tried_again_and_its_error_told_once(folder: Path, luigid: Luigid) -> None:
+    (folder / "go" / "a").write_text("no good")
+    with running(folder, "a", "b:a", "--url", luigid.address) as runner:
+        code, said = finish(runner)
+    assert (code, begun(folder)) == (30, ["a", "a", "a"])
+    assert said.splitlines()[:-1] == [
+        "a: failed, tried again in 0 s (try 1 of 3)",
+        "a: failed, tried again in 0 s (try 2 of 3)",
+        "error: a: no good",
+    ]
+    # The same command tries again at once, although luigid has given the step up.
+    allow(folder, "b")
+    (folder / "go" / "a").write_text("")
+    with running(folder, "a", "b:a", "--url", luigid.address) as runner:
+        code, said = finish(runner)
+    assert (code, begun(folder)) == (0, ["a", "a", "a", "a", "b"])
+
+
+def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: Luigid) -> None:
+    words = ("a", "b:a", "--url", luigid.address)
+    with running(folder, *words, workers=1) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words, workers=1) as second:
+            (folder / "go" / "a").write_text("no good")
+            codes_and_lines = [finish(runner) for runner in (first, second)]
+    assert {code for code, _ in codes_and_lines} <= {25, 30}
+    for _, said in codes_and_lines:
+        (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert error.startswith(("error: a: no good", "error: a failed on "))
+        assert error.endswith("no good")
+
+
+def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigid: Luigid) -> None:
+    words = ("a", "b:a", "--url", luigid.address)
+    with running(folder, *words, workers=1) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words, workers=1) as second:
+            os.killpg(first.pid, signal.SIGKILL)
+            allow(folder, "a", "b")
+            code, _ = finish(second)
+    assert (code, begun(folder)) == (0, ["a", "a", "b"])

@@ -21,8 +21,9 @@ from heareval import files, progress
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.configuration import load_config
+from heareval.workflow.luigid import Luigid
 from heareval.workflow.run_records import record_run
-from heareval.workflow.runner import Goal, Luigid, Runner
+from heareval.workflow.runner import Goal, Runner
 from heareval.workflow.step import Step, incomplete_steps
 from heareval.workflow.step_records import StepRecord, now, read_step_records
 from heareval.workflow.stopping import handling_stop_requests, is_draining

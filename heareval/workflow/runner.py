@@ -10,7 +10,7 @@ import logging
 import queue
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import luigi
@@ -19,6 +19,7 @@ import luigi.worker
 from luigi.scheduler import DISABLED, FAILED, RUNNING, Scheduler
 
 from heareval import files, progress
+from heareval.workflow.luigid import Luigid
 from heareval.workflow.stopping import is_draining
 
 logger = logging.getLogger("luigi-interface")
@@ -45,47 +46,6 @@ class Goal(luigi.WrapperTask):  # type: ignore[misc]
         return list(self.roots)
 
 
-class Luigid(luigi.rpc.RemoteScheduler):  # type: ignore[misc]
-    """A luigid, asked again for about a minute if it does not answer.
-
-    Args:
-        url: its address.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.patience_s = self._rpc_retry_attempts * self._rpc_retry_wait
-        # Pings come from a thread of their own, and the next one comes in a moment.
-        self.pinged = luigi.rpc.RemoteScheduler(url)
-        self.pinged._rpc_retry_attempts = 1
-        self.pinged._rpc_log_retries = False
-
-    def ping(self, **words: Any) -> Any:
-        """Tell luigid that a worker lives."""
-        return self.pinged.ping(**words)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.pinged.close()
-        super().close()
-
-    def _fetch(self, url_suffix: str, body: Mapping[str, str]) -> Any:
-        """Return the answer to a request.
-
-        Luigi counts tries, of which each takes much longer if a whole machine is gone.
-        """
-        started = time.monotonic()
-        while True:
-            try:
-                return self._fetcher.fetch(self._url + url_suffix, body, self._connect_timeout)
-            except self._fetcher.raises as error:
-                waited = time.monotonic() - started
-                logger.warning("luigid does not answer %s, %.0f s: %s", url_suffix, waited, error)
-                if waited + self._rpc_retry_wait > self.patience_s:
-                    raise luigi.rpc.RPCError(f"no answer for {waited:.0f} s", error) from error
-                time.sleep(self._rpc_retry_wait)
-
-
 class Runner(luigi.worker.Worker):  # type: ignore[misc]
     """A worker that registers again if luigid has forgotten it, and finishes its steps if luigid is gone.
 
@@ -99,10 +59,17 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
     def __init__(
         self, goal: Goal, scheduler: Luigid | Scheduler, processes: int, *, is_first: bool = True
     ) -> None:
-        # Another handler of SIGUSR1 drains a run: Luigi's is there only while a worker is.
-        super().__init__(scheduler, worker_processes=processes, no_install_shutdown_handler=True)
+        self.has_luigid = isinstance(scheduler, Luigid)
+        super().__init__(
+            scheduler,
+            worker_processes=processes,
+            # Luigi's handler of SIGUSR1 is there only while a worker is; `stopping` has one.
+            no_install_shutdown_handler=True,
+            # Also a single step leaves this process free to look after luigid.
+            force_multiprocessing=self.has_luigid,
+        )
         self.goal = goal
-        self.has_luigid, self.is_first = isinstance(scheduler, Luigid), is_first
+        self.is_first = is_first
         self.checked = time.monotonic()
         self.tries: Counter[str] = Counter()
 
@@ -156,6 +123,8 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         super()._handle_next_task()
 
     def _add_task(self, *words: Any, **facts: Any) -> None:
+        # luigid only shows parameters, and this one has all those of all the steps above it.
+        facts.get("params", {}).pop("upstream", None)
         super()._add_task(*words, **facts)
         if self.has_luigid and facts["status"] == FAILED:
             self._tell_next_try(facts["task_id"])

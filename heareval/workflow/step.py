@@ -49,10 +49,16 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
         self.kind = kind
 
     def serialize(self, value: Any) -> str:
-        return json.dumps(asdict(value), sort_keys=True)
+        return _serialize(value)
 
     def parse(self, text: str) -> Any:
         return _build(self.kind, json.loads(text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _serialize(value: Any) -> str:
+    """Return a dataclass as JSON; thousands of steps share a few."""
+    return json.dumps(asdict(value), sort_keys=True)
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
