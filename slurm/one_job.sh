@@ -35,7 +35,7 @@ port=$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.g
 keep_luigid() {
     local luigid
     trap 'kill "$luigid"; wait "$luigid"; exit' TERM
-    trap - USR1
+    trap '' USR1
     while true; do
         python -c '
 from heareval.workflow.configuration import load_config
@@ -45,7 +45,6 @@ from luigi.cmdline import luigid
 
 luigid()' --address "$host" --port "$port" --state-path "$folder/luigid.state" >>"$folder/luigid.log" 2>&1 &
         luigid=$!
-        echo "$luigid" >"$folder/luigid.pid"
         wait "$luigid" 2>/dev/null
         say "luigid ended with $?; it is started again. Its last line: $(tail -n 1 "$folder/luigid.log")"
         sleep 1
@@ -57,7 +56,7 @@ trap 'kill "$keeper"; wait "$keeper"; rm -r "$folder"' EXIT
 for ((tries = 0; ; tries++)); do
     if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then break; fi
     if ((tries == 120)); then
-        say "luigid did not answer at $host:$port within 60 s"
+        say "luigid did not answer at $host:$port within 60 s. Its last line: $(tail -n 1 "$folder/luigid.log")"
         exit 50
     fi
     sleep 0.5
