@@ -18,7 +18,7 @@
 # sbatch runs a copy of this file; Slurm knows where the original is.
 script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=//p' | head -n 1)
 script=${script%" $*"}
-# shellcheck source=requeue.sh
+# shellcheck source-path=SCRIPTDIR source=requeue.sh
 source "$(dirname "$script")/requeue.sh" || exit
 
 if (($# == 0)); then

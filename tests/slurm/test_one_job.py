@@ -89,6 +89,7 @@ def test_a_killed_runner(
     cluster: Cluster, slow_mirror: SlowMirror, alone: dict[str, str], tmp_path: Path
 ) -> None:
     """`srun` exits with the highest code, 137; the last run knows that everything is there."""
+    (tmp_path / "luigi.cfg").write_text("[scheduler]\nworker_disconnect_delay = 5\n")
     slow_mirror.hold()
     job = submit(cluster, tmp_path, slow_mirror)
     wait_for_fetches(tmp_path, "n1", "n2")

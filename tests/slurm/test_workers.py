@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from heareval.workflow.configuration import PACKAGED
 from tests.commands import MODEL, RESULT, SCORE, checksums
 from tests.luigi_daemon import Luigid, running_luigid
 from tests.slurm.cluster import Cluster, wait_until
@@ -71,14 +72,20 @@ def test_a_killed_worker(
     cluster: Cluster, slow_mirror: SlowMirror, alone: dict[str, str], tmp_path: Path
 ) -> None:
     """Its job is fine if all is there in the end, whoever made it."""
-    with running_luigid(tmp_path) as url:
+    config = tmp_path / "luigid.cfg"
+    config.write_text(PACKAGED.read_text().replace("disconnect_delay = 30", "disconnect_delay = 5"))
+    luigid = Luigid(tmp_path, config)
+    luigid.start()
+    try:
         slow_mirror.hold()
         words = (WORKERS, *PREPARE, *slow_mirror.options)
-        job = cluster.submit(tmp_path, "--array=0-1", *words, LUIGI_SCHEDULER=url)
+        job = cluster.submit(tmp_path, "--array=0-1", *words, LUIGI_SCHEDULER=luigid.address)
         wait_for_fetches(tmp_path, "n1", "n2")
         find_runner(cluster, "n2").kill()
         slow_mirror.release()
         ended = cluster.wait(job)
+    finally:
+        luigid.end()
     check_complete(tmp_path, ended)
     killed = next(each.name for each in ended if each.node == "n2")
     assert "heareval ended with 137; it runs once more" in read_log(tmp_path, killed)
