@@ -137,7 +137,16 @@ def test_cpu_nodes_prepare_while_a_gpu_node_evaluates(
             tmp_path, "--partition=cpu", "--nodelist=n1", "--array=0", *prepare, LUIGI_SCHEDULER=url
         )
         wait_for_fetches(tmp_path, "n1")
-        evaluate = (WORKERS, "evaluate", "my_model.py", "--tasks", "spoken_digit", *SCORE)
+        evaluate = (
+            WORKERS,
+            "evaluate",
+            "my_model.py",
+            "--tasks",
+            "spoken_digit",
+            "--num-workers",
+            "1",
+            *SCORE,
+        )
         gpu = cluster.submit(
             tmp_path,
             *("--partition=gpu", "--gres=gpu:1", "--array=0"),
@@ -172,7 +181,7 @@ def test_the_scripts_may_lie_anywhere(cluster: Cluster, tmp_path: Path) -> None:
     job = cluster.submit(tmp_path, "--array=0", f"my scripts/{WORKERS.name}", *words, LUIGI_SCHEDULER="none")
     (ended,) = cluster.wait(job)
     assert (ended.state, ended.exit_code) == ("FAILED", 2)
-    assert "error: unknown task 'no such task'" in read_log(tmp_path, f"{job}_0")
+    assert "error: unknown task: got 'no such task'" in read_log(tmp_path, f"{job}_0")
 
 
 def test_heareval_is_not_on_the_path(cluster: Cluster, tmp_path: Path) -> None:
