@@ -17,11 +17,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from benchmarks.status import describe_models
 from heareval import api
 from heareval.layout import Places
 from tests import stand_ins
-from tests.luigi_daemon import running_luigid
+from tests.luigi_daemon import Luigid
 
 RUNS = 3
 
@@ -36,8 +38,8 @@ def make_mirror(folder: Path) -> Path:
     return folder
 
 
-def measure(folder: Path, words: list[str], url: str) -> float:
-    """Return the seconds from a command to the begin of its first step."""
+def measure(folder: Path, words: list[str], url: str) -> tuple[float, float]:
+    """Return the seconds from a command to the begin of its first step, and its seconds of CPU."""
     words = [sys.executable, "-m", "heareval", "evaluate", *words, "--force", "--num-workers", "2"]
     words += ["--scheduler-url", url] if url else []
     started = time.perf_counter()
@@ -48,9 +50,16 @@ def measure(folder: Path, words: list[str], url: str) -> float:
         seconds = time.perf_counter() - started
         if runner.poll() is not None:
             raise SystemExit((folder / "run.log").read_text())
+        cpu_s = measure_cpu(runner)
         runner.kill()
         runner.wait()
-    return seconds
+    return seconds, cpu_s
+
+
+def measure_cpu(process: subprocess.Popen[bytes]) -> float:
+    """Return the seconds of CPU that a process has taken."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def count_registrations(folder: Path) -> tuple[int, int]:
@@ -88,16 +97,17 @@ def main() -> None:
                 sys.path.insert(0, str(folder))
                 os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path[1:2]])
                 describe_models(names, api.resolve_places(Places()))
-                if with_luigid:
-                    with running_luigid(folder) as url:
-                        seconds = measure(folder, words, url)
-                else:
-                    seconds = measure(folder, words, "")
+                luigid = Luigid(folder)
+                luigid.start()
+                seconds, cpu_s = measure(folder, words, luigid.address if with_luigid else "")
+                of_luigid = f", {measure_cpu(luigid.process):.1f} s of luigid" if luigid.process else ""
+                luigid.end()
                 sys.path.remove(str(folder))
                 steps, calls = count_registrations(folder)
-                where = "through luigid" if with_luigid else "without luigid"
+                where = f"with{'' if with_luigid else 'out'} luigid"
                 print(  # noqa: T201
-                    f"{where}: first step after {seconds:.2f} s; {steps} steps, told {calls} times"
+                    f"{where}: first step after {seconds:.1f} s, {cpu_s:.1f} s of CPU{of_luigid}; "
+                    f"{steps} steps, told {calls} times"
                 )
         os.chdir("/")
 

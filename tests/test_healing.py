@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from heareval.errors import HearevalError
+from heareval.layout import Places
+from heareval.workflow import run as run_module
 from heareval.workflow.configuration import PACKAGED
+from tests.errands import Errand
 from tests.luigi_daemon import Luigid
 
 # Of what takes a minute or more in practice.
@@ -50,9 +56,11 @@ def luigid(folder: Path) -> Iterator[Luigid]:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *words: str, workers: int = 2, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    folder: Path, *words: str, workers: int = 2, before: Sequence[str] = (), **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """Start a run and leave it to the test; what still runs at the end is killed."""
-    command = [sys.executable, "-m", "tests.errands", "--workers", str(workers), *words]
+    command = [*before, sys.executable, "-m", "tests.errands", "--workers", str(workers), *words]
     root = Path(__file__).parent.parent
     runner = subprocess.Popen(
         command,
@@ -120,6 +128,7 @@ def test_a_drained_run_finishes_what_runs_and_says_what_is_left(folder: Path) ->
     assert {path.name for path in (folder / "made").iterdir()} == set(names)
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_job_drains_only_the_runner(folder: Path) -> None:
     with running(folder, "a", "b", "c") as runner:
         names = wait_until_begun(folder, 2)
@@ -139,7 +148,7 @@ def test_sigterm_drains_a_slurm_job_that_has_time_left(folder: Path) -> None:
     assert (code, said.splitlines()[-2]) == (45, "drained, 1 step left")
 
 
-@pytest.mark.parametrize("left_s", [30, None])
+@pytest.mark.parametrize("left_s", [30, pytest.param(None, marks=pytest.mark.slow)])
 def test_sigterm_ends_other_runs_at_once(folder: Path, left_s: int | None) -> None:
     end = {} if left_s is None else {"SLURM_JOB_END_TIME": str(int(time.time()) + left_s)}
     with running(folder, "a", SLURM_JOB_ID="7", **end) as runner:
@@ -167,23 +176,27 @@ def test_luigid_is_told_of_each_step_once(folder: Path, luigid: Luigid) -> None:
     assert count_messages(folder, "add_task") == 2 * (23 + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_runners_go_on_when_luigid_is_restarted(folder: Path, luigid: Luigid, number: int) -> None:
     """After SIGKILL it knows nothing, after SIGTERM what it knew before."""
     words = ("a", "b", "c:a,b", "d:c", "--url", luigid.address)
-    with running(folder, *words, workers=1) as first, running(folder, *words, workers=1) as second:
+    with running(folder, *words) as first:
         wait_until_begun(folder, 2)
-        luigid.end(number)
-        luigid.start()
-        # Both register what they are at, so that nobody begins it again.
-        asked = count_messages(folder, "get_task_status_message")
-        wait_until(lambda: count_messages(folder, "get_task_status_message") > asked + 3)
-        allow(folder, "a", "b", "c", "d")
-        codes = [finish(runner)[0] for runner in (first, second)]
+        with running(folder, *words) as second:
+            told = count_messages(folder, "add_task")
+            wait_until(lambda: count_messages(folder, "add_task") == told + 5)
+            luigid.end(number)
+            luigid.start()
+            # Two running steps, and all of them from both runners. Nobody begins a step again.
+            wait_until(lambda: count_messages(folder, "add_task") == told + 5 + 2 + 2 * 5)
+            allow(folder, "a", "b", "c", "d")
+            codes = [finish(runner)[0] for runner in (first, second)]
     assert codes == [0, 0]
     assert sorted(begun(folder)) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.slow
 def test_a_run_finishes_its_steps_and_says_so_if_luigid_is_gone(folder: Path, luigid: Luigid) -> None:
     with running(folder, "a", "b", "c:a,b", "--url", luigid.address) as runner:
         wait_until_begun(folder, 2)
@@ -199,6 +212,7 @@ def test_a_run_finishes_its_steps_and_says_so_if_luigid_is_gone(folder: Path, lu
     assert sorted(path.name for path in (folder / "made").iterdir()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_run_without_luigid_from_the_start_ends_with_the_same_line(folder: Path) -> None:
     with running(folder, "a", "--url", "http://127.0.0.1:9") as runner:
         code, said = finish(runner)
@@ -206,6 +220,7 @@ def test_a_run_without_luigid_from_the_start_ends_with_the_same_line(folder: Pat
     assert said.startswith("error: luigid at http://127.0.0.1:9: got no answer for ")
 
 
+@pytest.mark.slow
 def test_a_failed_step_is_tried_again_and_its_error_told_once(folder: Path, luigid: Luigid) -> None:
     (folder / "go" / "a").write_text("no good")
     with running(folder, "a", "b:a", "--url", luigid.address) as runner:
@@ -224,6 +239,16 @@ def test_a_failed_step_is_tried_again_and_its_error_told_once(folder: Path, luig
     assert (code, begun(folder)) == (0, ["a", "a", "a", "a", "b"])
 
 
+def test_a_step_whose_process_is_killed_says_so(folder: Path) -> None:
+    with running(folder, "a", "b:a") as runner:
+        wait_until_begun(folder, 1)
+        os.kill(int((folder / "begun").read_text().split()[1]), signal.SIGKILL)
+        code, said = finish(runner)
+    killed = "error: a: it was killed by signal 9, as the system does if memory is short"
+    assert (code, said.splitlines()[:-1]) == (30, [killed])
+
+
+@pytest.mark.slow
 def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: Luigid) -> None:
     words = ("a", "b:a", "--url", luigid.address)
     with running(folder, *words, workers=1) as first:
@@ -238,6 +263,7 @@ def test_a_step_that_fails_elsewhere_is_the_reason_of_all(folder: Path, luigid: 
         assert error.endswith("no good")
 
 
+@pytest.mark.slow
 def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigid: Luigid) -> None:
     words = ("a", "b:a", "--url", luigid.address)
     with running(folder, *words, workers=1) as first:
@@ -247,3 +273,62 @@ def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigi
             allow(folder, "a", "b")
             code, _ = finish(second)
     assert (code, begun(folder)) == (0, ["a", "a", "b"])
+
+
+# --------------------------------------------------------------------------- a file system that keeps names
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Luigid) -> None:
+    """The second runner sees the folder as through NFS: names are looked for again only after 10 s."""
+    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
+    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
+    before = ("unshare", "-m", "bash", "-c", mounted, str(folder))
+    (folder / "made").mkdir()
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        told = count_messages(folder, "add_task")
+        with running(folder, "a", "b:a", "--url", luigid.address, before=before) as second:
+            wait_until(lambda: count_messages(folder, "add_task") == told + 3)
+            allow(folder, "a", "b")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert begun(folder) == ["a", "b"]
+    assert not any("failed" in said for _, said in ends)
+    logs = [path.read_text() for path in folder.glob("_workdir/logs/*.log")]
+    assert any("b waits for the output of a\n" in log for log in logs)
+
+
+# --------------------------------------------------------------------------- idle runners
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        (("a",), "waiting: the last step runs on HOST"),
+        (("a", "b:a", "c:b"), "waiting: 2 steps need others that run on HOST"),
+        (("gpu-a", "gpu-b"), "waiting: gpu is in use by host HOST"),
+    ],
+)
+def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str, ...], reason: str) -> None:
+    words = (*steps, "--url", luigid.address)
+    with running(folder, *words) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words) as second:
+            assert second.stderr is not None
+            assert second.stderr.readline() == f"{reason.replace('HOST', socket.gethostname())}\n"
+            allow(folder, *(step.partition(":")[0] for step in steps))
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert "waiting" not in ends[1][1]
+
+
+def test_a_run_with_too_many_steps_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "MAX_STEPS", 2)
+    places = Places(*(str(folder / name) for name in ("work", "tasks", "tars", "embeddings")))
+    roots = [Errand(places, name=f"step{number}") for number in range(3)]
+    with pytest.raises(HearevalError, match="this run: got 3 steps, expected at most 2"):
+        run_module.run(roots, workers=1, scheduler_url="", log_folder=folder / "logs")
+    assert not (folder / "logs").exists()

@@ -128,6 +128,7 @@ def _check_values(config: Any) -> None:
         ("core", key): (float, "a number") for key in CORE_NUMBERS
     }
     readers |= {("core", key): (int, "a whole number") for key in CORE_WHOLE_NUMBERS}
+    readers["heareval", "input_wait_s"] = float, "a number"
     for section in WHOLE_NUMBERS:
         keys = config.options(section) if config.has_section(section) else []
         readers |= {(section, key): (int, "a whole number") for key in keys}

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import luigi.rpc
-from requests.utils import get_environ_proxies
 
 logger = logging.getLogger("luigi-interface")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -65,19 +65,29 @@ class Luigid(luigi.rpc.RemoteScheduler):  # type: ignore[misc]
 
     Args:
         url: its address.
+
+    Attributes:
+        was_away: whether a request had no answer, so that it may be another one that answers now.
     """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.was_away = False
         self.patience_s = self._rpc_retry_attempts * self._rpc_retry_wait
         # Pings come from a thread of their own, and the next one comes in a moment.
         self.pinged = luigi.rpc.RemoteScheduler(url)
         self.pinged._rpc_retry_attempts = 1
         self.pinged._rpc_log_retries = False
         parts = urlsplit(url)
+        has_proxy = "http" in getproxies() and not proxy_bypass(parts.netloc)
         # Luigi's own way to luigid knows proxies, passwords, TLS and sockets.
-        if parts.scheme == "http" and "@" not in parts.netloc and not get_environ_proxies(url):
+        if parts.scheme == "http" and "@" not in parts.netloc and not has_proxy:
             self._fetcher = KeptConnection(self._url, self._connect_timeout)
+
+    @property
+    def retry_wait_s(self) -> float:
+        """How long it waits before it asks again."""
+        return float(self._rpc_retry_wait)
 
     def ping(self, **words: Any) -> Any:
         """Tell luigid that a worker lives."""
@@ -98,6 +108,7 @@ class Luigid(luigi.rpc.RemoteScheduler):  # type: ignore[misc]
             try:
                 return _check_answer(self._fetcher.fetch(self._url + url_suffix, body, self._connect_timeout))
             except self._fetcher.raises as error:
+                self.was_away = True
                 waited = time.monotonic() - started
                 logger.warning("luigid does not answer %s, %.0f s: %s", url_suffix, waited, error)
                 if waited + self._rpc_retry_wait > self.patience_s:

@@ -31,6 +31,8 @@ from heareval.workflow.stopping import handling_stop_requests, is_draining
 RETRY_EVERY_S = 2.0
 # How long a run registers its steps again and again, if no step of it gets done and nobody works on one.
 PATIENCE_S = 60.0
+# luigid needs 15 s of CPU to learn so many, and then a tenth of a second for each that it hands out.
+MAX_STEPS = 5000
 # A log that has become longer is renamed, and a new one begun.
 MAX_LOG_BYTES = 20_000_000
 # Part of Luigi's summary if it left steps to other runners.
@@ -109,7 +111,7 @@ def run(
         gpus: how many models may run in parallel, if there is no luigid; 0 takes it from the configuration.
 
     Raises:
-        HearevalError: luigi.cfg is wrong, or luigid does not answer.
+        HearevalError: luigi.cfg is wrong, or there are too many steps for one run.
         FileExistsError: a step would replace files that heareval did not make; nothing has been done yet.
     """
     started = time.monotonic()
@@ -119,6 +121,13 @@ def run(
         files.remove_leftovers(folder)
         sweep_finished(folder)
     todo = list(incomplete_steps(list(roots)))
+    if len(todo) > MAX_STEPS:
+        raise HearevalError(
+            "this run",
+            got=f"{len(todo)} steps",
+            expected=f"at most {MAX_STEPS}",
+            remedy="Prepare the tasks first, then evaluate a few submissions at a time.",
+        )
     if roots:
         record_run(roots[0].places, todo)
     if not todo:
@@ -258,6 +267,9 @@ def _configure_local_scheduler(gpus: int) -> None:
     config = luigi.configuration.get_config()
     config.set("scheduler", "retry_count", "1")
     config.set("worker", "keep_alive", "false")
+    # All is made on this machine. What somebody deletes meanwhile is made again.
+    config.set("worker", "check_unfulfilled_deps", "true")
+    config.set("heareval", "input_wait_s", "0")
     if gpus:
         config.set("resources", "gpu", str(gpus))
 

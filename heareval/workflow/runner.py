@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import luigi
@@ -25,6 +26,10 @@ from heareval.workflow.stopping import is_draining
 logger = logging.getLogger("luigi-interface")
 # How often a runner makes sure that luigid knows its steps.
 CHECK_EVERY_S = 2.0
+# How long a runner has nothing to do before it says why, and how often it looks why after that.
+IDLE_S, LOOK_AGAIN_S = 3.0, 10.0
+# The host in luigid's name of a worker: `Worker(salt=1, workers=2, host=node1, username=me, pid=17)`.
+HOST = re.compile(r"host=([^,)]+)")
 
 
 class StepsParameter(luigi.Parameter):  # type: ignore[misc]
@@ -72,6 +77,8 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         self.is_first = is_first
         self.checked = time.monotonic()
         self.tries: Counter[str] = Counter()
+        self.look_why = 0.0
+        self.told: set[str] = set()
 
     def run(self) -> bool:
         """Do the steps. Those that run when luigid is gone for good are finished."""
@@ -115,7 +122,56 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
             # Before it ends for want of steps.
             self._register_if_forgotten(since_s=0.0)
             found = super()._get_work()
+        self._tell_why_idle(found)
         return found
+
+    def _tell_why_idle(self, found: luigi.worker.GetWorkResponse) -> None:
+        """Say why this runner has had nothing to do for a while, once for each reason."""
+        is_idle = found.task_id is None and not self._running_tasks and not self._stop_requesting_work
+        if not self.has_luigid or not is_idle:
+            self.look_why = 0.0
+            return
+        now = time.monotonic()
+        self.look_why = self.look_why or now + IDLE_S
+        if now < self.look_why:
+            return
+        self.look_why = now + LOOK_AGAIN_S
+        elsewhere = {each["task_id"]: _find_host(each["worker"]) for each in found.running_tasks}
+        key, reason = self._explain_idleness(elsewhere)
+        if key not in self.told:
+            self.told.add(key)
+            progress.report_note(f"waiting: {reason}")
+
+    def _explain_idleness(self, elsewhere: Mapping[str, str]) -> tuple[str, str]:
+        """Return what keeps this runner from working: what the reason is called, and a line.
+
+        Args:
+            elsewhere: the steps that other runners are at, by identity, and their hosts.
+        """
+        steps = [step for step in self._scheduled_tasks.values() if step is not self.goal]
+        left = [step for step in steps if not step.complete()]
+        ready = [
+            step
+            for step in left
+            if step.task_id not in elsewhere and all(each.complete() for each in step.deps())
+        ]
+        for resource in self._scheduler.resource_list() if ready else ():
+            claims = any(resource["name"] in step.process_resources() for step in ready)
+            if claims and resource["num_used"] >= resource["num_total"]:
+                users = (_find_host(each["worker_running"]) for each in resource["running"].values())
+                hosts = ", ".join(sorted(set(users)))
+                reason = f"{resource['name']} is in use by host {hosts}"
+                return reason, reason
+        if ready:
+            reason = f"{ready[0].title} is tried again soon, as it failed or its runner was killed"
+            return reason, reason
+        hosts, count = ", ".join(sorted(set(elsewhere.values()))), len(left)
+        if count == len(elsewhere):
+            what = "the last step runs" if count == 1 else f"the {count} remaining steps run"
+            return f"last {hosts}", f"{what} on {hosts}"
+        needing = count - len(elsewhere)
+        what = "1 step needs" if needing == 1 else f"{needing} steps need"
+        return f"others {hosts}", f"{what} others that run on {hosts or 'other machines'}"
 
     def _handle_next_task(self) -> None:
         self._drain_if_asked()
@@ -150,16 +206,18 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
             self._start_phasing_out()
 
     def _register_if_forgotten(self, since_s: float = CHECK_EVERY_S) -> None:
-        """Tell luigid of all steps again if it was restarted and does not know them.
+        """Tell luigid of all steps again if it was restarted, and may not know them.
 
         Args:
             since_s: seconds after the last look; nothing is done before.
         """
         if not self.has_luigid or time.monotonic() - self.checked < since_s:
             return
-        if self._scheduler.get_task_status_message(self.goal.task_id) is None:
-            logger.warning("luigid does not know this run: registering again")
-            # First what runs here, so that no other runner begins it.
+        is_known = self._scheduler.get_task_status_message(self.goal.task_id) is not None
+        if self._scheduler.was_away or not is_known:
+            logger.warning("luigid was restarted: registering again")
+            self._scheduler.was_away = False
+            # First what runs here, and time for all other runners to do the same, so that nobody begins it.
             for task_id, process in self._running_tasks.items():
                 step = process.task
                 self._scheduler.add_task(
@@ -167,10 +225,21 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
                     task_id=task_id,
                     status=RUNNING,
                     resources=step.process_resources(),
-                    params=step.to_str_params(),
+                    params=step.to_str_params(only_public=True),
                     family=step.task_family,
                     module=step.task_module,
                 )
+            time.sleep(self._scheduler.retry_wait_s + CHECK_EVERY_S + self._config.wait_interval)
             self.add(self.goal)
             self._add_worker()
         self.checked = time.monotonic()
+
+
+def _find_host(worker: str) -> str:
+    """Return the host in luigid's name of a worker.
+
+    >>> _find_host("Worker(salt=1, workers=2, host=node1, username=me, pid=17)")
+    'node1'
+    """
+    found = HOST.search(worker)
+    return found[1] if found else "another machine"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -34,6 +36,11 @@ from heareval.workflow.step_records import (
     record_failure,
     recording_run,
 )
+from heareval.workflow.stopping import is_draining
+
+logger = logging.getLogger("luigi-interface")
+# How often a step looks for the output of another.
+LOOK_EVERY_S = 0.5
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
@@ -165,9 +172,40 @@ class Step(luigi.Task):  # type: ignore[misc]
     def run(self) -> None:
         record, folder = self.begin_record(), self.places.step_records()
         if not self.complete():
+            self._wait_for_inputs()
             with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
                 self.work(report)
         forget_failure(folder, record)
+
+    def _wait_for_inputs(self) -> None:
+        """Wait until this machine sees what the steps before have made, perhaps on another machine.
+
+        Raises:
+            HearevalError: it does not for long.
+        """
+        patience_s = luigi.configuration.get_config().getfloat("heareval", "input_wait_s", 0.0)
+        started = time.monotonic()
+        for step in self.deps():
+            if not step.complete():
+                logger.info("%s waits for the output of %s", self.title, step.title)
+            while not step.complete():
+                if time.monotonic() - started > patience_s:
+                    raise HearevalError(
+                        f"output of `{step.title}`",
+                        got=f"nothing at {step.output_path} for {patience_s:g} s",
+                        expected="what a step before this one has made",
+                        remedy="Check that all machines have the same folders, then run again.",
+                    )
+                # NFS keeps the names of a folder for a while, and looks for new ones when it is opened.
+                for folder in (step.output_path.parent, step.output_path):
+                    with contextlib.suppress(OSError):
+                        list(folder.iterdir())
+                time.sleep(LOOK_EVERY_S)
+
+    @property
+    def output_path(self) -> Path:
+        """The file or folder that the step makes: its `folder` or `path`."""
+        return Path(getattr(self, "folder", None) or self.path)
 
     @classmethod
     @functools.cache
@@ -207,10 +245,27 @@ class Step(luigi.Task):  # type: ignore[misc]
         if isinstance(exception, OSError):
             exception = file_error(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
-        explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
+        self.report_failure(str(exception) if is_ours else f"{type(exception).__name__}: {exception}")
+        return str(super().on_failure(exception))
+
+    def report_failure(self, explanation: str) -> None:
+        """Report and record that this step failed."""
         progress.report_failure(self.title, explanation)
         record_failure(self.places.step_records(), self.begin_record(), explanation)
-        return str(super().on_failure(exception))
+
+
+@Step.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _report_death(step: Step, message: str) -> None:
+    """Report that the process of a step has died, unless a signal to the whole job has ended it.
+
+    Args:
+        step: the step, which can't report it itself.
+        message: of Luigi, which ends with the exit code.
+    """
+    if not is_draining():
+        code = message.rsplit(" ", 1)[-1]
+        killed = f"it was killed by signal {code[1:]}, as the system does if memory is short"
+        step.report_failure(killed if code.startswith("-") else f"its process ended with exit code {code}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
