@@ -23,6 +23,7 @@ _API = (
         "parity",
         "status",
         "changes_since",
+        "own_changes",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import heareval
-from heareval import files, layout
+from heareval import files, layout, progress
 from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
@@ -26,7 +26,7 @@ from heareval.embeddings.resample import choose_source_rate
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
-from heareval.errors import HearevalError, RunError
+from heareval.errors import BusyError, HearevalError, RunError
 from heareval.formats.card import read_card
 from heareval.formats.embeddings_folder import read_embeddings_manifest
 from heareval.formats.exchange import export_cards as format_cards
@@ -97,7 +97,7 @@ from heareval.workflow.requests import (
 )
 from heareval.workflow.run import Outcome, run
 from heareval.workflow.run_lock import claim_work_folder, read_clock, share_work_folder
-from heareval.workflow.run_records import Changes, find_changes
+from heareval.workflow.run_records import Changes, find_changes, find_own_changes
 from heareval.workflow.run_requests import note_tasks
 from heareval.workflow.status import (
     Status,
@@ -150,6 +150,7 @@ __all__ = [
     "init_repository",
     "leaderboard",
     "make_card",
+    "own_changes",
     "parity",
     "plan",
     "predict",
@@ -193,7 +194,7 @@ def prepare(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
     rates = check_sample_rates(sample_rates)
-    with share_work_folder(places, settings.notify):
+    with _working(places, settings):
         return _prepare(corpus, places, rates, force=force, settings=settings)
 
 
@@ -267,7 +268,7 @@ def embed(
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
-    with share_work_folder(places, settings.notify):
+    with _working(places, settings):
         return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
 
 
@@ -337,7 +338,7 @@ def validate(
     (read_config,) = list_config_readers(submission)
     config = read_config()
     log_folder = Path(places.work) / "validate"
-    with share_work_folder(places, settings.notify):
+    with _working(places, settings):
         model = prepare_submission(config, places, settings.notify).model
         findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
     return Validated(model.module, tuple(findings), ran_on, log_folder)
@@ -378,7 +379,8 @@ def predict(
         )
         for path in paths
     ]
-    outcome = _run(steps, places, settings)
+    with _showing(settings):
+        outcome = _run(steps, places, settings)
     return Scored(outcome, _complete_scores(steps))
 
 
@@ -403,7 +405,7 @@ def evaluate(
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    with share_work_folder(places, settings.notify):
+    with _working(places, settings):
         return _evaluate(request, places, force=force, settings=settings)
 
 
@@ -486,7 +488,7 @@ def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None
     settings = settings or RunSettings()
     names = ("_workdir", "tasks", "tars", "embeddings")
     places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
-    with share_work_folder(places, settings.notify):
+    with _working(places, settings):
         return _run_demo(places, settings)
 
 
@@ -670,10 +672,11 @@ def status(
 
 
 def changes_since(since: str = "last", places: Places = DEFAULT_PLACES) -> Changes:
-    """Return what has changed of task folders, tarballs and scores since a time, and what has failed since.
+    """Return what has changed of task folders, tarballs, embeddings and scores since a time, and what failed.
 
     Args:
-        since: `last` for the time when the last run began; a date, or a date and time, in ISO 8601.
+        since: `last` for the time when the last run with something to do began; a date, or a date and time,
+            in ISO 8601.
 
     Raises:
         HearevalError: it is no time, or there is no record of a run.
@@ -681,6 +684,14 @@ def changes_since(since: str = "last", places: Places = DEFAULT_PLACES) -> Chang
     Example: `[each.output.task_folder for each in changes_since("2026-11-29").changes]`
     """
     return find_changes(resolve_places(places), since)
+
+
+def own_changes(places: Places = DEFAULT_PLACES) -> Changes:
+    """Return what has changed since the first run of this process began; nothing if it has run nothing.
+
+    Example: `prepare(CorpusRequest(("esc50",))); [each.output.task_folder for each in own_changes().changes]`
+    """
+    return find_own_changes(resolve_places(places))
 
 
 def _check_any_exists(*folders: str) -> None:
@@ -739,8 +750,8 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
         log_days: logs that nothing was written to for this many days are listed.
 
     Raises:
-        HearevalError: there is no work folder, it is not known what is needed, or a run uses the work folder
-            and `delete` was asked for.
+        HearevalError: there is no work folder, or it is not known what is needed.
+        BusyError: a run uses the work folder, and `delete` was asked for.
 
     Example: `clean().bytes`
     """
@@ -750,7 +761,7 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
         raise HearevalError(f"work folder {work}", got="no such folder", expected="that of earlier runs")
     with claim_work_folder(places) as is_alone:
         if delete and not is_alone:
-            raise HearevalError(
+            raise BusyError(
                 f"work folder {work}",
                 got="a run that is using it",
                 expected="none while files are deleted",
@@ -1055,6 +1066,18 @@ def _absolute(folder: str) -> str:
         got, remedy = "a name that is not UTF-8", "Rename it, or choose another folder."
         raise HearevalError(f"folder {path!a}", got=got, expected="UTF-8", remedy=remedy) from None
     return path
+
+
+@contextlib.contextmanager
+def _working(places: Places, settings: RunSettings) -> Iterator[None]:
+    """Share the work folder of a run while the block lasts, and show its progress if that is wanted."""
+    with share_work_folder(places, settings.notify), _showing(settings):
+        yield
+
+
+def _showing(settings: RunSettings) -> contextlib.AbstractContextManager[None]:
+    """Show the progress of runs while the block lasts, if that is wanted."""
+    return progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
 
 
 def _on_machine(protocol: Protocol, machine: Machine) -> Protocol:

@@ -49,6 +49,10 @@ class HearevalError(Exception):
         return escape_controls(" ".join((f"{line}. {self.remedy}" if self.remedy else line).split()))
 
 
+class BusyError(HearevalError):
+    """A run is using what was to be used alone. The same command succeeds once that run has ended."""
+
+
 class RunError(HearevalError):
     """A run ended before everything that was needed was there.
 

@@ -14,14 +14,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TextIO
-
-from rich import progress as bars
-from rich.console import Console
-from rich.table import Column
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from heareval.errors import escape_controls
 from heareval.spec import Progress
+
+if TYPE_CHECKING:
+    from rich import progress as bars
 
 # Steps send at most one message in this time, and a log gets at most one line per step in that time.
 REPORT_EVERY_S = 0.1
@@ -40,6 +39,7 @@ BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 12
 MIN_TITLE_COLUMNS = 20
 
 _channel: int | None = None
+_is_hidden = False
 
 
 def describe_progress(unit: Unit, done: int, total: int) -> str:
@@ -118,6 +118,20 @@ def report_note(text: str) -> None:
 
 
 @contextlib.contextmanager
+def hide_steps() -> Iterator[None]:
+    """Show no steps while the block lasts; what becomes of them is still recorded.
+
+    Example: `with hide_steps(), show_steps(3) as outcomes: ...`
+    """
+    global _is_hidden
+    before, _is_hidden = _is_hidden, True
+    try:
+        yield
+    finally:
+        _is_hidden = before
+
+
+@contextlib.contextmanager
 def show_steps(count: int, stream: TextIO | None = None) -> Iterator[StepOutcomes]:
     """Show the steps of a run while the block lasts; yields what became of them so far.
 
@@ -168,7 +182,7 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
 
 def _open_display(steps: int, stream: TextIO | None) -> _Display:
     # sys.stderr is None in a process without a console.
-    if stream is None:
+    if stream is None or _is_hidden:
         return _Display()
     return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
 
@@ -220,6 +234,11 @@ class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
+        # Logs and reruns with nothing to do show no bars.
+        from rich import progress as bars
+        from rich.console import Console
+        from rich.table import Column
+
         console = Console(file=stream)
         columns = (
             bars.TextColumn("{task.description}"),

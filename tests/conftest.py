@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -22,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # else each process of xdist would take seconds to compile the tests, in every run.
 KEEPS_NONE = sys.dont_write_bytecode
 sys.dont_write_bytecode = False
+
+# Nothing of what is imported and collected is garbage; looking for it takes seconds in each process.
+gc.disable()
 
 ArchivesOf = Callable[[TaskSpec, str], Archives]
 # The corpora that the tests of whole commands work with.
@@ -64,8 +68,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From here on keep what was asked for: models that tests write and change must not be found compiled."""
+    """From here on keep what was asked for: models that tests write and change must not be found compiled.
+
+    Tests make garbage, too.
+    """
     sys.dont_write_bytecode = KEEPS_NONE
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

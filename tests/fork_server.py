@@ -17,6 +17,8 @@ import functools
 import gc
 import importlib
 import json
+import logging
+import multiprocessing.util
 import os
 import pkgutil
 import runpy
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -256,6 +259,13 @@ if __name__ == "__main__":
     OF_SUBMISSIONS = set(sys.modules)
     for imported in (*IMPORTED, *(IMPORTED_WITH_TORCH if has_torch else ())):
         _import_all(imported)
+    # What torch and others would tidy up in the end (thousands of operators, their caches), the end of a
+    # process removes as well.
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.detach()
+    atexit._clear()
+    for ending in (logging.shutdown, multiprocessing.util._exit_function, weakref.finalize._exitfunc):  # type: ignore[attr-defined]
+        atexit.register(ending)
     # Forked processes share memory until it is written to, as the collector of garbage does.
     gc.collect()
     gc.freeze()

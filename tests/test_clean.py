@@ -316,11 +316,14 @@ def stopped_run(folder: Path, mirror: Path) -> Iterator[subprocess.Popen[bytes]]
 def test_a_run_at_work_keeps_everything(prepared: Path, mirror: Path, tmp_path: Path) -> None:
     with stopped_run(tmp_path, mirror):
         before = snapshot(tmp_path)
-        line = only_line(command(tmp_path, "heareval", "clean", "--delete"))
-        assert line == (
+        done = command(tmp_path, "heareval", "clean", "--delete")
+        assert done.returncode == 75
+        assert only_line(done) == (
             "error: work folder _workdir: got a run that is using it, expected none while files are deleted. "
             "Wait until it has ended, or stop it: it resumes where it was."
         )
+        quiet = command(tmp_path, "heareval", "clean", "--delete", "--quiet")
+        assert (quiet.returncode, quiet.stdout, quiet.stderr) == (75, "", "")
         assert not [name for name in listed(tmp_path) if name.endswith((".partial", ".lock"))]
         assert snapshot(tmp_path) == before
     # It was killed, which gave its lock back.

@@ -297,7 +297,8 @@ def test_a_changed_archive_and_tarball_are_told(tmp_path: Path, mirror: Path) ->
     ]
     assert prepare(tmp_path, ours, *words).returncode == 0
     found = read_changes(tmp_path, "last")
-    assert (found["runs"], found["changes"], found["failed"]) == (1, [], [])
+    assert (found["runs"], found["changes"], found["failed"]) == (1, changes, [])
+    assert found["idle_at"] > found["since"], "a run with nothing to do hides nothing"
     assert prepare(tmp_path, ours, *words).returncode == 0
     assert len(list((tmp_path / "_workdir" / "run-records").iterdir())) == 2, "one of idle runs is kept"
     with gzip.open(ours / name, "ab") as archive:
@@ -306,9 +307,10 @@ def test_a_changed_archive_and_tarball_are_told(tmp_path: Path, mirror: Path) ->
     assert prepare(tmp_path, ours, *words).returncode == 0
     folder, tarball = read_changes(tmp_path, "last")["changes"]
     assert (folder["change"], tarball["change"]) == ("changed", "changed")
-    assert folder["details"][0].startswith(f"archive {name} is another one: ")
+    assert folder["details"][0].startswith(f"archive {name} has changed: MD5 ")
     found = read_changes(tmp_path, began)
-    assert (found["runs"], [each["change"] for each in found["changes"]]) == (3, ["new", "new"])
+    assert (found["runs"], [each["change"] for each in found["changes"]]) == (2, ["new", "new"])
+    assert found["idle_at"] is None
     assert read_changes(tmp_path, "2100-01-01")["runs"] == 0
     assert "the first run that is recorded began at" in read_changes(tmp_path, "2000-01-01")["notes"][0]
 
@@ -319,7 +321,7 @@ def test_damaged_records_of_runs_are_one_line_each(copied: Path, mirror: Path) -
     for number, content in enumerate(DAMAGES):
         (records / f"{number}.json").write_text(content, encoding="latin-1")
     found = read_changes(copied, "last")
-    assert (found["runs"], found["changes"], len(found["notes"])) == (1, [], len(DAMAGES))
+    assert (found["runs"], found["changes"], len(found["notes"])) == (0, [], len(DAMAGES))
 
 
 @pytest.mark.parametrize("words", [("--since", "yesterday"), ("--since", "last"), ("--since", "last", "m")])

@@ -11,7 +11,8 @@ from heareval import api, files
 from heareval.api import Cleaned
 from heareval.archives.sizes import readable
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import BUSY_EXIT_CODE, FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.errors import BusyError
 from heareval.layout import Places, display_path
 from heareval.workflow.cleaning import LOG_DAYS, Leftover
 
@@ -31,18 +32,25 @@ SHOWN_PATHS = 10
     metavar="DAYS",
     help="List logs that nothing was written to for this many days.",
 )
+@options.quiet
 @options.as_json
-def clean(places: Places, delete: bool, older_than: int, as_json: bool) -> None:
+def clean(places: Places, delete: bool, older_than: int, is_quiet: bool, as_json: bool) -> None:
     """List what no current task or submission needs any more, with sizes, and delete it with --delete.
 
     A task is current if its folder is published or a run asked for it in the last 30 days, a submission if it
     has embeddings or a run asked for it in that time. Give the same folders as your runs. Task folders,
-    tarballs, embeddings, scores and cards are never touched, nor are files that heareval did not make.
+    tarballs, embeddings, scores and cards are never touched, nor are files that heareval did not make. Exits
+    with 75 if a run is at work.
     """
-    cleaned = api.clean(places, delete=delete, log_days=older_than)
+    try:
+        cleaned = api.clean(places, delete=delete, log_days=older_than)
+    except BusyError as error:
+        if not is_quiet:
+            warn(f"error: {error}")
+        sys.exit(BUSY_EXIT_CODE)
     if as_json:
         say(files.dump_json(_list_facts(cleaned)))
-    else:
+    elif cleaned.leftovers or not is_quiet:
         _say_leftovers(cleaned)
     for failure in cleaned.failures:
         warn(f"error: not deleted: {failure}")

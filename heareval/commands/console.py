@@ -23,6 +23,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FAILED_EXIT_CODE = 1
 # Nothing is wrong with a card, but the checker has no task folder to check it against.
 LACKING_EXIT_CODE = 3
+# Another run is at work, as `flock -n -E 75` says it; EX_TEMPFAIL of sysexits.h.
+BUSY_EXIT_CODE = 75
 # A wrong command line or input, as click and most programs have it.
 USAGE_EXIT_CODE = 2
 # File number of the last of the three standard streams.
@@ -97,7 +99,15 @@ class Lacking:
     summary: str
 
 
-def finish_run(outcome: Outcome, where: str, lacking: Lacking | None = None) -> None:
+def warn_of_errors(text: str) -> None:
+    """Print a line to standard error if it tells of an error, and drop what is only told meanwhile."""
+    if text.startswith("error: "):
+        warn(text)
+
+
+def finish_run(
+    outcome: Outcome, where: str, lacking: Lacking | None = None, *, is_quiet: bool = False
+) -> None:
     """Print the last line of a run: what it did, how long it took, and where the results are.
 
     Ends the program with the run's exit code, and a line for each failed step, if the run failed.
@@ -106,8 +116,11 @@ def finish_run(outcome: Outcome, where: str, lacking: Lacking | None = None) -> 
         outcome: how the run ended.
         where: `scores are in embeddings`.
         lacking: what the run did not make.
+        is_quiet: whether to print nothing if there was nothing to do.
     """
     fail_if_incomplete(outcome, lacking)
+    if is_quiet and not outcome.steps:
+        return
     noun = "step" if outcome.steps == 1 else "steps"
     done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is up to date"
     say(f"{done}; {outcome.seconds:.1f} s; {where}")

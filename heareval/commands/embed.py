@@ -10,6 +10,7 @@ import click
 from heareval import api
 from heareval.api import RunSettings
 from heareval.commands import options
+from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -25,7 +26,7 @@ from heareval.layout import Places, display_path
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
 @options.any_rate
-@options.run_settings(options.gpus, options.timeout)
+@options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,
     task: str,
@@ -47,10 +48,13 @@ def embed(
         any_rate=any_rate,
         settings=settings,
     )
-    for folder in embedded.folders:
-        say(display_path(folder))
+    if settings.is_quiet:
+        say_own_changes(places)
+    else:
+        for folder in embedded.folders:
+            say(display_path(folder))
     where = display_path(Path(places.embeddings) / embedded.submission)
-    finish_run(embedded.outcome, f"embeddings are in {where}")
+    finish_run(embedded.outcome, f"embeddings are in {where}", is_quiet=settings.is_quiet)
     if embedded.left_out:
         warn(f"not embedded: {', '.join(embedded.left_out)}")
         sys.exit(USAGE_EXIT_CODE)

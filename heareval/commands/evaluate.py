@@ -11,9 +11,10 @@ import click
 from heareval import api, files
 from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
 from heareval.commands import options
+from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
-from heareval.commands.scores import say_scores
+from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.formats.task_manifest import find_task_manifest
@@ -41,7 +42,7 @@ def _build_request(
 @options.any_rate
 @options.scoring
 @options.force
-@options.run_settings(options.gpus, options.timeout, options.in_memory)
+@options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
     places: Places, scoring: options.Scoring, force: bool, settings: RunSettings, **requested: Any
 ) -> None:
@@ -53,14 +54,27 @@ def evaluate(
     """
     request = _build_request(scoring=scoring, **requested)
     scored = api.evaluate(request, places, force=force, settings=settings)
-    for folder in scored.task_folders:
-        _say_skipped(folder)
-    say_scores(scored, places, scoring)
+    if settings.is_quiet:
+        _say_changes(scored, places, scoring)
+    else:
+        for folder in scored.task_folders:
+            _say_skipped(folder)
+        say_scores(scored, places, scoring)
     where = f"scores and predictions are in {display_path(_folder_of(scored, places))}"
-    finish_run(scored.outcome, where, _count_scores(scored))
+    finish_run(scored.outcome, where, _count_scores(scored), is_quiet=settings.is_quiet)
     if scored.not_opened:
         warn(f"not evaluated: {', '.join(scored.not_opened)}")
         sys.exit(USAGE_EXIT_CODE)
+
+
+def _say_changes(scored: Scored, places: Places, scoring: options.Scoring) -> None:
+    """Print what the run has changed, and write the reports that are missing if they were asked for."""
+    changed = say_own_changes(places).task_folders
+    for folder in scored.task_folders:
+        if folder.name in changed:
+            _say_skipped(folder)
+    if scoring.full_report:
+        write_missing_reports(scored, places)
 
 
 def _say_skipped(task_folder: Path) -> None:

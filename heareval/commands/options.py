@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
-from heareval.commands.console import Command, warn
+from heareval.commands.console import Command, warn, warn_of_errors
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
@@ -435,6 +435,12 @@ in_memory: Decorator = click.option(
     "[in memory, if there is room]",
 )
 force: Decorator = click.option("--force", is_flag=True, help="Start although the disk has too little room.")
+quiet: Decorator = click.option(
+    "--quiet",
+    "is_quiet",
+    is_flag=True,
+    help="Print only what has changed or failed; nothing at all otherwise.",
+)
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -444,8 +450,10 @@ def _build_settings(
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
+    is_quiet: bool = False,
 ) -> RunSettings:
-    return RunSettings(num_workers, scheduler_url, Machine(gpus, timeout, in_memory), notify=warn)
+    machine, notify = Machine(gpus, timeout, in_memory), warn_of_errors if is_quiet else warn
+    return RunSettings(num_workers, scheduler_url, machine, notify, is_quiet)
 
 
 scheduler_url: Decorator = click.option(
@@ -457,7 +465,7 @@ def run_settings(*machine: Decorator) -> Decorator:
     """Return the decorator for how a run is carried out, which reaches a command as `settings`.
 
     Args:
-        machine: those of `gpus`, `timeout` and `in_memory` that matter to the command.
+        machine: those of `gpus`, `timeout`, `in_memory` and `quiet` that matter to the command.
     """
     return gather(
         "settings",

@@ -9,8 +9,9 @@ import click
 from heareval import api
 from heareval.api import RunSettings
 from heareval.commands import options
+from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
-from heareval.commands.scores import say_scores
+from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.layout import Places
 
 
@@ -19,7 +20,7 @@ from heareval.layout import Places
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @options.scoring
 @options.places("work", "tasks")
-@options.run_settings(options.gpus, options.in_memory)
+@options.run_settings(options.gpus, options.in_memory, options.quiet)
 def predict(
     folders: tuple[str, ...], scoring: options.Scoring, places: Places, settings: RunSettings
 ) -> None:
@@ -28,5 +29,11 @@ def predict(
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
     scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
-    say_scores(scored, places, scoring)
-    finish_run(scored.outcome, "scores and predictions are beside the embeddings")
+    if settings.is_quiet:
+        say_own_changes(places)
+        if scoring.full_report:
+            write_missing_reports(scored, places)
+    else:
+        say_scores(scored, places, scoring)
+    where = "scores and predictions are beside the embeddings"
+    finish_run(scored.outcome, where, is_quiet=settings.is_quiet)

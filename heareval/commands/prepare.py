@@ -10,6 +10,7 @@ import click
 from heareval import api, files
 from heareval.api import CorpusRequest, RunSettings
 from heareval.commands import options
+from heareval.commands.changes import say_own_changes
 from heareval.commands.console import Lacking, finish_run, one_line_errors, say
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
@@ -21,7 +22,7 @@ from heareval.layout import SHA256SUMS, Places, display_path
 @options.sample_rates()
 @options.places("work", "tasks", "tars")
 @options.force
-@options.run_settings()
+@options.run_settings(options.quiet)
 def prepare(
     corpus: CorpusRequest, sample_rates: tuple[int, ...], places: Places, force: bool, settings: RunSettings
 ) -> None:
@@ -31,16 +32,28 @@ def prepare(
     22050, 44100 and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
     """
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
-    for folder in prepared.task_folders:
-        say_task(folder)
-    say_not_packed(prepared.not_packed)
+    if settings.is_quiet:
+        _say_changes(prepared.task_folders, places)
+    else:
+        for folder in prepared.task_folders:
+            say_task(folder)
+        say_not_packed(prepared.not_packed)
     where = f"tarballs and {SHA256SUMS} are in {display_path(places.tars)}"
     if len(prepared.not_packed) == prepared.tasks:
         where = f"task folders are in {display_path(places.tasks)}"
     done = f"{prepared.tasks - len(prepared.unfinished)} of {prepared.tasks} tasks prepared"
     # The error of a single task says it all.
     lacking = Lacking(prepared.unfinished, "not complete", done) if prepared.tasks > 1 else None
-    finish_run(prepared.outcome, where, lacking)
+    finish_run(prepared.outcome, where, lacking, is_quiet=settings.is_quiet)
+
+
+def _say_changes(folders: Sequence[Path], places: Places) -> None:
+    """Print what the run has changed, and notes on the task folders among that."""
+    changed = say_own_changes(places).task_folders
+    for folder in folders:
+        if folder.name in changed and (manifest := find_task_manifest(folder)):
+            for note in list_notes(manifest):
+                say(f"note on {display_path(folder)}: {note}")
 
 
 def say_task(folder: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from heareval import api
+from heareval import api, layout
 from heareval.api import Scored
 from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, warn
 from heareval.commands.options import Scoring
@@ -35,7 +34,8 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
     if found:
         say(score_table(found))
     if scoring.full_report:
-        _write_reports(found, places)
+        for path, scores in found.items():
+            _write_report(path.parent, scores.protocol, places)
     if damaged:
         for message in damaged:
             warn(f"error: {message}")
@@ -43,11 +43,19 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
         sys.exit(USAGE_EXIT_CODE)
 
 
-def _write_reports(found: Mapping[Path, Scores], places: Places) -> None:
-    for path, scores in found.items():
-        try:
-            for written in api.report(path.parent, places, protocols=(scores.protocol,), notify=warn):
-                say(f"report: {display_path(written)}")
-        except (HearevalError, OSError) as error:
-            # The other reports, and the run's own summary, must not be lost.
-            warn(f"no report on {display_path(path.parent)}: {error}")
+def write_missing_reports(scored: Scored, places: Places) -> None:
+    """Write the reports that a run's scores lack, and print a line on each."""
+    for path in scored.scores:
+        for protocol in layout.scored_protocols(path.parent):
+            # A report on earlier scores was removed with them.
+            if layout.scores(protocol) == path.name and not (path.parent / layout.report(protocol)).is_dir():
+                _write_report(path.parent, protocol, places)
+
+
+def _write_report(folder: Path, protocol: str, places: Places) -> None:
+    try:
+        for written in api.report(folder, places, protocols=(protocol,), notify=warn):
+            say(f"report: {display_path(written)}")
+    except (HearevalError, OSError) as error:
+        # The other reports, and the run's own summary, must not be lost.
+        warn(f"no report on {display_path(folder)}: {error}")

@@ -12,13 +12,14 @@ import click
 from heareval import api, files
 from heareval.api import CorpusRequest, EvaluationRequest, Status
 from heareval.commands import options
+from heareval.commands.changes import list_change_lines
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES
-from heareval.workflow.run_records import Output, changes_facts
+from heareval.workflow.run_records import changes_facts
 from heareval.workflow.status import StatusRow, status_facts
 from heareval.workflow.step_records import StepRecord
 
@@ -39,7 +40,8 @@ NAMED_TASKS = 3
 @click.option(
     "--since",
     metavar="last|TIME",
-    help="Show instead what changed since the last run began, or since a time such as 2026-11-29T03:00.",
+    help="Show instead what changed since the last run that had something to do, or since a time such as "
+    "2026-11-29T03:00.",
 )
 @options.as_json
 def status(places: Places, scheduler_url: str, since: str | None, as_json: bool, **requested: Any) -> None:
@@ -93,19 +95,13 @@ def _show_changes(request: object, since: str, places: Places, as_json: bool) ->
     for note in found.notes:
         warn(f"note: {note}")
     noun = "run" if found.runs == 1 else "runs"
-    say(f"since {found.since}: {found.runs} {noun}, {len(found.changes)} changed, {len(found.failed)} failed")
-    for each in found.changes:
-        details = "; ".join(each.details)
-        say(f"{each.change:<7}  {_name_output(each.output)}{f': {details}' if details else ''}")
+    idle = f"; the last run, at {found.idle_at}, had nothing to do" if found.idle_at else ""
+    counts = f"{found.runs} {noun}, {len(found.changes)} changed, {len(found.failed)} failed"
+    say(f"since {found.since}: {counts}{idle}")
+    for line in list_change_lines(found):
+        say(line)
     for record in found.failed:
         say(f"failed   {record.title}: {_describe_failure(record)}")
-
-
-def _name_output(output: Output) -> str:
-    if output.submission:
-        return f"{output.submission} ({output.protocol}) on {output.task_folder}"
-    rate = f" at {output.sample_rate} Hz" if output.sample_rate else ""
-    return f"{output.kind} {output.task_folder}{rate}"
 
 
 def _say_status(found: Status) -> None:

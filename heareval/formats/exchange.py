@@ -14,8 +14,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from heareval import files, layout
 from heareval.errors import HearevalError
 from heareval.formats.card import Card, CardResult
@@ -59,6 +57,9 @@ def export_cards(cards: Sequence[Card], form: str, *, protocol: str = "", now: d
         objects = [describe_every_eval_ever(card, _choose(card, protocol), now) for card in cards]
         return files.dump_json(objects[0] if len(objects) == 1 else objects)
     entries = [each for card in cards for each in list_eval_results(card, _choose(card, protocol), now)]
+    # Most commands import this module and export nothing.
+    import yaml
+
     text: str = yaml.safe_dump(entries, sort_keys=False, allow_unicode=False)
     return text
 

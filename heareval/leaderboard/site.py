@@ -11,9 +11,8 @@ import importlib.resources
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 import heareval
@@ -22,6 +21,9 @@ from heareval.errors import escape_controls
 from heareval.leaderboard import pages
 from heareval.leaderboard.board import Board
 from heareval.leaderboard.plots import Strip
+
+if TYPE_CHECKING:
+    import jinja2
 
 # By this file a folder is known to be a site, which may be replaced.
 MARK = "heareval-site.json"
@@ -187,6 +189,9 @@ def _find_anchors(attachments: Attachments) -> dict[str, dict[tuple[str, str], s
 
 
 def _make_environment(board: Board) -> jinja2.Environment:
+    # Most commands import this module and write no site.
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("heareval.leaderboard"),
         autoescape=True,

@@ -111,7 +111,8 @@ def run(job: Job, reporter: Reporter) -> None:
     from heareval.predictions.evaluation import evaluate_folder
     from heareval.predictions.writing import write_results
 
-    torch.use_deterministic_algorithms(job.protocol.deterministic)
+    # `torch.use_deterministic_algorithms` would also import torch's compiler, which takes more than a second.
+    torch.set_deterministic_debug_mode("error" if job.protocol.deterministic else "default")
     result = evaluate_folder(job.folder, job.protocol, reporter.progress, in_memory=job.in_memory)
     reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint))
 

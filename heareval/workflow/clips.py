@@ -48,12 +48,13 @@ class TaskStep(CorpusStep):
         if self.job.published:
             inputs = [self.job.folder, self.tarball.fingerprint]
             return files.fingerprint("adopt", adopt.VERSION, inputs=inputs)
+        published = self._published_manifest()
         current = self._clips_fingerprint_with(reader_digest(self.job.spec))
+        if published and self._is_published_from(current, published):
+            return current
         legacy = self._clips_fingerprint_with(legacy_reader_digest(self.job.spec))
-        if published := self._published_manifest():
-            for fingerprint in (current, legacy):
-                if self._is_published_from(fingerprint, published):
-                    return fingerprint
+        if published and self._is_published_from(legacy, published):
+            return legacy
         is_legacy = self._clips_folder(legacy).exists() and not self._clips_folder(current).exists()
         return legacy if is_legacy else current
 

@@ -76,7 +76,7 @@ class TaskJob:
         """The licence of the sounds, which says whether tarballs may be packed."""
         return find_licence(self.spec, self.mode)
 
-    @property
+    @functools.cached_property
     def license_text(self) -> str:
         """The text of LICENSE.txt."""
         return compose_license_text(self.spec, self.mode)
@@ -302,11 +302,12 @@ class FetchListed(CorpusStep):
         task = self.job.spec
         # Tasks with the clips of another one list its files, so they share its folder.
         lister = find_task(task.clips_of) if task.clips_of else task
-        legacy = self.fingerprint_with(legacy_reader_digest(lister))
         current = self.fingerprint_with(reader_digest(lister))
+        if self._folder(current).exists():
+            return current
         # Files that heareval 0.1.0 fetched are not fetched again, see TaskStep.clips_fingerprint.
-        is_legacy = self._folder(legacy).exists() and not self._folder(current).exists()
-        return legacy if is_legacy else current
+        legacy = self.fingerprint_with(legacy_reader_digest(lister))
+        return legacy if self._folder(legacy).exists() else current
 
     def fingerprint_with(self, reader: str) -> str:
         """Return the fingerprint for a digest of the corpus module, which names the files to fetch."""

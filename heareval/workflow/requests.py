@@ -36,13 +36,16 @@ class RunSettings:
         num_workers: worker processes that run side by side.
         scheduler_url: a luigid that several machines share; "" schedules in this process.
         machine: the GPUs to use, and how long to wait for a model.
-        notify: receives lines about what takes long or went wrong, while the run goes on.
+        notify: receives lines about what takes long or went wrong, while the run goes on. Those about what
+            went wrong begin with `error: `.
+        is_quiet: whether to show no progress.
     """
 
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     scheduler_url: str = ""
     machine: Machine = ANY_MACHINE
     notify: Callable[[str], None] = notify_stderr
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What there was before each run, and what has changed since: task folders, tarballs and scores.
+"""What there was before each run, and what has changed since: task folders, tarballs, embeddings and scores.
 
 A run writes down the outputs that it is about to make, as they were. Compared with what is there now, that is
 what changed since the run began, whoever changed it; nothing else is read.
@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -19,18 +19,19 @@ import psutil
 
 from heareval import files
 from heareval.errors import HearevalError
+from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.formats.fields import Fields, read_fields
 from heareval.formats.results_folder import find_scores_fingerprint, read_scores
 from heareval.formats.tarball_record import find_tarball_record
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places, scores
-from heareval.workflow.evaluate import Predict
+from heareval.workflow.evaluate import Embed, Predict
 from heareval.workflow.prepare import PackTar, PublishTask
 from heareval.workflow.step import Step
 from heareval.workflow.step_records import StepRecord, check_time, read_step_records
 
-OutputKind = Literal["task folder", "tarball", "scores"]
-KINDS: tuple[OutputKind, ...] = ("task folder", "tarball", "scores")
+OutputKind = Literal["task folder", "tarball", "embeddings", "scores"]
+KINDS: tuple[OutputKind, ...] = ("task folder", "tarball", "embeddings", "scores")
 REMEDY = "Remove this file; it only says what there was before a run."
 # Digits of a checksum that are shown.
 SHOWN_DIGITS = 12
@@ -44,7 +45,9 @@ class Output:
         kind: what it is.
         task_folder: name of the task's folder.
         sample_rate: in Hz, of a tarball.
-        submission, protocol: of scores.
+        submission: of embeddings and scores.
+        protocol: of scores.
+        folder: path of the folder of scores that does not lie in the embeddings folder of the run.
     """
 
     kind: OutputKind
@@ -52,6 +55,11 @@ class Output:
     sample_rate: int = 0
     submission: str = ""
     protocol: str = ""
+    folder: str = ""
+
+    def embeddings_folder(self, places: Places) -> Path:
+        """Return the folder of embeddings and scores."""
+        return Path(self.folder) if self.folder else places.embeddings_of(self.submission, self.task_folder)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class RunRecord:
         pid: the process.
         started: when that process started, in seconds; numbers of processes are used again.
         before: the facts of each output that was about to be made; {} if it was not there.
+        steps: number of steps that were to be done.
     """
 
     began: str
@@ -71,11 +80,17 @@ class RunRecord:
     pid: int
     started: float
     before: Mapping[Output, Mapping[str, Any]]
+    steps: int
 
     @property
     def process(self) -> Hashable:
         """What distinguishes the process that ran from all others."""
         return self.host, self.pid, self.started
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the run had nothing to do."""
+        return not self.steps
 
 
 @dataclass(frozen=True)
@@ -99,9 +114,10 @@ class Changes:
 
     Args:
         since: the time, ISO 8601.
-        runs: number of runs that have begun since.
+        runs: number of runs that have begun since and had something to do.
         changes: what they changed.
         failed: steps that have failed since and have not succeeded after that.
+        idle_at: when the last run began, if it had nothing to do; "" if it had.
         notes: a line on each record that cannot be read, and on records that do not reach back that far.
     """
 
@@ -109,7 +125,17 @@ class Changes:
     runs: int
     changes: tuple[Change, ...]
     failed: tuple[StepRecord, ...] = ()
+    idle_at: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def task_folders(self) -> frozenset[str]:
+        """Names of the task folders that are new or were changed."""
+        return frozenset(
+            each.output.task_folder
+            for each in self.changes
+            if each.output.kind == "task folder" and each.change != "gone"
+        )
 
 
 # --------------------------------------------------------------------------- what there is
@@ -131,7 +157,10 @@ def _read_facts(output: Output, places: Places) -> dict[str, Any]:
     if output.kind == "tarball":
         record = find_tarball_record(places.tar(output.task_folder, output.sample_rate))
         return {"sha256": record.sha256} if record and record.fingerprint else {}
-    folder = places.embeddings_of(output.submission, output.task_folder)
+    folder = output.embeddings_folder(places)
+    if output.kind == "embeddings":
+        embedded = find_embeddings_manifest(folder)
+        return {"fingerprint": embedded.fingerprint} if embedded else {}
     if not find_scores_fingerprint(folder, output.protocol):
         return {}
     found = read_scores(folder / scores(output.protocol))
@@ -140,16 +169,18 @@ def _read_facts(output: Output, places: Places) -> dict[str, Any]:
 
 
 def _find_output(step: Step) -> Output | None:
-    """Return what stays of a step; None for a step in the work folder or elsewhere."""
+    """Return what stays of a step; None for a step in the work folder."""
     if isinstance(step, PublishTask):
         return Output("task folder", step.job.folder)
     if isinstance(step, PackTar):
         return Output("tarball", step.job.folder, step.sample_rate)
+    if isinstance(step, Embed):
+        return Output("embeddings", step.task_folder, submission=step.submission.name)
     if isinstance(step, Predict):
-        folder = Path(step.folder)
-        output = Output("scores", folder.name, 0, folder.parent.name, step.protocol.recorded_name)
-        if folder == step.places.embeddings_of(output.submission, output.task_folder).absolute():
-            return output
+        folder, protocol = Path(step.folder), step.protocol.recorded_name
+        output = Output("scores", folder.name, submission=folder.parent.name, protocol=protocol)
+        is_elsewhere = folder != output.embeddings_folder(step.places).absolute()
+        return replace(output, folder=str(folder)) if is_elsewhere else output
     return None
 
 
@@ -159,7 +190,7 @@ def _find_output(step: Step) -> Output | None:
 def record_run(places: Places, todo: Sequence[Step]) -> None:
     """Write down what there is before a run; a run goes on if it cannot be written.
 
-    Of successive runs with nothing to make, only the last is kept, so that a nightly run leaves no heap.
+    Of successive runs with nothing to do, only the last is kept, so that a nightly run leaves no heap.
 
     Args:
         places: the folders of the run.
@@ -175,12 +206,12 @@ def record_run(places: Places, todo: Sequence[Step]) -> None:
     began = datetime.now(timezone.utc)
     host, pid = socket.gethostname(), os.getpid()
     record: dict[str, Any] = {"began": began.isoformat(timespec="microseconds"), "host": host, "pid": pid}
-    record |= {"started": psutil.Process().create_time(), "outputs": before}
+    record |= {"started": psutil.Process().create_time(), "steps": len(todo), "outputs": before}
     name = f"{began.strftime('%Y%m%dT%H%M%S.%fZ')}-{host}-{pid}.json"
     with contextlib.suppress(OSError, HearevalError):
         earlier = _list_records(places)
         files.write_json(places.run_records() / name, record)
-        if not before and earlier and not _parse_record(read_fields(earlier[-1])).before:
+        if not todo and earlier and _parse_record(read_fields(earlier[-1])).is_idle:
             earlier[-1].unlink(missing_ok=True)
 
 
@@ -211,7 +242,9 @@ def parse_time(text: str) -> datetime:
 
 
 def find_changes(places: Places, since: str) -> Changes:
-    """Return what has changed since a time, or since the last run began.
+    """Return what has changed since a time, or since the last run with something to do began.
+
+    Runs that had nothing to do are passed over, so that those of cron do not hide what was made before.
 
     Args:
         places: the folders.
@@ -232,17 +265,44 @@ def find_changes(places: Places, since: str) -> Changes:
             remedy=" ".join(notes) or "Run `heareval prepare` or `heareval evaluate` first.",
         )
     if start is None:
+        last = next((each for each in reversed(records) if not each.is_idle), records[-1])
         # A command may run several graphs.
-        chosen = [each for each in records if each.process == records[-1].process]
+        chosen = [each for each in records if each.process == last.process]
         start = _time_of(chosen[0])
     else:
         chosen = [each for each in records if _time_of(each) >= start]
         if start < _time_of(records[0]):
             notes.append(f"the first run that is recorded began at {records[0].began}")
+    found = _sum_up(chosen, start, places, notes)
+    is_idle = all(each.is_idle for each in records if each.process == records[-1].process)
+    return replace(found, idle_at=_show_time(_time_of(records[-1]))) if is_idle else found
+
+
+def find_own_changes(places: Places) -> Changes:
+    """Return what has changed since the first run of this process began; nothing if there was no run.
+
+    Args:
+        places: the folders.
+
+    Example: `[each.output.task_folder for each in find_own_changes(Places()).changes]`
+    """
+    host, pid = socket.gethostname(), os.getpid()
+    mine = [path for path in _list_records(places) if path.name.endswith(f"-{host}-{pid}.json")]
+    records, notes = _read_records(mine)
+    own = [each for each in records if each.process == (host, pid, psutil.Process().create_time())]
+    start = _time_of(own[0]) if own else datetime.now(timezone.utc)
+    return _sum_up(own, start, places, notes)
+
+
+def _sum_up(
+    chosen: Sequence[RunRecord], start: datetime, places: Places, earlier_notes: Sequence[str]
+) -> Changes:
+    """Return what has changed since some runs began, the first of them at a time."""
+    notes = list(earlier_notes)
     before: dict[Output, Mapping[str, Any]] = {}
     for record in chosen:
         before = {**record.before, **before}
-    changes = []
+    changes: list[Change] = []
     for output in sorted(before, key=lambda each: (KINDS.index(each.kind), *asdict(each).values())):
         try:
             if change := _compare(output, before[output], _read_facts(output, places)):
@@ -254,8 +314,22 @@ def find_changes(places: Places, since: str) -> Changes:
         for each in read_step_records(places.step_records()).failed
         if datetime.fromisoformat(each.last) >= start.replace(microsecond=0)
     ]
-    runs = len({each.process for each in chosen})
-    return Changes(start.isoformat(timespec="seconds"), runs, tuple(changes), tuple(failed), tuple(notes))
+    runs = len({each.process for each in chosen if not each.is_idle})
+    return Changes(_show_time(start), runs, _leave_out_scored(changes), tuple(failed), notes=tuple(notes))
+
+
+def _leave_out_scored(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes without those of embeddings whose scores have changed as well."""
+    scored = {(each.output.submission, each.output.task_folder) for each in changes if each.output.protocol}
+    return tuple(
+        each
+        for each in changes
+        if each.output.kind != "embeddings" or (each.output.submission, each.output.task_folder) not in scored
+    )
+
+
+def _show_time(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 def _time_of(record: RunRecord) -> datetime:
@@ -282,11 +356,20 @@ def _parse_record(fields: Fields) -> RunRecord:
             each.integer("sample_rate", 0),
             each.text("submission", ""),
             each.text("protocol", ""),
+            each.text("folder", ""),
         )
         before[output] = _check_facts(each.object("before"))
     began = fields.text("began")
     check_time(fields, "began", began)
-    return RunRecord(began, fields.text("host"), fields.integer("pid"), fields.number("started"), before)
+    return RunRecord(
+        began,
+        fields.text("host"),
+        fields.integer("pid"),
+        fields.number("started"),
+        before,
+        # The first records did not count steps.
+        fields.integer("steps", len(before)),
+    )
 
 
 def _check_facts(facts: Fields) -> Mapping[str, Any]:
@@ -309,7 +392,12 @@ def _compare(output: Output, before: Mapping[str, Any], after: Mapping[str, Any]
         return None
     if not after:
         return Change(output, "gone", ())
-    details = {"task folder": _compare_folders, "tarball": _compare_tarballs, "scores": _compare_scores}
+    details = {
+        "task folder": _compare_folders,
+        "tarball": _compare_tarballs,
+        "embeddings": _compare_embeddings,
+        "scores": _compare_scores,
+    }
     return Change(output, "changed" if before else "new", tuple(details[output.kind](before, after)))
 
 
@@ -320,7 +408,8 @@ def _compare_folders(before: Mapping[str, Any], after: Mapping[str, Any]) -> Ite
     earlier = before.get("archives", {})
     for name, checksum in after["archives"].items():
         if name in earlier and earlier[name] != checksum:
-            yield f"archive {name} is another one: {_shorten(checksum)}, was {_shorten(earlier[name])}"
+            now, was = _show_checksum(checksum), _show_checksum(earlier[name])
+            yield f"archive {name} has changed: {now}, was {was}"
     if before.get("fingerprint") != after["fingerprint"]:
         yield "other clips than before"
     if rates := [str(rate) for rate in after["sample_rates"] if rate not in before.get("sample_rates", ())]:
@@ -332,6 +421,11 @@ def _compare_tarballs(before: Mapping[str, Any], after: Mapping[str, Any]) -> It
     yield f"SHA-256 {_shorten(after['sha256'])}{was}"
 
 
+def _compare_embeddings(before: Mapping[str, Any], _: Mapping[str, Any]) -> Iterator[str]:
+    if before:
+        yield "computed again"
+
+
 def _compare_scores(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     earlier = before.get("scores", {})
     for name, score in after["scores"].items():
@@ -341,6 +435,10 @@ def _compare_scores(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iter
 
 def _show_score(score: Any) -> str:
     return f"{score:.4f}" if isinstance(score, float | int) else "undefined"
+
+
+def _show_checksum(checksum: Any) -> str:
+    return f"{files.kind_of(str(checksum))} {_shorten(checksum)}"
 
 
 def _shorten(checksum: Any) -> str:
@@ -370,5 +468,6 @@ def changes_facts(changes: Changes) -> dict[str, Any]:
             }
             for each in changes.failed
         ],
+        "idle_at": changes.idle_at or None,
         "notes": list(changes.notes),
     }

@@ -239,6 +239,11 @@ class Step(luigi.Task):  # type: ignore[misc]
 
     def as_upstream(self) -> str:
         """Return this step as the `upstream` of another one: its family and parameters as JSON."""
+        return self._as_upstream
+
+    @functools.cached_property
+    def _as_upstream(self) -> str:
+        # The step that publishes a task is upstream of the steps of every submission.
         return json.dumps([self.task_family, self.to_str_params()])
 
     def on_failure(self, exception: BaseException) -> str:

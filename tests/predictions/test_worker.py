@@ -17,6 +17,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.predictions.worker import read_job
 from heareval.worker_process import run_worker
 from heareval.workflow.evaluate import Predict
+from tests.commands import command
 from tests.test_places import bound_by_permissions
 
 CHILD = """
@@ -30,6 +31,14 @@ PARENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, sys.argv[1]], stdout=subprocess.PIPE, text=True)
 print(child.stdout.readline(), flush=True)
+"""
+# Importing the compiler takes longer than most trainings.
+TRAIN = """
+import sys
+from heareval.predictions.worker import main
+assert main(["job.json"]) == 0
+print()
+print(*sys.modules)
 """
 
 
@@ -57,6 +66,16 @@ def test_it_reports_progress_and_the_path_of_the_scores(tmp_path, event_folder):
     assert result == {"scores": str(scores)}
     assert done[-1] == (100, 100)
     assert json.loads(scores.read_text())["fingerprint"] == "beef"
+
+
+def test_training_does_not_import_the_compiler_of_torch(tmp_path, scene_folder):
+    (tmp_path / "job.json").write_text(json.dumps({**_job(scene_folder()), "channel": 1, "token": ""}))
+    (tmp_path / "train.py").write_text(TRAIN)
+    done = command(tmp_path, "train")
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.splitlines()[-1].split()
+    assert "torch.optim.adam" in imported
+    assert not {"torch._dynamo", "torch._inductor"} & set(imported)
 
 
 def test_errors_are_told_in_a_line(tmp_path, scene_folder):

@@ -27,8 +27,9 @@ def tones(name: str, frames: int, rate: int, channels: int = 1) -> np.ndarray:
 
 
 def _triangle(frames: int, increment: int, peak: int) -> np.ndarray:
-    phase = np.arange(frames, dtype=np.int64) * increment % 65536
-    return (2 * np.abs(phase - 32768) - 32768) * peak >> 15
+    # Products of 16-bit integers are the phase: they leave out what exceeds 65536.
+    phase = np.arange(frames, dtype=np.int64).astype(np.uint16) * np.uint16(increment % 65536)
+    return (2 * np.abs(phase.astype(np.int32) - 32768) - 32768) * peak >> 15
 
 
 def low_bytes(name: str) -> np.random.RandomState:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heareval.predictions.data import Split
+from heareval.predictions.learners.adam import Adam
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Criterion
 from heareval.predictions.learners.network import build_predictor, logits_in_training, predict_logits
 from heareval.predictions.protocol import Order, Settings
@@ -184,7 +185,7 @@ def fit_stack(
             one.epochs = epoch
             if epoch % settings.epochs_per_validation == 0:
                 one.validate()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.clear_gradients()
     seconds = (time.perf_counter() - started) / len(networks)
     return tuple(one.finish(seconds) for one in networks)
 
@@ -257,19 +258,19 @@ def _start(trainings: Sequence[Training], labels: int, order: Order) -> list[_Ne
     return started
 
 
-def _make_optimizer(active: Sequence[_NetworkInTraining]) -> torch.optim.Optimizer:
+def _make_optimizer(active: Sequence[_NetworkInTraining]) -> Adam:
     """Return one Adam for all networks; those with one learning rate share their kernels."""
     by_lr: dict[float, list[nn.Parameter]] = {}
     for one in active:
         by_lr.setdefault(one.training.settings.lr, []).extend(one.network.parameters())
-    return torch.optim.Adam([{"params": group, "lr": lr} for lr, group in by_lr.items()], fused=True)
+    return Adam(by_lr)
 
 
-def _train_epoch(active: Sequence[_NetworkInTraining], optimizer: torch.optim.Optimizer) -> None:
+def _train_epoch(active: Sequence[_NetworkInTraining], optimizer: Adam) -> None:
     """Train one epoch; the optimizer skips networks without gradients, which have stopped."""
     networks, loss = [one.network.train() for one in active], active[0].training.objective.loss
     for batches in _zip_batches(active):
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.clear_gradients()
         logits = logits_in_training(networks, [batch.x for batch in batches])
         y = batches[0].y if len(batches) == 1 else torch.cat([batch.y for batch in batches])
         # The loss is the mean over all rows of all networks. Scale it so that each network gets the
