@@ -9,7 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ def _say_failed_elsewhere(failures: Sequence[StepRecord]) -> str:
 
 def _output_folders(roots: Sequence[Step]) -> set[Path]:
     """Return the folders in which killed runs may have left scratch."""
-    named = {Path(folder) for root in roots for folder in asdict(root.places).values()}
+    named = {Path(folder) for root in roots for folder in root.places.folders.values()}
     # The folders that the user named are absolute. The other ones are defaults that this run does not use.
     return {folder for folder in named if folder.is_absolute()}
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import luigi
 
@@ -25,7 +25,7 @@ from heareval import files, progress
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
 from heareval.errors import HearevalError, file_error
-from heareval.layout import Places
+from heareval.layout import FolderName, Places
 from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
 from heareval.workflow.step_records import (
@@ -45,6 +45,8 @@ LOOK_EVERY_S = 0.5
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
     """A frozen dataclass as a Luigi parameter, serialized as JSON.
+
+    If its fields hold paths, it may have a property `identifier`, which tells it from others without them.
 
     Args:
         kind: the dataclass.
@@ -130,10 +132,27 @@ NO_DISK_NEED = DiskNeed("work", Size())
 class Step(luigi.Task):  # type: ignore[misc]
     """A Luigi task that reports its progress, its disk needs and, in one line, its failure."""
 
-    places = DataclassParameter(Places)
+    # On another machine the same folders may have other paths.
+    places = DataclassParameter(Places, significant=False)
     upstream = luigi.OptionalParameter(default=None, significant=False)
     # What `work` reports as done and as total; steps that report nothing leave it.
     unit: progress.Unit = "clips"
+    # The folders of `places` that it reads or writes.
+    uses: ClassVar[tuple[FolderName, ...]] = ("work", "tasks")
+
+    def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
+        """Return the parameters as text.
+
+        The significant ones, which Luigi makes the id of the step from, are the same on machines where the
+        folders have other paths, and differ for other folders at the same paths.
+        """
+        parameters: dict[str, str] = super().to_str_params(only_significant, only_public)
+        if only_significant:
+            parameters |= {f"{name}_folder": self.places.identify(name) for name in self.uses}
+            for name, value in self.param_kwargs.items():
+                if name in parameters and (identifier := getattr(value, "identifier", "")):
+                    parameters[name] = identifier
+        return parameters
 
     @property
     @abc.abstractmethod
@@ -165,6 +184,10 @@ class Step(luigi.Task):  # type: ignore[misc]
         Args:
             progress: called with (done, total) in units of `unit` while the work goes on.
         """
+
+    def say(self, text: str) -> None:
+        """Show a line about the step while it is at work."""
+        progress.report_note(f"{self.title}: {text}")
 
     def check_target(self) -> None:
         """Raise an error if the output would replace something that heareval did not make."""
