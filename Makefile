@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-network test-browser check format clean
+.PHONY: demo test test-all test-network test-browser test-containers test-slurm check format clean
 
 demo: $(READY)
 	$(BIN)/heareval demo
@@ -16,7 +16,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(TOGETHER)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "not network" $(TOGETHER)
+	$(BIN)/python -m pytest -m "not network and not containers and not slurm" $(TOGETHER)
 
 test-network: $(READY)
 	$(BIN)/python -m pytest -m network $(TOGETHER)
@@ -25,6 +25,14 @@ test-network: $(READY)
 test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,browser]'
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# Starts a Slurm of two nodes on this machine. Needs root and: apt install slurm-wlm munge.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# Needs Docker, or as root: apt install docker.io docker-compose mmdebstrap.
+test-containers: $(READY)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -47,7 +47,7 @@ def write_scores(submissions: list[dict[str, Submission]], tasks: str, places: P
         published = publish_tasks(places, [job], (16000,), ())[job]
         for by_type in submissions:
             step = score_task(published, by_type[job.spec.embedding_type], Protocol())
-            folder = Path(step.folder)
+            folder = step.folder
             folder.mkdir(parents=True)
             files.write_json(step.scores, {"fingerprint": step.fingerprint})
             (folder / layout.predictions(step.protocol.recorded_name)).touch()

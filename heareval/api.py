@@ -13,9 +13,9 @@ import functools
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import heareval
 from heareval import files, layout, progress
@@ -71,6 +71,7 @@ from heareval.workflow.cleaning import LOG_DAYS, delete_leftovers, find_leftover
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
+from heareval.workflow.folder_ids import read_ids
 from heareval.workflow.jobs import (
     CorpusRequest,
     check_tarballs_are_kept,
@@ -80,6 +81,7 @@ from heareval.workflow.jobs import (
 )
 from heareval.workflow.machine import Machine
 from heareval.workflow.needed import find_needed
+from heareval.workflow.opened_places import open_places
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
@@ -96,7 +98,7 @@ from heareval.workflow.requests import (
     notify_stderr,
 )
 from heareval.workflow.run import Outcome, run
-from heareval.workflow.run_lock import claim_work_folder, read_clock, share_work_folder
+from heareval.workflow.run_lock import claim_work_folder
 from heareval.workflow.run_records import Changes, find_changes, find_own_changes
 from heareval.workflow.run_requests import note_tasks
 from heareval.workflow.status import (
@@ -194,7 +196,7 @@ def prepare(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
     rates = check_sample_rates(sample_rates)
-    with _working(places, settings):
+    with _working(places, settings) as places:
         return _prepare(corpus, places, rates, force=force, settings=settings)
 
 
@@ -268,7 +270,7 @@ def embed(
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = find_task_folders(Path(places.tasks), task)
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
-    with _working(places, settings):
+    with _working(places, settings) as places:
         return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
 
 
@@ -283,9 +285,18 @@ def _embed(
 ) -> Embedded:
     """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
     by_type = _group_by_type((kind, folder.name) for folder, kind in types.items())
-    (opened,), left_out = open_submissions(
-        submission, by_type, places, settings.machine, settings.notify, any_rate=any_rate
+    opening = open_submissions(
+        submission,
+        by_type,
+        places,
+        settings.machine,
+        settings.notify,
+        functools.partial(_run, places=places, settings=settings),
+        any_rate=any_rate,
     )
+    if opening.outcome.exit_code:
+        return Embedded(opening.outcome, (), "", opening.failed)
+    (opened,) = opening.opened
 
     def find_source_rate(folder: Path) -> int:
         prepared = list_sample_rates(folder) if any_rate else []
@@ -305,9 +316,9 @@ def _embed(
         for folder, kind in types.items()
         if kind in opened.by_type
     ]
-    outcome = _run(steps, places, settings)
+    outcome = opening.outcome.followed_by(_run(steps, places, settings))
     done = tuple(step.folder for step in steps if step.complete())
-    return Embedded(outcome, done, opened.name, tuple(left_out))
+    return Embedded(outcome, done, opened.name, opening.failed)
 
 
 def _group_by_type(tasks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -338,7 +349,7 @@ def validate(
     (read_config,) = list_config_readers(submission)
     config = read_config()
     log_folder = Path(places.work) / "validate"
-    with _working(places, settings):
+    with _working(places, settings) as places:
         model = prepare_submission(config, places, settings.notify).model
         findings, ran_on = run_checks(model, log_folder, limits=limits, on_finding=on_finding)
     return Validated(model.module, tuple(findings), ran_on, log_folder)
@@ -365,23 +376,31 @@ def predict(
 
     Example: `predict([Path("embeddings/mine/esc50-v2.0.0-full")], Protocol(probe="linear")).scores`
     """
-    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks")
-    paths = [Path(folder).absolute() for folder in folders]
-    steps = [
-        Predict(
-            places,
-            folder=str(path),
-            embeddings_fingerprint=read_embeddings_manifest(path).fingerprint,
-            protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
-                is_pairwise=read_task_metadata(path).is_pairwise
-            ),
-            machine=settings.machine,
-        )
-        for path in paths
-    ]
-    with _showing(settings):
+    settings, is_there = settings or RunSettings(), Path(places.embeddings).is_dir()
+    # The folders may lie elsewhere.
+    places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
+    manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
+    with _working(places, settings) as places:
+        steps = [
+            Predict(
+                places,
+                path=_name_embeddings(path, places),
+                embeddings_fingerprint=manifest.fingerprint,
+                protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
+                    is_pairwise=read_task_metadata(path).is_pairwise
+                ),
+                machine=settings.machine,
+            )
+            for path, manifest in manifests.items()
+        ]
         outcome = _run(steps, places, settings)
     return Scored(outcome, _complete_scores(steps))
+
+
+def _name_embeddings(folder: Path, places: Places) -> str:
+    """Return the path of a folder of embeddings as `Predict` takes it."""
+    embeddings = Path(places.embeddings)
+    return str(folder.relative_to(embeddings) if folder.is_relative_to(embeddings) else folder)
 
 
 def evaluate(
@@ -405,7 +424,7 @@ def evaluate(
     Example: `evaluate(EvaluationRequest(SubmissionArgs(("my_model",)), CorpusRequest(("open",)))).scores`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    with _working(places, settings):
+    with _working(places, settings) as places:
         return _evaluate(request, places, force=force, settings=settings)
 
 
@@ -414,14 +433,18 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
-    opened, not_opened = open_submissions(
+    opening = open_submissions(
         request.submissions,
         by_type,
         places,
         settings.machine,
         settings.notify,
+        functools.partial(_run, places=places, settings=settings),
         any_rate=request.any_rate,
     )
+    opened = opening.opened
+    if opening.outcome.exit_code:
+        return Scored(opening.outcome, (), (), tuple(each.name for each in opened), opening.failed)
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
     rates = check_sample_rates([*source_rates.values(), *request.sample_rates])
@@ -457,6 +480,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         check_disk_space({job: score_all(step) for job, step in publish_in_order(known).items()}, places)
     note_tasks(jobs, places)
     ready, fetched = _fetch_unpinned(jobs, places, corpus.mirrors, settings)
+    fetched = opening.outcome.followed_by(fetched)
     published = list(publish_in_order(ready).values())
     lacking: dict[str, Sequence[Step]] = {}
     if corpus.on_bad_audio == "skip":
@@ -478,7 +502,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         _complete_scores(scored),
         _published_folders(published),
         tuple(each.name for each in opened),
-        tuple(not_opened),
+        opening.failed,
         list_unfinished(lacking, outcome),
     )
 
@@ -486,9 +510,11 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
 def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None) -> Scored:
     """Run the whole pipeline on small synthetic corpora, at four sample rates, with the built-in baseline."""
     settings = settings or RunSettings()
-    names = ("_workdir", "tasks", "tars", "embeddings")
-    places = resolve_places(Places(*(str(Path(folder) / name) for name in names)))
-    with _working(places, settings):
+    work, tasks, tars, embeddings = (
+        str(Path(folder) / name) for name in ("_workdir", "tasks", "tars", "embeddings")
+    )
+    places = resolve_places(Places(work, tasks, tars, embeddings))
+    with _working(places, settings) as places:
         return _run_demo(places, settings)
 
 
@@ -658,7 +684,7 @@ def status(
 
     Example: `[row.task for row in status(CorpusRequest(("all",))).rows if row.state == "failed"]`
     """
-    places = resolve_places(places)
+    places = read_ids(resolve_places(places))
     if request is None:
         _check_any_exists(places.tasks, places.tars, places.embeddings, places.work)
     records, notes, answered = read_records(places, scheduler_url)
@@ -767,7 +793,7 @@ def clean(places: Places = DEFAULT_PLACES, *, delete: bool = False, log_days: in
                 expected="none while files are deleted",
                 remedy="Wait until it has ended, or stop it: it resumes where it was.",
             )
-        now_s = read_clock(places)
+        now_s = files.read_clock(Path(places.work))
         needed = find_needed(places, now_s)
         leftovers = find_leftovers(places, needed, now_s, is_alone=is_alone, log_days=log_days)
         failures = delete_leftovers(leftovers, places) if delete else []
@@ -1054,8 +1080,9 @@ def resolve_places(places: Places, *names: str) -> Places:
         raise HearevalError(
             "encoding of file names", got=encoding, expected="utf-8", remedy="Set PYTHONUTF8=1."
         )
-    used = names or tuple(each.name for each in fields(places))
-    return replace(places, **{name: _absolute(getattr(places, name)) for name in used})
+    used = names or layout.FOLDERS
+    absolute: dict[str, Any] = {name: _absolute(getattr(places, name)) for name in used}
+    return replace(places, **absolute)
 
 
 def _absolute(folder: str) -> str:
@@ -1069,10 +1096,10 @@ def _absolute(folder: str) -> str:
 
 
 @contextlib.contextmanager
-def _working(places: Places, settings: RunSettings) -> Iterator[None]:
-    """Share the work folder of a run while the block lasts, and show its progress if that is wanted."""
-    with share_work_folder(places, settings.notify), _showing(settings):
-        yield
+def _working(places: Places, settings: RunSettings) -> Iterator[Places]:
+    """Open the folders of a run while the block lasts, and show its progress if that is wanted."""
+    with open_places(places, settings) as opened, _showing(settings):
+        yield opened
 
 
 def _showing(settings: RunSettings) -> contextlib.AbstractContextManager[None]:

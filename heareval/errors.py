@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 # What moves the cursor, colors or renames a terminal, or reverses the direction of text.
@@ -63,7 +66,8 @@ class RunError(HearevalError):
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
         failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
-        super().__init__(failures or "the run is incomplete", remedy=f"Its log is {outcome.log}.")
+        reason = failures or outcome.reason or "the run is incomplete"
+        super().__init__(reason, remedy=f"Its log is {outcome.log}.")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcome,)
@@ -115,7 +119,12 @@ NO_ACCESS = "read and write access", "Check its permissions, or choose another."
 NO_ROOM = "room to write", "Free some space, or choose other folders."
 EXISTS = "no existing file or folder of that name", "Move it away, or choose another folder."
 DAMAGED = "a file written by heareval", "It is damaged: remove it, or its whole folder, and run again."
+NO_LOCKS = (
+    "a file system with locks (flock)",
+    "Mount NFS with version 4 and Lustre with -o flock, or choose other folders.",
+)
 FILE_ERRORS = {
+    **dict.fromkeys((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS), NO_LOCKS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_ROOM),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), EXISTS),
     errno.EBADMSG: DAMAGED,
@@ -135,4 +144,24 @@ def file_error(error: OSError, folder: str = "") -> HearevalError:
     expected, remedy = FILE_ERRORS.get(error.errno or 0, NO_ACCESS)
     # Of two names, as of a rename, the second is the target.
     name = str(error.filename2 or error.filename or folder or "a file")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = _advise_on_owner(Path(name)) or remedy
     return HearevalError(name, got=error.strerror or str(error), expected=expected, remedy=remedy)
+
+
+def _advise_on_owner(path: Path) -> str:
+    """Return the remedy for a file or folder that belongs to another user; "" if it is one's own."""
+    try:
+        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if (number := there.stat().st_uid) == os.geteuid():
+            return ""
+        owner = f"user {number}"
+        # In a container, users may have numbers only.
+        with contextlib.suppress(KeyError):
+            owner = there.owner()
+        return (
+            f"It belongs to {owner}, who opens it to your group (chmod -R g+rwX, on all shared folders) and "
+            "works with umask 002."
+        )
+    except (OSError, StopIteration):
+        return ""

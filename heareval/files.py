@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -28,6 +28,8 @@ FOREIGN_SCRATCH_S = 2 * 86400
 CLOCK_SLACK_S = 60.0
 # What a write fails with if there is no room.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a lock fails with if the file system has none.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # Constants of Linux's renameat2: paths are relative to the working folder; exchange the two paths.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -119,6 +121,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 SCRATCH, UNFINISHED = ".heareval.partial", ".heareval.unfinished"
+# A whole folder that takes the place of another one, and that other one.
+REPLACEMENT, REPLACED = ".heareval.new", ".heareval.old"
 
 
 def scratch_path(target: Path) -> Path:
@@ -148,8 +152,10 @@ def remove_dead_scratch(target: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove the scratch that killed processes left in a folder and its direct sub-folders.
 
-    Unfinished folders, which the next run resumes, stay.
+    If one was replacing a folder, that is finished. Unfinished folders, which the next run resumes, stay.
     """
+    for old in [*folder.glob(f".*{REPLACED}"), *folder.glob(f"*/.*{REPLACED}")]:
+        finish_replacement(old.with_name(old.name[1:].removesuffix(REPLACED)))
     _remove_abandoned([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
 
 
@@ -189,13 +195,36 @@ def has_living_owner(scratch: Path, foreign_s: float = FOREIGN_SCRATCH_S) -> boo
     owner, _, pid = scratch.name.removesuffix(SCRATCH).rpartition(".")
     if not owner.endswith("." + _process_namespace()):
         changed = max(path.lstat().st_mtime for path in [scratch, *scratch.rglob("*")])
-        return changed > time.time() - foreign_s
+        return changed > read_clock(scratch.parent) - foreign_s
     with contextlib.suppress(psutil.Error, ValueError):
         process = psutil.Process(int(pid))
         # A killed child may remain as a zombie, and a newer process may have been given its id.
-        is_owner: bool = process.create_time() <= scratch.stat().st_mtime + CLOCK_SLACK_S
-        return is_owner and bool(process.status() != psutil.STATUS_ZOMBIE)
+        age_s = process.create_time() - scratch.stat().st_mtime - CLOCK_SLACK_S
+        if age_s > 0:
+            # Unless the clock of a file server is late.
+            age_s -= time.time() - read_clock(scratch.parent)
+        return age_s <= 0 and bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def read_clock(folder: Path) -> float:
+    """Return the time in seconds by the clock that dates the files in a folder.
+
+    A file server has a clock of its own. In a folder that may not be written to, it is that of this machine.
+
+    Example: `read_clock(path.parent) - path.stat().st_mtime` is the age of a file.
+    """
+    scratch = scratch_path(folder / "clock")
+    try:
+        scratch.touch()
+        # A file that was there already has an older time.
+        os.utime(scratch)
+        return scratch.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:
@@ -297,7 +326,8 @@ def check_is_ours(folder: Path, mark: str = MANIFEST) -> None:
 
 def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool], mark: str) -> None:
     """Replace `target` by the new folder; the old folder is then at the scratch path and gets removed."""
-    with locked(target.with_name(f".{target.name}.lock")):
+    with locked(_swap_lock(target)):
+        _finish_replacement(target)
         check_is_ours(target, mark)
         if not target.exists():
             scratch.rename(target)
@@ -305,10 +335,54 @@ def _swap(scratch: Path, target: Path, is_current: Callable[[Path], bool], mark:
             # No run has made this, so don't replace it.
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
         elif not is_current(target) and not _exchange(scratch, target):
-            old = scratch_path(target.with_name(f"{target.name}.old"))
+            # For a moment there is no such folder. If this process is killed then, another one goes on.
+            new, old = _replacement_paths(target)
+            scratch.rename(new)
             target.rename(old)
-            scratch.rename(target)
-            remove_tree(old)
+            _finish_replacement(target)
+
+
+def _swap_lock(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
+
+
+def _replacement_paths(target: Path) -> tuple[Path, Path]:
+    return tuple(target.with_name(f".{target.name}{suffix}") for suffix in (REPLACEMENT, REPLACED))  # type: ignore[return-value]
+
+
+def _finish_replacement(target: Path) -> None:
+    """Finish what is left to do of replacing a folder; the caller has its lock."""
+    new, old = _replacement_paths(target)
+    if not target.exists():
+        for whole in (new, old):
+            if whole.exists():
+                whole.rename(target)
+                break
+    remove_tree(old)
+    # Without `old` it is that of a process that was killed before it moved anything away.
+    remove_tree(new)
+
+
+def finish_replacement(target: Path) -> None:
+    """Wait while another process replaces a folder, and finish what a killed one began.
+
+    File systems that cannot exchange two folders, such as NFS, have none under its name for a moment.
+    """
+    _, old = _replacement_paths(target)
+    # Whoever may not write there leaves it to others.
+    with contextlib.suppress(OSError):
+        if old.exists():
+            with locked(_swap_lock(target)):
+                _finish_replacement(target)
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Return whether a folder, which another process may just be replacing, has a file."""
+    path = folder / name
+    if path.exists():
+        return True
+    finish_replacement(folder)
+    return path.exists()
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -326,10 +400,33 @@ def locked(path: Path) -> Iterator[None]:
 
     The operating system releases the lock of a killed process.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with open_lock(path) as stream:
+        lock(stream, fcntl.LOCK_EX)
         yield
+
+
+def lock(stream: IO[Any], operation: int) -> None:
+    """Acquire the lock of an open file; the error of the operating system names the file.
+
+    Args:
+        operation: of `fcntl.flock`.
+    """
+    try:
+        fcntl.flock(stream, operation)
+    except OSError as error:
+        error.filename = stream.name
+        raise
+
+
+def open_lock(path: Path) -> IO[Any]:
+    """Open the file of a lock; one that another user has made can be held by whoever may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return open(path, "a+")
+    except PermissionError:
+        if not path.exists():
+            raise
+        return open(path)
 
 
 def nearest_existing(path: Path) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 VOCABULARY = "labelvocabulary.csv"
 TASK_METADATA = "task_metadata.json"
@@ -20,6 +22,9 @@ CLIP_DIGESTS = "DIGESTS.json"
 # The folder inside the tarballs, as published: the version of the data, not of this program.
 TAR_EDITION = "hear-2021.1.1"
 TAR_LATEST = "hear-LATEST"
+# The folders that machines share, by their names in `Places`.
+FolderName = Literal["work", "tasks", "tars", "embeddings"]
+FOLDERS: tuple[FolderName, ...] = ("work", "tasks", "tars", "embeddings")
 
 
 def display_path(path: str | Path) -> str:
@@ -41,12 +46,29 @@ class Places:
         tasks: published task folders.
         tars: published tarballs and SHA256SUMS.
         embeddings: embeddings and scores, one folder per submission.
+        scratch: a folder of this machine for what is thrown away; "" without one.
+        ids: (name, id) of the folders above that have an id, which is the same on every machine.
     """
 
     work: str = "_workdir"
     tasks: str = "tasks"
     tars: str = "tars"
     embeddings: str = "embeddings"
+    scratch: str = ""
+    ids: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def folders(self) -> Mapping[FolderName, str]:
+        """The path of each folder that machines share."""
+        return {name: getattr(self, name) for name in FOLDERS}
+
+    def identify(self, name: FolderName) -> str:
+        """Return what tells a folder from all others: its id, or its path if it has none.
+
+        >>> Places(ids=(("work", "5f3a-17"),)).identify("work"), Places().identify("tars")
+        ('5f3a-17', 'tars')
+        """
+        return dict(self.ids).get(name, self.folders[name])
 
     def archive(self, checksum: str, file_name: str) -> Path:
         """Return the path of a downloaded archive, which all tasks with the same checksum share."""
@@ -99,6 +121,10 @@ class Places:
     def submission_requests(self) -> Path:
         """Return the folder of what submissions last used, a file per submission."""
         return Path(self.work) / "requests" / "submissions"
+
+    def folder_id(self, name: FolderName) -> Path:
+        """Return the file that tells a shared folder from all others, whatever its path is on a machine."""
+        return Path(self.folders[name]) / ".heareval.id"
 
     def demo_corpora(self) -> Path:
         """Return the folder of the synthetic corpora."""

@@ -112,6 +112,11 @@ def report_failure(title: str, explanation: str) -> None:
     _send({"step": title, "failed": explanation})
 
 
+def report_note(text: str) -> None:
+    """Report something about the run as a whole, in one line."""
+    _send({"note": text})
+
+
 @contextlib.contextmanager
 def hide_steps() -> Iterator[None]:
     """Show no steps while the block lasts; what becomes of them is still recorded.
@@ -159,6 +164,10 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
             message = json.loads(line)
             if "end" in message:
                 break
+            if "note" in message:
+                with contextlib.suppress(OSError, ValueError):
+                    display.note(escape_controls(message["note"]))
+                continue
             title = message["step"]
             if "failed" in message:
                 outcomes.failures.append((title, message["failed"]))
@@ -217,6 +226,9 @@ class _Display:
     def finish(self, title: str) -> None:
         """Show that a step finished."""
 
+    def note(self, text: str) -> None:
+        """Show a line about the run."""
+
 
 class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
@@ -246,6 +258,9 @@ class _Bars(_Display):
 
     def close(self) -> None:
         self.progress.stop()
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False)
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:
@@ -287,6 +302,9 @@ class _Lines(_Display):
         self.finished += 1
         seconds = time.monotonic() - self.started.pop(title, time.monotonic())
         self._write(f"[step {self.finished} of {self.steps}] {title}: {seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        self._write(text)
 
     def _write(self, text: str) -> None:
         self.stream.write(text + "\n")

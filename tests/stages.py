@@ -54,6 +54,7 @@ WITHOUT_INFLUENCE = {
     "heareval": "holds the version of the program and loads names lazily",
     "heareval.errors": "words of error messages",
     "heareval.layout": "names of files: what is not found under a new name is made again",
+    "heareval.memory": "says how much memory is free; results are the same wherever embeddings are kept",
     "heareval.progress": "shows how far the work is",
     "heareval.worker_process": "starts a process and hands on its job and its result",
     "heareval.worker_supervisor": "ends a process with all that it has started",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heareval.commands.console import warn_of_problems
 from heareval.errors import HearevalError, escape_controls
 from heareval.progress import report_step, show_steps
 from heareval.workflow.requests import notify_stderr
@@ -97,3 +98,9 @@ def test_whatever_is_shown_is_escaped(capsys: pytest.CaptureFixture[str]) -> Non
         pass
     assert "task \\x1b]0;renamed\\x07" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_quiet_run_tells_errors_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("error: no room", "warning: locks of one machine", "waiting for a run"):
+        warn_of_problems(line)
+    assert capsys.readouterr().err.splitlines() == ["error: no room", "warning: locks of one machine"]

@@ -6,34 +6,19 @@ import fcntl
 import itertools
 import multiprocessing
 import re
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from heareval import files
+from heareval.embeddings.submission import Model, Submission
 from heareval.errors import HearevalError
-from heareval.workflow.machine import Machine, claim_gpu, parse_gpus
-from tests.commands import MODEL, SPOKEN, command
-
-# A model that records when it computes embeddings.
-NOTING = (
-    MODEL
-    + """
-import os, time
-scene = get_scene_embeddings
-
-def get_scene_embeddings(audio, model):
-    if len(audio) == 1:
-        return scene(audio, model)  # it is only being described
-    began = time.time()
-    time.sleep(1.0)
-    with open(os.path.join(os.path.dirname(__file__), "noted"), "a") as noted:
-        noted.write(f"{began} {time.time()} {os.getpid()}\\n")
-    return scene(audio, model)
-"""
-)
+from heareval.layout import Places
+from heareval.predictions.protocol import Protocol
+from heareval.workflow.describe import Describe
+from heareval.workflow.evaluate import Embed, Predict
+from heareval.workflow.machine import Device, Machine, claim_device, claim_gpu, has_gpu, parse_gpus, uses_gpu
+from tests.commands import MODEL, command
 
 
 @pytest.mark.parametrize(
@@ -90,9 +75,100 @@ def test_numbers_are_indices_into_the_visible_gpus(tmp_path: Path, monkeypatch: 
         pass
 
 
-def test_without_gpus_none_is_claimed() -> None:
-    with claim_gpu(()) as environment, claim_gpu(("",)) as no_gpu:
-        assert (environment, no_gpu) == ({}, {"CUDA_VISIBLE_DEVICES": ""})
+GPU_FILES = ["dev/nvidia0", "dev/kfd", "proc/driver/nvidia/gpus/0000:01:00.0"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "made", "there"),
+    [
+        *((None, name, True) for name in GPU_FILES),
+        (None, "dev/nvidiactl", False),
+        ("", GPU_FILES[0], False),
+        ("-1", GPU_FILES[0], False),
+        ("NoDevFiles", GPU_FILES[0], False),
+        ("GPU-8932f937", GPU_FILES[0], True),
+        ("MIG-GPU-1/2/0,1", GPU_FILES[0], True),
+        ("0", "dev/null", False),
+    ],
+)
+def test_a_gpu_is_found_without_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, made: str, there: bool
+) -> None:
+    (tmp_path / made).parent.mkdir(parents=True)
+    (tmp_path / made).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert has_gpu(tmp_path) == there
+
+
+@pytest.mark.parametrize(
+    ("wish", "gpus", "device", "claims"),
+    [
+        ("auto", None, "auto", None),
+        ("cpu", None, "cpu", False),
+        ("cpu", "0,1", "cpu", False),
+        ("cuda", "0", "cpu", False),
+        ("auto", "2", "cuda", True),
+        ("cuda", None, "cuda", True),
+    ],
+)
+def test_a_gpu_is_claimed_only_where_one_is_used(
+    wish: str, gpus: str | None, device: str, claims: bool | None
+) -> None:
+    machine, model = Machine(parse_gpus(gpus)), Model("my_model", device=wish)
+    assert machine.choose_device(model) == device
+    expected = {"gpu": 1} if (has_gpu() if claims is None else claims) else {}
+    embed = Embed(
+        Places(),
+        task_folder="esc50",
+        task_fingerprint="0",
+        submission=Submission("my_model", device=wish),
+        machine=machine,
+    )
+    describe = Describe(
+        Places(),
+        key="0",
+        embedding_type="scene",
+        submission_name="mine",
+        model=model,
+        weights_sha256="",
+        machine=machine,
+    )
+    assert (embed.resources, describe.resources) == (expected, expected)
+    predict = Predict(Places(), path="a/b", embeddings_fingerprint="0", protocol=Protocol(), machine=machine)
+    assert predict.resources == ({"gpu": 1} if uses_gpu(machine.device) else {})
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
+@pytest.mark.parametrize(
+    ("device", "variables"), [("auto", {}), ("cuda", {}), ("cpu", {"CUDA_VISIBLE_DEVICES": ""})]
+)
+def test_without_gpus_none_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device, variables: dict[str, str]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with claim_device(device, Machine()) as given:
+        assert given == variables
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_may_choose_waits_for_the_first_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A luigid whose last runner has no GPU would let another one start several models on its GPU."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # There is such a file on every machine with Linux.
+    monkeypatch.setattr("heareval.workflow.machine.GPU_FILES", ("proc/version",))
+    for visible, first in ((None, "0"), ("3,1", "3")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with claim_device("auto", Machine()) as variables:
+            assert variables == {}
+            (lock,) = tmp_path.glob(f"*gpu-{first}.lock")
+            with open(lock) as stream, pytest.raises(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_missing_gpus_are_reported(prepared: Path, tmp_path: Path) -> None:
@@ -120,33 +196,15 @@ def test_a_model_is_described_where_it_runs(
     assert set((tmp_path / "given").read_text().splitlines()) == {given}
 
 
-def test_a_known_description_does_not_wait_for_a_gpu(prepared: Path, tmp_path: Path) -> None:
+def test_a_known_description_does_not_wait_for_a_gpu(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
     (tmp_path / "my_model.py").write_text(MODEL)
     words = ("heareval.embeddings.runner", "my_model", "--tasks-dir", str(prepared / "tasks"))
-    words = (*words, "--device", "cpu", "--gpus", "5,")
     assert "1 step done" in command(tmp_path, *words, TMPDIR=str(tmp_path)).stdout
-    with open(next(tmp_path.glob("heareval-*gpu-5.lock"))) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "nothing to do" in command(tmp_path, *words, TMPDIR=str(tmp_path)).stdout
-
-
-@pytest.mark.slow
-def test_models_run_in_parallel_on_two_gpus(prepared: Path, tmp_path: Path) -> None:
-    """Two tasks run at once; without --gpus one waits for the other."""
-    pytest.importorskip("torch")
-    (tmp_path / "my_model.py").write_text(NOTING)
-    for copy in ("one", "two"):
-        shutil.copytree(prepared / "tasks" / SPOKEN, tmp_path / "tasks" / copy)
-    for gpus in ((), ("--gpus", "0,1")):
-        for left in ("noted", "embeddings"):
-            files.remove_tree(tmp_path / left)
-        words = ("heareval.embeddings.runner", "my_model", "--device", "cpu", *gpus)
-        done = command(tmp_path, *words, TMPDIR=str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        spans: dict[str, list[float]] = {}
-        for line in (tmp_path / "noted").read_text().splitlines():
-            began, ended, worker = line.split()
-            spans.setdefault(worker, []).extend([float(began), float(ended)])
-        first, second = sorted((min(times), max(times)) for times in spans.values())
-        assert (second[0] < first[1]) == bool(gpus)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with claim_gpu(("5",)):
+        done = command(tmp_path, *words, "--gpus", "5,", TMPDIR=str(tmp_path))
+    assert "nothing to do" in done.stdout, done.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, checksums, command, prepare, scratch_left
-from tests.luigi_daemon import running_luigid
+from tests.luigi_daemon import Luigid, running_luigid
 
 pytestmark = pytest.mark.slow
 
@@ -177,3 +177,22 @@ def test_the_other_runner_takes_over_from_a_killed_one(
     assert first.wait() == -signal.SIGKILL
     assert second.wait(timeout=180) == 0
     assert checksums(undisturbed) == checksums(tmp_path)
+
+
+def test_luigid_killed_and_started_empty_changes_no_byte(
+    undisturbed: Path, mirror: Path, tmp_path: Path
+) -> None:
+    luigid = Luigid(tmp_path)
+    luigid.start()
+    words = ("heareval.tasks.runner", "spoken_digit", "--scheduler-url", luigid.address, "--num-workers", "1")
+    runners = [start(tmp_path, mirror, *words) for _ in range(2)]
+    try:
+        while not list(tmp_path.glob("_workdir/*/.shard*.partial")) and runners[0].poll() is None:
+            time.sleep(0.0005)
+        luigid.end()
+        luigid.start()
+        assert [runner.wait(timeout=180) for runner in runners] == [0, 0]
+    finally:
+        luigid.end()
+    assert checksums(undisturbed) == checksums(tmp_path)
+    assert not scratch_left(tmp_path)

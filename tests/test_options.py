@@ -69,8 +69,10 @@ def test_a_luigid_that_does_not_answer_is_named(
     words = ["heareval", "prepare", "spoken_digit", "--mirror", str(mirror), "--sample-rate", "16000"]
     words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--scheduler-url", f"http://127.0.0.1:{port}"]
     done = command(tmp_path, *words)
-    assert done.returncode == 2
-    assert f"luigid at http://127.0.0.1:{port}: got ConnectionError, expected a running luigid" in done.stderr
+    assert done.returncode == 50
+    assert (
+        f"luigid at http://127.0.0.1:{port}: got no answer for 0 s, expected a running luigid" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(

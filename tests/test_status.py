@@ -74,8 +74,8 @@ def test_a_model_is_not_loaded(prepared: Path, mirror: Path, tmp_path: Path) -> 
     code, status = read_status(tmp_path, *words, *sums)
     assert (code, states(status)) == (25, {"scores": ["missing"] * 2})
     assert {row["next_step"] for row in status["rows"]} == {
-        "my_model: load the model to describe it (scene)",
-        "my_model: load the model to describe it (event)",
+        "my_model: description for scene embeddings",
+        "my_model: description for event embeddings",
     }
     assert not (tmp_path / "_workdir").exists()
 

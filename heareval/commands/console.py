@@ -99,9 +99,9 @@ class Lacking:
     summary: str
 
 
-def warn_of_errors(text: str) -> None:
-    """Print a line to standard error if it tells of an error, and drop what is only told meanwhile."""
-    if text.startswith("error: "):
+def warn_of_problems(text: str) -> None:
+    """Print a line to standard error if it is an error or a warning, and drop what is only told meanwhile."""
+    if text.startswith(("error: ", "warning: ")):
         warn(text)
 
 
@@ -132,7 +132,11 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
         return
     for title, explanation in outcome.failures:
         warn(f"error: {title}: {explanation}")
-    if not outcome.failures:
+    if outcome.is_drained:
+        warn(outcome.reason)
+    elif outcome.reason:
+        warn(f"error: {outcome.reason}")
+    elif not outcome.failures:
         warn("error: the run is incomplete, although no step of this runner failed")
     if lacking:
         _warn_unfinished(lacking)

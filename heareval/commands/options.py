@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
-from heareval.commands.console import Command, warn, warn_of_errors
+from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
@@ -50,7 +50,7 @@ _FOLDERS = {
 
 
 def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for name in names:
         _, key, _ = _FOLDERS[name]
         given = folders[key]
@@ -456,10 +456,12 @@ def _build_settings(
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
+    scratch_dir: str | None = None,
     is_quiet: bool = False,
 ) -> RunSettings:
-    machine, notify = Machine(gpus, timeout, in_memory), warn_of_errors if is_quiet else warn
-    return RunSettings(num_workers, scheduler_url, machine, notify, is_quiet)
+    scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
+    machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
+    return RunSettings(num_workers, scheduler_url, machine, scratch, notify, is_quiet)
 
 
 scheduler_url: Decorator = click.option(
@@ -484,4 +486,10 @@ def run_settings(*machine: Decorator) -> Decorator:
             help="Worker processes that run side by side.  [one per core]",
         ),
         scheduler_url,
+        click.option(
+            "--scratch-dir",
+            type=click.Path(file_okay=False),
+            help="Folder of this machine for temporary files of models and for copies of embeddings that do "
+            "not fit into memory.  [TMPDIR, and no copies]",
+        ),
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,10 @@ class FaultyFunctionError(HearevalError):
     """A model has no embeddings of one type: the function for them is missing or fails."""
 
 
+class LackingFunctionError(FaultyFunctionError):
+    """A model says that it has no embeddings of one type; this is kept like a description."""
+
+
 @dataclass(frozen=True)
 class DescribeSettings:
     """Where a model is loaded to describe it, and how long that may take.
@@ -34,14 +37,12 @@ class DescribeSettings:
     Args:
         device: `auto`, `cpu` or `cuda`.
         silence_s: a process that reports nothing for this long is killed; None = no limit.
-        claim_gpu: a context that reserves a GPU, and gives the environment variables that select it.
+        variables: further environment variables of that process.
     """
 
     device: str = "auto"
     silence_s: float | None = None
-    claim_gpu: Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]] = lambda: (
-        contextlib.nullcontext({})
-    )
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,33 +95,45 @@ def describe_model(
         FaultyFunctionError: the function for these embeddings is missing, or it failed.
         HearevalError: the submission breaks the HEAR API, or it failed.
     """
-    path, package = _find_place(model, embedding_type, cache, weights_sha256, record)
-    if known := _read_description(path):
-        return known
+    path = place_description(model, embedding_type, cache, weights_sha256=weights_sha256, record=record)
+    return read_description(path) or write_description(model, embedding_type, path, settings)
+
+
+def write_description(
+    model: Model, embedding_type: str, path: Path, settings: DescribeSettings
+) -> Description:
+    """Load a model, write its description to a file and return it.
+
+    What a model says that it lacks is written down as well.
+
+    Args:
+        model: the model.
+        embedding_type: `scene` or `event`: only the function for these embeddings is called.
+        path: the file, as `place_description` returns it.
+        settings: where and how long the model may be loaded.
+
+    Raises:
+        LackingFunctionError: the model has no embeddings of this type.
+        FaultyFunctionError: the function for them failed.
+        HearevalError: the submission breaks the HEAR API, or it failed.
+    """
     facts = _load_and_describe(model, embedding_type, path.with_suffix(".log"), settings)
-    facts["digests"] = hash_sources([*facts.pop("sources"), *map(str, package)])
+    package = map(str, list_package_sources(model))
+    facts["digests"] = hash_sources([*facts.pop("sources"), *package])
     files.write_json(path, facts)
     return _parse_description(path, facts)
 
 
-def find_description(
+def place_description(
     model: Model, embedding_type: str, cache: Path, *, weights_sha256: str, record: tuple[str, ...]
-) -> Description | None:
-    """Return the kept description of a model; None if there is none, or the model has changed since.
+) -> Path:
+    """Return the file in which the description of a model is kept, whether it is there or not.
 
     The arguments are those of `describe_model`; the model is never loaded.
 
     Raises:
         HearevalError: there is no such module.
     """
-    path, _ = _find_place(model, embedding_type, cache, weights_sha256, record)
-    return _read_description(path)
-
-
-def _find_place(
-    model: Model, embedding_type: str, cache: Path, weights_sha256: str, record: tuple[str, ...]
-) -> tuple[Path, list[Path]]:
-    """Return the file that a description is kept in, and the source files of the model's package."""
     package = list_package_sources(model)
     key = files.fingerprint(
         "description",
@@ -132,7 +145,7 @@ def _find_place(
         weights=weights_sha256,
         options=model.options,
     )
-    return cache / f"{key}.json", package
+    return cache / f"{key}.json"
 
 
 # Several submissions of one command share the environment of this process, which takes a while to list.
@@ -141,20 +154,41 @@ def _list_installed() -> tuple[str, ...]:
     return tuple(sorted(f"{d.name}=={d.version}" for d in metadata.distributions()))
 
 
-def _read_description(path: Path) -> Description | None:
-    """Return a kept description; None if there is none, or a source file has changed since."""
-    if not path.exists():
+def read_description(path: Path) -> Description | None:
+    """Return a kept description; None if there is none, or a source file has changed since.
+
+    Raises:
+        LackingFunctionError: the model has said that it has no embeddings of this type.
+        HearevalError: the file is damaged.
+    """
+    if not is_described(path):
         return None
-    description = _parse_description(path, read_fields(path, remedy=DESCRIBE_AGAIN).values)
-    digests = description.source_sha256
+    return _parse_description(path, read_fields(path, remedy=DESCRIBE_AGAIN).values)
+
+
+def is_described(path: Path) -> bool:
+    """Return whether a file holds what a model has said of itself, and no source file has changed since.
+
+    Raises:
+        HearevalError: the file is damaged.
+    """
+    if not path.exists():
+        return False
+    fields = read_fields(path, remedy=DESCRIBE_AGAIN)
+    digests = fields.mapping("digests")
     # Our adapters count by their versions, which only the loaded ones have.
-    adapters = {name: text for name, text in description.versions.items() if name.startswith(ADAPTERS)}
+    versions = fields.mapping("versions") if "versions" in fields else {}
+    adapters = {name: version for name, version in versions.items() if name.startswith(ADAPTERS)}
     is_current = adapters == {name: find_adapter_version(name) for name in adapters}
-    return description if is_current and digests == hash_sources(digests) else None
+    return is_current and dict(digests) == hash_sources(digests)
 
 
 def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
     fields = Fields(str(path), facts, DESCRIBE_AGAIN)
+    if "fault" in fields:
+        fault = fields.object("fault")
+        what, got, expected = (fault.text(key, "") for key in ("what", "got", "expected"))
+        raise LackingFunctionError(what, got=got, expected=expected, remedy=fault.text("remedy", ""))
     return Description(
         path,
         fields.integer("sample_rate"),
@@ -175,11 +209,11 @@ def _load_and_describe(
         "precision": "float32",
         "device": settings.device,
     }
-    with settings.claim_gpu() as variables:
-        facts = model.run(job, log, variables=variables, silence_s=settings.silence_s)
+    facts = model.run(job, log, variables=settings.variables, silence_s=settings.silence_s)
     if fault := facts.get("fault"):
         fault["remedy"] = fault["remedy"] or f"Its log is in {log.parent}."
-        raise FaultyFunctionError(**fault)
+        if not facts.pop("is_lacking"):
+            raise FaultyFunctionError(**fault)
     return facts
 
 

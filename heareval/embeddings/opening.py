@@ -10,9 +10,10 @@ from heareval.embeddings.describe import (
     DescribeSettings,
     Description,
     describe_model,
-    find_description,
     fingerprint_sources,
     hash_sources,
+    place_description,
+    read_description,
     read_source_sha256,
 )
 from heareval.embeddings.naming import name_submission
@@ -71,12 +72,17 @@ def find_submission(
 ) -> Submission | None:
     """Return a submission as `open_submission` does, but never load its model: None if that is needed.
 
-    The arguments and errors are those of `open_submission`.
+    The arguments are those of `open_submission`.
+
+    Raises:
+        LackingFunctionError: its model has said that it has no embeddings of this type.
+        HearevalError: the weights are wrong, or there is no such module.
 
     Example: `find_submission(Model("my_model"), "scene", Path("_workdir/submissions"))`
     """
     weights_sha256 = check_weights(model.weights_path, sha256)
-    description = find_description(model, embedding_type, cache, weights_sha256=weights_sha256, record=record)
+    path = place_description(model, embedding_type, cache, weights_sha256=weights_sha256, record=record)
+    description = read_description(path)
     return _name_described(model, description, weights_sha256, name, record) if description else None
 
 

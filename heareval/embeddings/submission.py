@@ -112,6 +112,11 @@ class Submission(Model):
     sources_fingerprint: str = ""
     facts: str = ""
 
+    @property
+    def identifier(self) -> str:
+        """What tells it from other submissions, on machines where its files have other paths, too."""
+        return json.dumps([self.name, self.fingerprint, self.sample_rate, self.device])
+
     def as_recorded(self) -> dict[str, Any]:
         """Return the submission as manifests and results record it."""
         values = {RECORDED_KEYS.get(field, field): value for field, value in asdict(self).items()}

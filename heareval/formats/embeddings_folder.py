@@ -79,7 +79,8 @@ def find_embeddings_manifest(folder: Path) -> EmbeddingsManifest | None:
         HearevalError: the file can't be read, or is not a manifest of embeddings.
     """
     path = folder / files.MANIFEST
-    return _parse_manifest(read_fields(path, remedy=EMBED_AGAIN)) if path.exists() else None
+    is_there = files.has_file(folder, files.MANIFEST)
+    return _parse_manifest(read_fields(path, remedy=EMBED_AGAIN)) if is_there else None
 
 
 def read_embeddings_manifest(folder: Path) -> EmbeddingsManifest:

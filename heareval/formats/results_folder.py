@@ -69,7 +69,7 @@ def read_scores(path: Path) -> Scores:
 
 def find_scores_fingerprint(folder: Path, protocol: str) -> str:
     """Return the fingerprint of a protocol's results; "" if they are missing, incomplete or damaged."""
-    if not (folder / layout.predictions(protocol)).exists():
+    if not files.has_file(folder, layout.predictions(protocol)):
         return ""
     try:
         return read_fields(folder / layout.scores(protocol)).text("fingerprint", "")

@@ -93,7 +93,7 @@ def find_task_manifest(folder: Path) -> TaskManifest | None:
     Raises:
         HearevalError: the file can't be read, or is not a task's manifest.
     """
-    return read_task_manifest(folder) if (folder / files.MANIFEST).exists() else None
+    return read_task_manifest(folder) if files.has_file(folder, files.MANIFEST) else None
 
 
 def read_task_manifest(folder: Path) -> TaskManifest:

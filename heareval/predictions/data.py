@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +34,8 @@ from heareval.spec import Relation
 
 # One generator shuffles all splits, so the order of a split depends on the splits before it.
 ORDER_SEED = 0
+# An array is copied to a disk that has room for so many of its size: other processes need some, too.
+COPIES_FREE = 2
 READ_BYTES = 64 << 20
 
 
@@ -159,7 +165,12 @@ def _order_clips(described: TaskFolder, manifest: EmbeddingsManifest | None) -> 
 
 
 def read_embeddings(
-    task: Task, device: torch.device, *, has_frames: bool, in_memory: bool | None = None
+    task: Task,
+    device: torch.device,
+    *,
+    has_frames: bool,
+    in_memory: bool | None = None,
+    scratch: Path | None = None,
 ) -> dict[str, Rows]:
     """Return the embeddings of all splits, `(rows, dim)` each, in the protocol's order.
 
@@ -168,6 +179,7 @@ def read_embeddings(
         has_frames: whether the arrays hold embeddings of frames, `(clips, frames, dim)`, or of clips.
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
             needed; None means if there is room.
+        scratch: a folder of this machine for copies of embeddings that are read as needed; None without one.
 
     Raises:
         HearevalError: an array is missing, has another shape or type, or holds NaN or infinity.
@@ -178,8 +190,8 @@ def read_embeddings(
     }
     if in_memory is None:
         in_memory = fits_memory(list(arrays.values()), device)
-    load = _load if in_memory else _check
-    return {order.name: load(arrays[order.name], order, device) for order in task.orders}
+    keep = _load if in_memory else functools.partial(_store, scratch=scratch)
+    return {order.name: keep(arrays[order.name], order, device) for order in task.orders}
 
 
 def _load(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Rows:
@@ -190,11 +202,24 @@ def _load(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Rows:
     return x.reshape(-1, array.shape[-1])
 
 
-def _check(array: NDArray[Any], order: SplitOrder, device: torch.device) -> Rows:
-    """Check the array, and leave it on disk."""
+def _store(array: NDArray[Any], order: SplitOrder, device: torch.device, scratch: Path | None) -> Rows:
+    """Check the array, and leave it on disk, or copy it to a folder of this machine that has room for it."""
+    if scratch and array.size and shutil.disk_usage(scratch).free > COPIES_FREE * array.nbytes:
+        # Another process may fill that disk meanwhile.
+        with contextlib.suppress(OSError):
+            return StoredRows(_copy(array, order, scratch), np.arange(len(array)), device)
     for _ in _read_pieces(array, order):
         pass
     return StoredRows(array, order.rows, device)
+
+
+def _copy(array: NDArray[Any], order: SplitOrder, folder: Path) -> NDArray[Any]:
+    """Return a memory-mapped copy of an array, in the order of the clips; it ends with this process."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _, piece in _read_pieces(array, order):
+            file.write(piece.data)
+        file.flush()
+        return np.memmap(file, dtype=array.dtype, mode="r", shape=array.shape)
 
 
 def _read_pieces(array: NDArray[Any], order: SplitOrder) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -29,6 +29,7 @@ def evaluate_folder(
     progress: Progress = ignore_progress,
     *,
     in_memory: bool | None = None,
+    scratch: Path | None = None,
     max_stacked: int | None = None,
 ) -> TaskResult:
     """Train, select and test models on an embeddings folder, or measure its distances, and write nothing.
@@ -36,6 +37,7 @@ def evaluate_folder(
     Args:
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
             needed; None means if there is room. Probes hold those that they are fitted to in any case.
+        scratch: a folder of this machine for copies of embeddings that are read as needed; None without one.
         max_stacked: how many networks are trained side by side at most; None means as many as the device
             gains from.
 
@@ -53,7 +55,7 @@ def evaluate_folder(
     if isinstance(kind, PairwiseKind):
         decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:
-        decided_by, runs = _train(kind, protocol, device, progress, in_memory, max_stacked)
+        decided_by, runs = _train(kind, protocol, device, progress, in_memory, scratch, max_stacked)
     return TaskResult(
         protocol=protocol,
         kind=kind,
@@ -71,11 +73,12 @@ def _train(
     device: torch.device,
     progress: Progress,
     in_memory: bool | None,
+    scratch: Path | None,
     max_stacked: int | None,
 ) -> tuple[str, tuple[Run, ...]]:
     """Return what chose the models, and the results of each seed."""
     rounds = assign_roles(kind.task)
-    splits = read_splits(kind, device, in_memory=in_memory)
+    splits = read_splits(kind, device, in_memory=in_memory, scratch=scratch)
     check_rows(rounds, splits)
     context = EvaluationContext(kind.task, kind, protocol, splits, max_stacked)
     learner = find_learner(context)

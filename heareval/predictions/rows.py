@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Arrays that would take more than this share of the free memory stay on disk.
-SHARE_OF_MEMORY = 0.5
+from heareval.memory import SHARE_OF_MEMORY, find_free_memory
+
 BATCHES_AHEAD = 2
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -65,7 +64,7 @@ def fits_memory(arrays: Sequence[NDArray[Any]], device: torch.device) -> bool:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
-        free = psutil.virtual_memory().available
+        free = find_free_memory()
     return sum(4 * array.size for array in arrays) <= SHARE_OF_MEMORY * free
 
 

@@ -1,9 +1,9 @@
 """Evaluate one embeddings folder in a separate process: `python -m heareval.predictions.worker JOB.json`.
 
 The job file is `{"folder": ..., "embeddings": fingerprint of the embeddings, "protocol": {fields of
-Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null, "channel": file
-descriptor of a pipe, "token": the word that begins each line there}`. To the pipe go JSON objects:
-`{"done", "total"}` now and then, then `{"result": {"scores": path}}`, or
+Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null, "scratch": a folder of
+this machine or "", "channel": file descriptor of a pipe, "token": the word that begins each line there}`. To
+the pipe go JSON objects: `{"done", "total"}` now and then, then `{"result": {"scores": path}}`, or
 `{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. Whatever libraries print is the log.
 """
 
@@ -45,6 +45,7 @@ class Job:
         embeddings_fingerprint: fingerprint of the embeddings that the run was planned with.
         fingerprint: fingerprint of the results.
         in_memory: whether to hold embeddings in memory; None means if there is room.
+        scratch: a folder of this machine for what is thrown away; None without one.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Job:
     protocol: Protocol
     fingerprint: str
     in_memory: bool | None
+    scratch: Path | None
 
 
 @dataclass
@@ -113,7 +115,9 @@ def run(job: Job, reporter: Reporter) -> None:
 
     # `torch.use_deterministic_algorithms` would also import torch's compiler, which takes more than a second.
     torch.set_deterministic_debug_mode("error" if job.protocol.deterministic else "default")
-    result = evaluate_folder(job.folder, job.protocol, reporter.progress, in_memory=job.in_memory)
+    result = evaluate_folder(
+        job.folder, job.protocol, reporter.progress, in_memory=job.in_memory, scratch=job.scratch
+    )
     reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint))
 
 
@@ -135,6 +139,7 @@ def read_job(path: Path) -> Job:
         Protocol(**settings),
         job.text("fingerprint"),
         job.flag("in_memory", None),
+        Path(scratch) if (scratch := job.text("scratch", "")) else None,
     )
 
 

@@ -19,6 +19,9 @@ from heareval.formats.task_manifest import (
 )
 from heareval.tasks import metadata
 
+# Modes without the right to write.
+READABLE = 0o555
+
 
 def publish_task(
     target: Path,
@@ -127,10 +130,12 @@ def _link_tree(source: Path, target: Path) -> None:
     for split in sorted(path for path in source.iterdir() if path.is_dir()):
         (target / split.name).mkdir(parents=True, exist_ok=True)
         for path in split.iterdir():
+            clip = target / split.name / path.name
+            # Linux lets nobody link a read-only file of another user: that one is copied.
+            files.link_or_copy(path, clip)
             # The published clip is the same file as that in the work folder, so nobody should edit it.
             with contextlib.suppress(OSError):
-                path.chmod(0o444)
-            files.link_or_copy(path, target / split.name / path.name)
+                clip.chmod(clip.stat().st_mode & READABLE)
 
 
 def check_published(folder: Path, fingerprint: str, sample_rate: int) -> None:

@@ -18,9 +18,10 @@ FOLDERS = ("/etc/luigi", ".")
 NAMES = ("client.cfg", "luigi.cfg")
 PATH_VARIABLE = "LUIGI_CONFIG_PATH"
 PACKAGED = Path(__file__).parent.parent / "luigi.cfg"
-# Sections whose values are whole numbers, and the keys of [core] that are numbers.
+# Sections whose values are whole numbers, and the keys of [core] that are numbers or whole numbers.
 WHOLE_NUMBERS = ("resources", "retcode")
-CORE_NUMBERS = ("rpc_connect_timeout", "rpc_retry_attempts", "rpc_retry_wait")
+CORE_NUMBERS = ("rpc_connect_timeout",)
+CORE_WHOLE_NUMBERS = ("rpc_retry_attempts", "rpc_retry_wait")
 # Type of a parameter of Luigi -> what it takes.
 EXPECTED = {"IntParameter": "a whole number", "FloatParameter": "a number", "BoolParameter": "true or false"}
 REMEDY = "Correct or remove it; heareval brings a complete luigi.cfg to copy."
@@ -126,6 +127,8 @@ def _check_values(config: Any) -> None:
     readers: dict[tuple[str, str], tuple[Callable[[str], Any], str]] = {
         ("core", key): (float, "a number") for key in CORE_NUMBERS
     }
+    readers |= {("core", key): (int, "a whole number") for key in CORE_WHOLE_NUMBERS}
+    readers["heareval", "input_wait_s"] = float, "a number"
     for section in WHOLE_NUMBERS:
         keys = config.options(section) if config.has_section(section) else []
         readers |= {(section, key): (int, "a whole number") for key in keys}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ class TaskJob:
     published: str = ""
     published_mark: str = ""
     on_bad_audio: str = "fail"
+
+    @property
+    def identifier(self) -> str:
+        """What tells it from other jobs, also where its tarball has another path; "" if all fields do.
+
+        A task of the user's own keeps the path of its file: its fingerprint contains the path of its sounds.
+        """
+        if not self.published or adopt.is_url(self.published):
+            return ""
+        return json.dumps({**asdict(self), "published": adopt.file_name_of(self.published)}, sort_keys=True)
 
     @property
     def folder(self) -> str:
@@ -108,6 +119,7 @@ class FetchArchive(Step):
     """
 
     unit = "bytes"
+    uses = ("work",)
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
     resources = {"download": 1}  # noqa: RUF012
@@ -165,6 +177,7 @@ class ExtractArchive(Step):
     """Extract an archive."""
 
     unit = "bytes"
+    uses = ("work",)
     download = DataclassParameter(Download)
     mirrors = luigi.TupleParameter(default=(), significant=False)
 

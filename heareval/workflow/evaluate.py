@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -22,16 +23,19 @@ from heareval.embeddings.embed import (
 from heareval.embeddings.embed import VERSION as EMBED_VERSION
 from heareval.embeddings.resample import VERSION as RESAMPLE_VERSION
 from heareval.embeddings.resample import resample_task
-from heareval.embeddings.submission import Model, Submission
+from heareval.embeddings.submission import Submission
+from heareval.errors import HearevalError
 from heareval.formats.digests import digests_to_json
-from heareval.formats.embeddings_folder import has_embeddings
+from heareval.formats.embeddings_folder import find_embeddings_manifest, has_embeddings
 from heareval.formats.results_folder import check_replaceable, find_scores_fingerprint
 from heareval.formats.task_folder import check_task_fingerprint
+from heareval.memory import SHARE_OF_MEMORY, find_free_memory
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
-from heareval.workflow.machine import ANY_MACHINE, Machine, claim_gpu
+from heareval.workflow.machine import ANY_MACHINE, Device, Machine, claim_device, uses_gpu
+from heareval.workflow.memory_claims import STEP_BYTES, claim_memory, estimate_model
 from heareval.workflow.prepare import PublishTask
 from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step, write_manifest
 
@@ -98,12 +102,17 @@ class Embed(Step):
     Its upstream is the step that publishes the task. Without one, the task folder must exist.
     """
 
+    uses = ("work", "tasks", "embeddings")
     task_folder = luigi.Parameter()
     task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
     embedding_format = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
-    resources = {"gpu": 1}  # noqa: RUF012
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """What it claims of Luigi's scheduler."""
+        return {"gpu": 1} if uses_gpu(self.machine.choose_device(self.submission)) else {}
 
     @property
     def title(self) -> str:
@@ -152,7 +161,11 @@ class Embed(Step):
         return NO_DISK_NEED
 
     def work(self, progress: Progress) -> None:
-        with claim_gpu(self.machine.gpus) as variables:
+        device = self.machine.choose_device(self.submission)
+        with (
+            claim_device(device, self.machine) as variables,
+            claim_memory(self._estimate_memory(device), self.say),
+        ):
             job = EmbedJob(
                 self.submission,
                 self.places.task(self.task_folder),
@@ -161,12 +174,24 @@ class Embed(Step):
                 self.task_fingerprint,
                 self.fingerprint,
                 self.embedding_format,
-                device=choose_device(self.submission, self.machine),
+                device=device,
                 silence_s=self.machine.timeout_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
             )
             embed_task(job, progress)
+
+    def _estimate_memory(self, device: Device) -> int:
+        """Return the bytes that the model will take: as it did on another task, if it was measured there."""
+        measured = []
+        for folder in Path(self.places.embeddings, self.submission.name).glob("[!.]*"):
+            # A damaged folder is reported by the step that needs it.
+            with contextlib.suppress(HearevalError):
+                manifest = find_embeddings_manifest(folder)
+                is_alike = manifest and manifest.submission.get("weights") == self.submission.weights_sha256
+                if manifest and is_alike and (manifest.device == "cuda") == uses_gpu(device):
+                    measured.append(manifest.memory_bytes or 0)
+        return max(measured, default=0) or estimate_model(self.submission.weights_path)
 
 
 class Predict(Step):
@@ -175,11 +200,16 @@ class Predict(Step):
     Its upstream is the step that computes the embeddings. Without one, they must exist.
     """
 
-    folder = luigi.Parameter()
+    uses = ("work", "embeddings")
+    path = luigi.Parameter(description="path of the folder inside `places.embeddings`, or an absolute path")
     embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
-    resources = {"gpu": 1}  # noqa: RUF012
+
+    @property
+    def resources(self) -> dict[str, int]:
+        """What it claims of Luigi's scheduler."""
+        return {"gpu": 1} if uses_gpu(self.machine.device) else {}
 
     @property
     def unit(self) -> progress.Unit:  # type: ignore[override]
@@ -188,9 +218,14 @@ class Predict(Step):
         return "hundredths of trainings" if is_network else "hundredths"
 
     @property
+    def folder(self) -> Path:
+        """The folder of embeddings."""
+        return Path(self.places.embeddings, self.path)
+
+    @property
     def name(self) -> str:
         """The submission and the task folder."""
-        return f"{Path(self.folder).parent.name} on {Path(self.folder).name}"
+        return f"{self.folder.parent.name} on {self.folder.name}"
 
     @property
     def title(self) -> str:
@@ -215,34 +250,44 @@ class Predict(Step):
     @property
     def scores(self) -> Path:
         """The JSON file with the scores."""
-        return Path(self.folder) / layout.scores(self.protocol.recorded_name)
+        return self.folder / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        return find_scores_fingerprint(Path(self.folder), self.protocol.recorded_name) == self.fingerprint
+        return find_scores_fingerprint(self.folder, self.protocol.recorded_name) == self.fingerprint
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
 
     def work(self, progress: Progress) -> None:
-        check_replaceable(Path(self.folder), self.protocol.recorded_name)
+        check_replaceable(self.folder, self.protocol.recorded_name)
         job = {
-            "folder": self.folder,
+            "folder": str(self.folder),
             "embeddings": self.embeddings_fingerprint,
             "protocol": asdict(self.protocol),
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
+            "scratch": self.places.scratch,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
-        with claim_gpu(self.machine.gpus) as variables:
+        with (
+            claim_device(self.machine.device, self.machine) as variables,
+            claim_memory(STEP_BYTES + self._measure_embeddings(), self.say),
+        ):
             environment = {**worker.ENVIRONMENT, **os.environ, **variables}
             run_worker(command, job, log, progress, variables=environment)
 
-
-def choose_device(model: Model, machine: Machine) -> str:
-    """Return `cpu` if the model or the user wants the CPU, else `cuda` if one wants a GPU, else `auto`."""
-    wishes = (model.device, machine.device)
-    return next((device for device in ("cpu", "cuda") if device in wishes), "auto")
+    def _measure_embeddings(self) -> int:
+        """Return the bytes of the embeddings if they will be kept in this machine's memory; else 0."""
+        if self.machine.in_memory is False or uses_gpu(self.machine.device):
+            return 0
+        manifest = find_embeddings_manifest(Path(self.folder))
+        arrays = [Path(self.folder, name) for name in manifest.arrays] if manifest else []
+        # They are kept as float32.
+        factor = 2 if manifest and manifest.form.get("dtype") == "float16" else 1
+        size = factor * sum(array.stat().st_size for array in arrays if array.is_file())
+        is_kept = self.machine.in_memory or size <= SHARE_OF_MEMORY * find_free_memory()
+        return size if is_kept or self.protocol.probe != "mlp" else 0
 
 
 def score_task(
@@ -266,7 +311,7 @@ def score_task(
     )
     return Predict(
         places,
-        folder=str(embedded.folder),
+        path=f"{submission.name}/{published.job.folder}",
         embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol.for_task(is_pairwise=published.job.spec.is_pairwise),
         machine=machine,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
+# What has no GPU is not written in CUDA_VISIBLE_DEVICES like this; Slurm writes `NoDevFiles`.
+GPU_NAMES = re.compile(r"\d+|(GPU|MIG)-.+")
+# Files that stand for GPUs: NVIDIA's on Linux, those of WSL, and AMD's.
+GPU_FILES = ("dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*", "dev/dxg", "dev/kfd")
+Device = Literal["auto", "cpu", "cuda"]
 # No batch of a reasonable model takes this long, not even the first one on a busy machine.
 DEFAULT_TIMEOUT_S = 3600.0
 RETRY_EVERY_S = 0.5
@@ -35,9 +42,18 @@ class Machine:
     in_memory: bool | None = None
 
     @property
-    def device(self) -> Literal["auto", "cpu", "cuda"]:
+    def device(self) -> Device:
         """The device for models: `auto`, or what the user named; a named GPU never falls back to the CPU."""
         return "auto" if not self.gpus else "cpu" if self.gpus == ("",) else "cuda"
+
+    def choose_device(self, model: Model) -> Device:
+        """Return `cpu` if the model or the user wants the CPU, else `cuda` if one wants a GPU, else `auto`.
+
+        >>> Machine(("1",)).choose_device(Model("my_model")), Machine().choose_device(Model("my_model"))
+        ('cuda', 'auto')
+        """
+        wishes = (model.device, self.device)
+        return "cpu" if "cpu" in wishes else "cuda" if "cuda" in wishes else "auto"
 
 
 ANY_MACHINE = Machine()
@@ -75,6 +91,58 @@ def parse_gpus(text: str | None) -> tuple[str, ...]:
     return tuple(map(str, numbers)) or ("",)
 
 
+def uses_gpu(device: Device) -> bool:
+    """Return whether a step will use a GPU on this machine: the user says so, or there is one.
+
+    >>> uses_gpu("cpu"), uses_gpu("cuda")
+    (False, True)
+    """
+    return device == "cuda" or (device == "auto" and has_gpu())
+
+
+def has_gpu(root: Path = Path("/")) -> bool:
+    """Return whether this process may use a GPU of this machine, as far as files and variables tell.
+
+    Asking CUDA would start it in this process, which Luigi forks.
+
+    Args:
+        root: where the file system begins.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # CUDA takes the devices up to the first that is none.
+    if visible is not None and not GPU_NAMES.fullmatch(visible.split(",")[0].strip()):
+        return False
+    return any(True for pattern in GPU_FILES for _ in root.glob(pattern))
+
+
+@contextlib.contextmanager
+def claim_device(device: Device, machine: Machine) -> Iterator[dict[str, str]]:
+    """Wait for the device of a step and keep it while the block lasts; other runs of this user respect that.
+
+    Yields the environment variables for a process that may use this device only. Without `--gpus` the process
+    may use all GPUs, and waits for the first one.
+
+    Args:
+        device: as `Machine.choose_device` returns it.
+        machine: the GPUs to use.
+
+    Raises:
+        HearevalError: a number in `machine.gpus` that CUDA_VISIBLE_DEVICES does not have.
+
+    Example: `with claim_device("cpu", Machine()) as variables: ...`
+    """
+    if device == "cpu":
+        yield {"CUDA_VISIBLE_DEVICES": ""}
+    elif machine.gpus:
+        with claim_gpu(machine.gpus) as variables:
+            yield variables
+    elif has_gpu():
+        with claim_gpu(("0",)):
+            yield {}
+    else:
+        yield {}
+
+
 @contextlib.contextmanager
 def claim_gpu(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """Wait for one of these GPUs and keep it while the block lasts; other runs of this user respect that.
@@ -82,17 +150,11 @@ def claim_gpu(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
     Yields the environment variables for a process that may use this GPU only.
 
     Args:
-        gpus: as in `Machine`.
+        gpus: numbers of GPUs, one at least.
 
     Raises:
         HearevalError: a number that CUDA_VISIBLE_DEVICES does not have.
     """
-    if not gpus:
-        yield {}
-        return
-    if gpus == ("",):
-        yield {"CUDA_VISIBLE_DEVICES": ""}
-        return
     devices = list(gpus)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

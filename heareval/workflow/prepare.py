@@ -253,6 +253,7 @@ class PackTar(TaskStep):
     """Pack the tarball of one rate of a published task under both of its names, and add it to SHA256SUMS."""
 
     unit = "files"
+    uses = ("work", "tasks", "tars")
     sample_rates = luigi.TupleParameter()
     sample_rate = luigi.IntParameter()
 

@@ -36,6 +36,7 @@ class RunSettings:
         num_workers: worker processes that run side by side.
         scheduler_url: a luigid that several machines share; "" schedules in this process.
         machine: the GPUs to use, and how long to wait for a model.
+        scratch_dir: a folder of this machine for what a run throws away; "" for that of the system.
         notify: receives lines about what takes long or went wrong, while the run goes on. Those about what
             went wrong begin with `error: `.
         is_quiet: whether to show no progress.
@@ -44,6 +45,7 @@ class RunSettings:
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     scheduler_url: str = ""
     machine: Machine = ANY_MACHINE
+    scratch_dir: str = ""
     notify: Callable[[str], None] = notify_stderr
     is_quiet: bool = False
 

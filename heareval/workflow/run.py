@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import logging.handlers
 import os
-import signal
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import luigi
 from luigi.execution_summary import LuigiStatusCode
+from luigi.scheduler import Scheduler
 
 from heareval import files, progress
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.configuration import load_config
+from heareval.workflow.luigid import Luigid
 from heareval.workflow.run_records import record_run
+from heareval.workflow.runner import Goal, Runner
 from heareval.workflow.step import Step, incomplete_steps
+from heareval.workflow.step_records import StepRecord, now, read_step_records
+from heareval.workflow.stopping import handling_stop_requests, is_draining
 
-# An interrupt is raised again after this time, or after the shorter one if it came during a fork.
-INTERRUPT_AGAIN_S = 2.0
-FORK_S = 0.02
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 RETRY_EVERY_S = 2.0
+# How long a run registers its steps again and again, if no step of it gets done and nobody works on one.
+PATIENCE_S = 60.0
+# luigid needs 15 s of CPU to learn so many, and then a tenth of a second for each that it hands out.
+MAX_STEPS = 5000
 # A log that has become longer is renamed, and a new one begun.
 MAX_LOG_BYTES = 20_000_000
 # Part of Luigi's summary if it left steps to other runners.
@@ -41,6 +44,10 @@ RETURN_CODES = {
     LuigiStatusCode.SCHEDULING_FAILED: "scheduling_error",
     LuigiStatusCode.MISSING_EXT: "missing_data",
 }
+SCHEDULING_ERRORS = (LuigiStatusCode.SCHEDULING_FAILED, LuigiStatusCode.MISSING_EXT)
+# Exit codes that a configuration may leave out.
+USUAL_CODES = {"drained": 45, "no_scheduler": 50}
+NOT_RUN_CODE = 25
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Outcome:
         failures: (title of the step, explanation in one line).
         log: Luigi's log; None if there was nothing to do.
         seconds: duration of the run.
+        reason: why it ended before everything was there, in one line, if not because of `failures`.
+        is_drained: whether it was asked to end.
     """
 
     exit_code: int
@@ -60,6 +69,8 @@ class Outcome:
     failures: tuple[tuple[str, str], ...]
     log: Path | None
     seconds: float
+    reason: str = ""
+    is_drained: bool = False
 
     def followed_by(self, later: Outcome) -> Outcome:
         """Return how two runs, one after the other, ended together.
@@ -74,6 +85,8 @@ class Outcome:
             self.failures + later.failures,
             self.log if self.failures else later.log,
             self.seconds + later.seconds,
+            self.reason or later.reason,
+            self.is_drained or later.is_drained,
         )
 
     def raise_if_failed(self) -> None:
@@ -98,7 +111,7 @@ def run(
         gpus: how many models may run in parallel, if there is no luigid; 0 takes it from the configuration.
 
     Raises:
-        HearevalError: luigi.cfg is wrong, or luigid does not answer.
+        HearevalError: luigi.cfg is wrong, or there are too many steps for one run.
         FileExistsError: a step would replace files that heareval did not make; nothing has been done yet.
     """
     started = time.monotonic()
@@ -108,101 +121,143 @@ def run(
         files.remove_leftovers(folder)
         sweep_finished(folder)
     todo = list(incomplete_steps(list(roots)))
+    if len(todo) > MAX_STEPS:
+        raise HearevalError(
+            "this run",
+            got=f"{len(todo)} steps",
+            expected=f"at most {MAX_STEPS}",
+            remedy="Prepare the tasks first, then evaluate a few submissions at a time.",
+        )
     if roots:
         record_run(roots[0].places, todo)
     if not todo:
         return Outcome(0, 0, (), None, time.monotonic() - started)
     for step in todo:
         step.check_target()
+    if is_draining():
+        seconds = time.monotonic() - started
+        return Outcome(_exit_code("drained"), 0, (), None, seconds, _say_drained(len(todo)), is_drained=True)
     log = _open_log(log_folder)
     # Keep Luigi from writing its log to the terminal, between the progress bars.
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    settings: dict[str, Any] = {"workers": workers, "local_scheduler": not scheduler_url}
-    if scheduler_url:
-        settings["scheduler_url"] = scheduler_url
-    else:
+    if not scheduler_url:
         _configure_local_scheduler(gpus)
     # Luigi warns here about keys of [core] that it reads later.
     warnings.simplefilter("ignore", luigi.parameter.UnconsumedParameterWarning)
-    with _interruptible(), progress.show_steps(len(todo)) as outcomes:
-        result = _build(roots, settings)
-    complete = all(root.complete() for root in roots)
-    exit_code = 0 if complete else _exit_code(result.status)
-    seconds = time.monotonic() - started
-    return Outcome(exit_code, len(outcomes.finished), tuple(outcomes.failures), log, seconds)
+    with handling_stop_requests(), progress.show_steps(len(todo)) as outcomes:
+        code_name, reason = _build(Goal(tuple(roots)), workers, scheduler_url, outcomes)
+    left = {step.title for step in incomplete_steps(list(roots))}
+    return Outcome(
+        _exit_code(code_name) if left else 0,
+        len(outcomes.finished),
+        # The same error once, and none that was made good, here or elsewhere.
+        tuple(failure for failure in dict.fromkeys(outcomes.failures) if failure[0] in left),
+        log,
+        time.monotonic() - started,
+        reason if left else "",
+        is_drained=bool(left) and code_name == "drained",
+    )
 
 
-def _build(roots: Sequence[Step], settings: dict[str, Any]) -> luigi.execution_summary.LuigiRunResult:
-    """Run Luigi until no other runner is working on a step of this run, and return its last result.
+def _build(goal: Goal, workers: int, scheduler_url: str, outcomes: progress.StepOutcomes) -> tuple[str, str]:
+    """Run Luigi until everything is complete, or until it can't get further.
 
-    Luigi stops when all remaining steps are being run by others. These may fail or be killed, so start Luigi
-    again until everything is complete or nobody works on it.
+    Luigi stops when all remaining steps are being run by others, which may fail or be killed, and when luigid
+    has forgotten its steps. Then it is started again, as long as no step has failed and something happens.
+
+    Returns the name of the exit code and the reason, in one line, if there is one.
     """
+    began, left, changed = now(), len(list(incomplete_steps([*goal.roots]))), time.monotonic()
+    factory = _Factory(goal)
+    options: dict[str, Any] = {"local_scheduler": not scheduler_url, "workers": workers}
+    if scheduler_url:
+        options["scheduler_url"] = scheduler_url
     while True:
+        lost, result = None, None
         try:
-            result = luigi.build(list(roots), detailed_summary=True, **settings)
+            result = luigi.build([goal], worker_scheduler_factory=factory, detailed_summary=True, **options)
         except luigi.rpc.RPCError as error:
-            raise HearevalError(
-                f"luigid at {settings.get('scheduler_url')}",
-                got="no answer" if error.sub_exception is None else type(error.sub_exception).__name__,
-                expected="a running luigid",
-                remedy="Start luigid, or run without --scheduler-url.",
-            ) from error
-        if DONE_ELSEWHERE not in result.summary_text or all(root.complete() for root in roots):
-            return result
+            lost = error
+        steps = list(incomplete_steps([*goal.roots]))
+        before, left = left, len(steps)
+        if left < before:
+            changed = time.monotonic()
+        if not steps:
+            return "", ""
+        if is_draining():
+            return "drained", _say_drained(left)
+        if lost and left == before:
+            return "no_scheduler", _say_lost(scheduler_url, lost)
+        if result:
+            failures = _find_failures(steps, began)
+            is_stuck = time.monotonic() - changed > PATIENCE_S and DONE_ELSEWHERE not in result.summary_text
+            if not scheduler_url or failures or is_stuck or result.status in SCHEDULING_ERRORS:
+                titles = {title for title, _ in outcomes.failures}
+                elsewhere = [each for each in failures if each.title not in titles]
+                return RETURN_CODES.get(result.status, "not_run"), _say_failed_elsewhere(elsewhere)
         time.sleep(RETRY_EVERY_S)
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make SIGTERM end a run like Ctrl-C, and make sure that neither is lost.
+class _Factory:
+    """Makes what Luigi's `build` needs, for one run, which may build several times.
 
-    Python drops exceptions that a signal handler raises inside some of its own hooks, so KeyboardInterrupt is
-    raised again and again until the run has ended.
+    Args:
+        goal: what the run is to do.
     """
-    runner, received, forking = os.getpid(), [], _forks_under_way()
 
-    def interrupt(number: int, _: object) -> None:
-        if os.getpid() != runner:
-            # A child forked a moment ago that has not set its own handlers yet. The runner tells the user.
-            os._exit(128 + number)
-        received.append(number)
-        signal.setitimer(signal.ITIMER_REAL, FORK_S if forking else INTERRUPT_AGAIN_S)
-        if not forking:
-            raise KeyboardInterrupt
+    def __init__(self, goal: Goal) -> None:
+        self.goal, self.is_first = goal, True
 
-    before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if received:
-        # The same signal ended the steps, and Luigi returned before KeyboardInterrupt was raised again.
-        raise KeyboardInterrupt
+    def create_local_scheduler(self) -> Scheduler:
+        """Return a scheduler in this process."""
+        return Scheduler(prune_on_get_work=True, record_task_history=False)
+
+    def create_remote_scheduler(self, url: str) -> Luigid:
+        """Return the luigid at an address."""
+        return Luigid(url)
+
+    def create_worker(self, scheduler: Luigid | Scheduler, worker_processes: int, **_: bool) -> Runner:
+        """Return a worker."""
+        is_first, self.is_first = self.is_first, False
+        return Runner(self.goal, scheduler, worker_processes, is_first=is_first)
 
 
-@functools.cache
-def _forks_under_way() -> list[bool]:
-    """Return a list that is empty except while this process forks.
+def _find_failures(steps: Sequence[Step], began: str) -> list[StepRecord]:
+    """Return the failures of steps since a time, whichever runner had them.
 
-    Python's hooks at a fork acquire the locks of logging; an exception between them would never release one.
-    Our hooks run before and after those. They are methods of a list, not Python functions, because Python
-    handles signals between the lines of a function.
+    Args:
+        steps: some steps.
+        began: ISO 8601, UTC.
     """
-    forking: list[bool] = []
-    os.register_at_fork(
-        before=functools.partial(forking.append, True),
-        after_in_parent=forking.clear,
-        after_in_child=forking.clear,
+    keys = {step.record_key for step in steps}
+    records = read_step_records(steps[0].places.step_records()).failed
+    return [record for record in records if record.key in keys and record.last >= began]
+
+
+def _say_drained(left: int) -> str:
+    return f"drained, {left} {'step' if left == 1 else 'steps'} left"
+
+
+def _say_lost(url: str, error: luigi.rpc.RPCError) -> str:
+    """Return the line on a luigid that is gone."""
+    return str(
+        HearevalError(
+            f"luigid at {url}",
+            got=str(error),
+            expected="a running luigid",
+            remedy="Start luigid and run again, or run without --scheduler-url.",
+        )
     )
-    return forking
+
+
+def _say_failed_elsewhere(failures: Sequence[StepRecord]) -> str:
+    """Return a line on the first failure that another runner had, if there is one."""
+    return "".join(f"{each.title} failed on {each.host}: {each.error}" for each in failures[:1])
 
 
 def _output_folders(roots: Sequence[Step]) -> set[Path]:
     """Return the folders in which killed runs may have left scratch."""
-    named = {Path(folder) for root in roots for folder in asdict(root.places).values()}
+    named = {Path(folder) for root in roots for folder in root.places.folders.values()}
     # The folders that the user named are absolute. The other ones are defaults that this run does not use.
     return {folder for folder in named if folder.is_absolute()}
 
@@ -212,13 +267,17 @@ def _configure_local_scheduler(gpus: int) -> None:
     config = luigi.configuration.get_config()
     config.set("scheduler", "retry_count", "1")
     config.set("worker", "keep_alive", "false")
+    # All is made on this machine. What somebody deletes meanwhile is made again.
+    config.set("worker", "check_unfulfilled_deps", "true")
+    config.set("heareval", "input_wait_s", "0")
     if gpus:
         config.set("resources", "gpu", str(gpus))
 
 
-def _exit_code(status: LuigiStatusCode) -> int:
-    name = RETURN_CODES.get(status, "not_run")
-    return luigi.configuration.get_config().getint("retcode", name, 25) or 25
+def _exit_code(name: str) -> int:
+    """Return the exit code of this name; never 0, which says that everything is complete."""
+    usual = USUAL_CODES.get(name, NOT_RUN_CODE)
+    return luigi.configuration.get_config().getint("retcode", name, usual) or usual
 
 
 class LogFile(logging.handlers.WatchedFileHandler):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from heareval import files
 from heareval.layout import Places, display_path
 
 
@@ -42,18 +43,8 @@ def claim_work_folder(places: Places) -> Iterator[bool]:
 
     Example: `with claim_work_folder(places) as is_alone: ...`
     """
-    with open(places.run_lock(), "a+") as stream:
+    with files.open_lock(places.run_lock()) as stream:
         yield _try_lock(stream, fcntl.LOCK_EX)
-
-
-def read_clock(places: Places) -> float:
-    """Return the time in seconds by the clock that dates the files of the work folder.
-
-    Example: `read_clock(places) - path.stat().st_mtime` is the age of a file.
-    """
-    # A file server has a clock of its own.
-    os.utime(places.run_lock())
-    return places.run_lock().stat().st_mtime
 
 
 def _open_to_share(places: Places, notify: Callable[[str], None]) -> IO[Any] | None:
@@ -61,8 +52,7 @@ def _open_to_share(places: Places, notify: Callable[[str], None]) -> IO[Any] | N
     path = places.run_lock()
     while True:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = _open(path)
+            stream = files.open_lock(path)
         except FileNotFoundError:
             if path.parent.is_dir():
                 raise
@@ -73,18 +63,10 @@ def _open_to_share(places: Places, notify: Callable[[str], None]) -> IO[Any] | N
             raise
         if not _try_lock(stream, fcntl.LOCK_SH):
             notify(f"waiting for `heareval clean`, which is at work in {display_path(places.work)}")
-            fcntl.flock(stream, fcntl.LOCK_SH)
+            files.lock(stream, fcntl.LOCK_SH)
         if _is_at(stream, path):
             return stream
         stream.close()
-
-
-def _open(path: Path) -> IO[Any]:
-    try:
-        return open(path, "a+")
-    except PermissionError:
-        # Another user's lock can be shared by whoever may read it.
-        return open(path)
 
 
 def _is_at(stream: IO[Any], path: Path) -> bool:
@@ -95,17 +77,18 @@ def _is_at(stream: IO[Any], path: Path) -> bool:
 
 
 def _remove_if_empty(stream: IO[Any], places: Places) -> None:
-    lock = places.run_lock()
+    lock, folder_id = places.run_lock(), places.folder_id("work")
     # A failure to clean up must not hide why the run ended.
     with contextlib.suppress(OSError):
-        if list(lock.parent.iterdir()) == [lock] and _try_lock(stream, fcntl.LOCK_EX):
+        if {*lock.parent.iterdir()} <= {lock, folder_id} and _try_lock(stream, fcntl.LOCK_EX):
+            folder_id.unlink(missing_ok=True)
             lock.unlink()
             lock.parent.rmdir()
 
 
 def _try_lock(stream: IO[Any], kind: int) -> bool:
     try:
-        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        files.lock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

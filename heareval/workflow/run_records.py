@@ -177,7 +177,7 @@ def _find_output(step: Step) -> Output | None:
     if isinstance(step, Embed):
         return Output("embeddings", step.task_folder, submission=step.submission.name)
     if isinstance(step, Predict):
-        folder, protocol = Path(step.folder), step.protocol.recorded_name
+        folder, protocol = step.folder, step.protocol.recorded_name
         output = Output("scores", folder.name, submission=folder.parent.name, protocol=protocol)
         is_elsewhere = folder != output.embeddings_folder(step.places).absolute()
         return replace(output, folder=str(folder)) if is_elsewhere else output

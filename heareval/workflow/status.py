@@ -224,14 +224,16 @@ def judge_scores(
         of_task = protocol.for_task(is_pairwise=job.spec.is_pairwise).recorded_name
         row = StatusRow("scores", "missing", job.spec.name, job.mode, job.folder, protocol=of_task)
         for step in each:
-            yield survey.judge(replace(row, submission=Path(step.folder).parent.name), step)
+            yield survey.judge(replace(row, submission=step.folder.parent.name), step)
         for submission in found:
             kind = job.spec.embedding_type
-            if submission.error:
-                yield replace(row, state="damaged", submission=submission.name, error=submission.error)
-            elif kind in submission.lacking:
-                what = submission.lacking[kind]
-                yield replace(row, submission=submission.name, next_step=f"{submission.name}: {what}")
+            of_submission = replace(row, submission=submission.name)
+            if error := submission.error or submission.faults.get(kind):
+                yield replace(of_submission, state="damaged", error=error)
+            elif kind in submission.descriptions:
+                yield survey.judge(of_submission, submission.descriptions[kind])
+            elif submission.lacking:
+                yield replace(of_submission, next_step=f"{submission.name}: {submission.lacking}")
 
 
 # --------------------------------------------------------------------------- what lies in the folders
@@ -246,19 +248,20 @@ def list_made(places: Places, records: StepRecords) -> Iterator[StatusRow]:
         yield StatusRow("step", "running", record.title, next_step=record.title, running=(record,))
     busy = {record.key for record in records.running}
     for record in records.failed:
-        if record.key not in busy and not _is_done(record):
+        if record.key not in busy and not _is_done(record, places):
             yield StatusRow("step", "failed", record.title, next_step=record.title, failed=(record,))
     for record in records.interrupted:
-        if record.key not in busy and not _is_done(record):
+        if record.key not in busy and not _is_done(record, places):
             yield StatusRow(
                 "step", "interrupted", record.title, next_step=record.title, interrupted=(record,)
             )
 
 
-def _is_done(record: StepRecord) -> bool:
+def _is_done(record: StepRecord, places: Places) -> bool:
     """Return whether the output of a recorded step is there, whoever has made it."""
     try:
-        step = Step.from_upstream(record.upstream)
+        # The folders may have other paths on the machine that wrote the record.
+        step = Step.from_upstream(record.upstream).clone(places=places)
         return bool(step.complete())
     except Exception:
         # Another release may have written the record; its task may have been removed since.
@@ -396,7 +399,7 @@ def _list_running(tasks: Iterable[Mapping[str, Any]], places: Places) -> Iterato
             HearevalError,
         ):
             continue  # of another program, or another release
-        if step.places.work != places.work:
+        if step.places.identify("work") != places.identify("work"):
             continue
         worker = WORKER.search(str(task.get("worker_running", "")))
         since = datetime.fromtimestamp(float(task["start_time"]), timezone.utc).isoformat(timespec="seconds")

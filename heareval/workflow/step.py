@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import luigi
 
@@ -23,7 +25,7 @@ from heareval import files, progress
 from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size
 from heareval.errors import HearevalError, file_error
-from heareval.layout import Places
+from heareval.layout import FolderName, Places
 from heareval.spec import Progress
 from heareval.worker_process import die_with_parent
 from heareval.workflow.step_records import (
@@ -34,10 +36,17 @@ from heareval.workflow.step_records import (
     record_failure,
     recording_run,
 )
+from heareval.workflow.stopping import is_draining
+
+logger = logging.getLogger("luigi-interface")
+# How often a step looks for the output of another.
+LOOK_EVERY_S = 0.5
 
 
 class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
     """A frozen dataclass as a Luigi parameter, serialized as JSON.
+
+    If its fields hold paths, it may have a property `identifier`, which tells it from others without them.
 
     Args:
         kind: the dataclass.
@@ -49,10 +58,16 @@ class DataclassParameter(luigi.Parameter):  # type: ignore[misc]
         self.kind = kind
 
     def serialize(self, value: Any) -> str:
-        return json.dumps(asdict(value), sort_keys=True)
+        return _serialize(value)
 
     def parse(self, text: str) -> Any:
         return _build(self.kind, json.loads(text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _serialize(value: Any) -> str:
+    """Return a dataclass as JSON; thousands of steps share a few."""
+    return json.dumps(asdict(value), sort_keys=True)
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
@@ -94,6 +109,9 @@ class DiesWithParent:
         # Ctrl-C reaches every process of the terminal, but the runner ends its children itself.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A batch system may send it to all processes of a job; only the runner drains. Programs that the
+        # step starts ignore it as well.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -114,10 +132,27 @@ NO_DISK_NEED = DiskNeed("work", Size())
 class Step(luigi.Task):  # type: ignore[misc]
     """A Luigi task that reports its progress, its disk needs and, in one line, its failure."""
 
-    places = DataclassParameter(Places)
+    # On another machine the same folders may have other paths.
+    places = DataclassParameter(Places, significant=False)
     upstream = luigi.OptionalParameter(default=None, significant=False)
     # What `work` reports as done and as total; steps that report nothing leave it.
     unit: progress.Unit = "clips"
+    # The folders of `places` that it reads or writes.
+    uses: ClassVar[tuple[FolderName, ...]] = ("work", "tasks")
+
+    def to_str_params(self, only_significant: bool = False, only_public: bool = False) -> dict[str, str]:
+        """Return the parameters as text.
+
+        The significant ones, which Luigi makes the id of the step from, are the same on machines where the
+        folders have other paths, and differ for other folders at the same paths.
+        """
+        parameters: dict[str, str] = super().to_str_params(only_significant, only_public)
+        if only_significant:
+            parameters |= {f"{name}_folder": self.places.identify(name) for name in self.uses}
+            for name, value in self.param_kwargs.items():
+                if name in parameters and (identifier := getattr(value, "identifier", "")):
+                    parameters[name] = identifier
+        return parameters
 
     @property
     @abc.abstractmethod
@@ -150,15 +185,50 @@ class Step(luigi.Task):  # type: ignore[misc]
             progress: called with (done, total) in units of `unit` while the work goes on.
         """
 
+    def say(self, text: str) -> None:
+        """Show a line about the step while it is at work."""
+        progress.report_note(f"{self.title}: {text}")
+
     def check_target(self) -> None:
         """Raise an error if the output would replace something that heareval did not make."""
 
     def run(self) -> None:
         record, folder = self.begin_record(), self.places.step_records()
         if not self.complete():
+            self._wait_for_inputs()
             with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
                 self.work(report)
         forget_failure(folder, record)
+
+    def _wait_for_inputs(self) -> None:
+        """Wait until this machine sees what the steps before have made, perhaps on another machine.
+
+        Raises:
+            HearevalError: it does not for long.
+        """
+        patience_s = luigi.configuration.get_config().getfloat("heareval", "input_wait_s", 0.0)
+        started = time.monotonic()
+        for step in self.deps():
+            if not step.complete():
+                logger.info("%s waits for the output of %s", self.title, step.title)
+            while not step.complete():
+                if time.monotonic() - started > patience_s:
+                    raise HearevalError(
+                        f"output of `{step.title}`",
+                        got=f"nothing at {step.output_path} for {patience_s:g} s",
+                        expected="what a step before this one has made",
+                        remedy="Check that all machines have the same folders, then run again.",
+                    )
+                # NFS keeps the names of a folder for a while, and looks for new ones when it is opened.
+                for folder in (step.output_path.parent, step.output_path):
+                    with contextlib.suppress(OSError):
+                        list(folder.iterdir())
+                time.sleep(LOOK_EVERY_S)
+
+    @property
+    def output_path(self) -> Path:
+        """The file or folder that the step makes: its `folder` or `path`."""
+        return Path(getattr(self, "folder", None) or self.path)
 
     @classmethod
     @functools.cache
@@ -203,10 +273,27 @@ class Step(luigi.Task):  # type: ignore[misc]
         if isinstance(exception, OSError):
             exception = file_error(exception, self.places.work)
         is_ours = isinstance(exception, HearevalError)
-        explanation = str(exception) if is_ours else f"{type(exception).__name__}: {exception}"
+        self.report_failure(str(exception) if is_ours else f"{type(exception).__name__}: {exception}")
+        return str(super().on_failure(exception))
+
+    def report_failure(self, explanation: str) -> None:
+        """Report and record that this step failed."""
         progress.report_failure(self.title, explanation)
         record_failure(self.places.step_records(), self.begin_record(), explanation)
-        return str(super().on_failure(exception))
+
+
+@Step.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
+def _report_death(step: Step, message: str) -> None:
+    """Report that the process of a step has died, unless a signal to the whole job has ended it.
+
+    Args:
+        step: the step, which can't report it itself.
+        message: of Luigi, which ends with the exit code.
+    """
+    if not is_draining():
+        code = message.rsplit(" ", 1)[-1]
+        killed = f"it was killed by signal {code[1:]}, as the system does if memory is short"
+        step.report_failure(killed if code.startswith("-") else f"its process ended with exit code {code}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,21 +1,20 @@
-"""Submissions opened for a run: weights fetched, environment made, model described on the right device."""
+"""Submissions opened for a run: weights fetched, environment made, model described by a step of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from heareval import progress
 from heareval.archives import fetch
-from heareval.embeddings.describe import DescribeSettings, FaultyFunctionError
+from heareval.embeddings.describe import LackingFunctionError, place_description
 from heareval.embeddings.environment import Environment, find_environment, open_environment
 from heareval.embeddings.modules import check_module
-from heareval.embeddings.naming import name_module
-from heareval.embeddings.opening import find_submission, open_submission
+from heareval.embeddings.naming import name_module, name_submission
+from heareval.embeddings.opening import find_submission
 from heareval.embeddings.published import pin_options
 from heareval.embeddings.resample import check_sample_rate
 from heareval.embeddings.submission import Model, Submission
@@ -25,20 +24,82 @@ from heareval.errors import HearevalError, file_error
 from heareval.formats.embeddings_folder import find_embeddings_manifest
 from heareval.layout import Places
 from heareval.spec import Download
-from heareval.workflow.evaluate import choose_device
-from heareval.workflow.machine import Machine, claim_gpu
+from heareval.workflow.describe import Describe, place_descriptions
+from heareval.workflow.machine import ANY_MACHINE, Machine
+from heareval.workflow.run import Outcome
 from heareval.workflow.run_requests import note_environment, note_weights
+from heareval.workflow.step_records import now, read_step_records
 
 Notify = Callable[[str], None]
+RunSteps = Callable[[Sequence[Describe]], Outcome]
+NOTHING_TO_DO = Outcome(0, 0, (), None, 0.0)
 
 
 @dataclass(frozen=True)
 class PreparedSubmission:
-    """A submission whose weights and environment are in place; nothing of it has been imported yet."""
+    """A submission whose weights and environment are in place; nothing of it has been imported yet.
+
+    Args:
+        config: what the user asks for.
+        model: what is needed to load its model.
+        record: what its environment contains; () for the environment of this process.
+        weights_sha256: SHA-256 of the weights, or "".
+    """
 
     config: SubmissionConfig
     model: Model
     record: tuple[str, ...]
+    weights_sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.config.name or name_submission(self.model, self.weights_sha256)
+
+    def plan_description(self, embedding_type: str, places: Places, machine: Machine) -> Describe:
+        """Return the step that describes it for one type of embeddings.
+
+        Raises:
+            HearevalError: there is no such module.
+        """
+        path = place_description(
+            self.model,
+            embedding_type,
+            place_descriptions(places),
+            weights_sha256=self.weights_sha256,
+            record=self.record,
+        )
+        return Describe(
+            places,
+            key=path.stem,
+            embedding_type=embedding_type,
+            submission_name=self.name,
+            model=self.model,
+            weights_sha256=self.weights_sha256,
+            machine=machine,
+        )
+
+    def find_described(self, embedding_type: str, places: Places, *, any_rate: bool) -> Submission | None:
+        """Return the submission if it has been described for a type of embeddings; else None.
+
+        Args:
+            any_rate: whether the model may have a rate that tasks are not prepared at.
+
+        Raises:
+            LackingFunctionError: its model says that it has no such embeddings.
+            HearevalError: the weights, the sample rate or the file of the description are wrong.
+        """
+        found = find_submission(
+            self.model,
+            embedding_type,
+            place_descriptions(places),
+            name=self.config.name,
+            sha256=self.config.sha256,
+            record=self.record,
+        )
+        if found:
+            check_sample_rate(self.config.module, found.sample_rate, any_rate=any_rate)
+        return found
 
 
 @dataclass(frozen=True)
@@ -71,7 +132,7 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
     model = _describe_config(config, weights)
     # Checked before the environment is made, which takes longer.
     check_module(model)
-    check_weights(weights, config.sha256)
+    weights_sha256 = check_weights(weights, config.sha256)
     environment = Environment("", ())
     if config.needs_environment:
         environment = open_environment(
@@ -80,7 +141,8 @@ def prepare_submission(config: SubmissionConfig, places: Places, notify: Notify)
             announce=lambda line: notify(f"{config.name or config.module}: {line}"),
         )
     note_environment(config, Path(environment.python).parent.parent.name, places)
-    return PreparedSubmission(config, replace(model, python=environment.python), environment.record)
+    model = replace(model, python=environment.python)
+    return PreparedSubmission(config, model, environment.record, weights_sha256)
 
 
 def _describe_config(config: SubmissionConfig, weights: str) -> Model:
@@ -103,7 +165,7 @@ def _describe_environment(config: SubmissionConfig, places: Places) -> dict[str,
         "python": config.python,
         "requirements": config.requirements,
         # The folders that a run writes may lie inside the submission's source folder.
-        "excluded": [Path(folder) for folder in astuple(places)],
+        "excluded": [Path(folder) for folder in places.folders.values()],
     }
 
 
@@ -137,13 +199,17 @@ class FoundSubmission:
     Args:
         name: name of its folder, or what the user called it if that is not known yet.
         by_type: `scene` and `event` -> the submission, where its description is kept.
-        lacking: `scene` and `event` -> what a run has to do before it knows the submission.
+        descriptions: `scene` and `event` -> the step that describes it, where it is not described yet.
+        lacking: what a run has to do before it can describe the submission; "" if nothing.
+        faults: `scene` and `event` -> why it has no such embeddings, in one line.
         error: why it can't be opened, in one line; "" if nothing speaks against it.
     """
 
     name: str
     by_type: Mapping[str, Submission] = field(default_factory=dict)
-    lacking: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, Describe] = field(default_factory=dict)
+    lacking: str = ""
+    faults: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 
 
@@ -169,74 +235,51 @@ def find_submissions(
 def _find_submission(
     word: str, config: SubmissionConfig, embedding_types: Sequence[str], places: Places, *, any_rate: bool
 ) -> FoundSubmission:
-    def lacks(what: str) -> FoundSubmission:
-        return FoundSubmission(config.name or word, lacking=dict.fromkeys(embedding_types, what))
-
     weights = config.weights
     if "://" in weights:
         place = _place_weights(config, places)
         if not place.exists():
-            return lacks(f"fetch the weights {place.name}")
+            return FoundSubmission(config.name or word, lacking=f"fetch the weights {place.name}")
         weights = str(place)
     model, environment = _describe_config(config, weights), Environment("", ())
     check_module(model)
     if config.needs_environment:
         made = find_environment(places.environments(), **_describe_environment(config, places))
         if made is None:
-            return lacks("make its environment")
+            return FoundSubmission(config.name or word, lacking="make its environment")
         environment = made
-    by_type = {
-        kind: submission
-        for kind in embedding_types
-        if (
-            submission := find_submission(
-                replace(model, python=environment.python),
-                kind,
-                _keep_descriptions(places),
-                name=config.name,
-                sha256=config.sha256,
-                record=environment.record,
-            )
-        )
-    }
-    for submission in by_type.values():
-        check_sample_rate(config.module, submission.sample_rate, any_rate=any_rate)
-    name = next((each.name for each in by_type.values()), config.name or word)
-    lacking = {
-        kind: f"load the model to describe it ({kind})" for kind in embedding_types if kind not in by_type
-    }
-    return FoundSubmission(name, by_type, lacking)
-
-
-def _keep_descriptions(places: Places) -> Path:
-    """Return the folder of the descriptions of models."""
-    return Path(places.work) / "submissions"
+    model = replace(model, python=environment.python)
+    prepared = PreparedSubmission(config, model, environment.record, check_weights(weights, config.sha256))
+    by_type: dict[str, Submission] = {}
+    descriptions: dict[str, Describe] = {}
+    faults: dict[str, str] = {}
+    for kind in embedding_types:
+        try:
+            if found := prepared.find_described(kind, places, any_rate=any_rate):
+                by_type[kind] = found
+            else:
+                descriptions[kind] = prepared.plan_description(kind, places, ANY_MACHINE)
+        except LackingFunctionError as fault:
+            faults[kind] = _with_name(word, fault)
+    return FoundSubmission(prepared.name, by_type, descriptions, faults=faults)
 
 
 # --------------------------------------------------------------------------- opening
 
 
-def open_prepared(
-    prepared: PreparedSubmission, embedding_type: str, places: Places, machine: Machine, *, any_rate: bool
-) -> Submission:
-    """Return the submission with its fingerprint and sample rate; load the model if it is not known yet.
+@dataclass(frozen=True)
+class Opening:
+    """The submissions of a command, as far as they could be opened.
 
     Args:
-        any_rate: whether the model may have a rate that tasks are not prepared at.
+        opened: the opened submissions.
+        failed: names of the others, and of tasks that are left out.
+        outcome: how the run that described models ended; 0 unless that run ended too early.
     """
-    config = prepared.config
-    claim = functools.partial(claim_gpu, machine.gpus)
-    opened = open_submission(
-        prepared.model,
-        embedding_type,
-        _keep_descriptions(places),
-        name=config.name,
-        sha256=config.sha256,
-        record=prepared.record,
-        settings=DescribeSettings(choose_device(prepared.model, machine), machine.timeout_s, claim),
-    )
-    check_sample_rate(config.module, opened.sample_rate, any_rate=any_rate)
-    return opened
+
+    opened: tuple[OpenedSubmission, ...]
+    failed: tuple[str, ...]
+    outcome: Outcome
 
 
 def open_submissions(
@@ -245,80 +288,140 @@ def open_submissions(
     places: Places,
     machine: Machine,
     notify: Notify,
+    run_steps: RunSteps,
     *,
     any_rate: bool = False,
-) -> tuple[list[OpenedSubmission], list[str]]:
+) -> Opening:
     """Open every submission of a command; one that cannot be opened must not stop the others.
 
-    A submission that has embeddings of one type only is opened for that type.
+    A submission that has embeddings of one type only is opened for that type. Models that nobody knows yet
+    are loaded by steps, which a luigid gives to one machine each.
 
     Args:
         tasks: type of embeddings -> the tasks that need them.
         notify: receives an error line for each submission that cannot be opened, or not for some tasks.
+        run_steps: runs steps that describe models.
         any_rate: whether models may have rates that tasks are not prepared at.
-
-    Returns:
-        The opened submissions, and the names of the others and of tasks that are left out.
 
     Raises:
         HearevalError: no submission can be opened.
     """
-    opened: dict[str, OpenedSubmission] = {}
-    failed: list[str] = []
+    prepared: dict[str, PreparedSubmission] = {}
+    failed: dict[str, list[str]] = {word: [] for word in args.submissions}
+    steps: dict[str, Describe] = {}
+
+    def fail(word: str, error: HearevalError | OSError) -> None:
+        if len(args.submissions) == 1:
+            # The error may be that of any program that was started for the submission.
+            if isinstance(error, HearevalError) and word not in str(error):
+                error.what = f"{word}: {error.what}"
+            raise error
+        failed[word].append(word)
+        notify(f"error: {_with_name(word, error)}")
+
     for word, read_config in zip(args.submissions, list_config_readers(args), strict=True):
         try:
-            prepared = prepare_submission(read_config(), places, notify)
-            submission, faults = _open_by_type(prepared, tasks, places, machine, any_rate=any_rate)
-            _check_name_is_new(word, submission, opened)
+            submission = prepare_submission(read_config(), places, notify)
+            _check_name_is_new(word, submission, prepared.values())
             _check_name_is_free(submission, places)
+            planned = [submission.plan_description(kind, places, machine) for kind in tasks]
+            missing = [step for step in planned if not step.complete()]
         except (HearevalError, OSError) as error:
-            if len(args.submissions) == 1:
-                # The error may be that of any program that was started for the submission.
-                if isinstance(error, HearevalError) and word not in str(error):
-                    error.what = f"{word}: {error.what}"
-                raise
-            failed.append(word)
-            notify(f"error: {_with_name(word, error)}")
+            fail(word, error)
             continue
-        opened[submission.name] = submission
-        for embedding_type, fault in faults.items():
+        prepared[word] = submission
+        # Two submissions may be the same model under two names.
+        steps |= {step.task_id: step for step in missing if step.task_id not in steps}
+    began = now()
+    outcome = run_steps(list(steps.values())) if steps else NOTHING_TO_DO
+    errors = _find_errors(steps.values(), outcome, places, began)
+    is_early = bool(outcome.exit_code) and any(
+        not step.complete() and step.task_id not in errors for step in steps.values()
+    )
+    opened: list[OpenedSubmission] = []
+    for word, submission in prepared.items():
+        try:
+            by_type, faults = _open_by_type(submission, tasks, places, errors, any_rate=any_rate)
+            if not by_type and not is_early:
+                raise next(iter(faults.values()))
+        except (HearevalError, OSError) as error:
+            fail(word, error)
+            continue
+        if by_type:
+            opened.append(OpenedSubmission(by_type))
+        for embedding_type, fault in ({} if is_early else faults).items():
             left_out = ", ".join(tasks[embedding_type])
-            failed.append(f"{word} on {left_out}")
+            failed[word].append(f"{word} on {left_out}")
             notify(f"error: {_with_name(word, fault)} Left out: {left_out}.")
-    if not opened:
+    names = tuple(name for each in failed.values() for name in each)
+    # What failed has been told; what was described is not counted, as it is nothing that was asked for.
+    told = (
+        replace(outcome, steps=0, failures=())
+        if is_early
+        else replace(NOTHING_TO_DO, seconds=outcome.seconds)
+    )
+    if not opened and not is_early:
         raise HearevalError(
             "submissions",
-            got=f"none of {len(failed)} can be opened: {', '.join(failed)}",
+            got=f"none of {len(names)} can be opened: {', '.join(names)}",
             remedy="The errors above say why.",
         )
-    return list(opened.values()), failed
+    return Opening(tuple(opened), names, told)
+
+
+def _find_errors(
+    steps: Iterable[Describe], outcome: Outcome, places: Places, began: str
+) -> dict[str, HearevalError]:
+    """Return the errors of the steps that failed in this run, here or on another machine, by their ids.
+
+    Args:
+        steps: the steps of the run.
+        outcome: how it ended.
+        began: when it began; a record of an earlier failure says nothing about this run.
+    """
+    here = dict(outcome.failures)
+    elsewhere = {
+        each.key: f"{each.error} (on {each.host})"
+        for each in read_step_records(places.step_records()).failed
+        if each.last >= began
+    }
+    errors = {}
+    for step in steps:
+        if not step.complete() and (error := here.get(step.title) or elsewhere.get(step.record_key)):
+            errors[step.task_id] = HearevalError(error)
+    return errors
 
 
 def _open_by_type(
     prepared: PreparedSubmission,
     embedding_types: Iterable[str],
     places: Places,
-    machine: Machine,
+    errors: Mapping[str, HearevalError],
     *,
     any_rate: bool,
-) -> tuple[OpenedSubmission, dict[str, FaultyFunctionError]]:
-    """Open a submission for each type of embeddings; return also why it can't be opened for some.
+) -> tuple[dict[str, Submission], dict[str, HearevalError]]:
+    """Return the submission for each type of embeddings, and why it can't be opened for some.
 
-    Raises:
-        HearevalError: it can't be opened for any.
+    Args:
+        errors: the errors of steps that did not describe it, by their ids.
     """
     by_type: dict[str, Submission] = {}
-    faults: dict[str, FaultyFunctionError] = {}
+    faults: dict[str, HearevalError] = {}
     for embedding_type in embedding_types:
+        step = prepared.plan_description(embedding_type, places, ANY_MACHINE)
+        if step.task_id in errors:
+            faults[embedding_type] = errors[step.task_id]
+            continue
         try:
-            by_type[embedding_type] = open_prepared(
-                prepared, embedding_type, places, machine, any_rate=any_rate
-            )
-        except FaultyFunctionError as fault:
+            if found := prepared.find_described(embedding_type, places, any_rate=any_rate):
+                by_type[embedding_type] = found
+            else:
+                faults[embedding_type] = HearevalError(
+                    f"submission {prepared.name}", got="a change after it was described", remedy="Run again."
+                )
+        except LackingFunctionError as fault:
             faults[embedding_type] = fault
-    if not by_type:
-        raise next(iter(faults.values()))
-    return OpenedSubmission(by_type), faults
+    return by_type, faults
 
 
 def _with_name(name: str, error: HearevalError | OSError) -> str:
@@ -326,12 +429,12 @@ def _with_name(name: str, error: HearevalError | OSError) -> str:
     return text if name in text else f"{name}: {text}"
 
 
-def _check_name_is_free(submission: OpenedSubmission, places: Places) -> None:
+def _check_name_is_free(submission: PreparedSubmission, places: Places) -> None:
     """Raise HearevalError if a name that the user chose stands for the embeddings of another module.
 
     The two may consist of the same files, and then nothing else would tell them apart.
     """
-    wanted = next(iter(submission.by_type.values()))
+    wanted = submission.model
     for folder in sorted((Path(places.embeddings) / submission.name).glob("[!.]*")):
         # A damaged folder is reported by the step that needs it.
         with contextlib.suppress(HearevalError):
@@ -352,10 +455,12 @@ def _check_name_is_free(submission: OpenedSubmission, places: Places) -> None:
     )
 
 
-def _check_name_is_new(name: str, submission: OpenedSubmission, opened: Container[str]) -> None:
-    if submission.name in opened:
+def _check_name_is_new(
+    word: str, submission: PreparedSubmission, others: Iterable[PreparedSubmission]
+) -> None:
+    if submission.name in [other.name for other in others]:
         raise HearevalError(
-            f"submission {name}",
+            f"submission {word}",
             got=f"the name {submission.name}, which another submission has",
             expected="a different name",
             remedy="Give it a `name`.",

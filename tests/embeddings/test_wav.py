@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,23 @@ def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     with pytest.raises(SubmissionError, match="not a regular file"):
         read(tmp_path / "a.wav")
+
+
+def test_a_clip_of_a_task_that_is_being_replaced_is_waited_for(tmp_path: Path) -> None:
+    """As on NFS, where the folder has no name for a moment."""
+    clip = tmp_path / "task" / "16000" / "train" / "a.wav"
+    clip.parent.mkdir(parents=True)
+    write_wav(clip, np.zeros(100, np.int16), RATE)
+    (tmp_path / "task").rename(tmp_path / "old")
+    with ThreadPoolExecutor() as pool:
+        length = pool.submit(read_length, str(clip), RATE)
+        with pytest.raises(FutureTimeoutError):
+            length.result(0.05)
+        (tmp_path / "old").rename(tmp_path / "task")
+        assert length.result() == 100
+    clip.unlink()
+    with pytest.raises(SubmissionError, match="No such file"):
+        read_length(str(clip), RATE)
 
 
 def test_damaged_headers_give_samples_of_libsndfile_or_an_error(tmp_path: Path) -> None:

@@ -101,6 +101,28 @@ def test_scores_are_the_same_from_disk(kind, order, scene_folder, event_folder):
     assert np.array_equal(*(each.runs[0].folds[0].predictions.probabilities for each in made))
 
 
+@pytest.mark.parametrize("kind", ["scene", "event"])
+def test_copies_in_a_scratch_folder_are_those_in_memory(kind, scene_folder, event_folder, tmp_path):
+    task = find_kind(read_task(scene_folder() if kind == "scene" else event_folder()))
+    (scratch := tmp_path / "scratch").mkdir()
+    copied = read_splits(task, CPU, in_memory=False, scratch=scratch)
+    kept = read_splits(task, CPU, in_memory=True)
+    for name, split in copied.items():
+        stored = split.x
+        assert isinstance(stored, StoredRows)
+        # Not that of the folder of embeddings, and without a name.
+        assert not stored.array.filename
+        assert torch.equal(stored[0 : len(stored)], kept[name].x)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is the file system without room")
+def test_a_scratch_folder_without_room_is_left_out(scene_folder):
+    task = find_kind(read_task(scene_folder()))
+    (train, *_) = read_splits(task, CPU, in_memory=False, scratch=Path("/proc")).values()
+    assert Path(train.x.array.filename).name == "train.npy"
+
+
 FOOTPRINT = """
 import sys, threading, time
 from pathlib import Path

@@ -160,6 +160,6 @@ def test_a_run_counts_trainings(scene_folder, tmp_path, monkeypatch):
 
 def test_probes_count_shares(scene_folder):
     step = Predict(
-        Places(), folder=str(scene_folder()), embeddings_fingerprint="", protocol=Protocol(probe="linear")
+        Places(), path=str(scene_folder()), embeddings_fingerprint="", protocol=Protocol(probe="linear")
     )
     assert step.unit == "hundredths"

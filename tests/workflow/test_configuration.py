@@ -33,7 +33,8 @@ WRONG_VALUES = {
     "flag": ("[worker]\nkeep_alive = maybe\n", "keep_alive in [worker]: got 'maybe', expected true or false"),
     "resource": ("[resources]\ngpu = two\n", "gpu in [resources]: got 'two', expected a whole number"),
     "exit code": ("[retcode]\nnot_run = bad\n", "not_run in [retcode]: got 'bad', expected a whole number"),
-    "core": ("[core]\nrpc_retry_wait = x\n", "rpc_retry_wait in [core]: got 'x', expected a number"),
+    "wait": ("[heareval]\ninput_wait_s = x\n", "input_wait_s in [heareval]: got 'x', expected a number"),
+    "core": ("[core]\nrpc_retry_wait = x\n", "rpc_retry_wait in [core]: got 'x', expected a whole number"),
     "dashes": ("[worker]\ntask-limit = few\n", "task-limit in [worker]: got 'few', expected a whole number"),
     "dashes of a packaged key": (
         "[worker]\nkeep-alive = false\n",

@@ -92,9 +92,9 @@ class Encoder:
             return _embed_apart(self.scene, waves, self.window).float()
         pieces = torch.split(waves, self.window, dim=1)
         scenes = [_embed_apart(self.scene, piece, self.window).float() for piece in pieces]
-        weights = torch.tensor([piece.shape[1] / waves.shape[1] for piece in pieces], device=waves.device)
         # The last piece is shorter, and counts less.
-        return torch.einsum("p,pcs->cs", weights, torch.stack(scenes))
+        shares = [piece.shape[1] / waves.shape[1] for piece in pieces]
+        return torch.stack([share * scene for share, scene in zip(shares, scenes)]).sum(dim=0)
 
     def _cut(self, waves: Tensor, count: int) -> list[Tensor]:
         """Return the pieces of at most a window that begin a whole number of frames apart."""

@@ -8,9 +8,11 @@ import contextlib
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ READER_THREADS = 2
 BLOCKS_AHEAD = 4
 # Files whose lengths one task of the thread pool reads.
 FILES_PER_TASK = 256
+# A folder that another run replaces is back after this time, even on a slow file server.
+REPLACEMENT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,27 @@ def read_length(path: str, sample_rate: int) -> int:
 def _opened(path: str) -> Iterator[FileIO]:
     """Open a clip; its faults become errors that name it."""
     try:
-        # A FIFO opens at once, too, and is then refused.
-        with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", buffering=0, opener=_open_file) as file:
             yield file
     except (OSError, WavError) as error:
         raise SubmissionError(f"clip {path}", got=str(error), expected="a whole wav file of PCM") from error
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a clip. If its task's folder is missing, which another run may just be replacing, wait a moment.
+
+    File systems that cannot exchange two folders, such as NFS, have none under its name between two renames.
+    """
+    # A FIFO opens at once, too, and is then refused.
+    flags |= os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        task = Path(path).parent.parent.parent
+        deadline = time.monotonic() + REPLACEMENT_S
+        while not task.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return os.open(path, flags)
 
 
 def read_clip(path: str, scratch: np.ndarray, out: np.ndarray) -> None:

@@ -242,19 +242,22 @@ def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]
     """Return what the pipeline must know to plan: sample rate, sources and versions.
 
     Only the function for the job's `embedding_type` is called, on a model that nothing else has touched: what
-    the other one does, or leaves behind, must not matter. If it is missing or fails, `fault` says how.
+    the other one does, or leaves behind, must not matter. If it is missing or fails, `fault` says how, and
+    `is_lacking` whether the submission has no such embeddings, as opposed to a function that fails.
     """
     try:
         submission = load_submission(job)
     except IncompleteSubmissionError as error:
-        return {"fault": error.facts}
+        return {"fault": error.facts, "is_lacking": True, "sources": list_loaded_sources()}
     module, model, framework = submission.module, submission.model, submission.framework
     # Embed a second of silence: some submissions import modules only when they embed.
     try:
         name = FUNCTIONS[job["embedding_type"]]
         framework.compute(name, getattr(module, name), np.zeros((1, model.sample_rate), np.float32), model)
     except SubmissionError as error:
-        return {"fault": describe_refusal(job, error) if is_refusal(error) else error.facts}
+        if not is_refusal(error):
+            return {"fault": error.facts, "is_lacking": False}
+        return {"fault": describe_refusal(job, error), "is_lacking": True, "sources": list_loaded_sources()}
     default_weights = find_default_weights(job, module)
     return {
         **describe_facts(model),
@@ -275,8 +278,11 @@ def describe_facts(model: Any) -> dict[str, str]:
 
 
 def is_refusal(error: SubmissionError) -> bool:
-    """Return whether a function says that the submission has no embeddings of its type."""
-    return isinstance(error.__cause__, NotImplementedError)
+    """Return whether a function says that the submission has no embeddings of its type.
+
+    PyTorch raises the same exception for an operator, named `aten::...`, that this device does not have.
+    """
+    return isinstance(error.__cause__, NotImplementedError) and "aten::" not in str(error.__cause__)
 
 
 def describe_refusal(job: dict[str, Any], error: SubmissionError) -> dict[str, str]:

@@ -6,6 +6,7 @@ A further kind is one more file with a subclass of `Kind` or `TrainedKind`, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +43,11 @@ def find_kind(task: Task) -> AnyKind:
 
 
 def read_splits(
-    kind: AnyTrainedKind, device: torch.device, *, in_memory: bool | None = None
+    kind: AnyTrainedKind,
+    device: torch.device,
+    *,
+    in_memory: bool | None = None,
+    scratch: Path | None = None,
 ) -> dict[str, Split]:
     """Return all splits of a task with embeddings and targets.
 
@@ -50,9 +55,12 @@ def read_splits(
         device: where the splits are used.
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
             needed; None means if there is room.
+        scratch: a folder of this machine for copies of embeddings that are read as needed; None without one.
 
     Raises:
         HearevalError: an array is missing or wrong.
     """
-    embeddings = read_embeddings(kind.task, device, has_frames=kind.has_frames, in_memory=in_memory)
+    embeddings = read_embeddings(
+        kind.task, device, has_frames=kind.has_frames, in_memory=in_memory, scratch=scratch
+    )
     return {order.name: kind.make_split(order, embeddings[order.name]) for order in kind.task.orders}
