@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from heareval.embeddings import hub
-from heareval.embeddings.describe import DescribeSettings, Description, describe_model, find_description
+from heareval.embeddings.describe import DescribeSettings, Description, describe_model, read_description
 from heareval.embeddings.inside.submission import LoadedSubmission, load_submission
 from heareval.embeddings.naming import name_submission
 from heareval.embeddings.opening import fingerprint_submission
@@ -235,10 +235,7 @@ def test_a_description_of_another_adapter_is_made_again(tmp_path: Path) -> None:
         model, "event", tmp_path / "cache", weights_sha256="", record=(), settings=settings
     )
 
-    def find() -> Description | None:
-        return find_description(model, "event", tmp_path / "cache", weights_sha256="", record=())
-
-    assert find() == found
+    assert read_description(found.path) == found
     assert found.sample_rate == 16000
     assert {name.rpartition(".")[2] for name in found.versions if name.startswith("heareval.")} == {
         *("encoder", "huggingface", "layers", "raw_speech", "waves")
@@ -251,7 +248,7 @@ def test_a_description_of_another_adapter_is_made_again(tmp_path: Path) -> None:
     written = json.loads(found.path.read_text())
     written["versions"]["heareval.embeddings.adapters.raw_speech"] = "0"
     found.path.write_text(json.dumps(written))
-    assert find() is None
+    assert read_description(found.path) is None
 
 
 def test_versions_are_found_without_an_import() -> None:
