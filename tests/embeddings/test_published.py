@@ -327,7 +327,7 @@ def test_models_of_the_cache_are_embedded_like_any_other(tmp_path: Path) -> None
     snapshot = tmp_path / "hub" / "hub" / "models--someone--my-encoder" / "snapshots" / COMMIT
     save_model("hubert", snapshot)
     (snapshot / "README.md").write_text("---\nlicense: mit\n---\n")
-    write_task(tmp_path / "tasks" / "t", {"train": [8000, 4321], "valid": [8000], "test": [8000]}, "event")
+    write_task(tmp_path / "tasks" / "t", {"train": [8000, 8000], "valid": [8000], "test": [8000]}, "event")
     done = embed_here(tmp_path, f"hf:{NAME}#layer=1")
     assert done.returncode == 0, done.stderr
     embeddings = tmp_path / "embeddings" / "hf-someone-my-encoder-012345+layer1" / "t"
