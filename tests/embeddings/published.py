@@ -128,16 +128,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         {
             "encoder_hidden_size": 4,
             "decoder_hidden_size": 32,
-            "downsampling_ratios": [2, 4, 8, 8],
-            "upsampling_ratios": [8, 8, 4, 2],
+            "downsampling_ratios": [2, 4, 5, 8],
+            "upsampling_ratios": [8, 5, 4, 2],
             "n_codebooks": 1,
             "codebook_size": 16,
             "codebook_dim": 4,
-            "sampling_rate": 44100,
+            "sampling_rate": 16000,
             "hidden_size": 64,
         },
         "Dac",
-        {"sampling_rate": 44100, "hop_length": 512},
+        {"sampling_rate": 16000, "hop_length": 320},
     ),
 }
 

@@ -37,7 +37,7 @@ FACTS = {
     "qwen2_audio_encoder": (16000, 40.0, 10.0),
     "audio-spectrogram-transformer": (16000, 100.0, 87.5),
     "encodec": (48000, 1000 * 320 / 24000, 1000 * 160 / 24000),
-    "dac": (44100, 1000 * 512 / 44100, 1000 * 256 / 44100),
+    "dac": (16000, 20.0, 10.0),
 }
 # They see what lies before, up to the end of their hop, far more than what lies behind.
 CAUSAL = ("encodec",)
