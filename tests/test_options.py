@@ -58,21 +58,25 @@ def test_an_empty_folder_name_is_the_current_folder(tmp_path: Path, monkeypatch:
     assert _build_places(("work",), tmp_dir=None).work == str(tmp_path / "_workdir")
 
 
+@pytest.mark.parametrize("is_configured", [False, True])
 def test_a_luigid_that_does_not_answer_is_named(
-    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, is_configured: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     config = tmp_path / "luigi.cfg"
-    config.write_text("[core]\nrpc_retry_attempts = 1\nrpc_retry_wait = 0\n")
+    address = f"http://127.0.0.1:{port}"
+    retries = "[core]\nrpc_retry_attempts = 1\nrpc_retry_wait = 0\n"
+    config.write_text(f"{retries}[heareval]\nscheduler_url = {address if is_configured else ''}\n")
     monkeypatch.chdir(tmp_path)
     words = ["heareval", "prepare", "spoken_digit", "--mirror", str(mirror), "--sample-rate", "16000"]
-    words += ["--accept-checksums", str(mirror / "MD5SUMS"), "--scheduler-url", f"http://127.0.0.1:{port}"]
-    done = command(tmp_path, *words)
+    words += ["--accept-checksums", str(mirror / "MD5SUMS")]
+    done = command(tmp_path, *words, *([] if is_configured else ["--scheduler-url", address]))
     assert done.returncode == 50
-    assert (
-        f"luigid at http://127.0.0.1:{port}: got no answer for 0 s, expected a running luigid" in done.stderr
-    )
+    assert f"luigid at {address}: got no answer for 0 s, expected a running luigid" in done.stderr
+    if is_configured:
+        # An empty address is that of no luigid.
+        assert command(tmp_path, *words, "--scheduler-url", "").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -31,7 +30,7 @@ from heareval.predictions.protocol import (
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
 from heareval.tasks.audio import ENGINES
 from heareval.workflow.configuration import read_value
-from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, parse_gpus
+from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
 
 # Seeds of a full report, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
@@ -465,7 +464,9 @@ def _build_settings(
 
 
 scheduler_url: Decorator = click.option(
-    "--scheduler-url", default="", help="A luigid that several machines share."
+    "--scheduler-url",
+    callback=lambda _, __, url: read_value("scheduler_url") if url is None else url,
+    help="A luigid that several machines share.  [this process schedules its steps]",
 )
 
 
@@ -482,7 +483,7 @@ def run_settings(*machine: Decorator) -> Decorator:
         click.option(
             "--num-workers",
             type=click.IntRange(min=1),
-            default=lambda: os.cpu_count() or 1,
+            default=count_cores,
             help="Worker processes that run side by side.  [one per core]",
         ),
         scheduler_url,

@@ -59,6 +59,18 @@ class Machine:
 ANY_MACHINE = Machine()
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use, where affinity and the limits of its container count.
+
+    >>> count_cores() >= 1
+    True
+    """
+    # It takes a while to import.
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
 def parse_gpus(text: str | None) -> tuple[str, ...]:
     """Return the GPUs that `--gpus` names: one number is a count, several or `3,` are numbers of GPUs.
 

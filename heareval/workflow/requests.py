@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from heareval.leaderboard.changes import CardChanges
 from heareval.predictions.protocol import Protocol
 from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
-from heareval.workflow.machine import ANY_MACHINE, Machine
+from heareval.workflow.machine import ANY_MACHINE, Machine, count_cores
 from heareval.workflow.run import Outcome
 from heareval.workflow.unfinished import Unfinished
 
@@ -42,7 +41,7 @@ class RunSettings:
         is_quiet: whether to show no progress.
     """
 
-    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_workers: int = field(default_factory=count_cores)
     scheduler_url: str = ""
     machine: Machine = ANY_MACHINE
     scratch_dir: str = ""
