@@ -278,18 +278,21 @@ def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigi
 # --------------------------------------------------------------------------- a file system that keeps names
 
 
+def late_names(folder: Path) -> tuple[str, ...]:
+    """Words before a command that sees a folder as through NFS: it looks for names again only after 10 s."""
+    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
+    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
+    (folder / "made").mkdir()
+    return ("unshare", "-m", "bash", "-c", mounted, str(folder))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
 def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Luigid) -> None:
-    """The second runner sees the folder as through NFS: names are looked for again only after 10 s."""
-    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
-    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
-    before = ("unshare", "-m", "bash", "-c", mounted, str(folder))
-    (folder / "made").mkdir()
     with running(folder, "a", "--url", luigid.address) as first:
         wait_until_begun(folder, 1)
         told = count_messages(folder, "add_task")
-        with running(folder, "a", "b:a", "--url", luigid.address, before=before) as second:
+        with running(folder, "a", "b:a", "--url", luigid.address, before=late_names(folder)) as second:
             wait_until(lambda: count_messages(folder, "add_task") == told + 3)
             allow(folder, "a", "b")
             ends = [finish(runner) for runner in (first, second)]
@@ -298,6 +301,38 @@ def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Lu
     assert not any("failed" in said for _, said in ends)
     logs = [path.read_text() for path in folder.glob("_workdir/logs/*.log")]
     assert any("b waits for the output of a\n" in log for log in logs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_run_waits_until_its_machine_sees_what_others_made(folder: Path, luigid: Luigid) -> None:
+    """Another runner does the last step, so that only the goal is left."""
+    allow(folder, "b")
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, "a", "b", "--url", luigid.address, before=late_names(folder)) as second:
+            wait_until(lambda: (folder / "made" / "b").exists())
+            allow(folder, "a")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert sorted(begun(folder)) == ["a", "b"]
+    assert not any("failed" in said for _, said in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_run_does_nothing_again_that_its_machine_does_not_see_yet(folder: Path, luigid: Luigid) -> None:
+    """Another runner does the last step and the goal, so that luigid has nothing left."""
+    words = ("a", "--url", luigid.address)
+    with running(folder, *words) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words, before=late_names(folder)) as second:
+            assert second.stderr is not None
+            wait_until(lambda: "waiting: " in second.stderr.readline())
+            allow(folder, "a")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert begun(folder) == ["a"]
 
 
 # --------------------------------------------------------------------------- idle runners
