@@ -120,6 +120,10 @@ def test_a_drained_run_finishes_what_runs_and_says_what_is_left(folder: Path) ->
         allow(folder, "a")
         names = wait_until_begun(folder, 3)
         runner.send_signal(signal.SIGUSR1)
+        assert runner.stderr is not None
+        assert runner.stderr.readline().startswith("[step 1 of 5] a: ")
+        note = "draining: this run ends when the 2 steps that run are done"
+        assert runner.stderr.readline() == f"{note}\n"
         allow(folder, *names)
         code, said = finish(runner)
     assert (code, begun(folder)) == (45, names)
@@ -358,6 +362,22 @@ def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str,
             ends = [finish(runner) for runner in (first, second)]
     assert [code for code, _ in ends] == [0, 0]
     assert "waiting" not in ends[1][1]
+
+
+@pytest.mark.slow
+def test_an_idle_runner_does_not_promise_to_try_a_step_that_was_given_up(
+    folder: Path, luigid: Luigid
+) -> None:
+    (folder / "go" / "b").write_text("no good")
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, "a", "b", "c:b", "d:a", "--url", luigid.address) as second:
+            assert second.stderr is not None
+            said = [second.stderr.readline() for _ in range(3)]
+            allow(folder, "a", "d")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 30]
+    assert said[-1] == f"waiting: 1 step needs others that run on {socket.gethostname()}\n"
 
 
 def test_a_run_with_too_many_steps_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

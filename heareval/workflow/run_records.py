@@ -218,7 +218,7 @@ def record_run(places: Places, todo: Sequence[Step]) -> None:
 
 @functools.cache
 def _find_start() -> float:
-    """Return when this process started; always the same, although psutil's value changes if the clock is set."""
+    """Return when this process started, as psutil says at first; the value changes if the clock is set."""
     return psutil.Process().create_time()
 
 

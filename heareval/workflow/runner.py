@@ -17,7 +17,7 @@ from typing import Any
 import luigi
 import luigi.rpc
 import luigi.worker
-from luigi.scheduler import DISABLED, DONE, FAILED, RUNNING, Scheduler
+from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, RUNNING, UPSTREAM_DISABLED, Scheduler
 
 from heareval import files, progress
 from heareval.errors import HearevalError
@@ -174,8 +174,10 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         Args:
             elsewhere: the steps that other runners are at, by identity, and their hosts.
         """
+        given_up = self._scheduler.task_list(DISABLED, "", limit=False)
+        hopeless = given_up | self._scheduler.task_list(PENDING, UPSTREAM_DISABLED, limit=False)
         steps = [step for step in self._scheduled_tasks.values() if step is not self.goal]
-        left = [step for step in steps if not step.complete()]
+        left = [step for step in steps if step.task_id not in hopeless and not step.complete()]
         ready = [
             step
             for step in left
@@ -228,7 +230,8 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         if is_draining() and not self._stop_requesting_work:
             running = len(self._running_tasks)
             if running:
-                progress.report_note(f"draining: this run ends when the {running} steps that run are done")
+                what = "the step that runs is" if running == 1 else f"the {running} steps that run are"
+                progress.report_note(f"draining: this run ends when {what} done")
             self._start_phasing_out()
 
     def _register_if_forgotten(self, since_s: float = CHECK_EVERY_S) -> None:
