@@ -132,6 +132,17 @@ def test_a_drained_run_finishes_what_runs_and_says_what_is_left(folder: Path) ->
     assert {path.name for path in (folder / "made").iterdir()} == set(names)
 
 
+def test_runs_that_follow_a_drained_one_do_nothing_and_name_its_log(folder: Path) -> None:
+    with running(folder, "a", "b", "--one-by-one") as runner:
+        wait_until_begun(folder, 1)
+        runner.send_signal(signal.SIGUSR1)
+        allow(folder, "a")
+        code, said = finish(runner)
+    (log,) = folder.glob("_workdir/logs/*.log")
+    assert (code, begun(folder)) == (45, ["a"])
+    assert said.splitlines()[-2:] == ["drained, 1 step left", f"log: {log}"]
+
+
 @pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_job_drains_only_the_runner(folder: Path) -> None:
     with running(folder, "a", "b", "c") as runner:
