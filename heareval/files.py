@@ -414,6 +414,9 @@ def lock(stream: IO[Any], operation: int) -> None:
     try:
         fcntl.flock(stream, operation)
     except OSError as error:
+        if error.errno == errno.EBADF:
+            # NFS gives an exclusive lock only to those who may write the file.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), stream.name) from error
         error.filename = stream.name
         raise
 

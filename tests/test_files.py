@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -110,6 +111,23 @@ def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     with files.locked(tmp_path / "lock"):
         pass
     holder.communicate()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux opens a file without any access")
+def test_a_lock_that_needs_write_access_is_refused_in_these_words(tmp_path: Path) -> None:
+    """NFS fails in this way for a file that may only be read."""
+    path = tmp_path / "lock"
+    path.touch()
+
+    def open_without_access(name: str, _: int) -> int:
+        return os.open(name, os.O_PATH)
+
+    with (
+        open(path, "rb", buffering=0, opener=open_without_access) as stream,
+        pytest.raises(PermissionError, match="Permission denied") as caught,
+    ):
+        files.lock(stream, fcntl.LOCK_EX)
+    assert caught.value.filename == str(path)
 
 
 def test_errors_are_one_line() -> None:

@@ -140,7 +140,8 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
         warn("error: the run is incomplete, although no step of this runner failed")
     if lacking:
         _warn_unfinished(lacking)
-    warn(f"log: {outcome.log}")
+    if outcome.log:
+        warn(f"log: {outcome.log}")
     sys.exit(outcome.exit_code)
 
 
