@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from luigi.scheduler import Scheduler
 
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.workflow import run as run_module
 from heareval.workflow.configuration import PACKAGED
+from heareval.workflow.runner import Goal, Runner
 from tests.errands import Errand
 from tests.luigi_daemon import Luigid
 
@@ -323,6 +325,21 @@ def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str,
             ends = [finish(runner) for runner in (first, second)]
     assert [code for code, _ in ends] == [0, 0]
     assert "waiting" not in ends[1][1]
+
+
+def test_steps_that_are_complete_by_now_are_no_reason_to_wait(tmp_path: Path) -> None:
+    places = Places(*(str(tmp_path / name) for name in ("work", "tasks", "tars", "embeddings")))
+    first, second = (Errand(places, name=name) for name in ("first", "second"))
+    goal = Goal(roots=(first, second))
+    runner = Runner(goal, Scheduler(), 1)
+    runner.add(goal)
+    elsewhere = {first.task_id: "n1", second.task_id: "n2"}
+    assert runner.explain_idleness(elsewhere)[1] == "the 2 remaining steps run on n1, n2"
+    first.path.parent.mkdir()
+    first.path.touch()
+    assert runner.explain_idleness(elsewhere)[1] == "the last step runs on n2"
+    second.path.touch()
+    assert runner.explain_idleness(elsewhere)[1] == ""
 
 
 def test_a_run_with_too_many_steps_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
