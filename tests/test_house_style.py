@@ -68,3 +68,21 @@ def test_nothing_of_one_machine(suffix: str) -> None:
             if inside[0] in ("demo", "build") or inside[0].endswith(".egg-info"):
                 continue
             assert not ours.search(path.read_text(encoding="utf-8")), path
+
+
+def find_anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=name_of)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{name_of(page)} links to {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in find_anchors(target), f"{name_of(page)} links to {link}"

@@ -163,13 +163,15 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
             return
         self.look_why = now + LOOK_AGAIN_S
         elsewhere = {each["task_id"]: _find_host(each["worker"]) for each in found.running_tasks}
-        key, reason = self._explain_idleness(elsewhere)
-        if key not in self.told:
+        key, reason = self.explain_idleness(elsewhere)
+        if reason and key not in self.told:
             self.told.add(key)
             progress.report_note(f"waiting: {reason}")
 
-    def _explain_idleness(self, elsewhere: Mapping[str, str]) -> tuple[str, str]:
+    def explain_idleness(self, elsewhere: Mapping[str, str]) -> tuple[str, str]:
         """Return what keeps this runner from working: what the reason is called, and a line.
+
+        The line is empty if all steps are complete.
 
         Args:
             elsewhere: the steps that other runners are at, by identity, and their hosts.
@@ -178,6 +180,10 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         hopeless = given_up | self._scheduler.task_list(PENDING, UPSTREAM_DISABLED, limit=False)
         steps = [step for step in self._scheduled_tasks.values() if step is not self.goal]
         left = [step for step in steps if step.task_id not in hopeless and not step.complete()]
+        # A step may have been completed since luigid was asked.
+        elsewhere = {step.task_id: elsewhere[step.task_id] for step in left if step.task_id in elsewhere}
+        if not left:
+            return "", ""
         ready = [
             step
             for step in left
