@@ -21,7 +21,13 @@ from heareval.layout import Places, display_path
 @one_line_errors
 @options.submission
 @click.option(
-    "--task", default="all", show_default=True, help="A folder in --tasks-dir, or the name of a task."
+    "--tasks",
+    "--task",
+    "tasks",
+    multiple=True,
+    default=("all",),
+    metavar="NAMES",
+    help="Names of tasks or of folders in --tasks-dir, separated by commas. Repeatable.  [all folders]",
 )
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
@@ -29,7 +35,7 @@ from heareval.layout import Places, display_path
 @options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,
-    task: str,
+    tasks: tuple[str, ...],
     places: Places,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
@@ -43,7 +49,7 @@ def embed(
     embedded = api.embed(
         submissions,
         places,
-        task=task,
+        tasks=options.split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
         settings=settings,

@@ -44,7 +44,12 @@ def _build_request(
 @options.force
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
-    places: Places, scoring: options.Scoring, force: bool, settings: RunSettings, **requested: Any
+    places: Places,
+    corpus: CorpusRequest,
+    scoring: options.Scoring,
+    force: bool,
+    settings: RunSettings,
+    **requested: Any,
 ) -> None:
     """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
 
@@ -52,7 +57,8 @@ def evaluate(
     override the TOML file. Only the sample rate that a model asks for is prepared, unless --sample-rate
     names more.
     """
-    request = _build_request(scoring=scoring, **requested)
+    corpus = options.use_default_tasks(corpus, settings.notify)
+    request = _build_request(scoring=scoring, corpus=corpus, **requested)
     scored = api.evaluate(request, places, force=force, settings=settings)
     if settings.is_quiet:
         _say_changes(scored, places, scoring)

@@ -28,7 +28,8 @@ def prepare(
 ) -> None:
     """Make task folders and tarballs from the published corpora.
 
-    TASK is the name of a task, or `open`, `all`, `pairwise` or `everything`. The sample rates are 16000,
+    TASK is the name or TOML file of a task, or `open`, `all`, `speech`, `environment`, `music`, `pairwise` or
+    `everything`; commas separate them as well. The sample rates are 16000,
     22050, 44100 and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
     """
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
