@@ -190,6 +190,19 @@ def test_standard_library_only(module: str) -> None:
         assert name.split(".")[0] in {*sys.stdlib_module_names, "heareval"}, name
 
 
+def test_help_imports_little() -> None:
+    """`heareval --help` and a mistyped command answer at once, however busy the machine is."""
+    code = "import sys; before = set(sys.modules); from heareval.commands import main"
+    code += "\ntry: main(['--help'])\nfinally: print(*sorted({*sys.modules} - before), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage:")
+    imported = done.stderr.split()
+    others = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    assert others == {"click", "heareval"}
+    # 103 when this was written.
+    assert len(imported) < 150, imported
+
+
 def test_the_graph_is_planned_without_heavy_imports() -> None:
     """A run with nothing to do must not wait for torch, and importing heareval loads nothing at all."""
     code = "import sys, heareval; print('numpy' in sys.modules); import heareval.commands"
