@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from heareval.api import CorpusRequest
 from heareval.commands import main
+from heareval.commands.grouped import GROUPS, GroupedCommand
 from heareval.commands.options import _build_places, describe_default_tasks, use_default_tasks
 from tests.commands import MODEL, command, only_line
 from tests.embeddings.clips import write_task
@@ -22,7 +26,7 @@ from tests.embeddings.clips import write_task
         ("evaluate", "--timeout"),
         ("evaluate", "--chunk-seconds"),
         ("embed", "--timeout"),
-        ("validate", "--timeout"),
+        ("validate", "--check-timeout"),
         ("validate", "--long-seconds"),
     ],
 )
@@ -187,3 +191,55 @@ def test_a_model_is_looked_for_before_corpora_are_made(
     assert done.exit_code == 2
     assert error in done.stderr, done.stderr
     assert not list(tmp_path.glob("_workdir/demo*"))
+
+
+def _list_commands(
+    command: click.Command, words: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    with click.Context(command) as context:
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner
+            yield from _list_commands(inner, (*words, name))
+
+
+EVERY_COMMAND = dict(_list_commands(main, ("heareval",)))
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_an_example_that_works(words: tuple[str, ...]) -> None:
+    command = EVERY_COMMAND[words]
+    assert isinstance(command, GroupedCommand)
+    for line in command.example.splitlines():
+        name, *given = shlex.split(line)
+        assert name == "heareval"
+        # The help of a command shows its own examples. Unknown options and values raise an error.
+        chosen: click.Command = main
+        while isinstance(chosen, click.Group):
+            with click.Context(chosen) as context:
+                called = (
+                    given[0] if isinstance(chosen.get_command(context, given[0]), click.Command) else "build"
+                )
+                given = given[1:] if called == given[0] else given
+                inner = chosen.get_command(context, called)
+                assert inner
+                chosen = inner
+        assert chosen is command
+        command.make_context(name, given)
+    shown = CliRunner().invoke(main, [*words[1:], "--help"]).output
+    assert f"\nExample:\n  {command.example.splitlines()[0]}\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_options_are_shown_in_groups() -> None:
+    shown = CliRunner().invoke(main, ["evaluate", "--help"]).output
+    headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [f"{name}:" for name in (*GROUPS, "Options", "Example")]
+    assert "\nTasks:\n  --tasks" in shown
+    # Every name of a group is that of an option.
+    known = {each.name for command in EVERY_COMMAND.values() for each in command.params}
+    assert {name for names in GROUPS.values() for name in names} <= known

@@ -7,10 +7,11 @@ import click
 from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, terminal_columns
+from heareval.commands.grouped import GroupedCommand
 from heareval.layout import Places
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval compare my_model heareval.embeddings.baseline")
 @one_line_errors
 @click.argument("a")
 @click.argument("b")

@@ -12,12 +12,15 @@ from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand, example="heareval embed my_model --model weights.pt --tasks esc50,speech_commands"
+)
 @one_line_errors
 @options.submission
 @click.option(

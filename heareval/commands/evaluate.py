@@ -32,7 +32,10 @@ def _build_request(
     return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
 
 
-@click.command(cls=options.CommandOf2021)
+@click.command(
+    cls=options.CommandOf2021,
+    example="heareval evaluate my_model --model weights.pt --tasks esc50,speech_commands",
+)
 @one_line_errors
 @options.submissions
 @options.corpus(options.tasks_option)

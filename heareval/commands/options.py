@@ -14,6 +14,7 @@ from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.archives.sizes import readable
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
+from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
@@ -309,7 +310,7 @@ any_rate: Decorator = click.option(
 # --------------------------------------------------------------------------- predictors
 
 
-class CommandOf2021(click.Command):
+class CommandOf2021(GroupedCommand):
     """A command whose switches also take True or False as the next word, as they did in 2021."""
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:

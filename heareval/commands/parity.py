@@ -7,13 +7,14 @@ import click
 from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, terminal_columns
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.leaderboard.parity import Parity, Verdict, name_row, parity_to_json
 from heareval.leaderboard.published import read_published
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval parity my_crepe --row CREPE")
 @one_line_errors
 @click.argument("submission", required=False)
 @click.option(

@@ -12,11 +12,15 @@ from heareval.api import CorpusRequest, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import Lacking, finish_run, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    example="heareval prepare esc50 speech_commands --sample-rate 16000 --mirror downloads",
+)
 @one_line_errors
 @options.corpus(options.tasks_argument)
 @options.sample_rates()

@@ -9,11 +9,12 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval report embeddings/my_model/esc50-v2.0.0-full")
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @click.option(

@@ -27,7 +27,10 @@ from heareval.workflow.step_records import StepRecord
 NAMED_TASKS = 3
 
 
-@click.command(cls=options.CommandOf2021)
+@click.command(
+    cls=options.CommandOf2021,
+    example="heareval status my_model --model weights.pt --tasks esc50\nheareval status --since last",
+)
 @one_line_errors
 @options.some_submissions
 @options.corpus(options.tasks_option)

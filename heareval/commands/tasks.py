@@ -11,6 +11,7 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.console import align_columns, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
 from heareval.spec import TaskSpec
 from heareval.tasks.licences import find_licence
 from heareval.tasks.own import new as own_new
@@ -23,7 +24,7 @@ def tasks() -> None:
     """List the tasks, or make a new one from your own sounds."""
 
 
-@tasks.command("list")
+@tasks.command("list", cls=GroupedCommand, short_help="List the tasks.", example="heareval tasks list --json")
 @one_line_errors
 @options.as_json
 def list_tasks(as_json: bool) -> None:
@@ -73,7 +74,12 @@ def _describe_task(task: TaskSpec) -> tuple[str, ...]:
     )
 
 
-@tasks.command("new")
+@tasks.command(
+    "new",
+    cls=GroupedCommand,
+    short_help="Make a task from your own sounds.",
+    example="heareval tasks new birds --folder sounds/birds",
+)
 @one_line_errors
 @click.argument("name")
 @click.option("--folder", help="Folder of class sub-folders with sounds.")
