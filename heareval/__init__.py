@@ -31,13 +31,14 @@ _API = (
 
 
 def __getattr__(name: str) -> object:
-    """Return a name of heareval.api."""
-    if name in _API:
+    """Return a name of heareval.api, or `wrap`, which models import in their own environment."""
+    if name in (*_API, "wrap"):
         import importlib
 
-        return getattr(importlib.import_module("heareval.api"), name)
+        module = "heareval.embeddings.adapters.wrapping" if name == "wrap" else "heareval.api"
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_API})
+    return sorted({*globals(), *_API, "wrap"})

@@ -92,6 +92,8 @@ def offline(folder: Path) -> dict[str, str]:
     return {
         **{"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": "/dev/null"},
         **{"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"},
+        # The user's own cache may hold such wheels of another checkout.
+        "UV_CACHE_DIR": str(folder / "cache"),
     }
 
 

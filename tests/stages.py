@@ -39,6 +39,16 @@ STAGES = {
     "resample": ("heareval.embeddings.resample:VERSION", ["heareval.embeddings.resample"]),
     "predict": ("heareval.predictions.protocol:PREDICTOR_VERSION", ["heareval.predictions.worker"]),
 }
+# Each adapter to published models has a version of its own, which fingerprints hold.
+ADAPTERS = ROOT / "heareval" / "embeddings" / "adapters"
+STAGES |= {
+    f"adapter {path.stem}": (
+        f"heareval.embeddings.adapters.{path.stem}:__version__",
+        [f"heareval.embeddings.adapters.{path.stem}"],
+    )
+    for path in sorted(ADAPTERS.glob("*.py"))
+    if "__version__" in path.read_text(encoding="utf-8")
+}
 # Module or package -> why its code can't change the output of a stage that imports it.
 WITHOUT_INFLUENCE = {
     "heareval": "holds the version of the program and loads names lazily",
@@ -142,10 +152,10 @@ def _is_without_influence(module: str) -> bool:
     return module in WITHOUT_INFLUENCE or is_within(module, set(WITHOUT_INFLUENCE) - {"heareval"})
 
 
-def stage_version(stage: str) -> int:
+def stage_version(stage: str) -> int | str:
     """Return the VERSION of a stage."""
     module, _, attribute = STAGES[stage][0].partition(":")
-    version: int = getattr(importlib.import_module(module), attribute)
+    version: int | str = getattr(importlib.import_module(module), attribute)
     return version
 
 

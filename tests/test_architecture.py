@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,13 +78,21 @@ STRICTER = {
     "heareval.embeddings.baseline": (),
     # It runs in the submission's environment, where nothing else of heareval needs to work.
     "heareval.embeddings.inside": ("heareval.embeddings.inside",),
+    "heareval.embeddings.adapters": ("heareval.embeddings.adapters",),
     "heareval.predictions.metrics": ("heareval.errors", "heareval.predictions.metrics"),
 }
+# An adapter that takes mel filters from transformers.
+MEL_FILTERS = ("heareval.embeddings.adapters.spectrogram_transformer",)
 # Third-party package -> the only modules that may import it.
 ONLY_IN = {
     "luigi": ("heareval.workflow",),
     "click": ("heareval.commands",),
-    "torch": ("heareval.predictions", "heareval.embeddings.baseline"),
+    "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.adapters"),
+    # Late: each adapter needs the library of its models only.
+    "transformers": ("heareval.embeddings.adapters.huggingface", *MEL_FILTERS),
+    "huggingface_hub": ("heareval.embeddings.adapters.model_card",),
+    "torchaudio": ("heareval.embeddings.adapters.torchaudio_bundles",),
+    "s3prl": ("heareval.embeddings.adapters.s3prl_upstreams",),
     "tensorflow": (),
     "requests": ("heareval.archives.download", "heareval.archives.sizes"),
     "libarchive": ("heareval.archives.unpack.rar",),
@@ -211,3 +220,13 @@ def test_the_graph_is_planned_without_heavy_imports() -> None:
     code += "; print(*sorted({'torch', 'sklearn', 'sed_eval', 'librosa', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False", "False False", ""]
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if is_within(name, "heareval.embeddings.adapters")]
+)
+def test_adapters_have_a_version_or_no_influence(module: str) -> None:
+    """Versions of adapters are part of fingerprints, in place of their code."""
+    without_influence = ("adapters", "errors", "model_card")
+    has_version = re.search(r'^__version__ = "[0-9]+"$', MODULES[module].read_text(), re.MULTILINE)
+    assert bool(has_version) != (module.rpartition(".")[2] in without_influence)

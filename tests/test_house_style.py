@@ -14,6 +14,8 @@ ALL_FILES = [*PACKAGE_FILES, *sorted((ROOT / "tests").rglob("*.py"))]
 # What runs in a submission's environment.
 OLD_PYTHONS = [
     *sorted((ROOT / "heareval" / "embeddings" / "inside").rglob("*.py")),
+    *sorted((ROOT / "heareval" / "embeddings" / "adapters").rglob("*.py")),
+    *(ROOT / "heareval" / "__init__.py", ROOT / "heareval" / "embeddings" / "__init__.py"),
 ]
 
 

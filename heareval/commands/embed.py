@@ -47,7 +47,7 @@ def embed(
     """Compute the embeddings of published task folders with a model that has the HEAR API.
 
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
-    override the TOML file.
+    override the TOML file. hf:NAME and hf:FOLDER are published models.
     """
     embedded = api.embed(
         submissions,

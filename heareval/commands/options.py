@@ -252,6 +252,12 @@ _DESCRIBING: tuple[Decorator, ...] = (
         "--device", type=click.Choice(DEVICES), help="Where the model runs.  [auto: a GPU if there is one]"
     ),
     click.option("--model-options", "options", help="Further arguments of load_model, as JSON."),
+    click.option(
+        "--trust-remote-code",
+        is_flag=True,
+        default=None,
+        help="Run the code that comes with a published model (hf:NAME).",
+    ),
 )
 
 

@@ -55,7 +55,7 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
     """Check a model with the HEAR API for every fault that would cost a run or points.
 
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
-    override the TOML file.
+    override the TOML file. hf:NAME and hf:FOLDER are published models.
     Exits with 0 if no check failed (there may be warnings), and with 1 if one did.
     """
 

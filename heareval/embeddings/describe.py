@@ -12,6 +12,7 @@ from typing import Any
 
 from heareval import files
 from heareval.embeddings.modules import list_package_sources
+from heareval.embeddings.published import ADAPTERS, find_adapter_version
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 from heareval.formats.fields import Fields, read_fields
@@ -55,6 +56,7 @@ class Description:
         versions: versions of the loaded packages.
         source_sha256: path -> SHA-256 of each source file, and of the files of default weights; "" for a
             missing file.
+        facts: what the model says of itself for the scores, as JSON; "" if it says nothing.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Description:
     has_default_weights: bool
     versions: Mapping[str, str]
     source_sha256: Mapping[str, str]
+    facts: str = ""
 
     @property
     def sources_fingerprint(self) -> str:
@@ -171,8 +174,13 @@ def is_described(path: Path) -> bool:
     """
     if not path.exists():
         return False
-    digests = read_fields(path, remedy=DESCRIBE_AGAIN).mapping("digests")
-    return dict(digests) == hash_sources(digests)
+    fields = read_fields(path, remedy=DESCRIBE_AGAIN)
+    digests = fields.mapping("digests")
+    # Our adapters count by their versions, which only the loaded ones have.
+    versions = fields.mapping("versions") if "versions" in fields else {}
+    adapters = {name: version for name, version in versions.items() if name.startswith(ADAPTERS)}
+    is_current = adapters == {name: find_adapter_version(name) for name in adapters}
+    return is_current and dict(digests) == hash_sources(digests)
 
 
 def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
@@ -187,6 +195,7 @@ def _parse_description(path: Path, facts: Mapping[str, Any]) -> Description:
         fields.flag("default_weights"),
         fields.mapping("versions"),
         fields.mapping("digests"),
+        fields.text("facts") if "facts" in facts else "",
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from heareval.embeddings.inside.submission import find_files
+from heareval.embeddings.published import PREFIXES
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
 
@@ -19,6 +20,8 @@ PROGRAM = ("__main__", "__mp_main__")
 
 def check_module(model: Model) -> None:
     """Raise HearevalError for a file that is missing, and for a module of Python or of heareval itself."""
+    if model.module in PREFIXES:
+        return
     if model.file:
         if not Path(model.file).is_file():
             raise HearevalError(f"submission {model.file}", got="no such file", expected="a Python file")
@@ -44,11 +47,12 @@ def list_package_sources(model: Model) -> list[Path]:
     """Return the file of a model's module, then all Python files of its package: some are imported late.
 
     Returns an empty list for a module that only the submission's environment has; its record covers that.
+    Our adapters count by their versions.
 
     Raises:
         HearevalError: there is no such module.
     """
-    if model.is_installed:
+    if model.is_installed or model.module in PREFIXES:
         return []
     file = Path(model.file) if model.file else find_module_file(model.module, only_here=bool(model.python))
     if file is None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from heareval.embeddings.published import PREFIXES, name_published
 from heareval.embeddings.submission import Model
 
 # File systems allow 255 bytes; scratch and lock files add to the name of a folder.
@@ -21,6 +22,8 @@ def name_submission(model: Model, weights_sha256: str) -> str:
     of_object = f"+{model.api_object}" if model.api_object else ""
     stem = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(model.weights_path).stem)[:60]
     of_weights = f"+{stem}-{weights_sha256[:6]}" if model.weights_path else ""
+    if model.module in PREFIXES:
+        return shorten_name(name_published(model.module, of_weights[1:], model.options))
     digest = hashlib.sha256(model.options.encode()).hexdigest()
     of_options = f"+{digest[:6]}" if model.options != "{}" else ""
     return shorten_name(f"{name_module(model)}{of_object}{of_weights}{of_options}")

@@ -17,6 +17,7 @@ from heareval.embeddings.describe import (
     read_source_sha256,
 )
 from heareval.embeddings.naming import name_submission
+from heareval.embeddings.published import identify_options
 from heareval.embeddings.submission import VERSION, Model, Submission
 from heareval.embeddings.weights import check_weights
 from heareval.errors import HearevalError
@@ -94,11 +95,16 @@ def _name_described(
         name=name or name_submission(model, weights_sha256),
         weights_sha256=weights_sha256,
         fingerprint=fingerprint_submission(
-            description, weights_sha256, model.options, record, api_object=model.api_object
+            description,
+            weights_sha256,
+            identify_options(model.module, model.options),
+            record,
+            api_object=model.api_object,
         ),
         sample_rate=description.sample_rate,
         description_path=str(description.path),
         sources_fingerprint=description.sources_fingerprint,
+        facts=description.facts,
     )
 
 

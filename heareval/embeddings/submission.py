@@ -101,6 +101,7 @@ class Submission(Model):
         sample_rate: sample rate of the model, in Hz.
         description_path: file with the paths and the SHA-256 of its sources.
         sources_fingerprint: changes with any of these SHA-256.
+        facts: what the model says of itself, as JSON; "" if it says nothing.
     """
 
     name: str = ""
@@ -109,6 +110,7 @@ class Submission(Model):
     sample_rate: int = 0
     description_path: str = ""
     sources_fingerprint: str = ""
+    facts: str = ""
 
     @property
     def identifier(self) -> str:
@@ -117,4 +119,6 @@ class Submission(Model):
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the submission as manifests and results record it."""
-        return {RECORDED_KEYS.get(field, field): value for field, value in asdict(self).items()}
+        values = {RECORDED_KEYS.get(field, field): value for field, value in asdict(self).items()}
+        # Only published models, and those that `heareval.wrap` made, have facts.
+        return {key: value for key, value in values.items() if key != "facts" or value}

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from heareval.embeddings.published import is_published, read_word
 from heareval.embeddings.source import find_revision, is_git, is_on_disk
 from heareval.errors import HearevalError, unknown_name
 from heareval.folders import describe_unusual_file
@@ -35,6 +36,7 @@ OPTION_NAMES = {
     "weights": "--model",
     "requirements": "--requirement",
     "options": "--model-options",
+    "trust_remote_code": "--trust-remote-code",
 }
 
 
@@ -46,6 +48,7 @@ class SubmissionArgs:
         submissions: modules and TOML files.
         name, source, weights, sha256, python, requirements, device: as in SubmissionConfig.
         options: further arguments of load_model, as a JSON object.
+        trust_remote_code: whether code that comes with a published model may run.
     """
 
     submissions: tuple[str, ...]
@@ -57,6 +60,7 @@ class SubmissionArgs:
     requirements: tuple[str, ...] = ()
     device: str | None = None
     options: str | None = None
+    trust_remote_code: bool | None = None
 
     def given_options(self) -> dict[str, Any]:
         """Return the options that are given, with the keys and types of a submission file.
@@ -87,6 +91,7 @@ class SubmissionConfig:
         requirements: further requirements for pip.
         device: one of DEVICES.
         options: further arguments of load_model, as JSON.
+        trust_remote_code: whether code that comes with a published model may run; `options` then say so.
     """
 
     module: str
@@ -98,6 +103,7 @@ class SubmissionConfig:
     requirements: tuple[str, ...] = ()
     device: str = "auto"
     options: str = "{}"
+    trust_remote_code: bool = False
 
     @property
     def file(self) -> str:
@@ -184,8 +190,16 @@ def read_config(module_or_file: str, given: Mapping[str, Any]) -> SubmissionConf
     def name_of(key: str) -> str:
         return f"{where}{key}" if is_file else _option_name(key)
 
+    folder = file.parent if is_file else Path()
+    if is_published(values.get("module", "")):
+        values, given = read_word(values["module"], folder, {**values, **given}), {}
+    elif given.get("trust_remote_code") or values.get("trust_remote_code"):
+        got = values.get("module", module_or_file)
+        raise HearevalError(
+            name_of("trust_remote_code"), got=got, expected="a published model, such as hf:NAME"
+        )
     values = {
-        **_resolve_paths(values, file.parent if is_file else Path(), name_of),
+        **_resolve_paths(values, folder, name_of),
         **_resolve_paths(given, Path(), _option_name),
     }
     _check_together(values, name_of)
@@ -232,6 +246,9 @@ def _matches(pattern: str) -> Callable[[object], bool]:
 def _is_module(value: object) -> bool:
     if not isinstance(value, str):
         return False
+    if is_published(value):
+        # Its own reader says what is wrong with it.
+        return True
     place, name = split_module(value)
     is_object = name is None or name.isidentifier()
     is_file = place.endswith(PYTHON_SUFFIX) and "." not in Path(place).stem and place.isprintable()
@@ -280,7 +297,8 @@ def _format_value(value: object) -> str:
 KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "module": (
         _is_module,
-        "an importable module, such as my_model or my_package.module, or a file, such as my_model.py",
+        "an importable module, such as my_model or my_package.module, or a file, such as my_model.py, or a "
+        "published model, such as hf:facebook/wav2vec2-base-960h",
     ),
     "name": (
         # It becomes the name of a folder.
@@ -297,6 +315,7 @@ KEY_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "requirements": (_are_requirements, 'a list of requirements for pip, such as ["torch==2.1", "librosa"]'),
     "device": (_matches("|".join(DEVICES)), " or ".join(DEVICES)),
     "options": (_is_json, f"a table of JSON values, at most {MAX_DEPTH} levels deep"),
+    "trust_remote_code": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 

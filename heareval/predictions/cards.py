@@ -47,7 +47,17 @@ from heareval.predictions.stored import (
 )
 
 # What a card repeats of the description of a submission; the rest may tell about the machine.
-PUBLIC_FACTS = ("name", "module", "api_object", "device", "weights", "fingerprint", "sample_rate", "sources")
+PUBLIC_FACTS = (
+    "name",
+    "module",
+    "api_object",
+    "device",
+    "weights",
+    "fingerprint",
+    "sample_rate",
+    "sources",
+    "facts",
+)
 # Digits of a digest that name a revision.
 REVISION_DIGITS = 12
 _FOLDERS = re.compile(r"(?<![\w/:.~-])~?/(?:[^/\s\"',;:]+/)*")
@@ -87,6 +97,7 @@ class MeasuredFacts:
         sample_rate: in Hz; None if the results don't say.
         scene_embedding_size: number of dimensions; None if there are no such embeddings.
         timestamp_embedding_size: the same.
+        parameters, weights_licence, citation: what a published model says of itself; None and "" if nothing.
     """
 
     name: str
@@ -94,6 +105,9 @@ class MeasuredFacts:
     sample_rate: int | None
     scene_embedding_size: int | None
     timestamp_embedding_size: int | None
+    parameters: int | None = None
+    weights_licence: str = ""
+    citation: str = ""
 
 
 def make_card(request: CardRequest) -> Path:
@@ -208,13 +222,29 @@ def _measure_facts(folder: Path, results: Sequence[StoredResult]) -> MeasuredFac
     weights = _find_only(folder, "weights", [each.get("weights", "") for each in submissions])
     sources = [str(each.get("sources", "")) for each in submissions]
     rate = _find_only(folder, "sample_rate", [each.get("sample_rate") for each in submissions])
+    # Published models know it, and those that `heareval.wrap` made.
+    told = [_read_told_facts(each) for each in submissions]
+    said = next(filter(None, told), {})
+    commit = _find_only(folder, "revision", [each.get("revision") for each in told])
     return MeasuredFacts(
         name=folder.name,
-        revision=(weights or (sources[0] if len(set(sources)) == 1 else ""))[:REVISION_DIGITS],
+        revision=(weights or commit or (sources[0] if len(set(sources)) == 1 else ""))[:REVISION_DIGITS],
         sample_rate=rate or None,
         scene_embedding_size=sizes[False],
         timestamp_embedding_size=sizes[True],
+        parameters=said.get("parameters"),
+        weights_licence=said.get("licence", ""),
+        citation=said.get("citation", ""),
     )
+
+
+def _read_told_facts(submission: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model said of itself when it was evaluated; {} if nothing, or nothing readable."""
+    try:
+        facts = json.loads(submission.get("facts") or "{}")
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _find_only(folder: Path, key: str, values: Sequence[Any]) -> Any:

@@ -15,6 +15,7 @@ from heareval.embeddings.environment import Environment, find_environment, open_
 from heareval.embeddings.modules import check_module, list_package_sources
 from heareval.embeddings.naming import name_module, name_submission
 from heareval.embeddings.opening import find_submission
+from heareval.embeddings.published import pin_options
 from heareval.embeddings.resample import check_sample_rate
 from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, SubmissionConfig, list_config_readers
@@ -149,7 +150,7 @@ def _describe_config(config: SubmissionConfig, weights: str) -> Model:
     return Model(
         config.module_name,
         weights,
-        config.options,
+        pin_options(config.module, config.options),
         is_installed=bool(config.source),
         device=config.device,
         file=config.file,

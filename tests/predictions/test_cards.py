@@ -277,6 +277,26 @@ def test_two_revisions_are_no_card(root: Path) -> None:
         make_card(_request(root))
 
 
+def test_a_published_model_says_what_it_is(root: Path) -> None:
+    facts = {
+        "parameters": 94371712,
+        "licence": "apache-2.0",
+        "citation": "@misc{w}",
+        "revision": "0123abcd" * 5,
+    }
+    for path in (root / "embeddings" / "mine").glob("*/*scores.json"):
+        edit_json(path, lambda values: values["submission"].update(weights="", facts=json.dumps(facts)))
+    shutil.rmtree(root / "cards")
+    made_card = make_card(_request(root))
+    model = read_card(made_card).model
+    assert (model.parameters, model.weights_licence, model.citation) == (94371712, "apache-2.0", "@misc{w}")
+    assert model.revision == "0123abcd0123"
+    assert _check(root).problems == ()
+    # What the user says counts more.
+    about = Fields("card.toml", {"weights_licence": "MIT"}, "")
+    assert read_card(make_card(_request(root, about=about))).model.weights_licence == "MIT"
+
+
 def test_float16_is_kept_only_where_it_keeps_all_scores(root: Path) -> None:
     """Two probabilities that differ by less than float16 can tell decide a ranking, and a threshold."""
     stored = read_stored(root / "embeddings" / "mine" / SCENE, LINEAR)

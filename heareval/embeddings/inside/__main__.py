@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.abc
+import importlib.machinery
 import json
 import os
 import sys
@@ -56,6 +58,19 @@ def importable_package() -> Iterator[None]:
             del sys.modules[name]
 
 
+class OwnPackage(importlib.abc.MetaPathFinder):
+    """Finds the package heareval for submissions that use `heareval.wrap` or our adapters.
+
+    The submission's environment need not have it. Nothing is added to sys.path.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
+        """Return the spec of heareval itself; that finds its modules."""
+        if fullname != "heareval":
+            return None
+        return importlib.machinery.PathFinder.find_spec(fullname, [str(HERE.parents[2])])
+
+
 def run_job(job_file: str) -> int:
     """Run the job in a file and return the exit code."""
     with importable_package():
@@ -65,6 +80,9 @@ def run_job(job_file: str) -> int:
         module, function = ACTIONS[job["do"]]
         action = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)
         refuse_name = importlib.import_module(f"{PACKAGE}.submission").refuse_name
+    # An adapter must be ours; any other submission finds first what its environment has under that name.
+    is_ours = job["module"].startswith("heareval.embeddings.adapters.")
+    sys.meta_path.insert(0 if is_ours else len(sys.meta_path), OwnPackage())
     if job["module"].partition(".")[0] in sys.modules:
         # Importing it would return a module of Python, of numpy, or this program itself.
         return int(channel.run_action(refuse_name, job))

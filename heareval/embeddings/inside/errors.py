@@ -13,6 +13,7 @@ from pathlib import Path
 NO_CUDA = re.compile("(?i)not compiled with cuda|nvidia driver|no cuda gpus|on a cuda device|the same device")
 # Characters of a message or a value that an error repeats; all of it is in the log.
 SHOWN_LENGTH = 300
+ADAPTER_ERRORS = "heareval.embeddings.adapters.errors"
 OUT_OF_MEMORY = {"OutOfMemoryError", "MemoryError", "ResourceExhaustedError"}
 OUT_OF_MEMORY_MESSAGES = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
@@ -45,6 +46,9 @@ def blame_submission(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         traceback.print_exc()
+        # Our adapters know what is wrong; they can't import this module.
+        if type(error).__module__ == ADAPTER_ERRORS and hasattr(error, "facts"):
+            raise SubmissionError(**error.facts) from error
         frame = find_own_frame(error)
         got = f"{describe_exception(error)} (line {frame.lineno} of {frame.filename})"
         raise SubmissionError(what, got=got, expected="no exception") from error

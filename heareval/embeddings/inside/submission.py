@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import types
@@ -31,6 +33,11 @@ ATTRIBUTES = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
 # Type of a task's embeddings -> the function that computes them, and the attribute with their size.
 FUNCTIONS = {"scene": API[1], "event": API[2]}
 SIZES = {"scene": ATTRIBUTES[1], "event": ATTRIBUTES[2]}
+
+
+# Our own modules that a submission may use, and the packages around them.
+ADAPTERS = "heareval.embeddings.adapters"
+AROUND_ADAPTERS = ("heareval", "heareval.embeddings")
 
 
 class IncompleteSubmissionError(SubmissionError):
@@ -253,12 +260,21 @@ def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]
         return {"fault": describe_refusal(job, error), "is_lacking": True, "sources": list_loaded_sources()}
     default_weights = find_default_weights(job, module)
     return {
+        **describe_facts(model),
         "sample_rate": model.sample_rate,
         "framework": framework.name,
         "default_weights": default_weights is not None,
         "sources": sorted({*list_loaded_sources(), *(default_weights or ())}),
         "versions": list_loaded_versions(),
     }
+
+
+def describe_facts(model: Any) -> dict[str, str]:
+    """Return what a model says of itself in `heareval_facts`, as JSON; {} if it says nothing."""
+    with contextlib.suppress(Exception):
+        if facts := getattr(model, "heareval_facts", None):
+            return {"facts": json.dumps(facts, sort_keys=True)}
+    return {}
 
 
 def is_refusal(error: SubmissionError) -> bool:
@@ -288,7 +304,11 @@ def list_loaded_sources() -> list[str]:
     installed = list_library_folders()
     # Of our own modules only __main__.py is in sys.modules, also as __mp_main__ if multiprocessing is loaded.
     ours = ("__main__", "__mp_main__")
-    found = {names.get("__file__") for name, names in list_loaded_namespaces() if name not in ours}
+    found = {
+        names.get("__file__")
+        for name, names in list_loaded_namespaces()
+        if name not in ours and not name.startswith(ADAPTERS)
+    }
     paths = (path for path in found if isinstance(path, str))
     return sorted(path for path in paths if not path.startswith(installed) and not is_compiled_package(path))
 
@@ -302,14 +322,26 @@ def is_compiled_package(path: str) -> bool:
 
 
 def list_loaded_versions() -> dict[str, str]:
-    """Return the version of every loaded top-level module that has a `__version__`."""
-    versions = {name: names.get("__version__") for name, names in list_loaded_namespaces() if "." not in name}
+    """Return the version of every loaded top-level module, and of our adapters, that has a `__version__`."""
+    versions = {
+        name: names.get("__version__")
+        for name, names in list_loaded_namespaces()
+        if "." not in name or name.startswith(ADAPTERS)
+    }
     return {name: version for name, version in sorted(versions.items()) if isinstance(version, str)}
 
 
 def list_loaded_namespaces() -> list[tuple[str, dict[str, Any]]]:
-    """Return the name and the namespace of every loaded module, without triggering lazy imports."""
+    """Return the name and the namespace of every loaded module, without triggering lazy imports.
+
+    The packages around our adapters are left out if nothing else of them is loaded: the version of heareval
+    does not matter then.
+    """
     loaded = [
         (name, module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)
     ]
+    ours = {name for name, _ in loaded if name.partition(".")[0] == "heareval"}
+    adapters = {name for name in ours if name.startswith(ADAPTERS)}
+    if adapters and ours - adapters <= set(AROUND_ADAPTERS):
+        loaded = [(name, module) for name, module in loaded if name not in AROUND_ADAPTERS]
     return [(name, object.__getattribute__(module, "__dict__")) for name, module in loaded]

@@ -1,0 +1,133 @@
+"""The HEAR API from one function: `heareval.wrap`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+
+from heareval.embeddings.adapters.encoder import (
+    Encoder,
+    HearModel,
+    check_shape,
+    get_scene_embeddings,
+    get_timestamp_embeddings,
+)
+from heareval.embeddings.adapters.errors import AdapterError
+
+__version__ = "1"
+
+
+class HearApi:
+    """The three functions of the HEAR API.
+
+    Args:
+        load_model: returns the model.
+    """
+
+    def __init__(self, load_model: Callable[..., HearModel]) -> None:
+        self.load_model = load_model
+        self.get_scene_embeddings = get_scene_embeddings
+        self.get_timestamp_embeddings = get_timestamp_embeddings
+
+
+class _Function(torch.nn.Module):
+    """A function in place of a model."""
+
+
+def wrap(
+    *,
+    frames: Callable[..., Tensor],
+    sample_rate: int,
+    hop_ms: float,
+    first_ms: float,
+    scene: Callable[..., Tensor] | None = None,
+    load: Callable[..., torch.nn.Module] | None = None,
+    shortest_ms: float = 0.0,
+    window_ms: float = 0.0,
+) -> HearApi:
+    """Return the HEAR API of a model, made from a function that returns its frames.
+
+    Frame `i` of a clip must be centred at `first_ms + i * hop_ms`; `heareval validate` checks that with
+    clicks. All clips of a call have the same length, so no function needs a mask, or has to pad a clip to the
+    length of another one.
+
+    Args:
+        frames: returns `(clips, frames, size)` for waves `(clips, samples)` in [-1, 1]. With `load` it gets
+            the model first: `frames(model, waves)`. A torch.nn.Module may be given as it is.
+        sample_rate: of the waves, in Hz: 16000, 22050, 32000, 44100 or 48000.
+        hop_ms: distance of two frames.
+        first_ms: centre of the first frame.
+        scene: returns `(clips, size)`, with the arguments of `frames`; None = the mean of the frames.
+        load: returns the model, a torch.nn.Module, on the CPU. Its parameters are those of `load_model`: the
+            path that `--model` gives comes first, `--model-options` follow by their names.
+        shortest_ms: shorter clips are padded with zeros to it, for models with a receptive field.
+        window_ms: longer clips are embedded in pieces of this length, for models that take no longer input;
+            0 = never. Shorter ones are padded with zeros to it.
+
+    Raises:
+        AdapterError: when the model is loaded: `load` returns no module, or `frames` no frames.
+
+    Example, the whole of `my_model.py`; then `heareval evaluate my_model.py:model --model weights.pt`:
+
+        import heareval, torch
+
+        def load(path: str):
+            return torch.jit.load(path)
+
+        def frames(net, waves):
+            return net(waves)
+
+        def frames(net, waves):
+            return net(waves)
+
+        model = heareval.wrap(load=load, frames=frames, sample_rate=16000, hop_ms=20, first_ms=12.5)
+    """
+    shortest, window = (round(ms * sample_rate / 1000) for ms in (shortest_ms, window_ms))
+
+    def load_model(*args: Any, **options: Any) -> HearModel:
+        network = (
+            load(*args, **options) if load else frames if isinstance(frames, torch.nn.Module) else _Function()
+        )
+        if not isinstance(network, torch.nn.Module):
+            raise AdapterError("load of heareval.wrap", f"a {type(network).__name__}", "a torch.nn.Module")
+        network.eval()
+
+        def embed_with(function: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+            def embed(waves: Tensor) -> Tensor:
+                waves = torch.nn.functional.pad(waves, (0, max(0, window - waves.shape[1])))
+                return function(network, waves) if load else function(waves)
+
+            return embed
+
+        embed_frames = embed_with(frames)
+        encoder = Encoder(
+            network=network,
+            frames=embed_frames,
+            sample_rate=sample_rate,
+            hop_ms=hop_ms,
+            first_ms=first_ms,
+            size=0,
+            scene=embed_with(scene) if scene else None,
+            shortest=max(1, shortest),
+            window=window,
+            window_frames=int(window_ms / hop_ms + 1e-6),
+        )
+        return HearModel(_measure_sizes(encoder, embed_frames))
+
+    # The weights that `load` uses by default stay visible to heareval.
+    load_model.__signature__ = inspect.signature(load) if load else inspect.Signature()  # type: ignore[attr-defined]
+    return HearApi(load_model)
+
+
+def _measure_sizes(encoder: Encoder, embed: Callable[[Tensor], Tensor]) -> Encoder:
+    """Return an encoder with the sizes of what its functions return for a second of silence."""
+    waves = torch.zeros(1, max(encoder.sample_rate, encoder.shortest))
+    with torch.no_grad():
+        found = embed(waves)
+        check_shape(found, waves)
+        scene = encoder.embed_scene(waves)
+    return replace(encoder, size=found.shape[2], scene_size=scene.shape[1])
