@@ -76,6 +76,8 @@ STRICTER = {
     "heareval.tasks.shots": ("heareval.errors",),
     "heareval.tasks.tfds": ("heareval.errors", "heareval.spec", "heareval.tasks.sources"),
     "heareval.embeddings.baseline": (),
+    # It becomes a file of the user's.
+    "heareval.embeddings.template": ("heareval",),
     # It runs in the submission's environment, where nothing else of heareval needs to work.
     "heareval.embeddings.inside": ("heareval.embeddings.inside",),
     "heareval.embeddings.adapters": ("heareval.embeddings.adapters",),
@@ -87,7 +89,10 @@ MEL_FILTERS = ("heareval.embeddings.adapters.spectrogram_transformer",)
 ONLY_IN = {
     "luigi": ("heareval.workflow",),
     "click": ("heareval.commands",),
-    "torch": ("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.adapters"),
+    "torch": (
+        *("heareval.predictions", "heareval.embeddings.baseline", "heareval.embeddings.adapters"),
+        "heareval.embeddings.template",
+    ),
     # Late: each adapter needs the library of its models only.
     "transformers": ("heareval.embeddings.adapters.huggingface", *MEL_FILTERS),
     "huggingface_hub": ("heareval.embeddings.adapters.model_card",),

@@ -175,7 +175,7 @@ def test_a_model_may_have_the_name_of_a_task(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["my_modle"], "submission my_modle: got no such module"),
+        (["my_modle"], "submission my_modle: got no module named my_modle"),
         (["my_modle.py"], "my_modle.py: got no such file"),
         (["my_modle.toml"], "my_modle.toml: got no such file"),
         (["my_model", "--model", "weihgts.pt"], "weihgts.pt: got no such file"),

@@ -138,7 +138,7 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
         folds=5,
         metrics=task.metrics,
     )
-    with pytest.raises(HearevalError, match=r"birds.toml: got an existing file, expected a new name"):
+    with pytest.raises(HearevalError, match=r"birds.toml already exists"):
         own_new.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
 
 
