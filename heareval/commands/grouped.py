@@ -13,6 +13,7 @@ import click
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Model": (
         *("name", "source", "weights", "sha256", "python", "requirements", "options", "device", "any_rate"),
+        "trust_remote_code",
     ),
     "Tasks": ("tasks", "mode"),
     "Data": (

@@ -173,9 +173,16 @@ def corpus(tasks: Decorator) -> Decorator:
     )
 
 
+def _complete_tasks(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """Return what a shell offers for tasks: names that continue the last one of a list."""
+    before, comma, last = word.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*GROUPS, *all_tasks()) if name.startswith(last)]
+
+
 tasks_option: Decorator = click.option(
     "--tasks",
     multiple=True,
+    shell_complete=_complete_tasks,
     metavar="NAMES",
     help=f"Names or TOML files of tasks, separated by commas, or {list_groups()}. Repeatable.  [open]",
 )
@@ -183,8 +190,14 @@ tasks_option: Decorator = click.option(
 
 def tasks_argument(command: Command) -> Command:
     """Give a command tasks as words, or with --tasks as other commands have them."""
-    words = click.argument("task_words", nargs=-1, metavar="TASK...")
-    option = click.option("--tasks", multiple=True, metavar="NAMES", help="The same as TASK... Repeatable.")
+    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=_complete_tasks)
+    option = click.option(
+        "--tasks",
+        multiple=True,
+        shell_complete=_complete_tasks,
+        metavar="NAMES",
+        help="The same as TASK... Repeatable.",
+    )
     return words(option(command))  # type: ignore[no-any-return]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SPEECH, ENVIRONMENT, MUSIC = "speech", "environmental sound", "music"
+# Domain -> what users type for its tasks.
+SHORT_NAMES: Mapping[str, str] = {SPEECH: "speech", ENVIRONMENT: "environment", MUSIC: "music"}
 DOMAINS: Mapping[str, str] = {
     "beehive_states_fold0": ENVIRONMENT,
     "beehive_states_fold1": ENVIRONMENT,

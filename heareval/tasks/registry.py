@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.domains import ENVIRONMENT, MUSIC, SPEECH, find_domain
+from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import Mode, TaskSpec
 from heareval.tasks import corpora
 from heareval.tasks.own.task import get_sounds, load_task
@@ -27,9 +27,7 @@ def _is_of_benchmark(task: TaskSpec, domain: str) -> bool:
 GROUPS: Mapping[str, Callable[[TaskSpec], bool]] = {
     "open": lambda task: task.is_open,
     "all": lambda task: not task.is_pairwise,
-    "speech": functools.partial(_is_of_benchmark, domain=SPEECH),
-    "environment": functools.partial(_is_of_benchmark, domain=ENVIRONMENT),
-    "music": functools.partial(_is_of_benchmark, domain=MUSIC),
+    **{name: functools.partial(_is_of_benchmark, domain=domain) for domain, name in SHORT_NAMES.items()},
     "pairwise": lambda task: task.is_pairwise,
     "everything": lambda task: True,
 }
