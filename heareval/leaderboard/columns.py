@@ -177,7 +177,7 @@ def find_title(key: str) -> str:
     >>> find_title("esc50-v2.0.0-full"), find_title("esc50_retrieval"), find_title("my_task")
     ('ESC-50', 'ESC-50 retrieval', 'my_task')
     """
-    return BY_FOLDER[key].column.title if key in BY_FOLDER else _TITLES.get(key, (key,))[0]
+    return BY_FOLDER[key].column.title if key in BY_FOLDER else _TITLES.get(key, key)
 
 
 def could_be_scored(key: str, protocol: str) -> bool:
