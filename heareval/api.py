@@ -111,7 +111,12 @@ from heareval.workflow.status import (
     read_records,
 )
 from heareval.workflow.step import Step
-from heareval.workflow.submissions import find_submissions, open_submissions, prepare_submission
+from heareval.workflow.submissions import (
+    check_any_is_there,
+    find_submissions,
+    open_submissions,
+    prepare_submission,
+)
 from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
@@ -251,7 +256,7 @@ def embed(
     submission: SubmissionArgs,
     places: Places = DEFAULT_PLACES,
     *,
-    task: str = "all",
+    tasks: Sequence[str] = ("all",),
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
     settings: RunSettings | None = None,
@@ -259,16 +264,18 @@ def embed(
     """Compute the embeddings of published task folders with one submission.
 
     Args:
-        task: a folder name in `places.tasks`, a task's name, or `all`.
+        tasks: folder names in `places.tasks`, or names of tasks; `all` means all folders.
         any_rate: resample the clips of tasks that are not prepared at the model's rate.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
 
-    Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), task="esc50").folders`
+    Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), tasks=["esc50"]).folders`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    folders = find_task_folders(Path(places.tasks), task)
+    folders = dict.fromkeys(
+        folder for name in tasks for folder in find_task_folders(Path(places.tasks), name)
+    )
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     with _working(places, settings) as places:
         return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
@@ -430,6 +437,8 @@ def evaluate(
 
 def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
     """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
+    # A mistyped name of a model must not cost the time that corpora take.
+    check_any_is_there(request.submissions, settings.notify)
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ def say(text: str) -> None:
     except OSError as error:
         error.filename = error.filename or "standard output"
         raise
+
+
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that standard output is; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def warn(text: str) -> None:

@@ -89,7 +89,7 @@ def find_module_file(module: str, *, only_here: bool) -> Path | None:
         return None
     raise HearevalError(
         f"submission {module}",
-        got="no such module",
+        got=f"no module named {module}",
         expected="an importable module",
         remedy="Install it with `pip install PATH`, run in the folder that contains it, or give its path.",
     )
