@@ -16,16 +16,19 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from heareval.errors import escape_controls, unknown_name
+from heareval.errors import HearevalError, escape_controls, unknown_name
 from heareval.formats.card import FLOAT32, Card, CardResult, Cost, ModelFacts
 from heareval.formats.exchange import escape_formula
 from heareval.formats.scores import Scores, number_to_json
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row
 from heareval.leaderboard.build import build_board
-from heareval.leaderboard.columns import ENVIRONMENT, MUSIC, SPEECH
 
-# Domain of tasks -> how the table calls the mean over them.
-GROUPS: Mapping[str, str] = {SPEECH: "speech", ENVIRONMENT: "environment", MUSIC: "music"}
+# Domain of a column -> what the table calls the mean over it.
+GROUPS: Mapping[str, str] = {
+    "speech": "speech",
+    "environmental sound": "environment",
+    "music": "music",
+}
 # Columns of characters that a terminal has at least, and that a line of a heading takes.
 WIDTH, HEADING_WIDTH = 80, 12
 MISSING = "-"
@@ -396,9 +399,8 @@ def _format_csv(overview: Overview) -> str:
     for key in columns:
         head += [key, *([f"{key} low", f"{key} high"] if overview.has_intervals else [])]
     stream = io.StringIO()
-    # As RFC 4180 has it. With "\n" alone, a "\r" in a cell would not be quoted, and would end its line.
-    writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(map(escape_formula, head))
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(escape_formula(_join_lines(each)) for each in head)
     for table in tables:
         for row in table.rows:
             standing, means = table.standings[row.key], average_groups(table, row)
@@ -438,6 +440,29 @@ def _format_json(overview: Overview) -> str:
             )
         tables.append({"protocol": table.protocol, "ranked_tasks": list(table.ranked_together), "rows": rows})
     return json.dumps(number_to_json({"tables": tables, "notes": list(overview.notes)}), indent=1)
+
+
+def draw_heat_map(overview: Overview) -> bytes:
+    """Return a heat map of an overview with one table, as SVG: scores times 100, coloured within each task.
+
+    Raises:
+        HearevalError: it has tables of several protocols, or fewer than two submissions.
+    """
+    # matplotlib takes a while to import.
+    from heareval.leaderboard.figures import draw_figures
+
+    protocols = [table.protocol for table in overview.board.tables]
+    if len(protocols) > 1:
+        raise HearevalError(
+            "heat map",
+            got=f"scores of {', '.join(protocols)}",
+            expected="one protocol",
+            remedy="Choose one with --protocol.",
+        )
+    figure = next((each for each in draw_figures(overview.board) if each.name.endswith("-heat-map")), None)
+    if figure is None:
+        raise HearevalError("heat map", got="one submission", expected="two or more, which it compares")
+    return figure.svg
 
 
 # Name of a format -> the function that returns an overview in it.
