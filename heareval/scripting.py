@@ -80,6 +80,13 @@ class Results(Sequence[Scores]):
     def __iter__(self) -> Iterator[Scores]:
         return iter(self.scores)
 
+    def __add__(self, others: Results) -> Results:
+        """Return these results and others in one.
+
+        Example: `(heareval.evaluate("a.py") + heareval.evaluate("b.py")).to_latex()`
+        """
+        return Results(self.scores + others.scores, self.failures + others.failures)
+
     def __repr__(self) -> str:
         return "\n".join([self._format("text", None), *(f"failed: {line}" for line in self.failures)])
 
