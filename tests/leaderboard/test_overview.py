@@ -137,6 +137,8 @@ def test_results_are_a_sequence_with_tables(tmp_path: Path) -> None:
         text = getattr(results, f"to_{name}")(tmp_path / name, has_intervals=True)
         assert text == show(SEVERAL, form, has_intervals=True)
         assert (tmp_path / name).read_bytes().decode().rstrip("\n") == text.rstrip("\n")
+    joined = Results(SEVERAL[:3]) + Results(SEVERAL[3:], results.failures)
+    assert joined == results
     first, second = results.to_dicts()[:2]
     assert (first["submission"], first["task"], first["metric"]) == ("a", "esc50", "top1_acc")
     assert (first["score"], first["low"], first["clips"]) == (0.8, 0.75, 40)
