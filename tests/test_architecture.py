@@ -35,8 +35,9 @@ FLOORS = {
     "heareval.leaderboard": 2,
     "heareval.workflow": 3,
     "heareval.api": 4,
-    "heareval.commands": 5,
-    "heareval.__main__": 6,
+    "heareval.scripting": 5,
+    "heareval.commands": 6,
+    "heareval.__main__": 7,
 }
 # Three lines each, for `python -m`: the only files that import upward.
 DOORS = {
@@ -107,6 +108,7 @@ ONLY_IN = {
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
     "yaml": ("heareval.formats",),
+    "pandas": ("heareval.scripting",),
 }
 STANDARD_LIBRARY_ONLY = (
     "heareval.spec",

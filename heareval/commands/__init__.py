@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "Score models: prepare the tasks, compute embeddings, train predictors.",
     "new-model": "Write a model to put your network into.",
     "validate": "Check a model for every fault that would cost a run or points.",
+    "table": "Show the scores of submissions on all tasks in one table, also as CSV or LaTeX.",
     "compare": "Compare two submissions on the tasks that both were evaluated on.",
     "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",

@@ -81,9 +81,6 @@ def wrap(
         def frames(net, waves):
             return net(waves)
 
-        def frames(net, waves):
-            return net(waves)
-
         model = heareval.wrap(load=load, frames=frames, sample_rate=16000, hop_ms=20, first_ms=12.5)
     """
     shortest, window = (round(ms * sample_rate / 1000) for ms in (shortest_ms, window_ms))
@@ -120,6 +117,46 @@ def wrap(
 
     # The weights that `load` uses by default stay visible to heareval.
     load_model.__signature__ = inspect.signature(load) if load else inspect.Signature()  # type: ignore[attr-defined]
+    return HearApi(load_model)
+
+
+def wrap_scenes(function: Callable[[Tensor], Any], sample_rate: int) -> HearApi:
+    """Return the HEAR API, without timestamp embeddings, of a function that returns scene embeddings.
+
+    Args:
+        function: returns `(clips, size)` for waves `(clips, samples)`, as a tensor or an array. It may be a
+            torch.nn.Module.
+        sample_rate: of the waves, in Hz.
+
+    Raises:
+        AdapterError: when the model is loaded: the function returns no scene embeddings.
+    """
+
+    def embed(waves: Tensor) -> Tensor:
+        scenes = torch.as_tensor(function(waves))
+        if scenes.ndim != 2 or len(scenes) != len(waves):
+            got, expected = f"{tuple(scenes.shape)}", f"a tensor of shape ({len(waves)}, size)"
+            raise AdapterError(f"embeddings of waves of shape {tuple(waves.shape)}", got, expected)
+        return scenes
+
+    def load_model() -> HearModel:
+        network = function if isinstance(function, torch.nn.Module) else _Function()
+        place = next((each.device for each in network.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            size = embed(torch.zeros(1, sample_rate, device=place)).shape[1]
+        return HearModel(
+            Encoder(
+                network=network,
+                frames=None,
+                sample_rate=sample_rate,
+                hop_ms=0.0,
+                first_ms=0.0,
+                size=size,
+                scene=embed,
+                scene_size=size,
+            )
+        )
+
     return HearApi(load_model)
 
 
