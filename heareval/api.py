@@ -57,6 +57,7 @@ from heareval.leaderboard.repository import write_repository
 from heareval.leaderboard.site import MARK, write_site
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
+from heareval.tasks.registry import select
 from heareval.workflow.board import (
     attach_files,
     describe_known_task,
@@ -454,7 +455,8 @@ def evaluate(
 
 def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
     """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
-    # A mistyped name of a model must not cost the time that corpora take.
+    # A mistyped name of a task or model must not cost the time that corpora take.
+    select(request.corpus.tasks, request.corpus.mode)
     check_any_is_there(request.submissions, settings.notify)
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)

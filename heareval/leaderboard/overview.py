@@ -18,17 +18,12 @@ from pathlib import Path
 
 from heareval.errors import HearevalError, escape_controls, unknown_name
 from heareval.formats.card import FLOAT32, Card, CardResult, Cost, ModelFacts
+from heareval.formats.domains import SHORT_NAMES
 from heareval.formats.exchange import escape_formula
 from heareval.formats.scores import Scores, number_to_json
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row
 from heareval.leaderboard.build import build_board
 
-# Domain of a column -> what the table calls the mean over it.
-GROUPS: Mapping[str, str] = {
-    "speech": "speech",
-    "environmental sound": "environment",
-    "music": "music",
-}
 # Columns of characters that a terminal has at least, and that a line of a heading takes.
 WIDTH, HEADING_WIDTH = 80, 12
 MISSING = "-"
@@ -166,7 +161,7 @@ def average_groups(table: ProtocolTable, row: Row) -> dict[str, float | None]:
     absent.
     """
     means: dict[str, float | None] = {}
-    for domain, name in GROUPS.items():
+    for domain, name in SHORT_NAMES.items():
         columns = [
             column
             for column in table.columns
@@ -392,7 +387,7 @@ def _format_csv(overview: Overview) -> str:
     columns = {column.key: column for table in tables for column in table.columns}
     groups = [
         name
-        for name in GROUPS.values()
+        for name in SHORT_NAMES.values()
         if any(name in average_groups(table, table.rows[0]) for table in tables)
     ]
     head = ["protocol", "submission", "rank", "mean", *(f"mean {name}" for name in groups)]
