@@ -75,6 +75,11 @@ def test_a_folder_is_the_weights(word: str, tmp_path: Path) -> None:
     assert options_of(word) == ({"layer": "1"} if "#" in word else {})
 
 
+def test_a_layer_may_be_a_number_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('module = "hf:folder"\n[options]\nlayer = 0\n')
+    assert read_config("mine.toml", {}).options == read_config("hf:folder#layer=0", {}).options
+
+
 def test_a_folder_in_a_file_is_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "sub" / "model").mkdir(parents=True)
     (tmp_path / "sub" / "mine.toml").write_text(
@@ -97,6 +102,7 @@ def test_a_folder_in_a_file_is_relative_to_it(tmp_path: Path) -> None:
         ("s3prl:apc#layer=1", {}, "expected s3prl:NAME$"),
         ("torchaudio:no bundle", {}, "expected torchaudio:BUNDLE"),
         ("hf:./nowhere", {}, "got no such folder, expected a folder, or a name on the hub"),
+        ("hf:./folder@main", {}, "got a folder with a revision, expected a folder alone"),
         ("hf:a/b", {"weights": "w.pt"}, "got weights w.pt, expected no --model: hf: says what is loaded"),
         ("hf:a/b", {"source": "mine==1"}, "got source mine==1, expected no --source"),
         ("xares:mine.py", {}, "expected xares:FILE.py:CLASS"),
