@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -261,6 +262,25 @@ def test_layers_are_hidden_states(load: Load) -> None:
     mean = embed(load("hubert", layer="mean"), waves)[0]
     assert distance(mean, torch.stack(states).mean(0)) < 1e-6
     assert torch.equal(embed(load("hubert"), waves)[0], states[-1])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"clap", "encodec", "dac"}))
+def test_layers_behind_the_chosen_one_are_left_out(
+    family: str, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, waves = load(family, layer="0"), make_waves(2, 16000)
+    parameters = cut.heareval_facts["parameters"]
+    module = huggingface.FAMILIES[family].module
+    monkeypatch.setattr(f"heareval.embeddings.adapters.{module}.cut_layers", lambda *given: None)
+    whole = huggingface.load_model(cut.network.config.name_or_path, layer="0").eval()
+    assert torch.equal(embed(cut, waves)[0], embed(whole, waves)[0])
+    assert torch.equal(embed_scene(cut, waves), embed_scene(whole, waves))
+    names, of_cut = ({name for name, _ in each.network.named_parameters()} for each in (whole, cut))
+    # Layer 1 of 2, and nothing else.
+    assert names - of_cut
+    assert all(re.search(r"(^|encoder\.)layers?\.1\.", name) for name in names - of_cut)
+    assert not any(re.search(r"(^|encoder\.)layers?\.1\.", name) for name in of_cut)
+    assert parameters == whole.heareval_facts["parameters"]
 
 
 def test_layers_of_qwen2_audio_have_the_times_of_their_frames(load: Load) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heareval.embeddings.adapters.encoder import Encoder
 from heareval.embeddings.adapters.errors import AdapterError
-from heareval.embeddings.adapters.layers import choose_layer, run_layers
+from heareval.embeddings.adapters.layers import choose_layer, cut_layers, run_layers
 from heareval.embeddings.adapters.waves import as_tensor, make_spectrogram, multiply_precisely, pad_to
 
 __version__ = "2"
@@ -26,6 +26,7 @@ def adapt(encoder: Any, config: Any, extractor: Any, layer: str) -> Encoder:
     if is_pooled and chosen.index == config.num_hidden_layers:
         # transformers puts the last hidden state, which is pooled, in place of what the last layer returns.
         chosen = choose_layer("", config.num_hidden_layers)
+    cut_layers(encoder, chosen, config.num_hidden_layers)
     filters, rate, hop = as_tensor(extractor.mel_filters), extractor.sampling_rate, extractor.hop_length
     window, dtype = torch.hann_window(extractor.n_fft), next(encoder.parameters()).dtype
     # Two mel frames make a frame; the encoder of Qwen2-Audio then averages pairs of these.
