@@ -235,6 +235,9 @@ def test_the_place_of_a_file_is_no_part_of_a_submission() -> None:
 def test_a_description_of_another_adapter_is_made_again(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = Model(LIBRARIES["hf"].module, str(save_model("wav2vec2", tmp_path / "model")), device="cpu")
+    # Files in the current folder are not taken for the library, for what it imports, or for us.
+    for name in ("transformers", "safetensors", "huggingface", "heareval"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')")
 
     settings = DescribeSettings("cpu")
     found = describe_model(
