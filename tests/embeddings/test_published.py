@@ -35,7 +35,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a model in it, and a hub that can't be reached."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE"):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     with socket.socket() as closed:
@@ -173,8 +173,13 @@ def test_without_the_hub_the_commit_in_the_cache_counts(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert hub.find_commit(NAME, "main") == COMMIT
     with pytest.raises(
-        HearevalError, match=r"HF_HUB_OFFLINE is set, and no such revision in .* give a folder"
+        HearevalError,
+        match=r"HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, and no such revision in .* give a folder",
     ):
+        hub.find_commit(NAME, "v2")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    with pytest.raises(HearevalError, match="HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"):
         hub.find_commit(NAME, "v2")
 
 
