@@ -6,14 +6,8 @@ __version__ = "0.1.0"
 # Functions and types of heareval.api, imported when first used: importing heareval itself does nothing.
 _API = (
     *(
-        "prepare",
-        "evaluate",
         "embed",
         "predict",
-        "validate",
-        "compare",
-        "report",
-        "results",
         "plan",
         "verify",
         "clean",
@@ -28,17 +22,24 @@ _API = (
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
     *("Places", "RunSettings", "HearevalError", "RunError"),
 )
+# Those of heareval.scripting, which take what heareval.api takes, and shorter forms.
+_SCRIPTING = ("prepare", "evaluate", "validate", "compare", "report", "results", "Results")
+# Name -> its module. Models import `wrap` in their own environment.
+_MODULES = {
+    **dict.fromkeys(_API, "heareval.api"),
+    **dict.fromkeys(_SCRIPTING, "heareval.scripting"),
+    "wrap": "heareval.embeddings.adapters.wrapping",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Return a name of heareval.api, or `wrap`, which models import in their own environment."""
-    if name in (*_API, "wrap"):
+    """Return a name of one of these modules."""
+    if name in _MODULES:
         import importlib
 
-        module = "heareval.embeddings.adapters.wrapping" if name == "wrap" else "heareval.api"
-        return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_API, "wrap"})
+    return sorted({*globals(), *_MODULES})

@@ -111,7 +111,12 @@ from heareval.workflow.status import (
     read_records,
 )
 from heareval.workflow.step import Step
-from heareval.workflow.submissions import find_submissions, open_submissions, prepare_submission
+from heareval.workflow.submissions import (
+    check_any_is_there,
+    find_submissions,
+    open_submissions,
+    prepare_submission,
+)
 from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
@@ -181,6 +186,7 @@ def prepare(
     *,
     sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
     force: bool = False,
+    makes_tarballs: bool = True,
     settings: RunSettings | None = None,
 ) -> Prepared:
     """Make the task folders and tarballs of a request.
@@ -188,26 +194,42 @@ def prepare(
     Args:
         sample_rates: rates to write, in Hz.
         force: start although a disk seems to have too little room.
+        makes_tarballs: whether tarballs are made besides the folders.
 
     Raises:
         HearevalError: an unknown task or mode, damaged data, or too little room on a disk.
 
     Example: `prepare(CorpusRequest(("spoken_digit",), mode="small"), sample_rates=(16000,)).task_folders`
     """
-    settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "tars")
+    settings = settings or RunSettings()
+    places = resolve_places(places, "work", "tasks", *(["tars"] if makes_tarballs else []))
     rates = check_sample_rates(sample_rates)
     with _working(places, settings) as places:
-        return _prepare(corpus, places, rates, force=force, settings=settings)
+        return _prepare(corpus, places, rates, force=force, makes_tarballs=makes_tarballs, settings=settings)
 
 
 def _prepare(
-    corpus: CorpusRequest, places: Places, rates: tuple[int, ...], *, force: bool, settings: RunSettings
+    corpus: CorpusRequest,
+    places: Places,
+    rates: tuple[int, ...],
+    *,
+    force: bool,
+    makes_tarballs: bool,
+    settings: RunSettings,
 ) -> Prepared:
     """Make the task folders and tarballs of a request; the arguments are those of `prepare`, checked."""
     corpus = use_demo_corpora(corpus, places)
     jobs = find_jobs(corpus)
-    check_tarballs_are_kept(jobs, places, rates)
-    pack = functools.partial(publish_and_pack, places, sample_rates=rates, mirrors=corpus.mirrors)
+
+    def pack(jobs: Sequence[TaskJob]) -> dict[TaskJob, list[Step]]:
+        """Return the steps that make the folder of each task, and its tarballs if they are wanted."""
+        if makes_tarballs:
+            return publish_and_pack(places, jobs, rates, corpus.mirrors)
+        published = publish_tasks(places, jobs, sample_rates=rates, mirrors=corpus.mirrors)
+        return {job: [step] for job, step in published.items()}
+
+    if makes_tarballs:
+        check_tarballs_are_kept(jobs, places, rates)
     if not force:
         # Check before fetching archives only for their checksums: those downloads need disk space as well.
         known = resolve_checksums(jobs, places)
@@ -221,7 +243,7 @@ def _prepare(
         job.folder: missing_archives([job], places, corpus.mirrors) for job in jobs if job.folder not in steps
     }
     unfinished = list_unfinished({**steps, **unfetched}, outcome)
-    not_packed = tuple(job.folder for job in jobs if not job.licence.may_be_packed)
+    not_packed = tuple(job.folder for job in jobs if makes_tarballs and not job.licence.may_be_packed)
     return Prepared(outcome, _published_folders(everything), len(jobs), unfinished, not_packed)
 
 
@@ -251,7 +273,7 @@ def embed(
     submission: SubmissionArgs,
     places: Places = DEFAULT_PLACES,
     *,
-    task: str = "all",
+    tasks: Sequence[str] = ("all",),
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
     settings: RunSettings | None = None,
@@ -259,16 +281,18 @@ def embed(
     """Compute the embeddings of published task folders with one submission.
 
     Args:
-        task: a folder name in `places.tasks`, a task's name, or `all`.
+        tasks: folder names in `places.tasks`, or names of tasks; `all` means all folders.
         any_rate: resample the clips of tasks that are not prepared at the model's rate.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
 
-    Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), task="esc50").folders`
+    Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), tasks=["esc50"]).folders`
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
-    folders = find_task_folders(Path(places.tasks), task)
+    folders = dict.fromkeys(
+        folder for name in tasks for folder in find_task_folders(Path(places.tasks), name)
+    )
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     with _working(places, settings) as places:
         return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
@@ -430,6 +454,8 @@ def evaluate(
 
 def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
     """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
+    # A mistyped name of a model must not cost the time that corpora take.
+    check_any_is_there(request.submissions, settings.notify)
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
@@ -617,12 +643,12 @@ def report(
 
 
 def results(folder: Path) -> list[Scores]:
-    """Return the scores in a folder of embeddings, of one task or of all tasks of a submission.
+    """Return the scores in a folder of embeddings: of one task, of one submission, or of all submissions.
 
     They are checked against the predictions and labels in the folder, if these are there.
 
     Args:
-        folder: `embeddings/SUBMISSION/TASK` or `embeddings/SUBMISSION`.
+        folder: `embeddings/SUBMISSION/TASK`, `embeddings/SUBMISSION` or `embeddings`.
 
     Raises:
         HearevalError: there are no scores, or a file is damaged.
@@ -633,7 +659,7 @@ def results(folder: Path) -> list[Scores]:
     from heareval.predictions.stored import read_checked_scores
 
     folder = Path(folder)
-    inside = sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    inside = sorted(path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in folder.glob(pattern))
     found = [
         read_checked_scores(task / layout.scores(protocol))
         for task in (folder, *inside)

@@ -67,7 +67,7 @@ class RunError(HearevalError):
         self.outcome = outcome
         failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
         reason = failures or outcome.reason or "the run is incomplete"
-        super().__init__(reason, remedy=f"Its log is {outcome.log}.")
+        super().__init__(reason, remedy=f"Its log is {outcome.log}." if outcome.log else "Run again.")
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.outcome,)
@@ -160,8 +160,8 @@ def _advise_on_owner(path: Path) -> str:
         with contextlib.suppress(KeyError):
             owner = there.owner()
         return (
-            f"It belongs to {owner}, who opens it to your group (chmod -R g+rwX, on all shared folders) and "
-            "works with umask 002."
+            f"It belongs to {owner}: ask them to open it to your group (chmod -R g+rwX on all shared "
+            "folders) and to work with umask 002."
         )
     except (OSError, StopIteration):
         return ""

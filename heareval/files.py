@@ -154,9 +154,22 @@ def remove_leftovers(folder: Path) -> None:
 
     If one was replacing a folder, that is finished. Unfinished folders, which the next run resumes, stay.
     """
-    for old in [*folder.glob(f".*{REPLACED}"), *folder.glob(f"*/.*{REPLACED}")]:
+    for old in [*folder.glob(f".*{REPLACED}"), *find_in_subfolders(folder, f".*{REPLACED}")]:
         finish_replacement(old.with_name(old.name[1:].removesuffix(REPLACED)))
-    _remove_abandoned([*folder.glob(f".*{SCRATCH}"), *folder.glob(f"*/.*{SCRATCH}")])
+    _remove_abandoned([*folder.glob(f".*{SCRATCH}"), *find_in_subfolders(folder, f".*{SCRATCH}")])
+
+
+def find_in_subfolders(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern in the direct sub-folders of a folder.
+
+    `folder.glob("*/" + pattern)` fails if a sub-folder is listed but not found: another machine has just
+    removed it, or has just made it and NFS does not know it yet.
+    """
+    found: list[Path] = []
+    for subfolder in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += subfolder.glob(pattern)
+    return found
 
 
 def unfinished_path(target: Path, fingerprint: str) -> Path:
@@ -414,6 +427,9 @@ def lock(stream: IO[Any], operation: int) -> None:
     try:
         fcntl.flock(stream, operation)
     except OSError as error:
+        if error.errno == errno.EBADF:
+            # NFS gives an exclusive lock only to those who may write the file.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), stream.name) from error
         error.filename = stream.name
         raise
 

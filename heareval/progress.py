@@ -34,8 +34,8 @@ MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 Unit = Literal["bytes", "clips", "files", "archives", "hundredths", "hundredths of trainings"]
 
 # Widths of the columns of bars. What is said is at most "testing and resampling" or "12345.6 of 12345.6 MB".
-# The last one has the remaining time and the spaces between columns.
-BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 12
+# The last one has the spinner, the remaining time and the spaces between columns.
+BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 14
 MIN_TITLE_COLUMNS = 20
 
 _channel: int | None = None
@@ -145,14 +145,24 @@ def show_steps(count: int, stream: TextIO | None = None) -> Iterator[StepOutcome
     display = _open_display(count, stream or sys.stderr)
     reader = threading.Thread(target=_read_messages, args=(reading, outcomes, display), daemon=True)
     reader.start()
+    is_over = threading.Event()
+    threading.Thread(target=_send_ticks, args=(is_over, _channel), daemon=True).start()
     try:
         yield outcomes
     finally:
+        is_over.set()
         _send({"end": True})
         reader.join(timeout=5)
         os.close(_channel)
         _channel = None
         os.close(reading)
+
+
+def _send_ticks(is_over: threading.Event, channel: int) -> None:
+    """Send a message now and then, so that a step that says nothing for a while is seen to run."""
+    while not is_over.wait(abs(LINE_EVERY_S)):
+        with contextlib.suppress(OSError):
+            os.write(channel, b'{"tick": true}\n')
 
 
 def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> None:
@@ -167,6 +177,10 @@ def _read_messages(reading: int, outcomes: StepOutcomes, display: _Display) -> N
             if "note" in message:
                 with contextlib.suppress(OSError, ValueError):
                     display.note(escape_controls(message["note"]))
+                continue
+            if "tick" in message:
+                with contextlib.suppress(OSError, ValueError):
+                    display.tick()
                 continue
             title = message["step"]
             if "failed" in message:
@@ -229,6 +243,9 @@ class _Display:
     def note(self, text: str) -> None:
         """Show a line about the run."""
 
+    def tick(self) -> None:
+        """Show that the steps still run, if nothing else does."""
+
 
 class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
@@ -241,6 +258,8 @@ class _Bars(_Display):
 
         console = Console(file=stream)
         columns = (
+            # It turns while a step says nothing.
+            bars.SpinnerColumn("line", style="default"),
             bars.TextColumn("{task.description}"),
             bars.BarColumn(BAR_COLUMNS),
             # What is counted is never cut, so it takes its room first.
@@ -287,13 +306,23 @@ class _Lines(_Display):
         self.stream, self.steps, self.finished = stream, steps, 0
         self.started: dict[str, float] = {}
         self.last_line: dict[str, float] = {}
+        self.said: dict[str, str] = {}
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         now = time.monotonic()
         self.started.setdefault(title, now)
-        if "said" in message and now - self.last_line.setdefault(title, now) > LINE_EVERY_S:
+        self.said[title] = message.get("said", "")
+        if now - self.last_line.setdefault(title, now) > LINE_EVERY_S and self.said[title]:
             self.last_line[title] = now
-            self._write(f"{title}: {message['said']}")
+            self._write(f"{title}: {self.said[title]}")
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        for title, started in self.started.items():
+            if now - self.last_line[title] > LINE_EVERY_S:
+                self.last_line[title] = now
+                said = f"{self.said[title]}, " if self.said[title] else ""
+                self._write(f"{title}: {said}running for {now - started:.0f} s")
 
     def remove(self, title: str) -> None:
         self.started.pop(title, None)

@@ -27,11 +27,15 @@ if (($# == 0)); then
 fi
 scheduler=()
 if [[ " $*" != *" --scheduler-url"* ]]; then
-    if [[ ! ${LUIGI_SCHEDULER:-} ]]; then
-        say "got no luigid; set LUIGI_SCHEDULER=http://HOST:8082, or give --scheduler-url"
+    url=${LUIGI_SCHEDULER:-$(python -c '
+from heareval.workflow.configuration import read_value
+
+print(read_value("scheduler_url"))')}
+    if [[ ! $url ]]; then
+        say "got no luigid; set LUIGI_SCHEDULER=http://HOST:8082 or scheduler_url in luigi.cfg, or give --scheduler-url"
         exit 2
     fi
-    scheduler=(--scheduler-url "$LUIGI_SCHEDULER")
+    scheduler=(--scheduler-url "$url")
 fi
 
 run_heareval "$1" "${scheduler[@]}" "${@:2}"

@@ -20,7 +20,7 @@ from heareval.commands.console import fail_if_incomplete, one_line_errors
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.spec import Progress
-from heareval.workflow.run import run
+from heareval.workflow.run import Outcome, run
 from heareval.workflow.step import NO_DISK_NEED, DiskNeed, Step
 
 
@@ -63,6 +63,7 @@ class Errand(Step):
         self.path.write_text(self.name)
 
 
+NO_RUN = Outcome(0, 0, (), None, 0.0)
 needs: dict[str, tuple[str, ...]] = {}
 
 
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("steps", nargs="+")
     parser.add_argument("--url", default="")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--one-by-one", action="store_true", help="A run for each of the steps.")
     asked = parser.parse_args()
     for step in asked.steps:
         name, _, needed = step.partition(":")
@@ -82,9 +84,11 @@ def main() -> None:
     roots = [Errand(places, name=name) for name in needs]
 
     def command(**_: Any) -> None:
-        outcome = run(
-            roots, workers=asked.workers, scheduler_url=asked.url, log_folder=Path(places.work) / "logs"
-        )
+        outcome = NO_RUN
+        for graph in [[root] for root in roots] if asked.one_by_one else [roots]:
+            log_folder = Path(places.work) / "logs"
+            later = run(graph, workers=asked.workers, scheduler_url=asked.url, log_folder=log_folder)
+            outcome = outcome.followed_by(later)
         fail_if_incomplete(outcome)
         print(f"{outcome.steps} done")  # noqa: T201
 

@@ -74,6 +74,7 @@ WITHOUT_STAGE = {
     "heareval.tasks.runner": "a command",
     "heareval.embeddings.advice": "advice about a submission, written nowhere",
     "heareval.embeddings.submission_config": "what the user asks for; it reaches stages through fingerprints",
+    "heareval.embeddings.live": "embeds models that have no fingerprint, anew each time",
     "heareval.embeddings.baseline": "a submission, whose fingerprint holds its sources",
     "heareval.embeddings.inside.checks": "validates a submission, anew each time",
     "heareval.embeddings.runner": "a command",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -114,4 +115,12 @@ def test_an_outcome_raises_what_failed(tmp_path: Path) -> None:
 
 
 def test_names_of_the_api_are_listed() -> None:
-    assert set(heareval._API) <= set(dir(heareval))
+    assert set(heareval._MODULES) <= set(dir(heareval))
+
+
+def test_names_of_the_api_have_their_types() -> None:
+    """Type checkers and editors read the stub, because names are imported when they are first used."""
+    stub = Path(heareval.__file__).with_name("__init__.pyi")
+    imports = [each for each in ast.parse(stub.read_text()).body if isinstance(each, ast.ImportFrom)]
+    typed = {alias.asname: each.module for each in imports for alias in each.names}
+    assert typed == heareval._MODULES

@@ -230,7 +230,7 @@ def test_bad_model(prepared: Path, tmp_path: Path, name: str) -> None:
 def test_no_such_model(tmp_path: Path, prepared: Path) -> None:
     tasks = ("--tasks-dir", str(prepared / "tasks"))
     line = only_line(command(tmp_path, "heareval.embeddings.runner", "no_model", *tasks))
-    assert "submission no_model: got no such module" in line
+    assert "submission no_model: got no module named no_model" in line
 
 
 def test_no_tasks(tmp_path: Path) -> None:

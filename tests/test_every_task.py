@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from heareval.errors import HearevalError
+from heareval.formats.domains import DOMAINS
 from heareval.formats.task_description import KEY_ORDER
 from heareval.predictions.metrics import find_metric
 from heareval.spec import TaskSpec
@@ -95,6 +96,12 @@ def test_words_of_the_command_line() -> None:
     assert (len(published), len(related)) == (21, 9)
     assert sorted(published + related) == list(all_tasks())
     assert [task.name for task, _ in select(("everything",), None)] == list(all_tasks())
+    # Every task of the benchmark is in one of the domains that the leaderboard shows.
+    domains = [
+        task.name for group in ("speech", "environment", "music") for task, _ in select((group,), None)
+    ]
+    assert sorted(domains) == published
+    assert set(DOMAINS) == set(all_tasks())
     assert [mode for _, mode in select(("speech_commands",), "all")] == ["5h", "full", "small"]
     with pytest.raises(HearevalError, match="Did you mean dcase2016_task2"):
         select(("dcase2016_task",), None)

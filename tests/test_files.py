@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +114,41 @@ def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     holder.communicate()
 
 
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux opens a file without any access")
+def test_a_lock_that_needs_write_access_is_refused_in_these_words(tmp_path: Path) -> None:
+    """NFS fails in this way for a file that may only be read."""
+    path = tmp_path / "lock"
+    path.touch()
+
+    def open_without_access(name: str, _: int) -> int:
+        return os.open(name, os.O_PATH)
+
+    with (
+        open(path, "rb", buffering=0, opener=open_without_access) as stream,
+        pytest.raises(PermissionError, match="Permission denied") as caught,
+    ):
+        files.lock(stream, fcntl.LOCK_EX)
+    assert caught.value.filename == str(path)
+
+
 def test_errors_are_one_line() -> None:
     error = HearevalError("clip a.wav", got="3\nchannels", expected="one", remedy="Mix it down.")
     assert str(error) == "clip a.wav: got 3 channels, expected one. Mix it down."
     assert str(HearevalError("nothing to say")) == "nothing to say"
+
+
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_leftovers_are_removed_beside_a_folder_that_this_machine_does_not_see_yet(tmp_path: Path) -> None:
+    """As through NFS, the new folder is listed, but for a while not found: it was asked for before."""
+    folder, mount = tmp_path / "folder", tmp_path / "mount"
+    (folder / "old" / ".a.node1-1-1.tmp").mkdir(parents=True)
+    mount.mkdir()
+    script = (
+        'bindfs -o negative_timeout=60 "$0" "$1" && trap \'cd / && umount "$1"\' EXIT\n'
+        '! ls "$1/new" && mkdir "$0/new" && ls "$1" && ! ls "$1/new" || exit 9\n'
+        '"$2" -c "import sys; from pathlib import Path; from heareval.files import remove_leftovers; '
+        'remove_leftovers(Path(sys.argv[1]))" "$1"'
+    )
+    words = ["unshare", "-m", "bash", "-c", script, str(folder), str(mount), sys.executable]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from luigi.scheduler import Scheduler
 
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.workflow import run as run_module
 from heareval.workflow.configuration import PACKAGED
+from heareval.workflow.runner import Goal, Runner
 from tests.errands import Errand
 from tests.luigi_daemon import Luigid
 
@@ -120,12 +122,27 @@ def test_a_drained_run_finishes_what_runs_and_says_what_is_left(folder: Path) ->
         allow(folder, "a")
         names = wait_until_begun(folder, 3)
         runner.send_signal(signal.SIGUSR1)
+        assert runner.stderr is not None
+        assert runner.stderr.readline().startswith("[step 1 of 5] a: ")
+        note = "draining: this run ends when the 2 steps that run are done"
+        assert runner.stderr.readline() == f"{note}\n"
         allow(folder, *names)
         code, said = finish(runner)
     assert (code, begun(folder)) == (45, names)
     assert said.splitlines()[-2] == "drained, 2 steps left"
     assert "error" not in said
     assert {path.name for path in (folder / "made").iterdir()} == set(names)
+
+
+def test_runs_that_follow_a_drained_one_do_nothing_and_name_its_log(folder: Path) -> None:
+    with running(folder, "a", "b", "--one-by-one") as runner:
+        wait_until_begun(folder, 1)
+        runner.send_signal(signal.SIGUSR1)
+        allow(folder, "a")
+        code, said = finish(runner)
+    (log,) = folder.glob("_workdir/logs/*.log")
+    assert (code, begun(folder)) == (45, ["a"])
+    assert said.splitlines()[-2:] == ["drained, 1 step left", f"log: {log}"]
 
 
 @pytest.mark.slow
@@ -185,11 +202,11 @@ def test_runners_go_on_when_luigid_is_restarted(folder: Path, luigid: Luigid, nu
         wait_until_begun(folder, 2)
         with running(folder, *words) as second:
             told = count_messages(folder, "add_task")
-            wait_until(lambda: count_messages(folder, "add_task") == told + 5)
+            wait_until(lambda: count_messages(folder, "add_task") >= told + 5)
             luigid.end(number)
             luigid.start()
             # Two running steps, and all of them from both runners. Nobody begins a step again.
-            wait_until(lambda: count_messages(folder, "add_task") == told + 5 + 2 + 2 * 5)
+            wait_until(lambda: count_messages(folder, "add_task") >= told + 5 + 2 + 2 * 5)
             allow(folder, "a", "b", "c", "d")
             codes = [finish(runner)[0] for runner in (first, second)]
     assert codes == [0, 0]
@@ -278,19 +295,22 @@ def test_another_runner_takes_over_the_steps_of_a_killed_one(folder: Path, luigi
 # --------------------------------------------------------------------------- a file system that keeps names
 
 
+def late_names(folder: Path) -> tuple[str, ...]:
+    """Words before a command that sees a folder as through NFS: it looks for names again only after 10 s."""
+    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
+    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
+    (folder / "made").mkdir()
+    return ("unshare", "-m", "bash", "-c", mounted, str(folder))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
 def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Luigid) -> None:
-    """The second runner sees the folder as through NFS: names are looked for again only after 10 s."""
-    kept = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
-    mounted = f'bindfs -o nonempty,{kept} "$0" "$0" && cd "$0" && ls made/a; exec "$@"'
-    before = ("unshare", "-m", "bash", "-c", mounted, str(folder))
-    (folder / "made").mkdir()
     with running(folder, "a", "--url", luigid.address) as first:
         wait_until_begun(folder, 1)
         told = count_messages(folder, "add_task")
-        with running(folder, "a", "b:a", "--url", luigid.address, before=before) as second:
-            wait_until(lambda: count_messages(folder, "add_task") == told + 3)
+        with running(folder, "a", "b:a", "--url", luigid.address, before=late_names(folder)) as second:
+            wait_until(lambda: count_messages(folder, "add_task") >= told + 3)
             allow(folder, "a", "b")
             ends = [finish(runner) for runner in (first, second)]
     assert [code for code, _ in ends] == [0, 0]
@@ -298,6 +318,38 @@ def test_a_step_waits_until_its_machine_sees_its_inputs(folder: Path, luigid: Lu
     assert not any("failed" in said for _, said in ends)
     logs = [path.read_text() for path in folder.glob("_workdir/logs/*.log")]
     assert any("b waits for the output of a\n" in log for log in logs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_run_waits_until_its_machine_sees_what_others_made(folder: Path, luigid: Luigid) -> None:
+    """Another runner does the last step, so that only the goal is left."""
+    allow(folder, "b")
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, "a", "b", "--url", luigid.address, before=late_names(folder)) as second:
+            wait_until(lambda: (folder / "made" / "b").exists())
+            allow(folder, "a")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert sorted(begun(folder)) == ["a", "b"]
+    assert not any("failed" in said for _, said in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("bindfs") or os.geteuid() != 0, reason="needs bindfs and root")
+def test_a_run_does_nothing_again_that_its_machine_does_not_see_yet(folder: Path, luigid: Luigid) -> None:
+    """Another runner does the last step and the goal, so that luigid has nothing left."""
+    words = ("a", "--url", luigid.address)
+    with running(folder, *words) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, *words, before=late_names(folder)) as second:
+            assert second.stderr is not None
+            wait_until(lambda: "waiting: " in second.stderr.readline())
+            allow(folder, "a")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 0]
+    assert begun(folder) == ["a"]
 
 
 # --------------------------------------------------------------------------- idle runners
@@ -323,6 +375,37 @@ def test_an_idle_runner_says_why(folder: Path, luigid: Luigid, steps: tuple[str,
             ends = [finish(runner) for runner in (first, second)]
     assert [code for code, _ in ends] == [0, 0]
     assert "waiting" not in ends[1][1]
+
+
+@pytest.mark.slow
+def test_an_idle_runner_does_not_promise_to_try_a_step_that_was_given_up(
+    folder: Path, luigid: Luigid
+) -> None:
+    (folder / "go" / "b").write_text("no good")
+    with running(folder, "a", "--url", luigid.address) as first:
+        wait_until_begun(folder, 1)
+        with running(folder, "a", "b", "c:b", "d:a", "--url", luigid.address) as second:
+            assert second.stderr is not None
+            said = [second.stderr.readline() for _ in range(3)]
+            allow(folder, "a", "d")
+            ends = [finish(runner) for runner in (first, second)]
+    assert [code for code, _ in ends] == [0, 30]
+    assert said[-1] == f"waiting: 1 step needs others that run on {socket.gethostname()}\n"
+
+
+def test_steps_that_are_complete_by_now_are_no_reason_to_wait(tmp_path: Path) -> None:
+    places = Places(*(str(tmp_path / name) for name in ("work", "tasks", "tars", "embeddings")))
+    first, second = (Errand(places, name=name) for name in ("first", "second"))
+    goal = Goal(roots=(first, second))
+    runner = Runner(goal, Scheduler(), 1)
+    runner.add(goal)
+    elsewhere = {first.task_id: "n1", second.task_id: "n2"}
+    assert runner.explain_idleness(elsewhere)[1] == "the 2 remaining steps run on n1, n2"
+    first.path.parent.mkdir()
+    first.path.touch()
+    assert runner.explain_idleness(elsewhere)[1] == "the last step runs on n2"
+    second.path.touch()
+    assert runner.explain_idleness(elsewhere)[1] == ""
 
 
 def test_a_run_with_too_many_steps_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,9 @@ def test_files_are_finished_and_say_what_they_are(path: Path) -> None:
 def test_public_things_say_what_they_are(path: Path) -> None:
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if any(isinstance(each, ast.Name) and each.id == "overload" for each in node.decorator_list):
+                # What the function does is said where it does it.
+                continue
             assert ast.get_docstring(node), f"{name_of(path)}: {node.name} has no docstring"
 
 
@@ -68,3 +71,21 @@ def test_nothing_of_one_machine(suffix: str) -> None:
             if inside[0] in ("demo", "build") or inside[0].endswith(".egg-info"):
                 continue
             assert not ours.search(path.read_text(encoding="utf-8")), path
+
+
+def find_anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=name_of)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{name_of(page)} links to {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in find_anchors(target), f"{name_of(page)} links to {link}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
+from heareval.api import CorpusRequest
 from heareval.commands import main
-from heareval.commands.options import _build_places
+from heareval.commands.grouped import GROUPS, GroupedCommand
+from heareval.commands.options import _build_places, describe_default_tasks, use_default_tasks
 from tests.commands import MODEL, command, only_line
 from tests.embeddings.clips import write_task
 
@@ -21,7 +26,7 @@ from tests.embeddings.clips import write_task
         ("evaluate", "--timeout"),
         ("evaluate", "--chunk-seconds"),
         ("embed", "--timeout"),
-        ("validate", "--timeout"),
+        ("validate", "--check-timeout"),
         ("validate", "--long-seconds"),
     ],
 )
@@ -99,3 +104,142 @@ def test_command_lines_of_2021_still_work(tmp_path: Path, module: list[str]) -> 
 def test_gpus_may_be_a_list(tmp_path: Path) -> None:
     words = ("heareval", "predict", "--gpus", "[0]", str(tmp_path / "nothing"))
     assert "embeddings folder" in only_line(command(tmp_path, *words))
+
+
+def test_without_tasks_a_run_takes_the_open_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = use_default_tasks(CorpusRequest(()), print)
+    assert corpus.tasks == ("open",)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "open tasks: dcase2016_task2, nsynth_pitch, speech_commands, spoken_digit." in line
+    assert "`--tasks all` stands for 21 tasks with about 235 hours of sound: 27.0 GB of clips" in line
+    assert use_default_tasks(CorpusRequest(("esc50",)), pytest.fail).tasks == ("esc50",)
+    # All tasks that have the mode demo are open.
+    assert describe_default_tasks("demo").endswith("tasks: dcase2016_task2, nsynth_pitch, speech_commands")
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["prepare"], ["--tasks", "esc50,esc"]),
+        (["prepare", "esc50,esc"], []),
+        (["prepare", "esc50"], ["--tasks", "esc"]),
+        (["plan", "esc50", "esc"], []),
+        (["plan"], ["--tasks", "esc50", "--tasks", "esc"]),
+        (["status"], ["--tasks", "esc50", "--tasks", "esc"]),
+        (["evaluate", "my_model"], ["--tasks", "esc50,esc"]),
+        (["evaluate", "my_model"], ["--tasks", "esc50", "--tasks", "esc"]),
+        (["embed", "my_model"], ["--tasks", "esc50,esc"]),
+        (["embed", "my_model"], ["--tasks", "esc50", "--task", "esc"]),
+    ],
+)
+def test_tasks_are_written_alike_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], options: list[str]
+) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    write_task(tmp_path / "tasks" / "esc50", {"train": [8000], "test": [8000]})
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*words, *options])
+    assert done.exit_code == 2
+    kind = "task folder" if words[0] == "embed" else "task"
+    assert f"unknown {kind}: got 'esc'" in done.stderr
+
+
+def test_a_command_that_needs_tasks_says_so() -> None:
+    done = CliRunner().invoke(main, ["prepare"])
+    assert done.exit_code == 2
+    assert "Missing task: name one or more, or `open`, `all`, `speech`, `environment`" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["nsynth_pitch", "music", "esc50,fsd50k"])
+@pytest.mark.parametrize(
+    "before", [["evaluate", "my_model"], ["evaluate"], ["status", "my_model"], ["validate"]]
+)
+def test_a_task_in_place_of_a_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[str], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*before, word])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: model {word}: got the name of a task")
+    assert done.stderr.endswith(f"Write --tasks {word}.\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_may_have_the_name_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "esc50.py").write_text(MODEL)
+    done = CliRunner().invoke(main, ["evaluate", "esc50", "--tasks", "esc"])
+    assert "unknown task: got 'esc'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["my_modle"], "submission my_modle: got no module named my_modle"),
+        (["my_modle.py"], "my_modle.py: got no such file"),
+        (["my_modle.toml"], "my_modle.toml: got no such file"),
+        (["my_model", "--model", "weihgts.pt"], "weihgts.pt: got no such file"),
+        (["my_modle", "my_modle.py"], "submissions: got none of 2 can be opened: my_modle, my_modle.py"),
+    ],
+)
+def test_a_model_is_looked_for_before_corpora_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], error: str
+) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["evaluate", *words, "--mode", "demo"])
+    assert done.exit_code == 2
+    assert error in done.stderr, done.stderr
+    assert not list(tmp_path.glob("_workdir/demo*"))
+
+
+def _list_commands(
+    command: click.Command, words: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    with click.Context(command) as context:
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner
+            yield from _list_commands(inner, (*words, name))
+
+
+EVERY_COMMAND = dict(_list_commands(main, ("heareval",)))
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_an_example_that_works(words: tuple[str, ...]) -> None:
+    command = EVERY_COMMAND[words]
+    assert isinstance(command, GroupedCommand)
+    for line in command.example.splitlines():
+        name, *given = shlex.split(line)
+        assert name == "heareval"
+        # The help of a command shows its own examples. Unknown options and values raise an error.
+        chosen: click.Command = main
+        while isinstance(chosen, click.Group):
+            with click.Context(chosen) as context:
+                called = (
+                    given[0] if isinstance(chosen.get_command(context, given[0]), click.Command) else "build"
+                )
+                given = given[1:] if called == given[0] else given
+                inner = chosen.get_command(context, called)
+                assert inner
+                chosen = inner
+        assert chosen is command
+        command.make_context(name, given)
+    shown = CliRunner().invoke(main, [*words[1:], "--help"]).output
+    assert f"\nExample:\n  {command.example.splitlines()[0]}\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_options_are_shown_in_groups() -> None:
+    shown = CliRunner().invoke(main, ["evaluate", "--help"]).output
+    headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [f"{name}:" for name in (*GROUPS, "Options", "Example")]
+    assert "\nTasks:\n  --tasks" in shown
+    # Every name of a group is that of an option.
+    known = {each.name for command in EVERY_COMMAND.values() for each in command.params}
+    assert {name for names in GROUPS.values() for name in names} <= known

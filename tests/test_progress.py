@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 import typing
 import zipfile
 
@@ -59,6 +60,25 @@ def test_lines_in_a_log():
     first, last = stream.getvalue().splitlines()
     assert first == "mine on esc50: predictor: training 4 of 12"
     assert re.fullmatch(r"\[step 1 of 2\] mine on esc50: predictor: [0-9.]+ s", last)
+
+
+def test_a_step_that_says_nothing_is_seen_to_run(monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
+    has_ticked = threading.Event()
+
+    class Log(io.StringIO):
+        def write(self, text):
+            if "running for" in text:
+                has_ticked.set()
+            return super().write(text)
+
+    stream = Log()
+    with show_steps(1, stream), report_step("mine on esc50: embeddings", "clips") as report:
+        report(40, 235)
+        assert has_ticked.wait(60)
+    assert re.search(
+        r"^mine on esc50: embeddings: 40 of 235 clips, running for \d+ s$", stream.getvalue(), re.M
+    )
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])

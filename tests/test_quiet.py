@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from heareval import api
@@ -138,6 +141,24 @@ def test_progress_is_hidden_in_python_as_well(
         done = api.prepare(corpus, places, sample_rates=(16000 if is_quiet else 22050,), settings=settings)
         assert done.outcome.steps
         assert ("[step " in capfd.readouterr().err) is not is_quiet
+    assert {each.output.task_folder for each in api.own_changes(places).changes} == {SPOKEN}
+
+
+def test_a_clock_that_is_set_during_a_run_hides_no_change(
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places(*(str(tmp_path / name) for name in ("_workdir", "tasks", "tars", "embeddings")))
+    accepted = str(mirror / "MD5SUMS")
+    corpus = api.CorpusRequest(("spoken_digit",), mirrors=(str(mirror),), accept_checksums=accepted)
+    api.prepare(corpus, places, sample_rates=(16000,), settings=api.RunSettings(num_workers=1))
+    # psutil adds the time since the machine was booted to that of the boot, which Linux takes from the clock.
+    (tmp_path / "proc" / str(os.getpid())).mkdir(parents=True)
+    stat = Path("/proc/stat").read_text()
+    later = re.sub(r"^btime (\d+)$", lambda found: f"btime {int(found[1]) + 1}", stat, flags=re.MULTILINE)
+    assert later != stat
+    (tmp_path / "proc" / "stat").write_text(later)
+    (tmp_path / "proc" / str(os.getpid()) / "stat").write_text(Path("/proc/self/stat").read_text())
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
     assert {each.output.task_folder for each in api.own_changes(places).changes} == {SPOKEN}
 
 

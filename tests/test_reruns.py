@@ -140,6 +140,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
+def test_a_rerun_by_systemd_and_runs_by_hand_see_each_others_gpus_and_memory() -> None:
+    """Both are claimed by locks in the temporary folder of the machine."""
+    lines = (CONTRIB / "systemd" / "hear-rerun.service").read_text().splitlines()
+    (writable,) = (line.partition("=")[2].split() for line in lines if line.startswith("ReadWritePaths="))
+    assert writable == [WORK, "/tmp"]
+    assert not any(line.startswith("PrivateTmp=") for line in lines)
+
+
 def test_a_service_that_fails_starts_the_one_that_mails() -> None:
     names = {unit.name for unit in UNITS}
     service = (CONTRIB / "systemd" / "hear-rerun.service").read_text()

@@ -176,10 +176,10 @@ def test_a_folder_of_another_user_is_one_line(shared: Path) -> None:
     assert command(shared, *prepare, "16000", before=as_user(BOB, "002")).returncode == 0
     line = only_line(command(shared, *prepare, "22050", before=as_user(BOB, "002")))
     assert (
-        "got Permission denied, expected read and write access. It belongs to user 61001, who opens it"
+        "got Permission denied, expected read and write access. It belongs to user 61001: ask them to open it"
         in line
     )
-    assert line.endswith("to your group (chmod -R g+rwX, on all shared folders) and works with umask 002.")
+    assert line.endswith("to your group (chmod -R g+rwX on all shared folders) and to work with umask 002.")
 
 
 # --------------------------------------------------------------------------- scratch of a machine

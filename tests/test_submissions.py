@@ -177,7 +177,7 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(
     for (_, told), file in zip(bad.values(), files, strict=True):
         assert [told in line for line in errors if file in line] == [True]
     # Models are loaded when all else has been checked.
-    assert "submission no_model: got no such module" in errors[-2]
+    assert "submission no_model: got no module named no_model" in errors[-2]
     assert "other.toml" in errors[-1]
     assert f"not evaluated: {', '.join(files)}, no_model" in done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("note: ")] == [

@@ -12,13 +12,16 @@ import heareval
 from heareval.commands.console import USAGE_EXIT_CODE, standard_streams, warn
 from heareval.errors import HearevalError, unknown_name
 
-# Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name.
+# Command -> the line that `heareval --help` shows. Each is a function of the module that bears its name, with
+# underscores.
 COMMANDS = {
     "prepare": "Make task folders and tarballs from the published corpora.",
     "embed": "Compute the embeddings of published task folders with a model.",
     "predict": "Train predictors on folders of embeddings and score them.",
     "evaluate": "Score models: prepare the tasks, compute embeddings, train predictors.",
+    "new-model": "Write a model to put your network into.",
     "validate": "Check a model for every fault that would cost a run or points.",
+    "table": "Show the scores of submissions on all tasks in one table, also as CSV or LaTeX.",
     "compare": "Compare two submissions on the tasks that both were evaluated on.",
     "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
@@ -72,12 +75,13 @@ def run_command(name: str) -> None:
 
 def _import_command(name: str) -> click.Command:
     """Return a command; end the program with one line if Luigi, as it is imported, cannot read luigi.cfg."""
+    function = name.replace("-", "_")
     try:
-        module = importlib.import_module(f"heareval.commands.{name}")
+        module = importlib.import_module(f"heareval.commands.{function}")
     except HearevalError as error:
         warn(f"error: {error}")
         sys.exit(USAGE_EXIT_CODE)
-    command: click.Command = getattr(module, name)
+    command: click.Command = getattr(module, function)
     return command
 
 

@@ -14,6 +14,7 @@ import click
 from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.formats.exchange import EXPORTS
 from heareval.layout import Places, display_path
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from heareval.predictions.card_checks import CheckedCard
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand, example="heareval card my_model --about my_model.toml\nheareval card --check cards"
+)
 @one_line_errors
 @click.argument("names", nargs=-1, required=True, metavar="SUBMISSION_OR_CARD...")
 @click.option(

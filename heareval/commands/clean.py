@@ -12,6 +12,7 @@ from heareval.api import Cleaned
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import BUSY_EXIT_CODE, FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import BusyError
 from heareval.layout import Places, display_path
 from heareval.workflow.cleaning import LOG_DAYS, Leftover
@@ -20,7 +21,7 @@ from heareval.workflow.cleaning import LOG_DAYS, Leftover
 SHOWN_PATHS = 10
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval clean --delete --older-than 30")
 @one_line_errors
 @options.places("work", "tasks", "tars", "embeddings")
 @click.option("--delete", is_flag=True, help="Delete what is listed. Refused while a run is at work.")

@@ -6,11 +6,12 @@ import click
 
 from heareval import api, files
 from heareval.commands import options
-from heareval.commands.console import one_line_errors, say
+from heareval.commands.console import one_line_errors, say, terminal_columns
+from heareval.commands.grouped import GroupedCommand
 from heareval.layout import Places
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval compare my_model heareval.embeddings.baseline")
 @one_line_errors
 @click.argument("a")
 @click.argument("b")
@@ -26,4 +27,6 @@ def compare(a: str, b: str, places: Places, as_json: bool) -> None:
     # scikit-learn and scipy take seconds to import.
     from heareval.predictions.compare import comparison_table, comparison_to_json
 
-    say(files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found))
+    say(
+        files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found, terminal_columns())
+    )

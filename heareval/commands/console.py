@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ def say(text: str) -> None:
     except OSError as error:
         error.filename = error.filename or "standard output"
         raise
+
+
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that standard output is; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def warn(text: str) -> None:
@@ -140,7 +146,8 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
         warn("error: the run is incomplete, although no step of this runner failed")
     if lacking:
         _warn_unfinished(lacking)
-    warn(f"log: {outcome.log}")
+    if outcome.log:
+        warn(f"log: {outcome.log}")
     sys.exit(outcome.exit_code)
 
 

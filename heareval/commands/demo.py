@@ -10,13 +10,14 @@ from heareval import api
 from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.console import finish_run, one_line_errors
+from heareval.commands.grouped import GroupedCommand
 from heareval.commands.prepare import say_task
 from heareval.commands.scores import say_scores
 from heareval.layout import Places, display_path
 from heareval.predictions.protocol import Protocol
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval demo --folder demo")
 @one_line_errors
 @click.option(
     "--folder", type=click.Path(file_okay=False), default="demo", show_default=True, help="Working folder."

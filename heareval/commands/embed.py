@@ -12,16 +12,25 @@ from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand, example="heareval embed my_model --model weights.pt --tasks esc50,speech_commands"
+)
 @one_line_errors
 @options.submission
 @click.option(
-    "--task", default="all", show_default=True, help="A folder in --tasks-dir, or the name of a task."
+    "--tasks",
+    "--task",
+    "tasks",
+    multiple=True,
+    default=("all",),
+    metavar="NAMES",
+    help="Names of tasks or of folders in --tasks-dir, separated by commas. Repeatable.  [all folders]",
 )
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
@@ -29,7 +38,7 @@ from heareval.layout import Places, display_path
 @options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,
-    task: str,
+    tasks: tuple[str, ...],
     places: Places,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
@@ -43,7 +52,7 @@ def embed(
     embedded = api.embed(
         submissions,
         places,
-        task=task,
+        tasks=options.split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
         settings=settings,

@@ -32,7 +32,10 @@ def _build_request(
     return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
 
 
-@click.command(cls=options.CommandOf2021)
+@click.command(
+    cls=options.CommandOf2021,
+    example="heareval evaluate my_model --model weights.pt --tasks esc50,speech_commands",
+)
 @one_line_errors
 @options.submissions
 @options.corpus(options.tasks_option)
@@ -44,7 +47,12 @@ def _build_request(
 @options.force
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
-    places: Places, scoring: options.Scoring, force: bool, settings: RunSettings, **requested: Any
+    places: Places,
+    corpus: CorpusRequest,
+    scoring: options.Scoring,
+    force: bool,
+    settings: RunSettings,
+    **requested: Any,
 ) -> None:
     """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
 
@@ -52,7 +60,8 @@ def evaluate(
     override the TOML file. hf:NAME and hf:FOLDER are published models. Only the sample rate that a
     model asks for is prepared, unless --sample-rate names more.
     """
-    request = _build_request(scoring=scoring, **requested)
+    corpus = options.use_default_tasks(corpus, settings.notify)
+    request = _build_request(scoring=scoring, corpus=corpus, **requested)
     scored = api.evaluate(request, places, force=force, settings=settings)
     if settings.is_quiet:
         _say_changes(scored, places, scoring)

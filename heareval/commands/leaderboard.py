@@ -12,6 +12,7 @@ import heareval
 from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import escape_controls
 from heareval.layout import Places, display_path
 from heareval.leaderboard.board import Origin
@@ -34,7 +35,7 @@ def leaderboard() -> None:
     """
 
 
-@leaderboard.command("build")
+@leaderboard.command("build", cls=GroupedCommand, example="heareval leaderboard cards --out site")
 @one_line_errors
 @click.argument("cards", nargs=-1, metavar="CARDS...")
 @click.option(
@@ -129,7 +130,7 @@ def build(
         sys.exit(FAILED_EXIT_CODE)
 
 
-@leaderboard.command("init")
+@leaderboard.command("init", cls=GroupedCommand, example="heareval leaderboard init results")
 @one_line_errors
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option(
@@ -149,7 +150,7 @@ def init(folder: str, requirement: str) -> None:
     say(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
 
 
-@leaderboard.command("references")
+@leaderboard.command("references", cls=GroupedCommand, example="heareval leaderboard references results")
 @one_line_errors
 @click.argument("folder", type=click.Path(file_okay=False))
 @options.places("tasks")
@@ -164,7 +165,9 @@ def references(folder: str, places: Places) -> None:
         say(display_path(copy))
 
 
-@leaderboard.command("check-changes")
+@leaderboard.command(
+    "check-changes", cls=GroupedCommand, example="heareval leaderboard check-changes --base origin/main"
+)
 @one_line_errors
 @click.option("--base", required=True, metavar="REF", help="The branch to merge into, such as origin/main.")
 @click.option(

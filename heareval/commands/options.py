@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from heareval.api import CorpusRequest, RunSettings, resolve_places
+from heareval.archives.sizes import readable
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
+from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
@@ -29,9 +32,13 @@ from heareval.predictions.protocol import (
 )
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
 from heareval.tasks.audio import ENGINES
+from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
+from heareval.tasks.registry import GROUPS, all_tasks, select
 from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
 
+# The tasks of a command that is given none.
+DEFAULT_TASKS = ("open",)
 # Seeds of a full report, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
 
@@ -70,28 +77,58 @@ def places(*names: str) -> Decorator:
 # --------------------------------------------------------------------------- tasks
 
 
-def split_names(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the task names of a command line, whether spaces or commas separate them.
+def split_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the task names of a command line, whether commas or repeated options separate them.
 
     >>> split_names(("esc50,fsd50k", "open"))
     ('esc50', 'fsd50k', 'open')
     """
-    several = (names,) if isinstance(names, str) else names
-    return tuple(filter(None, (word.strip() for name in several for word in name.split(","))))
+    return tuple(filter(None, (word.strip() for name in names for word in name.split(","))))
 
 
 def _build_corpus(
-    tasks: str | tuple[str, ...],
+    tasks: tuple[str, ...],
     mode: str | None,
     mirror: tuple[str, ...],
     accept_checksums: str | None,
     engine: str,
     on_bad_audio: str,
     from_published: str,
+    task_words: tuple[str, ...] | None = None,
 ) -> CorpusRequest:
+    names = split_names((*(task_words or ()), *tasks))
+    if task_words is not None and not names:
+        raise click.UsageError(f"Missing task: name one or more, or {list_groups()}.")
     mirrors = mirror or tuple(filter(None, [read_value("mirror")]))
-    return CorpusRequest(
-        split_names(tasks), mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published
+    return CorpusRequest(names, mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published)
+
+
+def list_groups() -> str:
+    """Return the names of the groups of tasks, for a sentence."""
+    *names, last = [f"`{name}`" for name in GROUPS]
+    return f"{', '.join(names)} or {last}"
+
+
+def use_default_tasks(corpus: CorpusRequest, notify: Callable[[str], None]) -> CorpusRequest:
+    """Return a request that names tasks; one without gets the open tasks, and a line says so."""
+    if corpus.tasks:
+        return corpus
+    notify(describe_default_tasks(corpus.mode))
+    return replace(corpus, tasks=DEFAULT_TASKS)
+
+
+def describe_default_tasks(mode: str | None) -> str:
+    """Return the line that says which tasks are used if none is named, and what all of them would take."""
+    chosen, every_task = select(DEFAULT_TASKS, mode), select(("all",), mode)
+    names = ", ".join(dict.fromkeys(task.name for task, _ in chosen))
+    note = f"note: no --tasks given, so these are the open tasks: {names}"
+    if len(every_task) == len(chosen):
+        return note
+    hours = sum(estimate_hours(task, name) for task, name in every_task)
+    size = readable(round(hours * BYTES_PER_HOUR))
+    return (
+        f"{note}. `--tasks all` stands for {len(every_task)} tasks with about {hours:.0f} hours of sound: "
+        f"{size} of clips at 16 kHz, besides their archives"
     )
 
 
@@ -136,18 +173,32 @@ def corpus(tasks: Decorator) -> Decorator:
     )
 
 
-tasks_argument: Decorator = click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+def _complete_tasks(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """Return what a shell offers for tasks: names that continue the last one of a list."""
+    before, comma, last = word.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*GROUPS, *all_tasks()) if name.startswith(last)]
+
+
 tasks_option: Decorator = click.option(
     "--tasks",
-    default="all",
-    show_default=True,
-    help="Names separated by commas, `open`, `all`, `pairwise` or `everything`.",
+    multiple=True,
+    shell_complete=_complete_tasks,
+    metavar="NAMES",
+    help=f"Names or TOML files of tasks, separated by commas, or {list_groups()}. Repeatable.  [open]",
 )
-some_tasks_option: Decorator = click.option(
-    "--tasks",
-    default="",
-    help="Names separated by commas, `open`, `all`, `pairwise` or `everything`.  [all, if a model is named]",
-)
+
+
+def tasks_argument(command: Command) -> Command:
+    """Give a command tasks as words, or with --tasks as other commands have them."""
+    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=_complete_tasks)
+    option = click.option(
+        "--tasks",
+        multiple=True,
+        shell_complete=_complete_tasks,
+        metavar="NAMES",
+        help="The same as TASK... Repeatable.",
+    )
+    return words(option(command))  # type: ignore[no-any-return]
 
 
 def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
@@ -178,7 +229,19 @@ def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
 
 def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> SubmissionArgs:
     several = (submissions,) if isinstance(submissions, str) else submissions
+    for word in several:
+        _check_is_no_task(word)
     return SubmissionArgs(several, **described)
+
+
+def _check_is_no_task(word: str) -> None:
+    """Raise HearevalError if a word in place of a model is the name of a task or a group of tasks."""
+    names = [name for name in split_names([word]) if name in all_tasks() or name in GROUPS]
+    is_module = Path(word).is_dir() or Path(f"{word}.py").is_file()
+    if names and not is_module:
+        raise HearevalError(
+            f"model {word}", got="the name of a task", expected="a model", remedy=f"Write --tasks {word}."
+        )
 
 
 _DESCRIBING: tuple[Decorator, ...] = (
@@ -266,7 +329,7 @@ any_rate: Decorator = click.option(
 # --------------------------------------------------------------------------- predictors
 
 
-class CommandOf2021(click.Command):
+class CommandOf2021(GroupedCommand):
     """A command whose switches also take True or False as the next word, as they did in 2021."""
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:

@@ -6,14 +6,15 @@ import click
 
 from heareval import api, files
 from heareval.commands import options
-from heareval.commands.console import one_line_errors, say
+from heareval.commands.console import one_line_errors, say, terminal_columns
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.leaderboard.parity import Parity, Verdict, name_row, parity_to_json
 from heareval.leaderboard.published import read_published
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval parity my_crepe --row CREPE")
 @one_line_errors
 @click.argument("submission", required=False)
 @click.option(
@@ -62,7 +63,11 @@ def _format_parity(parity: Parity) -> str:
             each.verdict.value,
             each.protocol,
         )
-    lines = [f"ours: {parity.submission}", f"published: {name_row(parity.row)}", *render_lines(table)]
+    lines = [
+        f"ours: {parity.submission}",
+        f"published: {name_row(parity.row)}",
+        *render_lines(table, terminal_columns()),
+    ]
     reasons: dict[str, list[str]] = {}
     for each in parity.tasks:
         if each.reason:

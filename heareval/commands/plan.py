@@ -11,13 +11,14 @@ from heareval.api import CorpusRequest
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
 from heareval.commands.prepare import say_not_packed
 from heareval.layout import Places
 from heareval.workflow.disk_space import name_folders
 from heareval.workflow.plan import FileSystem, plan_facts, plan_table
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval plan all --sample-rate 16000")
 @one_line_errors
 @options.corpus(options.tasks_argument)
 @options.sample_rates()

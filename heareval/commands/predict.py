@@ -15,7 +15,7 @@ from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.layout import Places
 
 
-@click.command(cls=options.CommandOf2021)
+@click.command(cls=options.CommandOf2021, example="heareval predict embeddings/my_model/* --probe linear")
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @options.scoring

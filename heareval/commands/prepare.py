@@ -12,11 +12,15 @@ from heareval.api import CorpusRequest, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import Lacking, finish_run, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
 
 
-@click.command()
+@click.command(
+    cls=GroupedCommand,
+    example="heareval prepare esc50 speech_commands --sample-rate 16000 --mirror downloads",
+)
 @one_line_errors
 @options.corpus(options.tasks_argument)
 @options.sample_rates()
@@ -28,7 +32,8 @@ def prepare(
 ) -> None:
     """Make task folders and tarballs from the published corpora.
 
-    TASK is the name of a task, or `open`, `all`, `pairwise` or `everything`. The sample rates are 16000,
+    TASK is the name or TOML file of a task, or `open`, `all`, `speech`, `environment`, `music`, `pairwise` or
+    `everything`; commas separate them as well. The sample rates are 16000,
     22050, 44100 and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
     """
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)

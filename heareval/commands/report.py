@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from heareval import api
+from heareval import api, files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval report embeddings/my_model/esc50-v2.0.0-full")
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @click.option(
@@ -33,8 +34,12 @@ def report(
 
     For tasks that are scored by distance: the scores of classes, sets or speakers, and the hardest cases.
 
-    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained.
+    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained. Prints
+    where each report is, with its worst label, most frequent confusion and worst clip.
     """
+    # torch and matplotlib are imported for it.
+    from heareval.predictions.report import REPORT
+
     target = Path(out) if out else None
     if target:
         _check_distinct([Path(folder) for folder in folders])
@@ -42,6 +47,8 @@ def report(
         reports = api.report(Path(folder), places, protocols=protocols, clips=clips, out=target, notify=warn)
         for written in reports:
             say(display_path(written))
+            for finding in files.read_json(written / REPORT)["findings"]:
+                say(f"  {finding}")
 
 
 def _check_distinct(folders: list[Path]) -> None:

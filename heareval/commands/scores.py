@@ -7,7 +7,7 @@ from pathlib import Path
 
 from heareval import api, layout
 from heareval.api import Scored
-from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, warn
+from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, terminal_columns, warn
 from heareval.commands.options import Scoring
 from heareval.errors import HearevalError
 from heareval.formats.scores import Scores
@@ -32,7 +32,7 @@ def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
         except HearevalError as error:
             damaged.append(str(error))
     if found:
-        say(score_table(found))
+        say(score_table(found, terminal_columns()))
     if scoring.full_report:
         for path, scores in found.items():
             _write_report(path.parent, scores.protocol, places)

@@ -27,10 +27,13 @@ from heareval.workflow.step_records import StepRecord
 NAMED_TASKS = 3
 
 
-@click.command(cls=options.CommandOf2021)
+@click.command(
+    cls=options.CommandOf2021,
+    example="heareval status my_model --model weights.pt --tasks esc50\nheareval status --since last",
+)
 @one_line_errors
 @options.some_submissions
-@options.corpus(options.some_tasks_option)
+@options.corpus(options.tasks_option)
 @options.sample_rates(default=())
 @options.places("work", "tasks", "tars", "embeddings")
 @options.embedding_format
@@ -74,12 +77,12 @@ def _build_request(
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest | CorpusRequest | None:
     if submissions.submissions:
-        corpus = replace(corpus, tasks=corpus.tasks or ("all",))
+        corpus = replace(corpus, tasks=corpus.tasks or options.DEFAULT_TASKS)
         return EvaluationRequest(
             submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates
         )
     if corpus.tasks or corpus.mode:
-        return replace(corpus, tasks=corpus.tasks or ("all",))
+        return replace(corpus, tasks=corpus.tasks or options.DEFAULT_TASKS)
     return None
 
 

@@ -9,13 +9,21 @@ from typing import Any
 import click
 
 from heareval import files
+from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import align_columns, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
+from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import TaskSpec
+from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
 from heareval.tasks.licences import find_licence
 from heareval.tasks.own import new as own_new
 from heareval.tasks.own.task import describe_splits
 from heareval.tasks.registry import all_tasks, check_name_is_free
+
+# Columns of the tables of tasks.
+BRIEF_HEAD = ("task", "domain", "hours", "size", "licence")
+LONG_HEAD = ("kind", "splits", "clip in s", "modes", "metrics")
 
 
 @click.group()
@@ -23,20 +31,23 @@ def tasks() -> None:
     """List the tasks, or make a new one from your own sounds."""
 
 
-@tasks.command("list")
+@tasks.command("list", cls=GroupedCommand, short_help="List the tasks.", example="heareval tasks list --json")
 @one_line_errors
+@click.option("--long", "is_long", is_flag=True, help="Show kind, splits, modes and metrics as well.")
 @options.as_json
-def list_tasks(as_json: bool) -> None:
-    """List the tasks of the benchmark, each with its modes, the default mode first, and its licence.
+def list_tasks(is_long: bool, as_json: bool) -> None:
+    """List the tasks, each with its domain, the hours of its clips, their size and the licence of its corpus.
 
-    The licence is that of the corpus, by its SPDX identifier. With --json, it comes with its name, its note,
-    the address of the corpus and the publication to cite.
+    Hours are about those of the default mode, and the size is that of the clips at 16 kHz. Licences are SPDX
+    identifiers. With --json, a licence comes with its name, its note, the address of the corpus and the
+    publication to cite.
     """
     if as_json:
         say(files.dump_json([_task_facts(task) for task in all_tasks().values()]))
         return
-    head = ("task", "kind", "splits", "clip in s", "licence", "modes", "metrics")
-    for line in align_columns([head, *map(_describe_task, all_tasks().values())]):
+    describe = _describe_at_length if is_long else _describe_briefly
+    head = BRIEF_HEAD + (LONG_HEAD if is_long else ())
+    for line in align_columns([head, *map(describe, all_tasks().values())]):
         say(line)
 
 
@@ -47,33 +58,53 @@ def _list_modes(task: TaskSpec) -> list[str]:
 
 def _task_facts(task: TaskSpec) -> dict[str, Any]:
     """Return a task, as it is in its default mode, as JSON values."""
+    hours = estimate_hours(task, task.default_mode)
     return {
         "name": task.name,
+        "domain": find_domain(task.name),
         "embedding_type": task.embedding_type,
         "prediction_type": task.prediction_type,
         "splits": task.splits_of(task.default_mode).names,
         "clip_duration_s": task.duration_s(task.default_mode),
         "modes": _list_modes(task),
+        "hours": round(hours, 2),
+        "bytes_at_16_khz": round(hours * BYTES_PER_HOUR),
         "metrics": task.metrics,
         "licence": asdict(find_licence(task, task.default_mode)),
     }
 
 
-def _describe_task(task: TaskSpec) -> tuple[str, ...]:
-    """Return the cells of a task in the table, as it is in its default mode."""
-    seconds = task.duration_s(task.default_mode)
+def _describe_briefly(task: TaskSpec) -> tuple[str, ...]:
+    """Return the cells of BRIEF_HEAD for a task in its default mode."""
+    hours = estimate_hours(task, task.default_mode)
     return (
         task.name,
+        SHORT_NAMES[find_domain(task.name)],
+        f"{hours:.1f}",
+        readable(round(hours * BYTES_PER_HOUR)),
+        find_licence(task, task.default_mode).spdx,
+    )
+
+
+def _describe_at_length(task: TaskSpec) -> tuple[str, ...]:
+    """Return the cells of BRIEF_HEAD and LONG_HEAD for a task in its default mode."""
+    seconds = task.duration_s(task.default_mode)
+    return (
+        *_describe_briefly(task),
         f"{task.embedding_type}, {task.prediction_type}",
         describe_splits(task.splits_of(task.default_mode)),
         "varies" if seconds is None else f"{seconds:g}",
-        find_licence(task, task.default_mode).spdx,
         ", ".join(_list_modes(task)),
         ", ".join(task.metrics),
     )
 
 
-@tasks.command("new")
+@tasks.command(
+    "new",
+    cls=GroupedCommand,
+    short_help="Make a task from your own sounds.",
+    example="heareval tasks new birds --folder sounds/birds",
+)
 @one_line_errors
 @click.argument("name")
 @click.option("--folder", help="Folder of class sub-folders with sounds.")

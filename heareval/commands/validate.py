@@ -10,6 +10,7 @@ from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, one_line_errors, say, warn
 from heareval.commands.gather import Seconds, gather
+from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import (
     Finding,
@@ -23,11 +24,11 @@ from heareval.embeddings.validate import (
 from heareval.layout import Places, display_path
 
 
-def _build_limits(long_seconds: float, timeout: float) -> Limits:
-    return Limits(long_s=long_seconds, check_s=timeout)
+def _build_limits(long_seconds: float, check_timeout: float) -> Limits:
+    return Limits(long_s=long_seconds, check_s=check_timeout)
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval validate my_model --model weights.pt")
 @one_line_errors
 @options.submission
 @gather(
@@ -41,7 +42,7 @@ def _build_limits(long_seconds: float, timeout: float) -> Limits:
         help="Length of the longest audio to try, in seconds.",
     ),
     click.option(
-        "--timeout",
+        "--check-timeout",
         type=Seconds(min=1),
         default=Limits.check_s,
         show_default=True,

@@ -9,6 +9,7 @@ import click
 from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say
+from heareval.commands.grouped import GroupedCommand
 from heareval.formats.verify import Verified
 from heareval.layout import Places, display_path
 
@@ -16,7 +17,7 @@ from heareval.layout import Places, display_path
 SHOWN_CHANGES = 10
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval verify --tasks-dir tasks")
 @one_line_errors
 @options.places("tasks", "tars", "embeddings")
 def verify(places: Places) -> None:

@@ -167,7 +167,7 @@ CAUSES = {
     "memory": Advice("", f"The memory ran out. {_PIECES}"),
     "silent": Advice(
         "",
-        "The log shows what each thread was doing. Use a larger --timeout if the model is only slow.",
+        "The log shows what each thread was doing. Use a larger --check-timeout if the model is only slow.",
     ),
     "exit": Advice("", "Raise an exception where the model ends the program, as sys.exit() does."),
     "exception": Advice("", "Correct what raises the exception; the log has the whole traceback."),

@@ -74,9 +74,10 @@ def find_module_file(module: str, *, only_here: bool) -> Path | None:
     """
     top, *rest = module.split(".")
     # Submissions find modules in the working folder first. Finding a top-level module imports nothing.
+    # A folder without __init__.py, such as a clone of heareval, counts only if no other module has its name.
     spec = _find_in_folder(top)
-    if not spec and not only_here:
-        spec = importlib.util.find_spec(top)
+    if not only_here and not (spec and spec.origin):
+        spec = importlib.util.find_spec(top) or spec
     name = top
     for part in rest:
         name = f"{name}.{part}"
@@ -88,7 +89,7 @@ def find_module_file(module: str, *, only_here: bool) -> Path | None:
         return None
     raise HearevalError(
         f"submission {module}",
-        got="no such module",
+        got=f"no module named {module}",
         expected="an importable module",
         remedy="Install it with `pip install PATH`, run in the folder that contains it, or give its path.",
     )

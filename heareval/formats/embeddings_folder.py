@@ -154,7 +154,7 @@ def sweep_finished(submissions: Path) -> None:
     Args:
         submissions: the folder of the submissions' folders.
     """
-    for path in submissions.glob(f"*/.*{files.UNFINISHED}"):
+    for path in files.find_in_subfolders(submissions, f".*{files.UNFINISHED}"):
         target, _, fingerprint = path.name[1:].removesuffix(files.UNFINISHED).rpartition(".")
         # A damaged folder is reported by the step that needs it.
         with contextlib.suppress(OSError, HearevalError):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from heareval.formats.card import CardResult
 from heareval.formats.columns2021 import TASKS_2021
+from heareval.formats.domains import find_domain
 from heareval.leaderboard.board import Column
 from heareval.leaderboard.slugs import make_slug
 
 ONSETS_200_MS = "event_onset_200ms_fms"
-SPEECH, ENVIRONMENT, MUSIC = "speech", "environmental sound", "music"
 # The folds of one corpus that share a column of the published leaderboard.
 BEEHIVE, BEEHIVE_FOLDS = "beehive_states", ("beehive_states_fold0", "beehive_states_fold1")
 
@@ -48,65 +48,61 @@ _TASKS_2021 = {(task.name, mode): task for task in TASKS_2021 for mode in task.m
 
 
 def _publish(
-    folder: str, title: str, domain: str, metric: str = "top1_acc", *, is_in_later: bool = False
+    folder: str, title: str, metric: str = "top1_acc", *, is_in_later: bool = False
 ) -> PublishedColumn:
     """Return a column; `formats/columns2021.py` has the name of its task in both CSV files."""
     name, _, rest = folder.partition("-")
     mode = rest.rpartition("-")[2]
     task = _TASKS_2021[BEEHIVE_FOLDS[0] if name == BEEHIVE else name, mode]
-    column = Column(folder, title, domain, metric)
+    column = Column(folder, title, find_domain(task.name), metric)
     return PublishedColumn(task.title, name, mode, task.key if is_in_later else "", column)
 
 
 # In the order of leaderboard.csv. Each column shows the task's first metric.
 PUBLISHED_COLUMNS: tuple[PublishedColumn, ...] = (
-    _publish("beehive_states-v2-5h", "Beehive States", ENVIRONMENT, "aucroc"),
-    _publish("beijing_opera-v1.0-hear2021-full", "Beijing Opera", MUSIC, is_in_later=True),
-    _publish("tfds_crema_d-1.0.0-full", "CREMA-D", SPEECH, is_in_later=True),
+    _publish("beehive_states-v2-5h", "Beehive States", "aucroc"),
+    _publish("beijing_opera-v1.0-hear2021-full", "Beijing Opera", is_in_later=True),
+    _publish("tfds_crema_d-1.0.0-full", "CREMA-D", is_in_later=True),
     _publish(
         "dcase2016_task2-hear2021-full",
         "DCASE 2016 Task 2",
-        ENVIRONMENT,
         "event_onset_200ms_fms",
         is_in_later=True,
     ),
-    _publish("esc50-v2.0.0-full", "ESC-50", ENVIRONMENT, is_in_later=True),
-    _publish("fsd50k-v1.0-full", "FSD50K", ENVIRONMENT, "mAP", is_in_later=True),
-    _publish("tfds_gtzan-1.0.0-full", "GTZAN Genre", MUSIC),
-    _publish("tfds_gtzan_music_speech-1.0.0-full", "GTZAN Music/Speech", MUSIC),
-    _publish("gunshot_triangulation-v1.0-full", "Gunshot Triangulation", ENVIRONMENT),
-    _publish("libricount-v1.0.0-hear2021-full", "LibriCount", SPEECH, is_in_later=True),
-    _publish("maestro-v3.0.0-5h", "MAESTRO 5h", MUSIC, "event_onset_50ms_fms"),
-    _publish("mridangam_stroke-v1.5-full", "Mridangam Stroke", MUSIC, is_in_later=True),
-    _publish("mridangam_tonic-v1.5-full", "Mridangam Tonic", MUSIC, is_in_later=True),
-    _publish("nsynth_pitch-v2.2.3-50h", "NSynth Pitch 50h", MUSIC, "pitch_acc"),
-    _publish("nsynth_pitch-v2.2.3-5h", "NSynth Pitch 5h", MUSIC, "pitch_acc", is_in_later=True),
-    _publish("speech_commands-v0.0.2-5h", "Speech Commands 5h", SPEECH, is_in_later=True),
-    _publish("speech_commands-v0.0.2-full", "Speech Commands full", SPEECH),
-    _publish("vocal_imitation-v1.1.3-full", "Vocal Imitations", SPEECH, "mAP"),
-    _publish("vox_lingua_top10-hear2021-full", "VoxLingua107 Top 10", SPEECH, is_in_later=True),
+    _publish("esc50-v2.0.0-full", "ESC-50", is_in_later=True),
+    _publish("fsd50k-v1.0-full", "FSD50K", "mAP", is_in_later=True),
+    _publish("tfds_gtzan-1.0.0-full", "GTZAN Genre"),
+    _publish("tfds_gtzan_music_speech-1.0.0-full", "GTZAN Music/Speech"),
+    _publish("gunshot_triangulation-v1.0-full", "Gunshot Triangulation"),
+    _publish("libricount-v1.0.0-hear2021-full", "LibriCount", is_in_later=True),
+    _publish("maestro-v3.0.0-5h", "MAESTRO 5h", "event_onset_50ms_fms"),
+    _publish("mridangam_stroke-v1.5-full", "Mridangam Stroke", is_in_later=True),
+    _publish("mridangam_tonic-v1.5-full", "Mridangam Tonic", is_in_later=True),
+    _publish("nsynth_pitch-v2.2.3-50h", "NSynth Pitch 50h", "pitch_acc"),
+    _publish("nsynth_pitch-v2.2.3-5h", "NSynth Pitch 5h", "pitch_acc", is_in_later=True),
+    _publish("speech_commands-v0.0.2-5h", "Speech Commands 5h", is_in_later=True),
+    _publish("speech_commands-v0.0.2-full", "Speech Commands full"),
+    _publish("vocal_imitation-v1.1.3-full", "Vocal Imitations", "mAP"),
+    _publish("vox_lingua_top10-hear2021-full", "VoxLingua107 Top 10", is_in_later=True),
 )
 # Folder -> the published column, and its place among them.
 BY_FOLDER: Mapping[str, PublishedColumn] = {each.column.key: each for each in PUBLISHED_COLUMNS}
 PLACES: Mapping[str, int] = {folder: place for place, folder in enumerate(BY_FOLDER)}
-# Title and domain of every task of heareval, also in modes that were never published.
-_TITLES: Mapping[str, tuple[str, str]] = {
-    **{
-        each.task: (each.column.title.removesuffix(f" {each.mode}"), each.column.domain)
-        for each in PUBLISHED_COLUMNS
-    },
-    "coughvid": ("COUGHVID", SPEECH),
-    "esc50_retrieval": ("ESC-50 retrieval", ENVIRONMENT),
-    "mridangam_stroke_retrieval": ("Mridangam Stroke retrieval", MUSIC),
-    "nsynth_pitch_kfold": ("NSynth Pitch folds", MUSIC),
-    "nsynth_pitch_retrieval": ("NSynth Pitch retrieval", MUSIC),
-    "spoken_digit": ("Spoken Digit", SPEECH),
-    "spoken_digit_abx": ("Spoken Digit ABX", SPEECH),
-    "tfds_crema_d_same_emotion": ("CREMA-D same emotion", SPEECH),
-    "tfds_crema_d_same_speaker": ("CREMA-D same speaker", SPEECH),
-    "timbre_similarity": ("Timbre similarity", MUSIC),
-    "vocal_imitation_retrieval": ("Vocal Imitations retrieval", SPEECH),
-    "vocal_imitation_retrieval_fine": ("Vocal Imitations fine retrieval", SPEECH),
+# Title of every task of heareval, also in modes that were never published.
+_TITLES: Mapping[str, str] = {
+    **{each.task: each.column.title.removesuffix(f" {each.mode}") for each in PUBLISHED_COLUMNS},
+    "coughvid": "COUGHVID",
+    "esc50_retrieval": "ESC-50 retrieval",
+    "mridangam_stroke_retrieval": "Mridangam Stroke retrieval",
+    "nsynth_pitch_kfold": "NSynth Pitch folds",
+    "nsynth_pitch_retrieval": "NSynth Pitch retrieval",
+    "spoken_digit": "Spoken Digit",
+    "spoken_digit_abx": "Spoken Digit ABX",
+    "tfds_crema_d_same_emotion": "CREMA-D same emotion",
+    "tfds_crema_d_same_speaker": "CREMA-D same speaker",
+    "timbre_similarity": "Timbre similarity",
+    "vocal_imitation_retrieval": "Vocal Imitations retrieval",
+    "vocal_imitation_retrieval_fine": "Vocal Imitations fine retrieval",
 }
 # Tasks that are scored by distances, which other protocols cannot score.
 PAIRWISE_TASKS = frozenset(
@@ -137,7 +133,7 @@ def make_column(result: CardResult) -> Column:
     metric, is_lower_better = scores.metrics[0], scores.metrics[0] in result.lower_is_better
     published = BY_FOLDER.get(key)
     if published is None:
-        title, domain = _TITLES.get(task, (task, ""))
+        title, domain = _TITLES.get(task, task), find_domain(scores.task)
         return Column(key, f"{title} {scores.mode}", domain, metric, is_lower_better)
     column = published.column
     if scores.is_the_published_corpus is not False and metric == column.metric:
@@ -181,7 +177,7 @@ def find_title(key: str) -> str:
     >>> find_title("esc50-v2.0.0-full"), find_title("esc50_retrieval"), find_title("my_task")
     ('ESC-50', 'ESC-50 retrieval', 'my_task')
     """
-    return BY_FOLDER[key].column.title if key in BY_FOLDER else _TITLES.get(key, (key,))[0]
+    return BY_FOLDER[key].column.title if key in BY_FOLDER else _TITLES.get(key, key)
 
 
 def could_be_scored(key: str, protocol: str) -> bool:

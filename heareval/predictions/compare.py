@@ -383,8 +383,12 @@ def _difference_to_json(difference: Difference) -> dict[str, Any]:
     }
 
 
-def comparison_table(comparison: Comparison) -> str:
-    """Return a comparison as text: a row for each metric, then for the means, then notes."""
+def comparison_table(comparison: Comparison, columns: int | None = None) -> str:
+    """Return a comparison as text: a row for each metric, then for the means, then notes.
+
+    Args:
+        columns: width of the terminal; None if it is none.
+    """
     numbers = ("A", "B", "A - B", "95 % interval", "p")
     table = new_table(("task", "metric"), numbers, ("p from", "protocol"))
     for each in (*comparison.differences, *comparison.overall):
@@ -403,4 +407,4 @@ def comparison_table(comparison: Comparison) -> str:
         *comparison.not_compared,
     ]
     header = [f"A: {comparison.a}", f"B: {comparison.b}"]
-    return "\n".join([*header, *render_lines(table), *(f"note: {note}" for note in notes)])
+    return "\n".join([*header, *render_lines(table, columns), *(f"note: {note}" for note in notes)])

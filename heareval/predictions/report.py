@@ -20,6 +20,7 @@ from heareval.predictions.breakdowns import Breakdown, Case, ErrorPlot, PartPlot
 from heareval.predictions.diagnostics import ClipScore, Timeline, make_timeline, rank_clips
 from heareval.predictions.kinds import PairwiseKind
 from heareval.predictions.kinds.kind import LabelScores
+from heareval.predictions.metrics import METRICS
 from heareval.predictions.stored import StoredResult, read_stored
 from heareval.predictions.table import format_interval, format_number
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 WORST_CLIPS = 20
 PLOTTED_TIMELINES = 3
+# How many labels of the worst clip its line names.
+NAMED_LABELS = 3
 # How many pairs of confused labels are listed beside the matrix.
 CONFUSED_PAIRS = 20
 # Keys of the scores file that a report repeats.
@@ -115,15 +118,18 @@ def make_report(
         )
     if isinstance(result.kind, PairwiseKind):
         found = break_down(result, result.kind)
-        values = _describe_result(result) | _breakdown_json(found, result, places)
+        values = _describe_result(result) | {"findings": _find_hardest(found)}
+        values |= _breakdown_json(found, result, places)
         return ResultReport(values, (), (), found.plots, _make_sheet(result, model, _list_texts(found)))
     labels, ranking = result.trained_kind.score_labels(result.first_folds), rank_clips(result)
     worst = ranking.clips[:WORST_CLIPS]
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
+    confusion = _confusion_json(result)
     values = _describe_result(result) | {
+        "findings": _find_worst(result, labels, confusion, worst, ranking.measure),
         "averaging": dict(result.trained_kind.averaging),
         "labels": [_label_json(label) for label in labels],
-        "confusion": _confusion_json(result),
+        "confusion": confusion,
         "worst_clips": {
             "measure": ranking.measure,
             "worst": "highest" if ranking.high_is_bad else "lowest",
@@ -133,6 +139,55 @@ def make_report(
     }
     shown = [*result.task.labels, *(timeline.clip for timeline in timelines)]
     return ResultReport(values, labels, timelines, (), _make_sheet(result, model, shown))
+
+
+def _find_worst(
+    result: StoredResult,
+    labels: Sequence[LabelScores],
+    confusion: Mapping[str, Any] | None,
+    clips: Sequence[ClipScore],
+    measure: str,
+) -> list[str]:
+    """Return lines on the worst label, the most frequent confusion and the worst clip, if there are any."""
+    name, unit = result.trained_kind.plotted_score, result.trained_kind.predicted_unit
+    found = []
+    if scored := [label for label in labels if label.support and math.isfinite(label.scores[name])]:
+        is_error = name in METRICS and not METRICS[name].maximise
+        worst = (max if is_error else min)(scored, key=lambda label: label.scores[name])
+        found.append(f"worst label: {worst.label}, {name} {worst.scores[name]:.4f} (support {worst.support})")
+    if confusion and (pairs := confusion["most_confused"]):
+        first = pairs[0]
+        true = confusion["counts"][confusion["labels"].index(first["true"])]
+        found.append(
+            f"most frequent confusion: {first['true']} taken for {first['predicted']}, "
+            f"{first['clips']} of {sum(true)} clips"
+        )
+    if clips:
+        clip = clips[0]
+        said = ", ".join(f"{label} ({unit} {value:.4g})" for label, value in clip.labels.predicted[:1])
+        labels_of_clip = [str(label) for label in clip.labels.reference]
+        more = len(labels_of_clip) - NAMED_LABELS
+        truth = ", ".join(labels_of_clip[:NAMED_LABELS]) + (f" and {more} more" if more > 0 else "")
+        found.append(
+            f"worst clip: {clip.split}/{clip.clip}, {measure} {format_number(clip.value)}: it has "
+            f"{truth or 'nothing'}; predicted {said or 'nothing'}"
+        )
+    return found
+
+
+def _find_hardest(found: Breakdown) -> list[str]:
+    """Return the hardest case of each kind in a pairwise task, a line each."""
+    lines = []
+    for cases in found.cases:
+        for case in cases.cases[:1]:
+            clips = ", ".join(f"{role} {clip}" for role, clip in case.clips.items())
+            values = ", ".join(f"{name} {_show_value(value)}" for name, value in case.values.items())
+            lines.append(f"hardest of the {cases.name}: {clips}{f' ({values})' if values else ''}")
+    return lines
+
+
+def _show_value(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _describe_result(result: StoredResult) -> dict[str, Any]:

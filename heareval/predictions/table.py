@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,13 +16,14 @@ from heareval.layout import display_path
 MAX_PROBLEM_CHARS = 240
 
 
-def score_table(results: Mapping[Path, Scores]) -> str:
+def score_table(results: Mapping[Path, Scores], columns: int | None = None) -> str:
     """Return a table with one row for each task and metric, followed by at most one note for each result.
 
     Chance is the score of predictions that know nothing about the clips; see `chance.py`.
 
     Args:
         results: the content of some scores files.
+        columns: width of the terminal; None if it is none.
     """
     has_seeds = any(score.seeds is not None for each in results.values() for score in each.scores.values())
     spread = ["std", "std of seeds"] if has_seeds else ["std"]
@@ -35,7 +37,7 @@ def score_table(results: Mapping[Path, Scores]) -> str:
     others = [path.parent.name for path, scores in results.items() if scores.is_the_published_corpus is False]
     if others:
         notes.append(f"NOT the published corpus: {', '.join(dict.fromkeys(others))}")
-    return "\n".join([*render_lines(table), *(f"note: {note}" for note in dict.fromkeys(notes))])
+    return "\n".join([*render_lines(table, columns), *(f"note: {note}" for note in dict.fromkeys(notes))])
 
 
 def _format_score(score: ScoreEntry, *, has_seeds: bool) -> list[str]:
@@ -74,8 +76,71 @@ def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str])
     return table
 
 
-def render_lines(table: Table) -> list[str]:
-    """Return a table as lines of text, which are never cut to the width of the terminal."""
+def render_lines(table: Table, columns: int | None = None) -> list[str]:
+    """Return a table as lines of text, none of which is cut.
+
+    Args:
+        columns: width of the terminal, for which a table that is wider is stacked; None never stacks it.
+    """
+    lines = _render(table)
+    if columns is None or not table.rows or max(map(len, lines)) <= columns:
+        return lines
+    return _stack(table, columns)
+
+
+def _stack(table: Table, columns: int) -> list[str]:
+    """Return a table that is too wide for a terminal with some of its columns of text above their rows.
+
+    What is the same in all rows is said once. As many columns of text as fit stay beside the numbers.
+    """
+    names = [str(column.header) for column in table.columns]
+    rows = list(zip(*(map(str, column.cells) for column in table.columns), strict=True))
+    numbers = [i for i, column in enumerate(table.columns) if column.justify == "right"]
+    left, right = range(numbers[0]), range(numbers[-1] + 1, len(names))
+    same = [i for i in (*left, *right) if len({row[i] for row in rows}) == 1]
+    # The last column on the left, the metric, says what the numbers are, so it stays longest.
+    texts = [i for i in (*left[:-1], *right, left[-1]) if i not in same]
+    lines: list[str] = []
+    for above in range(len(texts) + 1):
+        heads = texts[:above]
+        beside = [i for i in range(len(names)) if i in numbers or i in texts[above:]]
+        is_number = [i in numbers for i in beside]
+        head, body = _align([names[i] for i in beside], [[row[i] for i in beside] for row in rows], is_number)
+        indent = "  " if heads else ""
+        lines = [f"{names[i]}: {rows[0][i]}" for i in same if rows[0][i]]
+        lines += [f"{indent}{line}" for line in head]
+        group: list[str] = []
+        for row, line in zip(rows, body, strict=True):
+            before, group = group, [row[i] for i in heads]
+            if group != before:
+                lines.append("  ".join(filter(None, group)))
+            lines.append(f"{indent}{line}")
+        if max(map(len, lines)) <= columns:
+            break
+    return lines
+
+
+def _align(
+    names: Sequence[str], rows: Sequence[Sequence[str]], is_number: Sequence[bool]
+) -> tuple[list[str], list[str]]:
+    """Return the lines of a header and those of rows; names wider than their cells take several lines."""
+    wrapped = []
+    for name, cells in zip(names, zip(*rows, strict=True), strict=True):
+        width = max(map(len, (*cells, *name.split())))
+        wrapped.append((width, textwrap.wrap(name, width)))
+    height = max(len(lines) for _, lines in wrapped)
+    header = zip(*([""] * (height - len(lines)) + lines for _, lines in wrapped), strict=True)
+
+    def join(cells: Iterable[str]) -> str:
+        sized = zip(cells, wrapped, is_number, strict=True)
+        return "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, (width, _), right in sized
+        ).rstrip()
+
+    return [join(line) for line in header], [join(row) for row in rows]
+
+
+def _render(table: Table) -> list[str]:
     # Names of submissions may have brackets and colons, which are markup and emoji otherwise.
     console = Console(width=1000, no_color=True, markup=False, emoji=False)
     with console.capture() as captured:

@@ -9,16 +9,25 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from heareval.errors import HearevalError, unknown_name
+from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import Mode, TaskSpec
 from heareval.tasks import corpora
 from heareval.tasks.own.task import get_sounds, load_task
 
 OWN_TASK_SUFFIX = ".toml"
-# Name of a group -> the function that says whether a task belongs to it. The first two are the benchmark as
-# it was published, so `all` stays what published scores are compared with.
+
+
+def _is_of_benchmark(task: TaskSpec, domain: str) -> bool:
+    return not task.is_pairwise and find_domain(task.name) == domain
+
+
+# Name of a group -> the function that says whether a task belongs to it. All but the last two are the
+# benchmark as it was published, so `all` stays what published scores are compared with. Each of its tasks is
+# in one of the three domains.
 GROUPS: Mapping[str, Callable[[TaskSpec], bool]] = {
     "open": lambda task: task.is_open,
     "all": lambda task: not task.is_pairwise,
+    **{name: functools.partial(_is_of_benchmark, domain=domain) for domain, name in SHORT_NAMES.items()},
     "pairwise": lambda task: task.is_pairwise,
     "everything": lambda task: True,
 }
@@ -95,7 +104,7 @@ def select(names: tuple[str, ...], mode: str | None) -> list[tuple[TaskSpec, str
 
     Args:
         names: task names, TOML files, or groups of tasks, of which those that have the mode are selected:
-            `open` and `all` as published, `pairwise`, or `everything`.
+            `open`, `all`, `speech`, `environment` and `music` as published, `pairwise`, or `everything`.
         mode: a mode's name, `all` for every published mode, None for each task's default.
 
     Raises:

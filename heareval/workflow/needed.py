@@ -182,7 +182,7 @@ def _list_folders(task: PublishTask) -> Iterator[Path]:
 
 def _list_folders_of_submissions(places: Places) -> Iterator[Path]:
     """Yield the environments and the downloads of the submissions that have embeddings."""
-    for folder in sorted(Path(places.embeddings).glob("*/*")):
+    for folder in sorted(files.find_in_subfolders(Path(places.embeddings), "*")):
         manifest = None if folder.name.startswith(".") else find_embeddings_manifest(folder)
         if manifest is None:
             continue

@@ -83,7 +83,7 @@ class Outcome:
             self.exit_code or later.exit_code,
             self.steps + later.steps,
             self.failures + later.failures,
-            self.log if self.failures else later.log,
+            self.log if self.failures else later.log or self.log,
             self.seconds + later.seconds,
             self.reason or later.reason,
             self.is_drained or later.is_drained,

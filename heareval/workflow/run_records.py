@@ -7,6 +7,7 @@ what changed since the run began, whoever changed it; nothing else is read.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -206,13 +207,19 @@ def record_run(places: Places, todo: Sequence[Step]) -> None:
     began = datetime.now(timezone.utc)
     host, pid = socket.gethostname(), os.getpid()
     record: dict[str, Any] = {"began": began.isoformat(timespec="microseconds"), "host": host, "pid": pid}
-    record |= {"started": psutil.Process().create_time(), "steps": len(todo), "outputs": before}
+    record |= {"started": _find_start(), "steps": len(todo), "outputs": before}
     name = f"{began.strftime('%Y%m%dT%H%M%S.%fZ')}-{host}-{pid}.json"
     with contextlib.suppress(OSError, HearevalError):
         earlier = _list_records(places)
         files.write_json(places.run_records() / name, record)
         if not todo and earlier and _parse_record(read_fields(earlier[-1])).is_idle:
             earlier[-1].unlink(missing_ok=True)
+
+
+@functools.cache
+def _find_start() -> float:
+    """Return when this process started, as psutil says at first; the value changes if the clock is set."""
+    return psutil.Process().create_time()
 
 
 def _list_records(places: Places) -> list[Path]:
@@ -289,7 +296,7 @@ def find_own_changes(places: Places) -> Changes:
     host, pid = socket.gethostname(), os.getpid()
     mine = [path for path in _list_records(places) if path.name.endswith(f"-{host}-{pid}.json")]
     records, notes = _read_records(mine)
-    own = [each for each in records if each.process == (host, pid, psutil.Process().create_time())]
+    own = [each for each in records if each.process == (host, pid, _find_start())]
     start = _time_of(own[0]) if own else datetime.now(timezone.utc)
     return _sum_up(own, start, places, notes)
 

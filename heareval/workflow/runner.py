@@ -17,10 +17,12 @@ from typing import Any
 import luigi
 import luigi.rpc
 import luigi.worker
-from luigi.scheduler import DISABLED, FAILED, RUNNING, Scheduler
+from luigi.scheduler import DISABLED, DONE, FAILED, PENDING, RUNNING, UPSTREAM_DISABLED, Scheduler
 
 from heareval import files, progress
+from heareval.errors import HearevalError
 from heareval.workflow.luigid import Luigid
+from heareval.workflow.step import Step, wait_for_outputs
 from heareval.workflow.stopping import is_draining
 
 logger = logging.getLogger("luigi-interface")
@@ -35,7 +37,7 @@ HOST = re.compile(r"host=([^,)]+)")
 class StepsParameter(luigi.Parameter):  # type: ignore[misc]
     """Steps as a Luigi parameter; what Luigi writes and compares is a digest of their identities."""
 
-    def serialize(self, value: Sequence[luigi.Task]) -> str:
+    def serialize(self, value: Sequence[Step]) -> str:
         return files.fingerprint("steps", 1, steps=[step.task_id for step in value])
 
 
@@ -47,8 +49,18 @@ class Goal(luigi.WrapperTask):  # type: ignore[misc]
 
     roots = StepsParameter()
 
-    def requires(self) -> list[luigi.Task]:
+    def requires(self) -> list[Step]:
         return list(self.roots)
+
+    def run(self) -> None:
+        wait_for_outputs(self.roots, "this run")
+
+    def on_failure(self, exception: BaseException) -> str:
+        # Anything else is Luigi's, which has steps made again whose output was deleted meanwhile.
+        if isinstance(exception, HearevalError):
+            unseen = next((step for step in self.roots if not step.complete()), self.roots[0])
+            progress.report_failure(unseen.title, str(exception))
+        return str(super().on_failure(exception))
 
 
 class Runner(luigi.worker.Worker):  # type: ignore[misc]
@@ -85,7 +97,9 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         try:
             if self.has_luigid:
                 self._forgive_failures()
-            return bool(super().run())
+            has_done_all = bool(super().run())
+            self._wait_for_others()
+            return has_done_all
         except luigi.rpc.RPCError:
             self._finish_running()
             raise
@@ -105,6 +119,18 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
                 self._scheduled_tasks.keys() & self._scheduler.task_list(FAILED, "", limit=False).keys()
             ):
                 self._scheduler.forgive_failures(task_id)
+
+    def _wait_for_others(self) -> None:
+        """Wait until this machine sees everything, if luigid says that it is done.
+
+        Otherwise this run would do again what another machine has just done.
+        """
+        goal = self.goal.task_id
+        if not self.has_luigid or goal not in self._scheduler.task_search(goal).get(DONE, ()):
+            return
+        # What is still not there after that was deleted, and is made again.
+        with contextlib.suppress(HearevalError):
+            wait_for_outputs(self.goal.roots, "this run")
 
     def _finish_running(self) -> None:
         """Wait until no step runs any more; what they made counts, whoever is told of it."""
@@ -137,19 +163,27 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
             return
         self.look_why = now + LOOK_AGAIN_S
         elsewhere = {each["task_id"]: _find_host(each["worker"]) for each in found.running_tasks}
-        key, reason = self._explain_idleness(elsewhere)
-        if key not in self.told:
+        key, reason = self.explain_idleness(elsewhere)
+        if reason and key not in self.told:
             self.told.add(key)
             progress.report_note(f"waiting: {reason}")
 
-    def _explain_idleness(self, elsewhere: Mapping[str, str]) -> tuple[str, str]:
+    def explain_idleness(self, elsewhere: Mapping[str, str]) -> tuple[str, str]:
         """Return what keeps this runner from working: what the reason is called, and a line.
+
+        The line is empty if all steps are complete.
 
         Args:
             elsewhere: the steps that other runners are at, by identity, and their hosts.
         """
+        given_up = self._scheduler.task_list(DISABLED, "", limit=False)
+        hopeless = given_up | self._scheduler.task_list(PENDING, UPSTREAM_DISABLED, limit=False)
         steps = [step for step in self._scheduled_tasks.values() if step is not self.goal]
-        left = [step for step in steps if not step.complete()]
+        left = [step for step in steps if step.task_id not in hopeless and not step.complete()]
+        # A step may have been completed since luigid was asked.
+        elsewhere = {step.task_id: elsewhere[step.task_id] for step in left if step.task_id in elsewhere}
+        if not left:
+            return "", ""
         ready = [
             step
             for step in left
@@ -182,7 +216,7 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         # luigid only shows parameters, and this one has all those of all the steps above it.
         facts.get("params", {}).pop("upstream", None)
         super()._add_task(*words, **facts)
-        if self.has_luigid and facts["status"] == FAILED:
+        if self.has_luigid and facts["status"] == FAILED and facts["task_id"] != self.goal.task_id:
             self._tell_next_try(facts["task_id"])
 
     def _tell_next_try(self, task_id: str) -> None:
@@ -202,7 +236,8 @@ class Runner(luigi.worker.Worker):  # type: ignore[misc]
         if is_draining() and not self._stop_requesting_work:
             running = len(self._running_tasks)
             if running:
-                progress.report_note(f"draining: this run ends when the {running} steps that run are done")
+                what = "the step that runs is" if running == 1 else f"the {running} steps that run are"
+                progress.report_note(f"draining: this run ends when {what} done")
             self._start_phasing_out()
 
     def _register_if_forgotten(self, since_s: float = CHECK_EVERY_S) -> None:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -195,35 +195,10 @@ class Step(luigi.Task):  # type: ignore[misc]
     def run(self) -> None:
         record, folder = self.begin_record(), self.places.step_records()
         if not self.complete():
-            self._wait_for_inputs()
+            wait_for_outputs(self.deps(), self.title)
             with recording_run(folder, record), progress.report_step(self.title, self.unit) as report:
                 self.work(report)
         forget_failure(folder, record)
-
-    def _wait_for_inputs(self) -> None:
-        """Wait until this machine sees what the steps before have made, perhaps on another machine.
-
-        Raises:
-            HearevalError: it does not for long.
-        """
-        patience_s = luigi.configuration.get_config().getfloat("heareval", "input_wait_s", 0.0)
-        started = time.monotonic()
-        for step in self.deps():
-            if not step.complete():
-                logger.info("%s waits for the output of %s", self.title, step.title)
-            while not step.complete():
-                if time.monotonic() - started > patience_s:
-                    raise HearevalError(
-                        f"output of `{step.title}`",
-                        got=f"nothing at {step.output_path} for {patience_s:g} s",
-                        expected="what a step before this one has made",
-                        remedy="Check that all machines have the same folders, then run again.",
-                    )
-                # NFS keeps the names of a folder for a while, and looks for new ones when it is opened.
-                for folder in (step.output_path.parent, step.output_path):
-                    with contextlib.suppress(OSError):
-                        list(folder.iterdir())
-                time.sleep(LOOK_EVERY_S)
 
     @property
     def output_path(self) -> Path:
@@ -294,6 +269,36 @@ def _report_death(step: Step, message: str) -> None:
         code = message.rsplit(" ", 1)[-1]
         killed = f"it was killed by signal {code[1:]}, as the system does if memory is short"
         step.report_failure(killed if code.startswith("-") else f"its process ended with exit code {code}")
+
+
+def wait_for_outputs(steps: Iterable[Step], waiting: str) -> None:
+    """Wait until this machine sees what steps have made, perhaps on another machine.
+
+    Args:
+        steps: steps that are done.
+        waiting: what waits for them, for the log.
+
+    Raises:
+        HearevalError: it does not for long.
+    """
+    patience_s = luigi.configuration.get_config().getfloat("heareval", "input_wait_s", 0.0)
+    started = time.monotonic()
+    for step in steps:
+        if not step.complete():
+            logger.info("%s waits for the output of %s", waiting, step.title)
+        while not step.complete():
+            if time.monotonic() - started > patience_s:
+                raise HearevalError(
+                    f"output of `{step.title}`",
+                    got=f"nothing at {step.output_path} for {patience_s:g} s",
+                    expected="what a step before this one has made",
+                    remedy="Check that all machines have the same folders, then run again.",
+                )
+            # NFS keeps the names of a folder for a while, and looks for new ones when it is opened.
+            for folder in (step.output_path.parent, step.output_path):
+                with contextlib.suppress(OSError):
+                    list(folder.iterdir())
+            time.sleep(LOOK_EVERY_S)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

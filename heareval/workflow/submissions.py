@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from heareval import progress
 from heareval.archives import fetch
 from heareval.embeddings.describe import LackingFunctionError, place_description
 from heareval.embeddings.environment import Environment, find_environment, open_environment
-from heareval.embeddings.modules import check_module
+from heareval.embeddings.modules import check_module, list_package_sources
 from heareval.embeddings.naming import name_module, name_submission
 from heareval.embeddings.opening import find_submission
 from heareval.embeddings.published import pin_options
@@ -312,10 +312,7 @@ def open_submissions(
 
     def fail(word: str, error: HearevalError | OSError) -> None:
         if len(args.submissions) == 1:
-            # The error may be that of any program that was started for the submission.
-            if isinstance(error, HearevalError) and word not in str(error):
-                error.what = f"{word}: {error.what}"
-            raise error
+            raise _naming(word, error)
         failed[word].append(word)
         notify(f"error: {_with_name(word, error)}")
 
@@ -361,12 +358,56 @@ def open_submissions(
         else replace(NOTHING_TO_DO, seconds=outcome.seconds)
     )
     if not opened and not is_early:
-        raise HearevalError(
-            "submissions",
-            got=f"none of {len(names)} can be opened: {', '.join(names)}",
-            remedy="The errors above say why.",
-        )
+        raise _none_opened(names)
     return Opening(tuple(opened), names, told)
+
+
+def check_any_is_there(args: SubmissionArgs, notify: Notify) -> None:
+    """Raise HearevalError if no submission can be opened, because of its description, module or weights.
+
+    It is called before anything is downloaded or made. If one of several submissions is wrong, the others are
+    evaluated, and `open_submissions` reports it.
+
+    Args:
+        notify: receives an error line for each of several submissions.
+    """
+    errors: dict[str, HearevalError | OSError] = {}
+    for word, read_config in zip(args.submissions, list_config_readers(args), strict=True):
+        try:
+            config = read_config()
+            model = _describe_config(config, "")
+            check_module(model)
+            if "://" not in config.weights:
+                check_weights(config.weights)
+            if not config.needs_environment:
+                list_package_sources(model)
+        except (HearevalError, OSError) as error:
+            errors[word] = error
+    if len(errors) < len(args.submissions):
+        return
+    if len(errors) == 1:
+        raise _naming(*errors.popitem())
+    for word, fault in errors.items():
+        notify(f"error: {_with_name(word, fault)}")
+    raise _none_opened(errors)
+
+
+def _naming(word: str, error: HearevalError | OSError) -> HearevalError | OSError:
+    """Return the error of the only submission, which it names.
+
+    It may be that of any program that was started for the submission.
+    """
+    if isinstance(error, HearevalError) and word not in str(error):
+        error.what = f"{word}: {error.what}"
+    return error
+
+
+def _none_opened(names: Collection[str]) -> HearevalError:
+    return HearevalError(
+        "submissions",
+        got=f"none of {len(names)} can be opened: {', '.join(names)}",
+        remedy="The errors above say why.",
+    )
 
 
 def _find_errors(

@@ -101,6 +101,16 @@ def test_the_umask_must_be_a_number(engine: Engine, image: str) -> None:
     assert "group" in done.stderr
 
 
+def test_a_luigi_cfg_in_the_mounted_folder_wins(engine: Engine, image: str, folder: Path) -> None:
+    (folder / "luigi.cfg").write_text("[heareval]\nmirror = mine\n")
+    flags = ("run", "--rm", *AS_USER, *mount(folder), "--entrypoint", "python", image, "-c")
+    read = "from heareval.workflow.configuration import read_value; print(read_value('mirror'))"
+    assert engine.run(*flags, read).stdout == "mine\n"
+    # What luigid reads; Luigi's own default is far longer.
+    read = "import luigi; print(luigi.configuration.get_config().get('scheduler', 'retry_delay'))"
+    assert engine.run(*flags, read).stdout == "30\n"
+
+
 def test_modules_in_the_home_of_the_user_stay_out(engine: Engine, image: str, folder: Path) -> None:
     # Apptainer mounts the home of its user.
     for place in (f"python{major}.{minor}" for major, minor in ((3, 10), (3, 11), (3, 12), (3, 13))):

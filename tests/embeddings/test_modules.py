@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.modules import check_module
+from heareval.embeddings.modules import check_module, find_module_file
 from heareval.embeddings.naming import name_submission
 from heareval.embeddings.submission import Model
 from heareval.embeddings.submission_config import read_config
@@ -156,6 +156,24 @@ def test_what_is_no_submission_is_one_line(here: Path, word: str, told: str) -> 
     (here / "package" / "own.py").write_text("from .sizes import FACTOR")
     line = only_line(command(here, "heareval", "embed", word))
     assert told in line
+
+
+def test_a_clone_of_heareval_in_the_working_folder_hides_nothing(here: Path) -> None:
+    (here / "heareval" / "heareval").mkdir(parents=True)
+    file = find_module_file("heareval.embeddings.baseline", only_here=False)
+    assert file
+    assert file.name == "baseline.py"
+    (here / "wrapped.py").write_text(
+        "import heareval, torch\n"
+        "frames = lambda waves: waves.unfold(1, 160, 160).mean(2, keepdim=True)\n"
+        "api = heareval.wrap(frames=frames, sample_rate=16000, hop_ms=10, first_ms=5)\n"
+    )
+    done = command(here, "heareval", "embed", "wrapped.py:api")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_module_in_a_folder_without_init_is_found(here: Path) -> None:
+    assert find_module_file("models.mine", only_here=False) == here / "models" / "mine.py"
 
 
 def test_a_module_may_have_the_name_of_an_unused_one_of_python(here: Path) -> None:

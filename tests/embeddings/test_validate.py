@@ -143,7 +143,9 @@ def test_checks_that_were_not_run_are_one_row(tmp_path: Path) -> None:
 def test_a_module_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     done = validate(tmp_path, "no_such_module")
     assert done.returncode == 2
-    assert only_line(done).startswith("error: submission no_such_module: got no such module, expected")
+    assert only_line(done).startswith(
+        "error: submission no_such_module: got no module named no_such_module, expected"
+    )
     assert not done.stdout
 
 

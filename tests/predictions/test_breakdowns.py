@@ -397,7 +397,12 @@ def test_the_command_tells_what_reports_lack(tmp_path):
     folder = _score(tmp_path, "abx")
     run = CliRunner().invoke(main, ["report", str(folder)])
     written = folder / "report-pairwise-l1"
-    assert (run.exit_code, run.stdout, run.stderr) == (0, f"{written}\n", "")
+    assert (run.exit_code, run.stderr) == (0, "")
+    place, finding = run.stdout.splitlines()
+    assert place == str(written)
+    hardest = _report(folder)["hardest"]["triples"]["cases"][0]
+    clips = ", ".join(f"{role} {hardest[role]['clip']}" for role in ("a", "b", "x"))
+    assert finding.startswith(f"  hardest of the triples: {clips} (distance_of_a ")
     (folder / "test.npy").unlink()
     run = CliRunner().invoke(main, ["report", str(folder)])
     assert (run.exit_code, run.stdout) == (0, f"{written}\n")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,7 +244,7 @@ def test_settings_of_matplotlib_do_not_reach_reports(scene_folder, tmp_path):
     }
     done = command(tmp_path, "heareval", "report", str(stored.folder), **variables)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"{layout.report(NAME)}\n")
+    assert done.stdout.splitlines()[0].endswith(layout.report(NAME))
 
 
 def test_settings_of_matplotlib_in_another_encoding_are_told_in_a_line(scene_folder, tmp_path):
@@ -254,3 +255,30 @@ def test_settings_of_matplotlib_in_another_encoding_are_told_in_a_line(scene_fol
     assert done.stderr.startswith("error: matplotlibrc: got 'utf-8' codec can't decode byte 0xfc")
     assert len(done.stderr.splitlines()) == 1
     assert not (stored.folder / layout.report(NAME)).exists()
+
+
+def test_the_command_prints_what_it_found(scene_folder):
+    folder = scene_folder(**FOLDS)
+    _stored(folder)
+    done = CliRunner().invoke(main, ["report", str(folder)])
+    assert done.exit_code == 0, done.output
+    place, *found = done.output.splitlines()
+    report = json.loads((Path(place) / "report.json").read_text())
+    assert found == [f"  {line}" for line in report["findings"]]
+    label, confusion, clip = report["findings"]
+    worst = min(report["labels"], key=lambda each: each["recall"])
+    assert (
+        label == f"worst label: {worst['label']}, recall {worst['recall']:.4f} (support {worst['support']})"
+    )
+    pair = report["confusion"]["most_confused"][0]
+    assert confusion == (
+        f"most frequent confusion: {pair['true']} taken for {pair['predicted']}, {pair['clips']} of "
+        f"{next(each['support'] for each in report['labels'] if each['label'] == pair['true'])} clips"
+    )
+    first = report["worst_clips"]["clips"][0]
+    assert clip.startswith(
+        f"worst clip: {first['split']}/{first['clip']}, probability of its label {first['score']:.4f}"
+    )
+    assert clip.endswith(
+        f"predicted {first['said'][0]['label']} (probability {first['said'][0]['probability']:.4g})"
+    )

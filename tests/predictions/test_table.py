@@ -99,3 +99,31 @@ def test_names_are_shown_as_they_are(tmp_path):
     names = ["my[v2]model", "[bold]", "a:warning:b"]
     rows = _table([_write(tmp_path, name) for name in names]).splitlines()[1:]
     assert [row.split()[0] for row in rows] == names
+
+
+def _scores_of_many(tmp_path):
+    """Results of several seeds of two models, one with a long name."""
+    seeds = {"seeds": {"0": 0.5, "1": 0.5}, "seed_std": 0.0, "interval_95": [0.4, 0.65], "resamples": 1000}
+    paths = [_write(tmp_path, name, **seeds) for name in ("first", "a.submission.with.a.long.name")]
+    return {path: read_scores(path) for path in paths}
+
+
+def test_a_narrow_terminal_gets_a_stacked_table(tmp_path):
+    results = _scores_of_many(tmp_path)
+    wide = score_table(results)
+    assert score_table(results, 200) == wide
+    lines = score_table(results, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    # What all rows share is said once, the name of a column with words above each other.
+    assert lines[:3] == ["task: esc50-v1-full", "metric: top1_acc", "protocol: hear2021"]
+    assert lines.count("first") + sum(line.startswith("first ") for line in lines) == 1
+    # No cell is lost.
+    stacked = score_table(results, 80).replace(":", "")
+    assert set(stacked.split()) | {"submission"} == set(wide.split())
+
+
+def test_numbers_stand_alone_where_little_fits(tmp_path):
+    lines = score_table(_scores_of_many(tmp_path), 62).splitlines()
+    assert max(map(len, lines)) <= 62
+    at = lines.index("a.submission.with.a.long.name")
+    assert lines[at + 1].startswith("  0.5000")

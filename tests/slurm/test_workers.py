@@ -174,6 +174,16 @@ def test_a_wrong_command_line(cluster: Cluster, tmp_path: Path, words: tuple[str
     assert line in read_log(tmp_path, f"{job}_3")
 
 
+def test_the_address_may_be_in_luigi_cfg(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "luigi.cfg").write_text(
+        "[core]\nrpc_retry_attempts = 1\n[heareval]\nscheduler_url = http://127.0.0.1:9\n"
+    )
+    job = cluster.submit(tmp_path, "--array=0", WORKERS, *PREPARE)
+    (ended,) = cluster.wait(job)
+    assert (ended.state, ended.exit_code) == ("FAILED", 50)
+    assert "error: luigid at http://127.0.0.1:9: got no answer" in read_log(tmp_path, f"{job}_0")
+
+
 def test_the_scripts_may_lie_anywhere(cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "my scripts"
     shutil.copytree(WORKERS.parent, folder)

@@ -119,6 +119,46 @@ def wrap(
     return HearApi(load_model)
 
 
+def wrap_scenes(function: Callable[[Tensor], Any], sample_rate: int) -> HearApi:
+    """Return the HEAR API, without timestamp embeddings, of a function that returns scene embeddings.
+
+    Args:
+        function: returns `(clips, size)` for waves `(clips, samples)`, as a tensor or an array. It may be a
+            torch.nn.Module.
+        sample_rate: of the waves, in Hz.
+
+    Raises:
+        AdapterError: when the model is loaded: the function returns no scene embeddings.
+    """
+
+    def embed(waves: Tensor) -> Tensor:
+        scenes = torch.as_tensor(function(waves))
+        if scenes.ndim != 2 or len(scenes) != len(waves):
+            got, expected = f"{tuple(scenes.shape)}", f"a tensor of shape ({len(waves)}, size)"
+            raise AdapterError(f"embeddings of waves of shape {tuple(waves.shape)}", got, expected)
+        return scenes
+
+    def load_model() -> HearModel:
+        network = function if isinstance(function, torch.nn.Module) else _Function()
+        place = next((each.device for each in network.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            size = embed(torch.zeros(1, sample_rate, device=place)).shape[1]
+        return HearModel(
+            Encoder(
+                network=network,
+                frames=None,
+                sample_rate=sample_rate,
+                hop_ms=0.0,
+                first_ms=0.0,
+                size=size,
+                scene=embed,
+                scene_size=size,
+            )
+        )
+
+    return HearApi(load_model)
+
+
 def _measure(encoder: Encoder, embed: Callable[[Tensor], Tensor], window_ms: float) -> Encoder:
     """Return an encoder with the sizes of what its functions return for silence, and the frames of a window.
 

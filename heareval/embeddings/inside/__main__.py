@@ -62,12 +62,24 @@ class OwnPackage(importlib.abc.MetaPathFinder):
     """Finds the package heareval for submissions that use `heareval.wrap` or our adapters.
 
     The submission's environment need not have it. Nothing is added to sys.path.
+
+    Args:
+        comes_first: find our package even if the environment has one of that name.
     """
 
+    def __init__(self, comes_first: bool) -> None:
+        self.comes_first = comes_first
+
     def find_spec(self, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
-        """Return the spec of heareval itself; that finds its modules."""
+        """Return the spec of heareval; that finds its modules."""
         if fullname != "heareval":
             return None
+        if not self.comes_first:
+            for finder in sys.meta_path:
+                spec = None if finder is self else finder.find_spec(fullname, path, target)
+                # A folder of that name in the working folder, such as a clone, is not the package.
+                if spec and spec.origin:
+                    return spec
         return importlib.machinery.PathFinder.find_spec(fullname, [str(HERE.parents[2])])
 
 
@@ -82,7 +94,7 @@ def run_job(job_file: str) -> int:
         refuse_name = importlib.import_module(f"{PACKAGE}.submission").refuse_name
     # An adapter must be ours; any other submission finds first what its environment has under that name.
     is_ours = job["module"].startswith("heareval.embeddings.adapters.")
-    sys.meta_path.insert(0 if is_ours else len(sys.meta_path), OwnPackage())
+    sys.meta_path.insert(0, OwnPackage(comes_first=is_ours))
     if job["module"].partition(".")[0] in sys.modules:
         # Importing it would return a module of Python, of numpy, or this program itself.
         return int(channel.run_action(refuse_name, job))

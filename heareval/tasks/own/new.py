@@ -46,12 +46,7 @@ def new_task(values: Mapping[str, Any], file: Path) -> list[str]:
     """
     file = file.absolute()
     if file.exists():
-        raise HearevalError(
-            f"task file {file}",
-            got="an existing file",
-            expected="a new name",
-            remedy="Edit the file, or remove it to create it again.",
-        )
+        raise HearevalError(f"{file} already exists", remedy="Edit it, or remove it to create it again.")
     settings = check_settings(values, file)
     sounds = find_sounds(file, **settings.source)
     if sounds.is_event and settings.clip_duration_s is None:

@@ -138,7 +138,7 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
         folds=5,
         metrics=task.metrics,
     )
-    with pytest.raises(HearevalError, match=r"birds.toml: got an existing file, expected a new name"):
+    with pytest.raises(HearevalError, match=r"birds.toml already exists"):
         own_new.new_task({"name": "birds", "folder": "recordings"}, Path("birds.toml"))
 
 
@@ -288,12 +288,18 @@ def test_new_tells_in_one_line(tmp_path: Path) -> None:
 
 
 def test_list_of_tasks(tmp_path: Path) -> None:
-    lines = command(tmp_path, "heareval", "tasks", "list").stdout.splitlines()
+    brief = command(tmp_path, "heareval", "tasks", "list").stdout.splitlines()
+    assert brief[0].split() == ["task", "domain", "hours", "size", "licence"]
+    assert brief[6].split() == ["esc50", "environment", "2.8", "320.0", "MB", "CC-BY-NC-3.0"]
+    assert max(map(len, brief)) <= 80
+    # No task is without sound.
+    assert all(" 0 " not in line for line in brief)
+    lines = command(tmp_path, "heareval", "tasks", "list", "--long").stdout.splitlines()
     rows = {line.split()[0]: line for line in lines}
     row = rows["dcase2016_task2"].split("  ")
     assert [cell.strip() for cell in row if cell] == [
-        *("dcase2016_task2", "event, multilabel", "train, valid, test", "120"),
-        *("unknown", "full, small, demo"),
+        *("dcase2016_task2", "environment", "2.4", "276.5 MB", "unknown"),
+        *("event, multilabel", "train, valid, test", "120", "full, small, demo"),
         "event_onset_200ms_fms, segment_1s_er",
     ]
     start = lines[0].index("kind")

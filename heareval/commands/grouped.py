@@ -1,0 +1,63 @@
+"""Help with the options in groups, and an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+# Heading -> the parameters below it, in every command that has them; all others are below "Options". Of the
+# libraries for this, cloup keeps the options of a group in one object, which commands of one process can't
+# share, and rich-click takes longer to import and draws boxes around errors, which are one line here.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Model": (
+        *("name", "source", "weights", "sha256", "python", "requirements", "options", "device", "any_rate"),
+        "trust_remote_code",
+    ),
+    "Tasks": ("tasks", "mode"),
+    "Data": (
+        *("mirror", "accept_checksums", "from_published", "on_bad_audio", "engine", "sample_rates"),
+        *("tmp_dir", "tasks_dir", "tar_dir", "embeddings_dir"),
+    ),
+    "Embedding": ("dtype", "precision", "chunk_seconds"),
+    "Predictor": (
+        *("grid_points", "grid", "shuffle", "seed", "seeds", "report_kind", "probe", "deterministic"),
+        "distance",
+    ),
+    "Machine": (*("gpus", "num_workers", "timeout", "in_memory", "force", "scheduler_url", "scratch_dir"),),
+}
+OTHERS = "Options"
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists options in groups, and ends with an example.
+
+    Args:
+        example: command lines, without the prompt.
+        others: the same as for click.Command.
+    """
+
+    def __init__(self, *others: Any, example: str, **more: Any) -> None:
+        super().__init__(*others, **more)
+        self.example = example
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        group_of = {name: heading for heading, names in GROUPS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*GROUPS, OTHERS)}
+        for parameter in self.get_params(context):
+            # The first line of the help shows the arguments.
+            row = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+            if row:
+                rows[group_of.get(parameter.name or "", OTHERS)].append(row)
+        for heading, of_group in rows.items():
+            if of_group:
+                with formatter.section(heading):
+                    formatter.write_dl(of_group)
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")

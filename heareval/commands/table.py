@@ -1,0 +1,63 @@
+"""`heareval table`: submissions by tasks in one table."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from heareval import files, scripting
+from heareval.commands import options
+from heareval.commands.console import one_line_errors, say, warn
+from heareval.layout import Places, display_path
+from heareval.leaderboard.overview import FORMS, OverviewRequest, draw_heat_map, format_overview
+
+
+@click.command()
+@one_line_errors
+@click.argument("folders", nargs=-1, metavar="[FOLDER...]")
+@click.option("--metric", default="", help="A metric to show.  [the first one of each task]")
+@click.option("--protocol", default="", help="The only protocol to show.  [all, one table each]")
+@click.option("--intervals", "has_intervals", is_flag=True, help="Show 95 % confidence intervals.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMS)),
+    default="text",
+    show_default=True,
+    help="How the table is written.",
+)
+@click.option("--figure", type=click.Path(dir_okay=False), help="Also draw a heat map, as SVG, into a file.")
+@options.places("embeddings")
+def table(
+    folders: tuple[str, ...],
+    metric: str,
+    protocol: str,
+    has_intervals: bool,
+    form: str,
+    figure: str | None,
+    places: Places,
+) -> None:
+    """Show scores, times 100, of submissions on all tasks in one table for each protocol.
+
+    FOLDER is a submission's name in the embeddings folder, or a path of embeddings: of all submissions, of
+    one, or of one task. Without one, all submissions are shown.
+
+    The best score of each task is marked. Means and ranks are only given where no task is missing.
+    """
+    paths = [_find_folder(each, places) for each in folders] or [Path(places.embeddings)]
+    request = OverviewRequest(metric, protocol, has_intervals)
+    overview = scripting.results(*paths).to_overview(request)
+    # The figure may be refused, so it comes first.
+    if figure:
+        image = draw_heat_map(overview)
+        with files.building_file(Path(figure)) as scratch:
+            scratch.write_bytes(image)
+        warn(f"heat map: {display_path(figure)}")
+    say(format_overview(overview, form, width=shutil.get_terminal_size().columns).rstrip("\n"))
+
+
+def _find_folder(name: str, places: Places) -> Path:
+    path = Path(places.embeddings, name)
+    return path if path.is_dir() and not Path(name).is_dir() else Path(name)

@@ -1,0 +1,545 @@
+"""What scripts and notebooks call: `heareval.evaluate(model, tasks=[...])` and its like.
+
+These functions take a model and tasks as Python has them. They also take the requests of `heareval.api`, and
+then do exactly what the functions of that module do. The short forms raise the errors of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from heareval import api, progress
+from heareval.api import (
+    DEFAULT_PLACES,
+    CorpusRequest,
+    EmbeddingFormat,
+    EvaluationRequest,
+    Places,
+    Prepared,
+    Protocol,
+    RunSettings,
+    Scored,
+    SubmissionArgs,
+    Validated,
+)
+from heareval.embeddings.embed import DEFAULT_FORMAT
+from heareval.embeddings.live import LiveSubmission, embed_live, find_word, open_live
+from heareval.errors import HearevalError
+from heareval.files import dump_json
+from heareval.formats.scores import Scores
+from heareval.leaderboard.overview import (
+    Overview,
+    OverviewRequest,
+    format_overview,
+    make_overview,
+    name_submission,
+)
+from heareval.spec import DEFAULT_SAMPLE_RATES
+from heareval.workflow.jobs import find_demo_corpora, find_jobs
+from heareval.workflow.run import Outcome
+
+if TYPE_CHECKING:
+    import pandas
+
+    from heareval.predictions.compare import Comparison
+
+
+@dataclass(frozen=True, repr=False)
+class Results(Sequence[Scores]):
+    """Scores of submissions on tasks: a sequence of `Scores`, and tables of them.
+
+    In a notebook it shows as a table of submissions by tasks; so does `print`.
+
+    Args:
+        scores: the scores, one for each submission, task and protocol.
+        failures: a line on each thing that was asked for and has no score.
+
+    Example: `heareval.results("embeddings").to_markdown("scores.md")`
+    """
+
+    scores: tuple[Scores, ...]
+    failures: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, place: int) -> Scores: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Scores, ...]: ...
+    def __getitem__(self, place: int | slice) -> Scores | tuple[Scores, ...]:
+        """Return the scores at a place."""
+        return self.scores[place]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Scores]:
+        return iter(self.scores)
+
+    def __add__(self, others: Results) -> Results:
+        """Return these results and others in one.
+
+        Example: `(heareval.evaluate("a.py") + heareval.evaluate("b.py")).to_latex()`
+        """
+        return Results(self.scores + others.scores, self.failures + others.failures)
+
+    def __repr__(self) -> str:
+        return "\n".join([self._format("text", None), *(f"failed: {line}" for line in self.failures)])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return self._format("html", None)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dictionary for each submission, task, protocol and metric; scores are not times 100.
+
+        The keys are submission, task, version, mode, protocol, metric, score, low and high (the ends of the
+        95 % interval), chance, std (over folds), seed_std and clips (that were tested). What is undefined is
+        None.
+
+        Example: `{each["task"]: each["score"] for each in results.to_dicts()}`
+        """
+        rows = []
+        for each in self.scores:
+            named = {"submission": name_submission(each), "task": each.task, "version": each.version}
+            named |= {"mode": each.mode, "protocol": each.protocol}
+            for metric, entry in each.scores.items():
+                low, high = entry.interval_95 or (None, None)
+                numbers = {"score": entry.score, "low": low, "high": high, "chance": entry.chance}
+                numbers |= {"std": entry.std, "seed_std": entry.seed_std, "clips": each.tested_clips}
+                rows.append({**named, "metric": metric, **numbers})
+        return rows
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return `to_dicts` as a pandas.DataFrame, with a row for each dictionary.
+
+        Raises:
+            HearevalError: pandas is not installed.
+
+        Example: `results.to_frame().pivot_table("score", "submission", "task")`
+        """
+        try:
+            # Not needed for anything else.
+            import pandas
+        except ImportError as error:
+            raise HearevalError(
+                "Results.to_frame",
+                got=f"no pandas ({error})",
+                expected="pandas to be installed",
+                remedy="Install it with `pip install 'heareval[pandas]'`, or use to_dicts().",
+            ) from error
+        return pandas.DataFrame(self.to_dicts())
+
+    def to_csv(self, path: str | Path | None = None, **shown: Any) -> str:
+        """Return the table of submissions by tasks as CSV, and write it if a path is given.
+
+        Args:
+            path: a file, which is replaced.
+            shown: `metric`, `protocol` and `has_intervals` of `OverviewRequest`.
+
+        Raises:
+            HearevalError: no result has this metric or protocol.
+
+        Example: `results.to_csv("scores.csv", has_intervals=True)`
+        """
+        return self._format("csv", path, **shown)
+
+    def to_markdown(self, path: str | Path | None = None, **shown: Any) -> str:
+        """Return the table of submissions by tasks as Markdown; the arguments are those of `to_csv`.
+
+        Example: `print(results.to_markdown())`
+        """
+        return self._format("md", path, **shown)
+
+    def to_latex(self, path: str | Path | None = None, **shown: Any) -> str:
+        """Return the table of submissions by tasks as LaTeX (booktabs); the arguments are those of `to_csv`.
+
+        Example: `results.to_latex("scores.tex", metric="top1_acc")`
+        """
+        return self._format("latex", path, **shown)
+
+    def to_overview(self, request: OverviewRequest | None = None) -> Overview:
+        """Return the table of submissions by tasks as data.
+
+        Raises:
+            HearevalError: no result has the metric or the protocol that is asked for.
+
+        Example: `results.to_overview(OverviewRequest(metric="top1_acc")).board.tables[0].columns`
+        """
+        # It imports torch and scipy, which take seconds.
+        from heareval.predictions.cards import list_lower_is_better
+
+        return make_overview(self.scores, list_lower_is_better, request or OverviewRequest())
+
+    def _format(self, form: str, path: str | Path | None, **shown: Any) -> str:
+        text = format_overview(self.to_overview(OverviewRequest(**shown)), form)
+        if path is not None:
+            Path(path).write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8", newline="")
+        return text
+
+
+# --------------------------------------------------------------------------- models and tasks
+
+
+def _describe_submission(
+    model: Any,
+    *,
+    weights: str | os.PathLike[str] = "",
+    options: Mapping[str, Any] | None = None,
+    name: str = "",
+    device: str = "auto",
+) -> SubmissionArgs | None:
+    """Return how a worker process finds a model; None if it exists in this process only."""
+    described = {
+        "weights": os.fspath(weights) or None,
+        "options": dump_json(dict(options)) if options else None,
+        "name": name or None,
+        "device": None if device == "auto" else device,
+    }
+    if isinstance(model, SubmissionArgs):
+        given = {key: value for key, value in described.items() if value is not None}
+        return replace(model, **given)  # type: ignore[arg-type]
+    word = find_word(model)
+    return SubmissionArgs((word,), **described) if word else None  # type: ignore[arg-type]
+
+
+def _describe_corpus(
+    tasks: CorpusRequest | str | Sequence[str], mode: str | None, mirror: str | os.PathLike[str]
+) -> CorpusRequest:
+    """Return the request for some tasks, whether it is one already, or names with or without commas."""
+    if isinstance(tasks, CorpusRequest):
+        if mode is not None or os.fspath(mirror):
+            raise HearevalError(
+                "mode or mirror",
+                got="one beside a CorpusRequest",
+                expected="each in one place",
+                remedy="Write them into the CorpusRequest.",
+            )
+        return tasks
+    several = [tasks] if isinstance(tasks, str) else list(tasks)
+    names = tuple(filter(None, (name.strip() for each in several for name in each.split(","))))
+    return CorpusRequest(names, mode=mode, mirrors=tuple(filter(None, [os.fspath(mirror)])))
+
+
+# --------------------------------------------------------------------------- functions
+
+
+@overload
+def prepare(
+    tasks: CorpusRequest,
+    places: Places = ...,
+    *,
+    sample_rates: Sequence[int] = ...,
+    force: bool = ...,
+    makes_tarballs: bool = ...,
+    settings: RunSettings | None = ...,
+) -> Prepared: ...
+@overload
+def prepare(
+    tasks: str | Sequence[str],
+    places: Places = ...,
+    *,
+    mode: str | None = ...,
+    mirror: str | os.PathLike[str] = ...,
+    sample_rates: Sequence[int] = ...,
+    force: bool = ...,
+    makes_tarballs: bool = ...,
+    settings: RunSettings | None = ...,
+) -> Prepared: ...
+def prepare(
+    tasks: CorpusRequest | str | Sequence[str],
+    places: Places = DEFAULT_PLACES,
+    *,
+    mode: str | None = None,
+    mirror: str | os.PathLike[str] = "",
+    sample_rates: Sequence[int] = DEFAULT_SAMPLE_RATES,
+    force: bool = False,
+    makes_tarballs: bool = True,
+    settings: RunSettings | None = None,
+) -> Prepared:
+    """Make the folders and tarballs of tasks.
+
+    Args:
+        tasks: names of tasks, or of groups such as `open`. A CorpusRequest is prepared as by
+            `heareval.api.prepare`, which returns failures instead of raising them.
+        places: the folders to write to.
+        mode: the edition, such as `5h`, `full` or `demo`; None means each task's default mode.
+        mirror: folder or URL to search for archives first.
+        sample_rates: rates to write, in Hz.
+        force: start although a disk seems to have too little room.
+        makes_tarballs: whether tarballs are made besides the folders.
+        settings: how the run is carried out.
+
+    Raises:
+        HearevalError: an unknown task or mode, damaged data, or too little room on a disk.
+        RunError: a step failed.
+
+    Example: `heareval.prepare("esc50", sample_rates=[16000]).task_folders`
+    """
+    done = api.prepare(
+        _describe_corpus(tasks, mode, mirror),
+        places,
+        sample_rates=sample_rates,
+        force=force,
+        makes_tarballs=makes_tarballs,
+        settings=settings,
+    )
+    if not isinstance(tasks, CorpusRequest):
+        done.outcome.raise_if_failed()
+    return done
+
+
+@overload
+def evaluate(
+    model: EvaluationRequest,
+    places: Places = ...,
+    *,
+    force: bool = ...,
+    settings: RunSettings | None = ...,
+) -> Scored: ...
+@overload
+def evaluate(
+    model: Any,
+    places: Places = ...,
+    *,
+    tasks: CorpusRequest | str | Sequence[str] = ...,
+    mode: str | None = ...,
+    mirror: str | os.PathLike[str] = ...,
+    weights: str | os.PathLike[str] = ...,
+    options: Mapping[str, Any] | None = ...,
+    name: str = ...,
+    device: str = ...,
+    sample_rate: int = ...,
+    protocol: Protocol | None = ...,
+    embedding_format: EmbeddingFormat = ...,
+    any_rate: bool = ...,
+    raise_error: bool = ...,
+    force: bool = ...,
+    settings: RunSettings | None = ...,
+) -> Results: ...
+def evaluate(
+    model: Any,
+    places: Places = DEFAULT_PLACES,
+    *,
+    tasks: CorpusRequest | str | Sequence[str] = "open",
+    mode: str | None = None,
+    mirror: str | os.PathLike[str] = "",
+    weights: str | os.PathLike[str] = "",
+    options: Mapping[str, Any] | None = None,
+    name: str = "",
+    device: str = "auto",
+    sample_rate: int = 0,
+    protocol: Protocol | None = None,
+    embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
+    any_rate: bool = False,
+    raise_error: bool = True,
+    force: bool = False,
+    settings: RunSettings | None = None,
+) -> Scored | Results:
+    """Score a model: prepare the tasks, compute embeddings, train predictors.
+
+    A model that has a name (a module, a path, a TOML file, a class in a module) is loaded by a separate
+    process, as it lies on disk, and what is complete is never computed again. Any other object is embedded in
+    this process: its name in the results ends in `-unfingerprinted`, and its scores are kept in the returned
+    object only, because nothing would tell when they are out of date.
+
+    Args:
+        model: name of a module, path of a Python or TOML file, module, class or object with the HEAR API, or
+            a function or torch.nn.Module that returns scene embeddings `(clips, size)` for waves
+            `(clips, samples)`. A SubmissionArgs says more about a model. An EvaluationRequest is evaluated as
+            by `heareval.api.evaluate`: of the arguments after `places`, only force and settings apply.
+        places: the folders to write to.
+        tasks: names of tasks, or of groups such as `open`; a CorpusRequest says more about their data.
+        mode: the edition, such as `5h`, `full` or `demo`; None means each task's default mode.
+        mirror: folder or URL to search for archives first.
+        weights: first argument of load_model; "" leaves it out.
+        options: further arguments of load_model.
+        name: what results call the model; "" makes a name.
+        device: where the model runs: `auto`, `cpu` or `cuda`.
+        sample_rate: of the waves that a function takes, in Hz; 0 takes its attribute `sample_rate`.
+        protocol: how predictors are trained; None means the published protocol.
+        embedding_format: how embeddings are computed and stored.
+        any_rate: resample clips for a model at a rate that tasks are not prepared at.
+        raise_error: raise an error if anything that was asked for has no score; it does not stop the other
+            tasks. False lists it in `failures`.
+        force: start although a disk seems to have too little room.
+        settings: how the run is carried out.
+
+    Raises:
+        HearevalError: an unknown task or mode, a model that cannot be opened, or a disk without room.
+        RunError: a step failed.
+
+    Example: `heareval.evaluate(my_model, tasks="esc50", protocol=heareval.Protocol(probe="linear"))`
+    """
+    if isinstance(model, EvaluationRequest):
+        return api.evaluate(model, places, force=force, settings=settings)
+    settings, protocol = settings or RunSettings(), protocol or Protocol()
+    corpus = _describe_corpus(tasks, mode, mirror)
+    described = _describe_submission(model, weights=weights, options=options, name=name, device=device)
+    if described:
+        request = EvaluationRequest(described, corpus, embedding_format, protocol, any_rate)
+        scored = api.evaluate(request, places, force=force, settings=settings)
+        return _collect(scored.outcome, scored.scores, scored.not_opened, raise_error=raise_error)
+    jobs = find_jobs(find_demo_corpora(corpus, places))
+    with open_live(
+        model,
+        frozenset(job.spec.embedding_type for job in jobs),
+        name=name,
+        weights=os.fspath(weights),
+        options=options,
+        device=device,
+        sample_rate=sample_rate,
+    ) as submission:
+        prepared = api.prepare(
+            corpus,
+            places,
+            sample_rates=(submission.sample_rate,),
+            force=force,
+            makes_tarballs=False,
+            settings=settings,
+        )
+        if raise_error:
+            # The scores of the other tasks would be lost.
+            prepared.outcome.raise_if_failed()
+        with tempfile.TemporaryDirectory(
+            prefix="heareval-live-", dir=settings.scratch_dir or None
+        ) as temporary:
+            folder, failures = Path(temporary) / submission.name, []
+            try:
+                _embed_here(submission, prepared.task_folders, folder, embedding_format, settings)
+            except HearevalError as error:
+                if raise_error:
+                    raise
+                failures.append(str(error))
+            embedded = [each for each in sorted(folder.glob("[!.]*")) if each.is_dir()]
+            scored = api.predict(embedded, protocol, places, settings=settings)
+            outcome = prepared.outcome.followed_by(scored.outcome)
+            return _collect(outcome, scored.scores, failures, raise_error=raise_error)
+
+
+def _embed_here(
+    submission: LiveSubmission,
+    tasks: Sequence[Path],
+    folder: Path,
+    embedding_format: EmbeddingFormat,
+    settings: RunSettings,
+) -> None:
+    """Embed tasks in this process, into a folder for each task."""
+    folder.mkdir()
+    hiding = progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
+    with hiding, progress.show_steps(len(tasks)):
+        for task in tasks:
+            title = f"{submission.name} on {task.name}: embeddings"
+            with progress.report_step(title, "clips") as report:
+                embed_live(submission, task, folder / task.name, embedding_format, report)
+
+
+def _collect(
+    outcome: Outcome, paths: Sequence[Path], lacking: Sequence[str], *, raise_error: bool
+) -> Results:
+    """Return the scores of a run, unless something is missing and that is an error.
+
+    Args:
+        lacking: what else has no score, a line each.
+    """
+    if raise_error:
+        outcome.raise_if_failed()
+        if lacking:
+            raise HearevalError("not evaluated", got=", ".join(lacking), remedy="Choose other tasks for it.")
+    # torch and scipy take seconds to import.
+    from heareval.predictions.stored import read_checked_scores
+
+    failures = [f"{title}: {reason}" for title, reason in outcome.failures]
+    failures += [outcome.reason] if outcome.reason else []
+    return Results(tuple(map(read_checked_scores, paths)), (*failures, *lacking))
+
+
+def validate(
+    model: Any,
+    places: Places = DEFAULT_PLACES,
+    *,
+    weights: str | os.PathLike[str] = "",
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    **settings: Any,
+) -> Validated:
+    """Check a model for every fault that would cost a run or points.
+
+    Args:
+        model: as `evaluate` takes it; it must have a name, because the checks run in a separate process.
+        places: the folders to write to.
+        weights: first argument of load_model; "" leaves it out.
+        options: further arguments of load_model.
+        device: where the model runs: `auto`, `cpu` or `cuda`.
+        settings: `limits`, `on_finding` and `settings` of `heareval.api.validate`.
+
+    Raises:
+        HearevalError: the model exists in this process only.
+
+    Example: `[each for each in heareval.validate("my_model.py").findings if each.result != "ok"]`
+    """
+    described = _describe_submission(model, weights=weights, options=options, device=device)
+    if described is None:
+        raise HearevalError(
+            "model to validate",
+            got=f"an object of type {type(model).__name__} that exists in this process only",
+            expected="what a separate process can load: a module, a class in one, or a path",
+            remedy="Write it into a Python file, and give the path.",
+        )
+    return api.validate(described, places, **settings)
+
+
+def compare(
+    a: str | os.PathLike[str], b: str | os.PathLike[str], places: Places = DEFAULT_PLACES
+) -> Comparison:
+    """Compare two submissions on every task and protocol that both have scores for.
+
+    Args:
+        a: name of a submission in `places.embeddings`, or the path of its folder.
+        b: the same for the other one.
+        places: where their embeddings and scores are.
+
+    Raises:
+        HearevalError: no such submission, or nothing that both have scores for.
+
+    Example: `heareval.compare("my_model", "heareval.embeddings.baseline").differences[0].p`
+    """
+    return api.compare(os.fspath(a), os.fspath(b), places)
+
+
+def report(folder: str | os.PathLike[str], places: Places = DEFAULT_PLACES, **asked: Any) -> list[Path]:
+    """Write a report on each result in a folder of embeddings, and return the folders of the reports.
+
+    Args:
+        folder: `embeddings/SUBMISSION/TASK`, or `embeddings/SUBMISSION` for all of its tasks.
+        places: where the task folders are.
+        asked: `protocols`, `clips`, `out` and `notify` of `heareval.api.report`.
+
+    Raises:
+        HearevalError: there are no scores, or not those of a protocol that is named.
+
+    Example: `heareval.report("embeddings/my_model")[0] / "report.json"`
+    """
+    path = Path(folder)
+    tasks = [each for each in sorted(path.glob("[!.]*")) if any(each.glob("test.*predicted-scores.json"))]
+    return [written for task in tasks or [path] for written in api.report(task, places, **asked)]
+
+
+def results(*folders: str | os.PathLike[str]) -> Results:
+    """Return the scores in folders of embeddings.
+
+    They are checked against the predictions and labels in the folders, if these are there.
+
+    Args:
+        folders: `embeddings`, `embeddings/SUBMISSION` or `embeddings/SUBMISSION/TASK`.
+
+    Raises:
+        HearevalError: a folder has no scores, or a file is damaged.
+
+    Example: `heareval.results("embeddings").to_frame()`
+    """
+    return Results(tuple(each for folder in folders for each in api.results(Path(folder))))
