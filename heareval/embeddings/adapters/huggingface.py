@@ -197,5 +197,5 @@ def _load_weights(
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the type and the first line of an exception."""
-    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
+    """Return the type and the first sentence of an exception, without the advice that may follow it."""
+    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0].split('. ')[0]}"
