@@ -66,6 +66,7 @@ STAGED = ("heareval.archives", "heareval.tasks", "heareval.embeddings", "heareva
 WITHOUT_STAGE = {
     "heareval.archives.estimate": "estimates what an archive takes when it is unpacked",
     "heareval.archives.sizes": "estimates the size of a download",
+    "heareval.tasks.extent": "estimates how much sound a task has, for lists and notes",
     "heareval.tasks.licences": "the text of LICENSE.txt is part of the fingerprint of tarballs",
     "heareval.tasks.demo": "makes the corpora of the demo, which are pinned by checksums",
     "heareval.tasks.own.new": "writes the template of a new task",
@@ -77,7 +78,9 @@ WITHOUT_STAGE = {
     "heareval.embeddings.live": "embeds models that have no fingerprint, anew each time",
     "heareval.embeddings.baseline": "a submission, whose fingerprint holds its sources",
     "heareval.embeddings.inside.checks": "validates a submission, anew each time",
+    "heareval.embeddings.new_model": "writes a new submission",
     "heareval.embeddings.runner": "a command",
+    "heareval.embeddings.template": "a submission, whose fingerprint holds its sources",
     "heareval.embeddings.validate": "validates a submission, anew each time",
     "heareval.predictions.breakdowns": "part of a report, which is made anew each time",
     "heareval.predictions.card_ledger": "remembers checks, which keeps its own version",

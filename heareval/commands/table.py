@@ -10,11 +10,12 @@ import click
 from heareval import files, scripting
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.grouped import GroupedCommand
 from heareval.layout import Places, display_path
 from heareval.leaderboard.overview import FORMS, OverviewRequest, draw_heat_map, format_overview
 
 
-@click.command()
+@click.command(cls=GroupedCommand, example="heareval table --format latex --figure scores.svg")
 @one_line_errors
 @click.argument("folders", nargs=-1, metavar="[FOLDER...]")
 @click.option("--metric", default="", help="A metric to show.  [the first one of each task]")

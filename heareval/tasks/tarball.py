@@ -111,10 +111,14 @@ def write_checksums(tars: Path) -> None:
     with files.locked(layout.tar_manifests(tars) / ".lock"):
         checksums: dict[str, str] = {}
         for sidecar in sorted(layout.tar_manifests(tars).glob("*.json")):
-            record = read_tarball_record(sidecar)
-            checksums |= dict.fromkeys(record.names, record.sha256)
+            # NFS lists what another machine has just made, but may not find it by name for a while. That
+            # machine has written the line itself.
+            if sidecar.exists():
+                record = read_tarball_record(sidecar)
+                checksums |= dict.fromkeys(record.names, record.sha256)
         checksums = {**_read_checksums(tars / layout.SHA256SUMS), **checksums}
-        listed = {name: sha256 for name, sha256 in checksums.items() if sha256 and (tars / name).exists()}
+        there = {path.name for path in tars.iterdir()}
+        listed = {name: sha256 for name, sha256 in checksums.items() if sha256 and name in there}
         text = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(listed.items()))
         files.write_text(tars / layout.SHA256SUMS, text)
 
