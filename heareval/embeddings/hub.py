@@ -37,8 +37,10 @@ def find_commit(name: str, revision: str) -> str:
     if COMMIT.fullmatch(revision):
         return revision
     cached = _read_cached_commit(name, revision)
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        reason = "HF_HUB_OFFLINE is set"
+    # The second one is that of earlier versions of transformers, which huggingface_hub obeys too.
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    if offline.upper() in ("1", "ON", "YES", "TRUE"):
+        reason = "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
     else:
         try:
             return _ask_hub(name, revision)

@@ -90,6 +90,9 @@ def read_word(word: str, folder: Path, values: Mapping[str, Any]) -> dict[str, A
     place, _, fragment = rest.partition("#")
     options = {**values.get("options", {}), **_read_fragment(word, fragment, library)}
     found: dict[str, Any] = {}
+    if "layer" in options:
+        # A number in a file is the same layer as in a word.
+        options["layer"] = str(options["layer"])
     if prefix == "hf":
         found, named = _read_hub_word(word, place, folder)
         options |= named
@@ -131,6 +134,10 @@ def _read_hub_word(word: str, place: str, folder: Path) -> tuple[dict[str, str],
     if path and (place.startswith((".", "/", "~")) or path.is_dir()):
         if not path.is_dir():
             got = "no such folder" if not path.exists() else "a file"
+            if "@" in place and path.with_name(path.name.partition("@")[0]).is_dir():
+                raise HearevalError(
+                    f"submission {word}", got="a folder with a revision", expected="a folder alone"
+                )
             raise HearevalError(f"submission {word}", got=got, expected="a folder, or a name on the hub")
         return {"weights": os.path.abspath(path)}, {}  # noqa: PTH100 - links are kept
     name, at, revision = place.partition("@")

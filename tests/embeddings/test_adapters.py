@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -263,6 +264,36 @@ def test_layers_are_hidden_states(load: Load) -> None:
     assert torch.equal(embed(load("hubert"), waves)[0], states[-1])
 
 
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"clap", "encodec", "dac"}))
+def test_layers_behind_the_chosen_one_are_left_out(
+    family: str, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, waves = load(family, layer="0"), make_waves(2, 16000)
+    parameters = cut.heareval_facts["parameters"]
+    module = huggingface.FAMILIES[family].module
+    monkeypatch.setattr(f"heareval.embeddings.adapters.{module}.cut_layers", lambda *given: None)
+    whole = huggingface.load_model(cut.network.config.name_or_path, layer="0").eval()
+    assert torch.equal(embed(cut, waves)[0], embed(whole, waves)[0])
+    assert torch.equal(embed_scene(cut, waves), embed_scene(whole, waves))
+    names, of_cut = ({name for name, _ in each.network.named_parameters()} for each in (whole, cut))
+    # Layer 1 of 2, and nothing else.
+    assert names - of_cut
+    assert all(re.search(r"(^|encoder\.)layers?\.1\.", name) for name in names - of_cut)
+    assert not any(re.search(r"(^|encoder\.)layers?\.1\.", name) for name in of_cut)
+    assert parameters == whole.heareval_facts["parameters"]
+
+
+def test_layers_of_qwen2_audio_have_the_times_of_their_frames(load: Load) -> None:
+    """Its last hidden state is pooled to half as many frames, and is the last of `hidden_states` as well."""
+    waves = make_waves(1, 48000)
+    for layer, shape, hop_ms in (("0", 150, 20.0), ("1", 150, 20.0), ("2", 75, 40.0)):
+        frames, times = embed(load("qwen2_audio_encoder", layer=layer), waves)
+        assert (frames.shape[1], float(times[0, 1] - times[0, 0])) == (shape, hop_ms), layer
+    assert torch.equal(frames, embed(load("qwen2_audio_encoder"), waves)[0])
+    with pytest.raises(AdapterError, match="layer: got mean"):
+        load("qwen2_audio_encoder", layer="mean")
+
+
 def test_half_the_rate_keeps_what_lies_below_and_removes_what_lies_above() -> None:
     times, inner = torch.arange(48000, dtype=torch.float64) / 48000, slice(500, -500)
     for frequency in (100, 5000, 11000):
@@ -276,6 +307,14 @@ def test_half_the_rate_keeps_what_lies_below_and_removes_what_lies_above() -> No
         assert 20 * torch.log10(halved[inner].abs().max()) < -100, frequency
 
 
+def test_half_the_rate_is_computed_in_float32_under_bf16() -> None:
+    waves = make_waves(1, 4800)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = halve_rate(waves)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, halve_rate(waves))
+
+
 def test_encodec_gets_half_the_rate(load: Load) -> None:
     model = load("encodec")
     waves = make_waves(1, 48000)
@@ -283,6 +322,27 @@ def test_encodec_gets_half_the_rate(load: Load) -> None:
         theirs = model.network(halve_rate(waves)[:, None]).transpose(1, 2)
     assert torch.equal(embed(model, waves)[0], theirs[:, :75])
     assert model.heareval_facts["resampled"].startswith("to 24000 Hz")
+
+
+def test_encodec_of_48_khz_normalises_chunks(tmp_path: Path) -> None:
+    """As transformers does: its encoder refuses more than a chunk of 1 s."""
+    changes = {"sampling_rate": 48000, "audio_channels": 2, "chunk_length_s": 1.0, "overlap": 0.0}
+    changes |= {"normalize": True, "norm_type": "time_group_norm", "use_causal_conv": False}
+    folder = save_model("encodec", tmp_path, with_extractor=False, **changes)
+    transformers.EncodecFeatureExtractor(feature_size=2, sampling_rate=48000).save_pretrained(folder)
+    model = huggingface.load_model(str(folder)).eval()
+    # The second half is quieter.
+    waves = make_waves(2, 2 * 48000 + 24000) * torch.linspace(1, 0.01, 120000)
+    frames, times = embed(model, waves)
+    assert frames.shape[1] == 375
+    whole = transformers.EncodecModel.from_pretrained(folder).eval()
+    encoded = []
+    whole.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(output))
+    with torch.no_grad():
+        for start in (0, 48000, 96000):
+            whole.encode(waves[:, None, start : start + 48000].expand(-1, 2, -1))
+    assert distance(frames, torch.cat(encoded, dim=2).transpose(1, 2)) < 1e-5
+    np.testing.assert_allclose(times[0], (np.arange(375) + 0.5) * 20 / 3, atol=1e-3)
 
 
 # --------------------------------------------------------------------------- options, facts, errors
@@ -415,7 +475,9 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
 
 def test_a_missing_feature_extractor_is_one_line(tmp_path: Path) -> None:
     save_model("wav2vec2", tmp_path, with_extractor=False)
-    with pytest.raises(AdapterError, match="no feature extractor") as raised:
+    # `validate` prints the exception itself.
+    says = r"no feature extractor .*, expected preprocessor_config.json. Save the feature extractor"
+    with pytest.raises(AdapterError, match=says) as raised:
         huggingface.load_model(str(tmp_path))
     assert "save_pretrained" in raised.value.facts["remedy"]
 

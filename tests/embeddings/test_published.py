@@ -35,7 +35,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a model in it, and a hub that can't be reached."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE"):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     with socket.socket() as closed:
@@ -75,6 +75,11 @@ def test_a_folder_is_the_weights(word: str, tmp_path: Path) -> None:
     assert options_of(word) == ({"layer": "1"} if "#" in word else {})
 
 
+def test_a_layer_may_be_a_number_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('module = "hf:folder"\n[options]\nlayer = 0\n')
+    assert read_config("mine.toml", {}).options == read_config("hf:folder#layer=0", {}).options
+
+
 def test_a_folder_in_a_file_is_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "sub" / "model").mkdir(parents=True)
     (tmp_path / "sub" / "mine.toml").write_text(
@@ -97,6 +102,7 @@ def test_a_folder_in_a_file_is_relative_to_it(tmp_path: Path) -> None:
         ("s3prl:apc#layer=1", {}, "expected s3prl:NAME$"),
         ("torchaudio:no bundle", {}, "expected torchaudio:BUNDLE"),
         ("hf:./nowhere", {}, "got no such folder, expected a folder, or a name on the hub"),
+        ("hf:./folder@main", {}, "got a folder with a revision, expected a folder alone"),
         ("hf:a/b", {"weights": "w.pt"}, "got weights w.pt, expected no --model: hf: says what is loaded"),
         ("hf:a/b", {"source": "mine==1"}, "got source mine==1, expected no --source"),
         ("xares:mine.py", {}, "expected xares:FILE.py:CLASS"),
@@ -167,8 +173,13 @@ def test_without_the_hub_the_commit_in_the_cache_counts(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert hub.find_commit(NAME, "main") == COMMIT
     with pytest.raises(
-        HearevalError, match=r"HF_HUB_OFFLINE is set, and no such revision in .* give a folder"
+        HearevalError,
+        match=r"HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set, and no such revision in .* give a folder",
     ):
+        hub.find_commit(NAME, "v2")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    with pytest.raises(HearevalError, match="HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"):
         hub.find_commit(NAME, "v2")
 
 
@@ -229,6 +240,9 @@ def test_the_place_of_a_file_is_no_part_of_a_submission() -> None:
 def test_a_description_of_another_adapter_is_made_again(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = Model(LIBRARIES["hf"].module, str(save_model("wav2vec2", tmp_path / "model")), device="cpu")
+    # Files in the current folder are not taken for the library, for what it imports, or for us.
+    for name in ("transformers", "safetensors", "huggingface", "heareval"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')")
 
     settings = DescribeSettings("cpu")
     found = describe_model(

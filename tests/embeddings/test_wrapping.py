@@ -96,6 +96,24 @@ def test_short_clips_are_padded_and_long_ones_cut() -> None:
     assert times.max() == 2490
 
 
+@pytest.mark.parametrize("window_ms", [1000, 200])
+def test_pieces_follow_where_the_frames_of_a_window_end(window_ms: float) -> None:
+    """A window of 1 s has 49 frames of 25 ms, 20 ms apart, not 50."""
+    seen = []
+
+    def embed(waves: torch.Tensor) -> torch.Tensor:
+        seen.append(waves.shape[1])
+        return waves.unfold(1, 400, 320)
+
+    api = heareval.wrap(frames=embed, sample_rate=16000, hop_ms=20, first_ms=12.5, window_ms=window_ms)
+    model, waves = api.load_model(), torch.randn(1, 48000)
+    frames, times = api.get_timestamp_embeddings(waves, model)
+    assert {*seen} == {16 * window_ms}
+    expected = waves.unfold(1, 400, 320)
+    assert torch.equal(frames[:, : expected.shape[1]], expected)
+    assert times[0].tolist() == [12.5 + 20 * i for i in range(150)]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -180,6 +198,8 @@ def test_encoders_of_xares(rate: int, expected: int, tmp_path: Path) -> None:
     assert times[0, :2].tolist() == [20.0, 60.0]
     with pytest.raises(AdapterError, match="no class Other in the file"):
         xares_encoders.load_model(file=file, encoder="Other")
+    with pytest.raises(AdapterError, match="no class SIZE in the file"):
+        xares_encoders.load_model(file=file, encoder="SIZE")
     with pytest.raises(AdapterError, match="a Bare without sampling_rate, output_dim, hop_size_in_ms"):
         xares_encoders.load_model(file=file, encoder="Bare")
     for name in ("their_encoder", "neighbour"):

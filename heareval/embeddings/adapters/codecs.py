@@ -10,16 +10,19 @@ from torch import Tensor
 from heareval.embeddings.adapters.encoder import Encoder
 from heareval.embeddings.adapters.layers import refuse_layer
 
-__version__ = "1"
+__version__ = "2"
 
 
 def adapt(encoder: Any, config: Any, extractor: Any, layer: str) -> Encoder:
     """Return the encoder of a codec.
 
     Frame `i` is that of samples `i * hop` to `(i + 1) * hop`: from it the decoder makes these samples. The
-    convolutions of the causal EnCodec of 24 kHz look up to `(i + 1) * hop`, and far back.
+    convolutions of the causal EnCodec of 24 kHz look up to `(i + 1) * hop`, and far back. EnCodec of 48 kHz
+    normalises over chunks of 1 s, so that longer clips are embedded in pieces of these. Those of transformers
+    overlap by 1 %, half a frame too many for frames that are evenly spaced.
     """
     refuse_layer(layer, config.model_type)
+    window = getattr(config, "chunk_length", None) or 0
     rate = extractor.sampling_rate
     hop, dtype = 1, next(encoder.parameters()).dtype
     for ratio in getattr(config, "upsampling_ratios", None) or config.downsampling_ratios:
@@ -42,4 +45,6 @@ def adapt(encoder: Any, config: Any, extractor: Any, layer: str) -> Encoder:
         first_ms=1000 * hop / 2 / rate,
         size=config.hidden_size,
         shortest=hop,
+        window=window,
+        window_frames=window // hop,
     )

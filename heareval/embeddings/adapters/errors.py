@@ -16,7 +16,8 @@ class AdapterError(Exception):
     """
 
     def __init__(self, what: str, got: str, expected: str = "", remedy: str = "") -> None:
-        super().__init__(f"{what}: got {got}")
+        wanted = f", expected {expected}" if expected else ""
+        super().__init__(f"{what}: got {got}{wanted}{f'. {remedy}' if remedy else ''}")
         self.facts = {"what": what, "got": got, "expected": expected, "remedy": remedy}
 
 

@@ -106,12 +106,20 @@ def load_model(
     adapter = importlib.import_module(f"heareval.embeddings.adapters.{family.module}")
     try:
         part = getattr(model, family.part) if family.part else model
+        # Those of all layers, also where the last ones are left out.
+        parameters = sum(each.numel() for each in part.parameters())
         encoder = adapter.adapt(part, getattr(part, "config", model.config), extractor, layer)
     except AdapterError as error:
         raise AdapterError(**{**error.facts, "what": f"{what}: {error.facts['what']}"}) from None
     if encoder.sample_rate == HALVED_RATE:
         encoder = halve_input(encoder)
-    facts = {**encoder.facts, "type": config["model_type"], **where, **read_card(source, where)}
+    facts = {
+        **encoder.facts,
+        "parameters": parameters,
+        "type": config["model_type"],
+        **where,
+        **read_card(source, where),
+    }
     return HearModel(
         replace(encoder, facts={**facts, **({"remote_code": True} if trust_remote_code else {})})
     )
@@ -189,5 +197,5 @@ def _load_weights(
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the type and the first line of an exception."""
-    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
+    """Return the type and the first sentence of an exception, without the advice that may follow it."""
+    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0].split('. ')[0]}"

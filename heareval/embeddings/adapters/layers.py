@@ -11,6 +11,8 @@ from torch import Tensor
 from heareval.embeddings.adapters.errors import AdapterError
 
 __version__ = "1"
+# Where the models of transformers have their layers; SEW-D and earlier versions of AST have the last two.
+STACKS = ("layers", "encoder.layers", "encoder.layer", "encoder.encoder.layer")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,25 @@ def choose_layer(layer: str, layers: int) -> Layer:
     if not layer.isdecimal() or int(layer) > layers:
         raise AdapterError("layer", layer, f"0 to {layers}, or mean", "Correct #layer.")
     return Layer(int(layer))
+
+
+def cut_layers(network: Any, layer: Layer, layers: int) -> None:
+    """Leave out the layers behind the chosen one, on which its output does not depend.
+
+    One of them is kept: some models put their normalised output in place of what the last layer returns.
+
+    Args:
+        network: a transformer, which is changed.
+        layer: the layer.
+        layers: number of layers of the model.
+    """
+    if layer.index is None:
+        return
+    known = dict(network.named_modules())
+    for place in STACKS:
+        if place in known and len(known[place]) == layers:
+            parent, _, name = place.rpartition(".")
+            setattr(known[parent], name, known[place][: layer.index + 1])
 
 
 def refuse_layer(layer: str, model: str) -> None:

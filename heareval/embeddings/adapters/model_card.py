@@ -37,14 +37,17 @@ def _find_on_hub(name: str, where: dict[str, str]) -> Path | None:
 
 
 def find_licence(text: str) -> str:
-    """Return the licence in the front matter of a README.md; "" without one.
+    """Return the licence, or the licences, in the front matter of a README.md; "" without one.
 
     >>> find_licence("---\\ntags:\\n- audio\\nlicense: apache-2.0\\n---\\n# A model")
     'apache-2.0'
+    >>> find_licence("---\\nlicense:\\n- mit\\n- gpl-3.0\\n---\\n")
+    'mit, gpl-3.0'
     """
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:\s*[\"']?([^\s\"'#]+)", front.group(1), re.MULTILINE) if front else None
-    return found.group(1) if found else ""
+    found = re.search(r"^license:(.*(\n\s*-\s.*)*)", front.group(1), re.MULTILINE) if front else None
+    listed = re.sub("#.*", "", found.group(1)) if found else ""
+    return ", ".join(re.findall(r"[A-Za-z0-9][\w.+-]*", listed))
 
 
 def find_citation(text: str) -> str:

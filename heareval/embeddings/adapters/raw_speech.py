@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from heareval.embeddings.adapters.encoder import Encoder
-from heareval.embeddings.adapters.layers import choose_layer, run_layers
+from heareval.embeddings.adapters.layers import choose_layer, cut_layers, run_layers
 from heareval.embeddings.adapters.waves import pad_to, standardise
 
 __version__ = "1"
@@ -26,7 +26,9 @@ def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
     if hasattr(config, "conv_kernel"):
         kernels, strides = config.conv_kernel, config.conv_stride
     stride, field = measure_convolutions(kernels, strides)
-    chosen = choose_layer(layer, getattr(config, "encoder_num_hidden_layers", config.num_hidden_layers))
+    layers = getattr(config, "encoder_num_hidden_layers", config.num_hidden_layers)
+    chosen = choose_layer(layer, layers)
+    cut_layers(model, chosen, layers)
     rate, dtype = extractor.sampling_rate, next(model.parameters()).dtype
     # SEW averages neighbouring frames in front of its layers, and takes them apart again behind.
     squeeze = getattr(config, "squeeze_factor", 1)

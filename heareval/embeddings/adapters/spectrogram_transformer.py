@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from heareval.embeddings.adapters.encoder import Encoder
-from heareval.embeddings.adapters.layers import choose_layer, pick_output
+from heareval.embeddings.adapters.layers import choose_layer, cut_layers, pick_output
 from heareval.embeddings.adapters.waves import as_tensor, make_kaldi_fbank, pad_to
 
 __version__ = "1"
@@ -27,6 +27,7 @@ def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
 
     rate = extractor.sampling_rate
     chosen, dtype = choose_layer(layer, config.num_hidden_layers), next(model.parameters()).dtype
+    cut_layers(model, chosen, config.num_hidden_layers)
     bank = mel_filter_bank(
         num_frequency_bins=257,
         num_mel_filters=extractor.num_mel_bins,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from heareval.embeddings.adapters.encoder import Encoder
-from heareval.embeddings.adapters.layers import choose_layer, run_layers
+from heareval.embeddings.adapters.layers import choose_layer, cut_layers, run_layers
 from heareval.embeddings.adapters.waves import as_tensor, make_kaldi_fbank, pad_to
 
 __version__ = "1"
@@ -17,6 +17,7 @@ WINDOW, HOP = 400, 160
 def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
     """Return the encoder; what SeamlessM4TFeatureExtractor computes is computed on the device here."""
     chosen = choose_layer(layer, config.num_hidden_layers)
+    cut_layers(model, chosen, config.num_hidden_layers)
     window, filters = as_tensor(extractor.window), as_tensor(extractor.mel_filters)
     stride, dtype = extractor.stride, next(model.parameters()).dtype
     rate, shortest = extractor.sampling_rate, WINDOW + (stride - 1) * HOP

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__version__ = "1"
+__version__ = "2"
 
 HALF_BAND = "257 taps, Kaiser 12"
 _TAPS, _KAISER_BETA = 257, 12.0
@@ -35,7 +35,8 @@ def halve_rate(waves: Tensor) -> Tensor:
     """
     taps = _half_band_taps().to(waves)
     padded = functional.pad(waves, (_TAPS // 2, _TAPS // 2))
-    return functional.conv1d(padded[:, None], taps[None, None], stride=2)[:, 0]
+    with _in_full_precision(waves):
+        return functional.conv1d(padded[:, None], taps[None, None], stride=2)[:, 0]
 
 
 @functools.lru_cache(maxsize=None)
@@ -87,5 +88,5 @@ def as_tensor(array: Any) -> Tensor:
 
 
 def _in_full_precision(waves: Tensor) -> Any:
-    """Return a context in which autocast, which `--precision bf16` uses, leaves spectra in float32."""
+    """Return a context in which autocast, which `--precision bf16` uses, leaves results in float32."""
     return torch.autocast(waves.device.type, enabled=False)

@@ -18,7 +18,7 @@ from heareval.embeddings.adapters.encoder import (
 )
 from heareval.embeddings.adapters.errors import AdapterError
 
-__version__ = "1"
+__version__ = "2"
 
 
 class HearApi:
@@ -111,9 +111,8 @@ def wrap(
             scene=embed_with(scene) if scene else None,
             shortest=max(1, shortest),
             window=window,
-            window_frames=int(window_ms / hop_ms + 1e-6),
         )
-        return HearModel(_measure_sizes(encoder, embed_frames))
+        return HearModel(_measure(encoder, embed_frames, window_ms))
 
     # The weights that `load` uses by default stay visible to heareval.
     load_model.__signature__ = inspect.signature(load) if load else inspect.Signature()  # type: ignore[attr-defined]
@@ -160,11 +159,18 @@ def wrap_scenes(function: Callable[[Tensor], Any], sample_rate: int) -> HearApi:
     return HearApi(load_model)
 
 
-def _measure_sizes(encoder: Encoder, embed: Callable[[Tensor], Tensor]) -> Encoder:
-    """Return an encoder with the sizes of what its functions return for a second of silence."""
-    waves = torch.zeros(1, max(encoder.sample_rate, encoder.shortest))
+def _measure(encoder: Encoder, embed: Callable[[Tensor], Tensor], window_ms: float) -> Encoder:
+    """Return an encoder with the sizes of what its functions return for silence, and the frames of a window.
+
+    Convolutions without padding have fewer frames in a window than it has hops: the next piece begins where
+    they end.
+    """
+    waves = torch.zeros(1, encoder.window or max(encoder.sample_rate, encoder.shortest))
     with torch.no_grad():
         found = embed(waves)
         check_shape(found, waves)
+        if encoder.window:
+            most = max(1, int(window_ms / encoder.hop_ms + 1e-6))
+            encoder = replace(encoder, window_frames=min(most, found.shape[1]))
         scene = encoder.embed_scene(waves)
     return replace(encoder, size=found.shape[2], scene_size=scene.shape[1])

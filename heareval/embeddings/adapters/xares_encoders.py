@@ -43,7 +43,7 @@ def load_model(*, file: str = "", encoder: str = "") -> HearModel:
     spec: Any = importlib.util.spec_from_file_location(Path(file).stem, file)
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, encoder):
+    if not isinstance(getattr(module, encoder, None), type):
         raise AdapterError(what, f"no class {encoder} in the file", "the name of an encoder")
     network: Any = getattr(module, encoder)()
     lacking = [name for name in ATTRIBUTES if not hasattr(network, name)]

@@ -98,7 +98,10 @@ def run_job(job_file: str) -> int:
     if job["module"].partition(".")[0] in sys.modules:
         # Importing it would return a module of Python, of numpy, or this program itself.
         return int(channel.run_action(refuse_name, job))
-    if not job.get("is_installed"):
+    # Of published models, only the encoders of X-ARES are files of the user, who may have files named like
+    # something that the libraries of the others import.
+    is_library = is_ours and not job["module"].endswith(".xares_encoders")
+    if not job.get("is_installed") and not is_library:
         # A submission that is not installed lies in the user's working folder, or beside its file.
         sys.path.insert(0, str(Path.cwd()))
     if job.get("file"):
