@@ -259,9 +259,9 @@ def cut_log(log: Path) -> None:
     if size > MAX_LOG_BYTES:
         end = read_end(log)
         with open(log, "r+b") as file:
-            file.truncate(0)
-        with open(log, "ab") as file:
             file.write(b"(heareval has removed the beginning of this log: it became too long)\n" + end)
+            # Only now, so that what is written from here on follows the end.
+            file.truncate()
 
 
 def read_end(log: Path) -> bytes:

@@ -215,5 +215,5 @@ def test_an_error_names_the_owner_of_a_file(tmp_path: Path) -> None:
     owner = (tmp_path / "theirs").owner()
     line = str(file_error(error))
     assert (
-        f"theirs/none: got Permission denied, expected read and write access. It belongs to {owner}," in line
+        f"theirs/none: got Permission denied, expected read and write access. It belongs to {owner}:" in line
     )

@@ -165,7 +165,7 @@ def test_configuration_holds_when_every_folder_is_named(mirror: Path, tmp_path: 
 def test_unknown_task(tmp_path: Path) -> None:
     line = only_line(command(tmp_path, "heareval.tasks.runner", "speech_comands"))
     assert "'speech_comands'" in line
-    assert "Did you mean speech_commands?" in line
+    assert "Did you mean speech_commands" in line
     assert list(tmp_path.iterdir()) == []
 
 

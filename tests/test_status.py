@@ -298,7 +298,7 @@ def test_a_changed_archive_and_tarball_are_told(tmp_path: Path, mirror: Path) ->
     assert prepare(tmp_path, ours, *words).returncode == 0
     found = read_changes(tmp_path, "last")
     assert (found["runs"], found["changes"], found["failed"]) == (1, changes, [])
-    assert found["idle_at"] > found["since"], "a run with nothing to do hides nothing"
+    assert found["idle_at"] >= found["since"], "a run with nothing to do hides nothing"
     assert prepare(tmp_path, ours, *words).returncode == 0
     assert len(list((tmp_path / "_workdir" / "run-records").iterdir())) == 2, "one of idle runs is kept"
     with gzip.open(ours / name, "ab") as archive:

@@ -200,7 +200,10 @@ def test_command(event_folder, tmp_path):
     run = CliRunner().invoke(main, ["report", str(folder), "--clip", best, "--out", str(tmp_path / "out")])
     assert run.exit_code == 0
     written = tmp_path / "out" / tmp_path.name / "event" / "report-hear2021-2points"
-    assert run.stdout == f"{written}\n"
+    first, label, clip = run.stdout.splitlines()
+    assert first == str(written)
+    assert label.startswith("  worst label: ")
+    assert clip.startswith("  worst clip: test/test_")
     assert _read(written / "report.json")["timelines"][0]["clip"] == best
     assert (written / "timeline-4.png").is_file()
 
