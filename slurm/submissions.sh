@@ -33,7 +33,11 @@ if [[ ! $line ]]; then
 fi
 say "$line"
 # xargs takes quotes as a shell does, and runs nothing.
-mapfile -t submission < <(xargs printf '%s\n' <<<"$line")
+if ! words=$(xargs printf '%s\n' <<<"$line"); then
+    say "submission number $SLURM_ARRAY_TASK_ID of $1 has a quote that is not closed"
+    exit 2
+fi
+mapfile -t submission <<<"$words"
 scheduler=()
 if [[ ${LUIGI_SCHEDULER:-} ]]; then scheduler=(--scheduler-url "$LUIGI_SCHEDULER"); fi
 

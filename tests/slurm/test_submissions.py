@@ -15,6 +15,7 @@ LINES = """# the submissions of this year
 
 my_model.py --name first
 my_model.py --name 'second' --model-options '{"size": 8}'
+my_model.py --name "third
 """
 
 
@@ -23,13 +24,15 @@ def test_an_element_evaluates_a_submission(cluster: Cluster, mirror: Path, tmp_p
     (tmp_path / "submissions.txt").write_text(LINES)
     sums = ("--mirror", mirror, "--accept-checksums", mirror / "MD5SUMS")
     words = (SUBMISSIONS, "submissions.txt", "--tasks", "spoken_digit", *sums, *SCORE)
-    job = cluster.submit(tmp_path, "--array=1-3%1", *words)
-    *good, beyond = cluster.wait(job)
+    job = cluster.submit(tmp_path, "--array=1-4%1", *words)
+    *good, unquoted, beyond = cluster.wait(job)
     check_complete(tmp_path, good)
     made = {path.parent.parent.name for path in tmp_path.glob(f"embeddings/*/*/{RESULT}")}
     assert made == {"first", "second"}
     assert (beyond.state, beyond.exit_code) == ("FAILED", 2)
-    assert "submissions.txt has no submission number 3" in read_log(tmp_path, f"{job}_3")
+    assert "submissions.txt has no submission number 4" in read_log(tmp_path, f"{job}_4")
+    assert (unquoted.state, unquoted.exit_code) == ("FAILED", 2)
+    assert "number 3 of submissions.txt has a quote that is not closed" in read_log(tmp_path, f"{job}_3")
 
 
 @pytest.mark.parametrize("words", [(), ("no_such_file.txt", "--tasks", "all")])
