@@ -77,6 +77,13 @@ ZOO = {
     "odd_rate": Broken("sample rate", "16000, 8, 8", "16001, 8, 8", "warning"),
     "no_scenes": Broken("embeddings", "def get_scene_embeddings", "def get_scenes", "warning"),
     "refuses_timestamps": Broken("embeddings", *ONLY_SCENES, "warning"),
+    "lacks_an_operator": Broken(
+        "types",
+        ONLY_SCENES[0],
+        ONLY_SCENES[1]
+        .replace("Model.timestamp_embedding_size = None\n", "")
+        .replace("'scenes only'", "'Could not run aten::stft'"),
+    ),
     "refuses_both": Broken("embeddings", START, "    raise NotImplementedError\n" + START),
     "doubles": Broken("types", VALUES, "    return values.double(), times"),
     "arrays": Broken("types", VALUES, "    return values.numpy(), times", "warning"),

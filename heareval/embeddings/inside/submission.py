@@ -255,7 +255,7 @@ def describe(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]
         name = FUNCTIONS[job["embedding_type"]]
         framework.compute(name, getattr(module, name), np.zeros((1, model.sample_rate), np.float32), model)
     except SubmissionError as error:
-        if not is_refusal(error):
+        if not is_refusal(error.__cause__):
             return {"fault": error.facts, "is_lacking": False}
         return {"fault": describe_refusal(job, error), "is_lacking": True, "sources": list_loaded_sources()}
     default_weights = find_default_weights(job, module)
@@ -277,12 +277,12 @@ def describe_facts(model: Any) -> dict[str, str]:
     return {}
 
 
-def is_refusal(error: SubmissionError) -> bool:
-    """Return whether a function says that the submission has no embeddings of its type.
+def is_refusal(error: BaseException | None) -> bool:
+    """Return whether the error of a function says that the submission has no embeddings of its type.
 
     PyTorch raises the same exception for an operator, named `aten::...`, that this device does not have.
     """
-    return isinstance(error.__cause__, NotImplementedError) and "aten::" not in str(error.__cause__)
+    return isinstance(error, NotImplementedError) and "aten::" not in str(error)
 
 
 def describe_refusal(job: dict[str, Any], error: SubmissionError) -> dict[str, str]:

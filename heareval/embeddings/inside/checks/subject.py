@@ -24,6 +24,7 @@ from heareval.embeddings.inside.submission import (
     LoadedSubmission,
     call_load_model,
     import_submission,
+    is_refusal,
     prepare_environment,
 )
 
@@ -133,11 +134,10 @@ class Subject:
                 continue
             try:
                 self.call(function, self.make_sounds(1, 1.0))
-            except NotImplementedError as error:
-                reasons[embedding_type] = f"{describe_exception(error)}, from {function}"
-            except (Exception, SystemExit):
-                # A fault, which a later check reports.
-                continue
+            except (Exception, SystemExit) as error:
+                # Any other error is a fault, which a later check reports.
+                if is_refusal(error):
+                    reasons[embedding_type] = f"{describe_exception(error)}, from {function}"
         return reasons
 
     @property
