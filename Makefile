@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-network test-browser test-containers test-slurm check format clean
+.PHONY: demo test test-all test-network test-gpu test-browser test-containers test-slurm check format clean
 
 demo: $(READY)
 	$(BIN)/heareval demo
@@ -20,6 +20,10 @@ test-all: $(READY)
 
 test-network: $(READY)
 	$(BIN)/python -m pytest -m network $(TOGETHER)
+
+# Needs a GPU that PyTorch can use; without one the tests are skipped.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu
 
 # Needs Chromium and chromedriver on the PATH: apt install chromium chromium-driver.
 test-browser: $(READY)

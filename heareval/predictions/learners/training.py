@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heareval.errors import HearevalError
 from heareval.predictions.data import Split
 from heareval.predictions.learners.adam import Adam
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Criterion
@@ -108,21 +109,46 @@ def fit_all(
         progress: receives hundredths of trainings: those done, and those of all.
     """
     done, total = 0, UNITS_PER_TRAINING * len(trainings)
-    for stack in group_into_stacks(trainings, most):
+    waiting = group_into_stacks(trainings, most)
+    while waiting:
+        stack = waiting.pop(0)
         units = UNITS_PER_TRAINING * len(stack)
-        # Keep no reference to the networks, so that the caller decides which ones stay in memory.
-        yield from zip(
-            stack,
-            fit_stack(
+        try:
+            trained = fit_stack(
                 [trainings[i] for i in stack],
                 labels,
                 order=order,
                 # Called within this iteration only.
                 progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
-            ),
-            strict=True,
-        )
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            if len(stack) == 1:
+                raise _no_memory(trainings[stack[0]], error) from error
+            waiting = halve_stacks([stack, *waiting])
+            continue
+        # Keep no reference to the networks, so that the caller decides which ones stay in memory.
+        yield from zip(stack, trained, strict=True)
+        del trained
         done += units
+
+
+def halve_stacks(stacks: Sequence[list[int]]) -> list[list[int]]:
+    """Return stacks with half as many networks as the first one has, at most.
+
+    >>> halve_stacks([[0, 1, 2, 3, 4], [5, 6, 7]])
+    [[0, 1], [2, 3], [4], [5, 6], [7]]
+    """
+    most = len(stacks[0]) // 2
+    return [stack[i : i + most] for stack in stacks for i in range(0, len(stack), most)]
+
+
+def _no_memory(training: Training, error: Exception) -> HearevalError:
+    return HearevalError(
+        f"training of a network with {training.rows:,} rows in batches of {training.settings.batch_size:,}",
+        got=str(error).partition("\n")[0].rstrip("."),
+        expected="enough memory on the GPU",
+        remedy="Free memory of the GPU, use another GPU, or train on the CPU with --gpus 0.",
+    )
 
 
 def max_stacked(device: torch.device) -> int:

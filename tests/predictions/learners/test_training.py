@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+from heareval.errors import HearevalError
 from heareval.predictions.data import Split
 from heareval.predictions.learners import training
 from heareval.predictions.learners.learner import Criterion
@@ -260,3 +261,46 @@ def test_all_trainings_are_done_and_told_of():
         assert 0 < done[0] < 100
         assert 400 < done[-1] <= 500
         assert {total for _, total in told} == {500}
+
+
+def _trainings_in_small_memory(most_rows):
+    """Five trainings on a device whose memory ends with batches of more rows, all networks together."""
+
+    def loss(logits, y):
+        if len(logits) > most_rows:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nTraceback")
+        return functional.cross_entropy(logits, y)
+
+    trainings = _trainings(lambda number: _split(30), _split(10), patience=2)
+    return [
+        dataclasses.replace(one, objective=dataclasses.replace(one.objective, loss=loss)) for one in trainings
+    ]
+
+
+def test_a_stack_that_exceeds_the_memory_is_halved_and_gives_the_same():
+    told = []
+    small = dict(
+        fit_all(
+            _trainings_in_small_memory(2 * 30),
+            2,
+            order="fixed",
+            most=5,
+            progress=lambda done, total: told.append(done),
+        )
+    )
+    large = dict(fit_all(_trainings_in_small_memory(2 * 30), 2, order="fixed", most=2))
+    assert sorted(small) == list(range(5))
+    assert told == sorted(told)
+    for number, fitted in small.items():
+        assert fitted.result.curve == large[number].result.curve
+        assert torch.equal(_logits(fitted), _logits(large[number]))
+
+
+def test_one_network_that_exceeds_the_memory_is_an_error():
+    with pytest.raises(HearevalError) as raised:
+        dict(fit_all(_trainings_in_small_memory(29), 2, order="fixed", most=5))
+    assert str(raised.value) == (
+        "training of a network with 30 rows in batches of 32: got CUDA out of memory. Tried to allocate "
+        "2.00 GiB, expected enough memory on the GPU. Free memory of the GPU, use another GPU, or train on "
+        "the CPU with --gpus 0."
+    )
