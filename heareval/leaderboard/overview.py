@@ -447,7 +447,7 @@ def draw_heat_map(overview: Overview) -> bytes:
         )
     figure = next((each for each in draw_figures(overview.board) if each.name.endswith("-heat-map")), None)
     if figure is None:
-        raise HearevalError("heat map", got="one submission", expected="two or more, which it compares")
+        raise HearevalError("heat map", got="one submission", expected="two or more to compare")
     return figure.svg
 
 
