@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # Corrected p-values below these are marked.
 MARKS = ((0.01, "**"), (0.05, "*"))
-# The smallest p that one draw of bootstrap resamples gives is 0.002; corrected for this many pairs, 0.02.
-PAIRS_OF_A_DRAW = 10
+# The smallest p that one draw of bootstrap resamples gives is 0.002; corrected for this many pairs, 0.048.
+PAIRS_OF_A_DRAW = 24
 NOT_COMPARED = "-"
 # Characters of a line where the width of the terminal does not matter.
 WIDTH = 80
