@@ -61,20 +61,25 @@ def _permute_fold(
     pairs: Sequence[tuple[ClipSums, ClipSums]], rng: np.random.Generator, permutations: int
 ) -> NDArray[np.float64]:
     """Return the differences of one fold, `(pairs, permutations)`."""
-    # (pairs, 2, clips)
-    sums_a, sums_b = (
-        np.array([[each[side].numerator, each[side].denominator] for each in pairs]) for side in (0, 1)
-    )
-    change = sums_b - sums_a
+    # Most pairs share their scores with other pairs. What a swap changes is a difference of sums over the
+    # swapped clips, which are computed once for each score.
+    scores = {id(score): score for pair in pairs for score in pair}
+    places = {key: place for place, key in enumerate(scores)}
+    a, b = ([places[id(pair[side])] for pair in pairs] for side in (0, 1))
+    # (scores, 2, clips)
+    sums = np.array([[each.numerator, each.denominator] for each in scores.values()])
+    totals = sums.sum(axis=2)[:, :, None]
     # The support comes from the references, which swaps don't change.
-    support = np.array([[a.support.sum()] for a, _ in pairs])
+    support = np.array([[one.support.sum()] for one, _ in pairs])
     blocks = []
-    for swaps in _draw_swaps(change.shape[-1], permutations, rng):
-        moved = (change.reshape(-1, len(swaps)) @ swaps).reshape(len(pairs), 2, -1)
-        permuted_a = sums_a.sum(axis=2)[:, :, None] + moved
-        permuted_b = sums_b.sum(axis=2)[:, :, None] - moved
-        scores = (divide(permuted[:, 0], permuted[:, 1], support) for permuted in (permuted_a, permuted_b))
-        blocks.append(np.subtract(*scores))
+    for swaps in _draw_swaps(sums.shape[-1], permutations, rng):
+        swapped = (sums.reshape(-1, len(swaps)) @ swaps).reshape(len(sums), 2, -1)
+        moved = swapped[b] - swapped[a]
+        permuted_a, permuted_b = totals[a] + moved, totals[b] - moved
+        blocks.append(
+            divide(permuted_a[:, 0], permuted_a[:, 1], support)
+            - divide(permuted_b[:, 0], permuted_b[:, 1], support)
+        )
     return np.concatenate(blocks, axis=1)
 
 
