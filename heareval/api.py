@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from heareval.predictions.card_checks import CheckedCard
     from heareval.predictions.card_figures import DrawnResult
     from heareval.predictions.compare import Comparison
+    from heareval.predictions.multiple_comparisons import MultipleComparison
 
 __all__ = [
     "DEFAULT_PLACES",
@@ -151,6 +152,7 @@ __all__ = [
     "check_changes",
     "clean",
     "compare",
+    "compare_each",
     "copy_references",
     "embed",
     "evaluate",
@@ -588,6 +590,27 @@ def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
 
     embeddings = Path(resolve_places(places, "embeddings").embeddings)
     return comparing.compare(*(comparing.find_submission(name, embeddings) for name in (a, b)))
+
+
+def compare_each(submissions: Sequence[str], places: Places = DEFAULT_PLACES) -> MultipleComparison:
+    """Compare three or more submissions, each with each, on every task that two or more have scores for.
+
+    Args:
+        submissions: names of submissions in `places.embeddings`, or paths of their folders.
+
+    Raises:
+        HearevalError: no such submission, one that is named twice, or nothing to compare.
+
+    Example: `compare_each(["my_small", "my_large", "heareval.embeddings.baseline"]).to_dicts()`
+    """
+    # scikit-learn and scipy take seconds to import.
+    from heareval.predictions import compare as comparing
+    from heareval.predictions import multiple_comparisons
+
+    embeddings = Path(resolve_places(places, "embeddings").embeddings)
+    return multiple_comparisons.compare_each(
+        [comparing.find_submission(name, embeddings) for name in submissions]
+    )
 
 
 def parity(submission: str, row: str, places: Places = DEFAULT_PLACES) -> Parity:

@@ -24,6 +24,15 @@ def escape_controls(text: str) -> str:
     return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def join_lines(text: str) -> str:
+    """Return text in one line, which cannot control a terminal.
+
+    >>> join_lines("several\\n lines")
+    'several lines'
+    """
+    return " ".join(escape_controls(text).split())
+
+
 class HearevalError(Exception):
     """An error that the user can correct, such as a wrong file or option.
 

@@ -33,6 +33,7 @@ from heareval.embeddings.live import LiveSubmission, embed_live, find_word, open
 from heareval.errors import HearevalError
 from heareval.files import dump_json
 from heareval.formats.scores import Scores
+from heareval.frames import make_frame
 from heareval.leaderboard.overview import (
     Overview,
     OverviewRequest,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import pandas
 
     from heareval.predictions.compare import Comparison
+    from heareval.predictions.multiple_comparisons import MultipleComparison
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,17 +124,7 @@ class Results(Sequence[Scores]):
 
         Example: `results.to_frame().pivot_table("score", "submission", "task")`
         """
-        try:
-            # Not needed for anything else.
-            import pandas
-        except ImportError as error:
-            raise HearevalError(
-                "Results.to_frame",
-                got=f"no pandas ({error})",
-                expected="pandas to be installed",
-                remedy="Install it with `pip install 'heareval[pandas]'`, or use to_dicts().",
-            ) from error
-        return pandas.DataFrame(self.to_dicts())
+        return make_frame(self.to_dicts(), "Results.to_frame")
 
     def to_csv(self, path: str | Path | None = None, **shown: Any) -> str:
         """Return the table of submissions by tasks as CSV, and write it if a path is given.
@@ -493,22 +485,49 @@ def validate(
     return api.validate(described, places, **settings)
 
 
+@overload
+def compare(a: str | os.PathLike[str], b: str | os.PathLike[str], places: Places = ...) -> Comparison: ...
+@overload
 def compare(
-    a: str | os.PathLike[str], b: str | os.PathLike[str], places: Places = DEFAULT_PLACES
-) -> Comparison:
-    """Compare two submissions on every task and protocol that both have scores for.
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    c: str | os.PathLike[str],
+    /,
+    *others: str | os.PathLike[str],
+    places: Places = ...,
+) -> MultipleComparison: ...
+def compare(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *others: str | os.PathLike[str] | Places,
+    places: Places = DEFAULT_PLACES,
+) -> Comparison | MultipleComparison:
+    """Compare submissions on every task and protocol that two or more have scores for.
+
+    Of three or more, each is compared with each, and p is corrected for the number of comparisons by Holm's
+    method. The result has `to_dicts()`, `to_frame()` and `to_markdown()`, however many submissions there are.
 
     Args:
         a: name of a submission in `places.embeddings`, or the path of its folder.
-        b: the same for the other one.
+        b: the same for the second one.
+        others: the same for any others.
         places: where their embeddings and scores are.
 
     Raises:
-        HearevalError: no such submission, or nothing that both have scores for.
+        HearevalError: no such submission, one that is named twice, or nothing to compare.
 
     Example: `heareval.compare("my_model", "heareval.embeddings.baseline").differences[0].p`
     """
-    return api.compare(os.fspath(a), os.fspath(b), places)
+    names = [os.fspath(a), os.fspath(b)]
+    for each in others:
+        # Of two submissions, the third argument may be the places.
+        if isinstance(each, Places):
+            places = each
+        else:
+            names.append(os.fspath(each))
+    if len(names) == 2:
+        return api.compare(names[0], names[1], places)
+    return api.compare_each(names, places)
 
 
 def report(folder: str | os.PathLike[str], places: Places = DEFAULT_PLACES, **asked: Any) -> list[Path]:

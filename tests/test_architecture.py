@@ -20,7 +20,9 @@ FLOORS = {
     "heareval.errors": 0,
     "heareval.files": 0,
     "heareval.folders": 0,
+    "heareval.frames": 0,
     "heareval.layout": 0,
+    "heareval.markdown": 0,
     "heareval.memory": 0,
     "heareval.progress": 0,
     "heareval.resampling": 0,
@@ -53,6 +55,8 @@ FOUNDATION = {
     "heareval.drawing": ("heareval.errors",),
     "heareval.files": (),
     "heareval.folders": ("heareval.errors",),
+    "heareval.frames": ("heareval.errors",),
+    "heareval.markdown": ("heareval.errors",),
     "heareval.memory": (),
     "heareval.progress": ("heareval.spec",),
     "heareval.resampling": (),
@@ -108,7 +112,13 @@ ONLY_IN = {
     "rich": ("heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
     "yaml": ("heareval.formats",),
-    "pandas": ("heareval.scripting",),
+    # Late, in frames; the others name the type of what it makes.
+    "pandas": (
+        "heareval.frames",
+        "heareval.scripting",
+        "heareval.predictions.compare",
+        "heareval.predictions.multiple_comparisons",
+    ),
 }
 STANDARD_LIBRARY_ONLY = (
     "heareval.spec",

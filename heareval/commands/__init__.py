@@ -22,7 +22,7 @@ COMMANDS = {
     "new-model": "Write a model to put your network into.",
     "validate": "Check a model for every fault that would cost a run or points.",
     "table": "Show the scores of submissions on all tasks in one table, also as CSV or LaTeX.",
-    "compare": "Compare two submissions on the tasks that both were evaluated on.",
+    "compare": "Compare two or more submissions on the tasks that they share.",
     "parity": "Compare the scores of a submission with a row that was published.",
     "report": "Show what lies behind scores: labels, confusions, worst clips, the grid.",
     "card": "Make a card of a submission for a leaderboard, or check one.",

@@ -15,14 +15,21 @@ from heareval.layout import Places
 @one_line_errors
 @click.argument("a")
 @click.argument("b")
+@click.argument("others", nargs=-1, metavar="[C...]")
 @options.places("embeddings")
 @options.as_json
-def compare(a: str, b: str, places: Places, as_json: bool) -> None:
+def compare(a: str, b: str, others: tuple[str, ...], places: Places, as_json: bool) -> None:
     """Compare submissions A and B on the tasks that both were evaluated on.
 
-    A and B are names in the embeddings folder, or paths. Nothing is trained: the evaluation keeps what was
+    Of three or more, each is compared with each: a matrix for each task shows the differences of its first
+    metric and p, corrected for the number of comparisons by Holm's method.
+
+    A, B and C are names in the embeddings folder, or paths. Nothing is trained: the evaluation keeps what was
     predicted for each clip.
     """
+    if others:
+        _compare_each((a, b, *others), places, as_json=as_json)
+        return
     found = api.compare(a, b, places)
     # scikit-learn and scipy take seconds to import.
     from heareval.predictions.compare import comparison_table, comparison_to_json
@@ -30,3 +37,11 @@ def compare(a: str, b: str, places: Places, as_json: bool) -> None:
     say(
         files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found, terminal_columns())
     )
+
+
+def _compare_each(names: tuple[str, ...], places: Places, *, as_json: bool) -> None:
+    found = api.compare_each(names, places)
+    # As above.
+    from heareval.predictions.multiple_comparisons import format_multiple, multiple_to_json
+
+    say(files.dump_json(multiple_to_json(found)) if as_json else format_multiple(found, terminal_columns()))

@@ -27,7 +27,8 @@ def parity(submission: str | None, row: str, lists_rows: bool, places: Places, a
     """Compare the scores of SUBMISSION with a row that was published.
 
     SUBMISSION is a name in the embeddings folder, or a path. A difference is within noise if it is no larger
-    than half our 95 % interval and twice the noise of seeds together. Nothing is trained.
+    than the tolerance, which combines half the width of our 95 % interval with twice the standard deviation
+    over seeds. Nothing is trained.
     """
     if lists_rows:
         for each in read_published():
@@ -74,9 +75,9 @@ def _format_parity(parity: Parity) -> str:
             reasons.setdefault(each.reason, []).append(f"{each.task} ({each.protocol})")
     lines += [f"note: {', '.join(tasks)}: {reason}" for reason, tasks in reasons.items()]
     if parity.only_ours:
-        lines.append(f"note: without a published score: {', '.join(parity.only_ours)}")
+        lines.append(f"note: scored here, but not published: {', '.join(parity.only_ours)}")
     if parity.only_published:
-        lines.append(f"note: published, without a score of ours: {', '.join(parity.only_published)}")
+        lines.append(f"note: published, but not scored here: {', '.join(parity.only_published)}")
     compared = {each.task for each in parity.tasks if each.verdict is not Verdict.NOT_COMPARABLE}
     for text, tasks in parity.known_differences.items():
         where = "" if set(tasks) == compared else f" ({', '.join(tasks)})"

@@ -18,10 +18,10 @@ from heareval.layout import Places, display_path
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @click.option(
-    "--protocol", "protocols", multiple=True, help="Only this protocol's results. Repeatable.  [all]"
+    "--protocol", "protocols", multiple=True, help="Report on this protocol only. Repeatable.  [all]"
 )
-@click.option("--clip", "clips", multiple=True, help="A further clip of an event task to plot. Repeatable.")
-@click.option("--out", type=click.Path(file_okay=False), help="Where reports go.  [beside the scores]")
+@click.option("--clip", "clips", multiple=True, help="Also plot this clip of an event task. Repeatable.")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder for the reports.  [beside the scores]")
 @options.places("tasks")
 def report(
     folders: tuple[str, ...],
@@ -30,12 +30,13 @@ def report(
     out: str | None,
     places: Places,
 ) -> None:
-    """Show what lies behind scores: labels, confusions, the worst clips, events, the grid; JSON and figures.
+    """Write what lies behind scores as JSON and figures: labels, confusions, worst clips, events, the grid.
 
-    For tasks that are scored by distance: the scores of classes, sets or speakers, and the hardest cases.
+    Reports on tasks that are scored by distance have the scores of classes, sets or speakers, and the hardest
+    cases.
 
-    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained. Prints
-    where each report is, with its worst label, most frequent confusion and worst clip.
+    TASK_DIR is a folder of embeddings with scores: embeddings/SUBMISSION/TASK. Nothing is trained. For each
+    report, the command prints its folder, the worst label, the most frequent confusion and the worst clip.
     """
     # torch and matplotlib are imported for it.
     from heareval.predictions.report import REPORT

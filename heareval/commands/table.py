@@ -18,8 +18,8 @@ from heareval.leaderboard.overview import FORMS, OverviewRequest, draw_heat_map,
 @click.command(cls=GroupedCommand, example="heareval table --format latex --figure scores.svg")
 @one_line_errors
 @click.argument("folders", nargs=-1, metavar="[FOLDER...]")
-@click.option("--metric", default="", help="A metric to show.  [the first one of each task]")
-@click.option("--protocol", default="", help="The only protocol to show.  [all, one table each]")
+@click.option("--metric", default="", help="Show this metric.  [the first metric of each task]")
+@click.option("--protocol", default="", help="Show this protocol only.  [all, a table for each]")
 @click.option("--intervals", "has_intervals", is_flag=True, help="Show 95 % confidence intervals.")
 @click.option(
     "--format",
@@ -27,9 +27,9 @@ from heareval.leaderboard.overview import FORMS, OverviewRequest, draw_heat_map,
     type=click.Choice(list(FORMS)),
     default="text",
     show_default=True,
-    help="How the table is written.",
+    help="Format of the table.",
 )
-@click.option("--figure", type=click.Path(dir_okay=False), help="Also draw a heat map, as SVG, into a file.")
+@click.option("--figure", type=click.Path(dir_okay=False), help="Also draw a heat map into this SVG file.")
 @options.places("embeddings")
 def table(
     folders: tuple[str, ...],
@@ -40,12 +40,12 @@ def table(
     figure: str | None,
     places: Places,
 ) -> None:
-    """Show scores, times 100, of submissions on all tasks in one table for each protocol.
+    """Show the scores of submissions on all tasks, times 100, in a table for each protocol.
 
-    FOLDER is a submission's name in the embeddings folder, or a path of embeddings: of all submissions, of
-    one, or of one task. Without one, all submissions are shown.
+    FOLDER is the name of a submission in the embeddings folder, or the path of a folder with the embeddings
+    of one task, of one submission or of several. Without FOLDER, all submissions are shown.
 
-    The best score of each task is marked. Means and ranks are only given where no task is missing.
+    The best score of each task is marked. Means and ranks are shown only where no task is missing.
     """
     paths = [_find_folder(each, places) for each in folders] or [Path(places.embeddings)]
     request = OverviewRequest(metric, protocol, has_intervals)

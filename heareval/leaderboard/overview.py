@@ -9,20 +9,20 @@ import csv
 import html
 import io
 import json
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from heareval.errors import HearevalError, escape_controls, unknown_name
+from heareval.errors import HearevalError, escape_controls, join_lines, unknown_name
 from heareval.formats.card import FLOAT32, Card, CardResult, Cost, ModelFacts
 from heareval.formats.domains import SHORT_NAMES
 from heareval.formats.exchange import escape_formula
 from heareval.formats.scores import Scores, number_to_json
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row
 from heareval.leaderboard.build import build_board
+from heareval.markdown import escape_markdown, format_markdown_table
 
 # Columns of characters that a terminal has at least, and that a line of a heading takes.
 WIDTH, HEADING_WIDTH = 80, 12
@@ -182,11 +182,6 @@ def _format_value(value: MetricValue, *, has_intervals: bool) -> str:
     return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _join_lines(text: str) -> str:
-    """Return text in one line, which cannot control a terminal."""
-    return " ".join(escape_controls(text).split())
-
-
 def _format_mean(mean: float | None) -> str:
     return MISSING if mean is None else f"{mean:.1f}"
 
@@ -210,7 +205,7 @@ def _make_grid(table: ProtocolTable, *, has_intervals: bool) -> _Grid:
     rows = []
     for row in table.rows:
         standing, means = table.standings[row.key], average_groups(table, row)
-        cells = [(_join_lines(row.name), False)]
+        cells = [(join_lines(row.name), False)]
         cells += [
             _make_cell(row.cells.get(column.key), column, best, has_intervals) for column in table.columns
         ]
@@ -271,7 +266,7 @@ def _format_text(overview: Overview, width: int = WIDTH) -> str:
         parts += textwrap.wrap(f"metrics: {_say_metrics(table)}", width, subsequent_indent="  ")
     for note in overview.notes:
         parts += textwrap.wrap(
-            f"note: {_join_lines(note)}", width, subsequent_indent="  ", break_on_hyphens=False
+            f"note: {join_lines(note)}", width, subsequent_indent="  ", break_on_hyphens=False
         )
     return escape_controls("\n".join(parts))
 
@@ -317,21 +312,17 @@ def _format_markdown(overview: Overview) -> str:
     parts = []
     for table in overview.board.tables:
         grid = _make_grid(table, has_intervals=overview.has_intervals)
-        lines = [[_escape_markdown(each) for each in grid.headings]]
-        lines.append(["---", *["---:"] * (len(grid.headings) - 1)])
-        lines += [
-            [f"**{text}**" if is_best else _escape_markdown(text) for text, is_best in row]
-            for row in grid.rows
-        ]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        body = format_markdown_table(
+            [escape_markdown(each) for each in grid.headings],
+            [
+                [f"**{text}**" if is_best else escape_markdown(text) for text, is_best in row]
+                for row in grid.rows
+            ],
+        )
         caption = f"Protocol {table.protocol}, scores x 100. Metrics: {_say_metrics(table)}."
-        parts.append(f"{body}\n\n{_escape_markdown(caption)}")
-    parts += [_escape_markdown(f"Note: {note}.") for note in overview.notes]
+        parts.append(f"{body}\n\n{escape_markdown(caption)}")
+    parts += [escape_markdown(f"Note: {note}.") for note in overview.notes]
     return "\n\n".join(parts)
-
-
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", _join_lines(text))
 
 
 def _format_latex(overview: Overview) -> str:
@@ -347,15 +338,15 @@ def _format_latex(overview: Overview) -> str:
         caption = f"% protocol {table.protocol}, scores x 100; metrics: {_say_metrics(table)}"
         columns = "l" + "r" * (len(grid.headings) - 1)
         body = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *rows, "\\bottomrule"]
-        parts += [_join_lines(caption), *body, "\\end{tabular}"]
-    parts += [f"% note: {_join_lines(note)}" for note in overview.notes]
+        parts += [join_lines(caption), *body, "\\end{tabular}"]
+    parts += [f"% note: {join_lines(note)}" for note in overview.notes]
     return "\n".join(parts)
 
 
 def _escape_latex(text: str) -> str:
     if text == MISSING:
         return "--"
-    return "".join(_LATEX_ESCAPES.get(character, character) for character in _join_lines(text))
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in join_lines(text))
 
 
 def _format_html(overview: Overview) -> str:
@@ -395,7 +386,7 @@ def _format_csv(overview: Overview) -> str:
         head += [key, *([f"{key} low", f"{key} high"] if overview.has_intervals else [])]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(escape_formula(_join_lines(each)) for each in head)
+    writer.writerow(escape_formula(join_lines(each)) for each in head)
     for table in tables:
         for row in table.rows:
             standing, means = table.standings[row.key], average_groups(table, row)
@@ -406,7 +397,7 @@ def _format_csv(overview: Overview) -> str:
                 if overview.has_intervals:
                     ends = value.interval_95 if value and value.interval_95 else (None, None)
                     numbers += [None if end is None else 100 * end for end in ends]
-            named = [escape_formula(_join_lines(each)) for each in (table.protocol, row.name)]
+            named = [escape_formula(join_lines(each)) for each in (table.protocol, row.name)]
             cells = ["" if number is None else f"{number:.4f}" for number in numbers]
             writer.writerow([*named, "" if standing.rank is None else standing.rank, *cells])
     return stream.getvalue()
@@ -456,7 +447,7 @@ def draw_heat_map(overview: Overview) -> bytes:
         )
     figure = next((each for each in draw_figures(overview.board) if each.name.endswith("-heat-map")), None)
     if figure is None:
-        raise HearevalError("heat map", got="one submission", expected="two or more, which it compares")
+        raise HearevalError("heat map", got="one submission", expected="two or more to compare")
     return figure.svg
 
 

@@ -299,27 +299,27 @@ def _list_reasons(
 ) -> Iterator[str]:
     """Yield why scores are not comparable with the published ones, the plainest reason first."""
     if not COMPARABLE_PROTOCOL.fullmatch(scores.protocol):
-        yield f"protocol {scores.protocol}, published hear2021"
+        yield f"protocol {scores.protocol} instead of hear2021"
     if scores.mode != published.mode:
-        yield f"mode {scores.mode}, published {published.mode}"
+        yield f"mode {scores.mode} instead of {published.mode}"
     if scores.is_the_published_corpus is False:
         yield "not the published corpus"
     if scores.task in BEEHIVE_FOLDS:
-        yield "the published table does not say how its column was made of two folds"
+        yield "the published table does not say how its column combines the two folds"
     if not math.isfinite(entry.value):
         yield f"{published.column.metric} is {'infinite' if math.isinf(entry.value) else 'undefined'}"
     if tolerance is None:
-        yield "neither an interval nor the noise of seeds is known"
+        yield "neither an interval nor the standard deviation over seeds is known"
 
 
 def _list_remarks(scores: Scores, entry: ScoreEntry, seed_std: float | None) -> Iterator[str]:
     """Yield what a reader of a verdict should know."""
     if scores.is_the_published_corpus is None:
-        yield "nobody knows whether this is the published corpus"
+        yield "whether this is the published corpus is unknown"
     if entry.interval_95 is None or None in entry.interval_95:
-        yield "no interval: the tolerance is that of seeds alone"
+        yield "no interval, so the tolerance covers seeds only"
     if seed_std is None:
-        yield "noise of seeds unknown"
+        yield "the standard deviation over seeds is unknown"
 
 
 def parity_to_json(parity: Parity) -> dict[str, object]:

@@ -159,7 +159,7 @@ def _find_worst(
         first = pairs[0]
         true = confusion["counts"][confusion["labels"].index(first["true"])]
         found.append(
-            f"most frequent confusion: {first['true']} taken for {first['predicted']}, "
+            f"most frequent confusion: {first['true']} mistaken for {first['predicted']} in "
             f"{first['clips']} of {sum(true)} clips"
         )
     if clips:
@@ -169,8 +169,8 @@ def _find_worst(
         more = len(labels_of_clip) - NAMED_LABELS
         truth = ", ".join(labels_of_clip[:NAMED_LABELS]) + (f" and {more} more" if more > 0 else "")
         found.append(
-            f"worst clip: {clip.split}/{clip.clip}, {measure} {format_number(clip.value)}: it has "
-            f"{truth or 'nothing'}; predicted {said or 'nothing'}"
+            f"worst clip: {clip.split}/{clip.clip}, {measure} {format_number(clip.value)}: labelled "
+            f"{truth or 'nothing'}, predicted {said or 'nothing'}"
         )
     return found
 
@@ -216,13 +216,13 @@ def _make_sheet(result: StoredResult, model: str, texts: Sequence[str]) -> Sheet
         f"protocol {result.protocol}: {metric} {format_number(score.score)}"
         + (f" (95 % interval {interval})" if interval else "")
         + (f", chance {format_number(score.chance)}" if score.chance is not None else "")
-        + (f"; the figure is about {_describe_seed(result)}" if len(result.runs) > 1 else ""),
+        + (f"; the figure shows {_describe_seed(result)}" if len(result.runs) > 1 else ""),
     )
     return Sheet(heading, find_fonts([*heading, *texts]))
 
 
 def _describe_seed(result: StoredResult) -> str:
-    """Return which seed everything but the scores is about."""
+    """Return which seed everything but the scores shows."""
     seeds = len(result.runs)
     seed = f"seed {result.scores.runs[0].seed}"
     return seed + (f"; scores are means over {seeds} seeds" if seeds > 1 else "")

@@ -68,7 +68,7 @@ def test_more_seeds_of_ours_lessen_the_noise() -> None:
     )
     assert judge(one).tolerance == pytest.approx(0.004 * 2 * math.sqrt(2))
     assert judge(five).tolerance == pytest.approx(0.004 * 2 * math.sqrt(1.2))
-    assert judge(five).reason == "no interval: the tolerance is that of seeds alone"
+    assert judge(five).reason == "no interval, so the tolerance covers seeds only"
 
 
 def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
@@ -77,19 +77,19 @@ def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
     assert judge(result.scores).tolerance == pytest.approx(2 * 0.01 * math.sqrt(2))
     unknown = make_result("tfds_gtzan", "1.0.0", scores={"top1_acc": 0.65})
     assert judge(unknown.scores).tolerance == pytest.approx(0.05)
-    assert judge(unknown.scores).reason == "noise of seeds unknown"
+    assert judge(unknown.scores).reason == "the standard deviation over seeds is unknown"
 
 
 @pytest.mark.parametrize(
     ("scores", "reason"),
     [
-        (make_scores(ESC50, protocol="probe-linear"), "protocol probe-linear, published hear2021"),
-        (make_scores(ESC50, protocol="hear2021-fast"), "protocol hear2021-fast, published hear2021"),
-        (make_scores(ESC50, protocol="hear2021-4points-5seeds"), "protocol hear2021-4points-5seeds, pub"),
-        (make_scores(ESC50, mode="small"), "mode small, published full"),
+        (make_scores(ESC50, protocol="probe-linear"), "protocol probe-linear instead of hear2021"),
+        (make_scores(ESC50, protocol="hear2021-fast"), "protocol hear2021-fast instead of hear2021"),
+        (make_scores(ESC50, protocol="hear2021-4points-5seeds"), "protocol hear2021-4points-5seeds instead"),
+        (make_scores(ESC50, mode="small"), "mode small instead of full"),
         (
             make_scores(ESC50, protocol="probe-linear", mode="small"),
-            "protocol probe-linear, published hear2021; mode small, published full",
+            "protocol probe-linear instead of hear2021; mode small instead of full",
         ),
         (make_scores(ESC50, is_the_published_corpus=False), "not the published corpus"),
         (make_scores(None), "top1_acc is undefined"),
@@ -112,7 +112,7 @@ def test_scores_that_are_not_comparable_get_no_verdict(scores: Scores, reason: s
 def test_a_corpus_that_nobody_knows_is_judged_with_a_remark() -> None:
     task = judge(make_scores(ESC50, is_the_published_corpus=None))
     assert task.verdict is Verdict.WITHIN_NOISE
-    assert "nobody knows" in task.reason
+    assert "is unknown" in task.reason
 
 
 def test_what_only_one_side_has_is_named() -> None:
@@ -195,7 +195,7 @@ def test_the_command_prints_a_table(embeddings: Path) -> None:
     )
     assert "differs" in by_task["speech_commands-v0.0.2-5h"]
     assert "not comparable" in by_task["speech_commands-v0.0.2-small"]
-    assert "note: speech_commands-v0.0.2-small (hear2021): mode small, published 5h" in lines
+    assert "note: speech_commands-v0.0.2-small (hear2021): mode small instead of 5h" in lines
     assert any(line.startswith("known to differ: Resampled clips are not dithered.") for line in lines)
 
 

@@ -58,7 +58,7 @@ def test_a_heat_map_is_drawn(made: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "heat map: map.svg\n")
     assert xml.etree.ElementTree.parse(made / "map.svg").getroot().tag.endswith("svg")
     line = only_line(command(made, "heareval", "table", "mine", "--figure", "one.svg", "--protocol", LINEAR))
-    assert line == "error: heat map: got one submission, expected two or more, which it compares"
+    assert line == "error: heat map: got one submission, expected two or more to compare"
     assert not (made / "one.svg").exists()
 
 

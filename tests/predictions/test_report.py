@@ -275,7 +275,7 @@ def test_the_command_prints_what_it_found(scene_folder):
     )
     pair = report["confusion"]["most_confused"][0]
     assert confusion == (
-        f"most frequent confusion: {pair['true']} taken for {pair['predicted']}, {pair['clips']} of "
+        f"most frequent confusion: {pair['true']} mistaken for {pair['predicted']} in {pair['clips']} of "
         f"{next(each['support'] for each in report['labels'] if each['label'] == pair['true'])} clips"
     )
     first = report["worst_clips"]["clips"][0]
