@@ -28,9 +28,10 @@ from heareval.embeddings.submission_config import SubmissionArgs, list_config_re
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import BusyError, HearevalError, RunError
 from heareval.formats.card import read_card
-from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.embeddings_folder import EmbeddingsManifest, read_embeddings_manifest
 from heareval.formats.exchange import export_cards as format_cards
 from heareval.formats.fields import Fields, shorten
+from heareval.formats.limit import check_limit
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -277,6 +278,7 @@ def embed(
     tasks: Sequence[str] = ("all",),
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
+    limit: int | None = None,
     settings: RunSettings | None = None,
 ) -> Embedded:
     """Compute the embeddings of published task folders with one submission.
@@ -284,19 +286,23 @@ def embed(
     Args:
         tasks: folder names in `places.tasks`, or names of tasks; `all` means all folders.
         any_rate: resample the clips of tasks that are not prepared at the model's rate.
+        limit: how many clips of each split are embedded at most, into folders of their own; None means all.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
 
     Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), tasks=["esc50"]).folders`
     """
+    check_limit(limit)
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = dict.fromkeys(
         folder for name in tasks for folder in find_task_folders(Path(places.tasks), name)
     )
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     with _working(places, settings) as places:
-        return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
+        return _embed(
+            submission, places, types, embedding_format, any_rate=any_rate, limit=limit, settings=settings
+        )
 
 
 def _embed(
@@ -306,6 +312,7 @@ def _embed(
     embedding_format: EmbeddingFormat,
     *,
     any_rate: bool,
+    limit: int | None,
     settings: RunSettings,
 ) -> Embedded:
     """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
@@ -336,6 +343,7 @@ def _embed(
             embedding_format=embedding_format.for_task(kind).for_rates(
                 opened.sample_rate, find_source_rate(folder)
             ),
+            limit=limit,
             machine=settings.machine,
         )
         for folder, kind in types.items()
@@ -394,16 +402,18 @@ def predict(
 
     Args:
         folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
-        protocol: what applies to the tasks; of pairwise ones only the distance.
+        protocol: what applies to the tasks; of pairwise ones only the distance. Its limit is that of the
+            folder in any case.
 
     Raises:
-        HearevalError: a folder holds no embeddings.
+        HearevalError: a folder holds no embeddings, or those of another limit than the protocol names.
 
     Example: `predict([Path("embeddings/mine/esc50-v2.0.0-full")], Protocol(probe="linear")).scores`
     """
     settings, is_there = settings or RunSettings(), Path(places.embeddings).is_dir()
     # The folders may lie elsewhere.
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
+    protocol = protocol or Protocol()
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [
@@ -411,15 +421,26 @@ def predict(
                 places,
                 path=_name_embeddings(path, places),
                 embeddings_fingerprint=manifest.fingerprint,
-                protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
-                    is_pairwise=read_task_metadata(path).is_pairwise
-                ),
+                protocol=_choose_protocol(path, manifest, _on_machine(protocol, settings.machine)),
                 machine=settings.machine,
             )
             for path, manifest in manifests.items()
         ]
         outcome = _run(steps, places, settings)
     return Scored(outcome, _complete_scores(steps))
+
+
+def _choose_protocol(folder: Path, manifest: EmbeddingsManifest, protocol: Protocol) -> Protocol:
+    """Return the protocol as it applies to a folder of embeddings."""
+    if protocol.limit not in (None, manifest.limit):
+        raise HearevalError(
+            f"limit of {protocol.limit} clips",
+            got=f"embeddings of {manifest.limit or 'all'} clips in {layout.display_path(folder)}",
+            expected="embeddings with the same limit",
+            remedy=f"Make them with `heareval embed --limit {protocol.limit}`, or leave the limit out.",
+        )
+    limited = replace(protocol, limit=manifest.limit)
+    return limited.for_task(is_pairwise=read_task_metadata(folder).is_pairwise)
 
 
 def _name_embeddings(folder: Path, places: Places) -> str:

@@ -33,6 +33,7 @@ from heareval.embeddings.live import LiveSubmission, embed_live, find_word, open
 from heareval.errors import HearevalError
 from heareval.files import dump_json
 from heareval.formats.scores import Scores
+from heareval.layout import name_limited
 from heareval.leaderboard.overview import (
     Overview,
     OverviewRequest,
@@ -314,6 +315,7 @@ def evaluate(
     name: str = ...,
     device: str = ...,
     sample_rate: int = ...,
+    limit: int | None = ...,
     protocol: Protocol | None = ...,
     embedding_format: EmbeddingFormat = ...,
     any_rate: bool = ...,
@@ -333,6 +335,7 @@ def evaluate(
     name: str = "",
     device: str = "auto",
     sample_rate: int = 0,
+    limit: int | None = None,
     protocol: Protocol | None = None,
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
@@ -361,6 +364,8 @@ def evaluate(
         name: what results call the model; "" makes a name.
         device: where the model runs: `auto`, `cpu` or `cuda`.
         sample_rate: of the waves that a function takes, in Hz; 0 takes its attribute `sample_rate`.
+        limit: how many clips of each split are embedded and scored at most, for smoke tests; the names of the
+            results say so. None means all, or what the protocol says.
         protocol: how predictors are trained; None means the published protocol.
         embedding_format: how embeddings are computed and stored.
         any_rate: resample clips for a model at a rate that tasks are not prepared at.
@@ -378,6 +383,8 @@ def evaluate(
     if isinstance(model, EvaluationRequest):
         return api.evaluate(model, places, force=force, settings=settings)
     settings, protocol = settings or RunSettings(), protocol or Protocol()
+    if limit is not None:
+        protocol = replace(protocol, limit=limit)
     corpus = _describe_corpus(tasks, mode, mirror)
     described = _describe_submission(model, weights=weights, options=options, name=name, device=device)
     if described:
@@ -410,7 +417,14 @@ def evaluate(
         ) as temporary:
             folder, failures = Path(temporary) / submission.name, []
             try:
-                _embed_here(submission, prepared.task_folders, folder, embedding_format, settings)
+                _embed_here(
+                    submission,
+                    prepared.task_folders,
+                    folder,
+                    embedding_format,
+                    limit=protocol.limit,
+                    settings=settings,
+                )
             except HearevalError as error:
                 if raise_error:
                     raise
@@ -426,6 +440,8 @@ def _embed_here(
     tasks: Sequence[Path],
     folder: Path,
     embedding_format: EmbeddingFormat,
+    *,
+    limit: int | None,
     settings: RunSettings,
 ) -> None:
     """Embed tasks in this process, into a folder for each task."""
@@ -433,9 +449,10 @@ def _embed_here(
     hiding = progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
     with hiding, progress.show_steps(len(tasks)):
         for task in tasks:
-            title = f"{submission.name} on {task.name}: embeddings"
+            target = folder / name_limited(task.name, limit)
+            title = f"{submission.name} on {target.name}: embeddings"
             with progress.report_step(title, "clips") as report:
-                embed_live(submission, task, folder / task.name, embedding_format, report)
+                embed_live(submission, task, target, embedding_format, report, limit=limit)
 
 
 def _collect(

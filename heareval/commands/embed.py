@@ -35,6 +35,7 @@ from heareval.layout import Places, display_path
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
 @options.any_rate
+@options.limit
 @options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,
@@ -42,6 +43,7 @@ def embed(
     places: Places,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
+    limit: int | None,
     settings: RunSettings,
 ) -> None:
     """Compute the embeddings of published task folders with a model that has the HEAR API.
@@ -55,6 +57,7 @@ def embed(
         tasks=options.split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
+        limit=limit,
         settings=settings,
     )
     if settings.is_quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ def _build_request(
     corpus: CorpusRequest,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
+    limit: int | None,
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:
-    return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
+    protocol = replace(scoring.protocol, limit=limit)
+    return EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
 
 
 @click.command(
@@ -43,6 +46,7 @@ def _build_request(
 @options.places("work", "tasks", "embeddings")
 @options.embedding_format
 @options.any_rate
+@options.limit
 @options.scoring
 @options.force
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)

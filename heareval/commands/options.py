@@ -326,6 +326,15 @@ any_rate: Decorator = click.option(
 )
 
 
+limit: Decorator = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Embed and score at most N clips of each split, for a smoke test; named in the results, which are "
+    "kept apart.  [all clips]",
+)
+
+
 # --------------------------------------------------------------------------- predictors
 
 

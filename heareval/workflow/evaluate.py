@@ -107,6 +107,7 @@ class Embed(Step):
     task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
     embedding_format = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
+    limit = luigi.OptionalIntParameter(default=None, description="most clips of each split; None means all")
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
 
     @property
@@ -116,7 +117,7 @@ class Embed(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.submission.name} on {self.task_folder}: embeddings"
+        return f"{self.submission.name} on {self.folder.name}: embeddings"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -127,11 +128,12 @@ class Embed(Step):
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
             form=self.embedding_format.for_fingerprint,
+            **({} if self.limit is None else {"limit": self.limit}),
         )
 
     @property
     def folder(self) -> Path:
-        return self.places.embeddings_of(self.submission.name, self.task_folder)
+        return self.places.embeddings_of(self.submission.name, self.task_folder, self.limit)
 
     @functools.cached_property
     def resampled(self) -> Resample | None:
@@ -178,6 +180,7 @@ class Embed(Step):
                 silence_s=self.machine.timeout_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
+                limit=self.limit,
             )
             embed_task(job, progress)
 
@@ -306,12 +309,13 @@ def score_task(
         task_fingerprint=published.task_fingerprint,
         submission=submission,
         embedding_format=embedding_format.for_task(published.job.spec.embedding_type),
+        limit=protocol.limit,
         machine=machine,
         upstream=published.as_upstream(),
     )
     return Predict(
         places,
-        path=f"{submission.name}/{published.job.folder}",
+        path=f"{submission.name}/{embedded.folder.name}",
         embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol.for_task(is_pairwise=published.job.spec.is_pairwise),
         machine=machine,
