@@ -84,6 +84,7 @@ from heareval.workflow.jobs import (
 from heareval.workflow.machine import Machine
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
+from heareval.workflow.overwriting import Overwrite, Overwriting, begin_overwriting
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
@@ -137,6 +138,7 @@ __all__ = [
     "EvaluationRequest",
     "HearevalError",
     "LeaderboardWritten",
+    "Overwrite",
     "Places",
     "Prepared",
     "Protocol",
@@ -279,6 +281,7 @@ def embed(
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
     limit: int | None = None,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Embedded:
     """Compute the embeddings of published task folders with one submission.
@@ -287,6 +290,8 @@ def embed(
         tasks: folder names in `places.tasks`, or names of tasks; `all` means all folders.
         any_rate: resample the clips of tasks that are not prepared at the model's rate.
         limit: how many clips of each split are embedded at most, into folders of their own; None means all.
+        overwrite: `all` computes again what is complete. New embeddings take the place of old ones and of the
+            scores of these when they are complete.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
@@ -300,8 +305,16 @@ def embed(
     )
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     with _working(places, settings) as places:
+        overwriting = begin_overwriting(overwrite, Path(places.embeddings))
         return _embed(
-            submission, places, types, embedding_format, any_rate=any_rate, limit=limit, settings=settings
+            submission,
+            places,
+            types,
+            embedding_format,
+            any_rate=any_rate,
+            limit=limit,
+            overwriting=overwriting,
+            settings=settings,
         )
 
 
@@ -313,6 +326,7 @@ def _embed(
     *,
     any_rate: bool,
     limit: int | None,
+    overwriting: Overwriting,
     settings: RunSettings,
 ) -> Embedded:
     """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
@@ -345,6 +359,7 @@ def _embed(
             ),
             limit=limit,
             machine=settings.machine,
+            not_before_s=overwriting.embeddings_not_before_s,
         )
         for folder, kind in types.items()
         if kind in opened.by_type
@@ -396,6 +411,7 @@ def predict(
     protocol: Protocol | None = None,
     places: Places = DEFAULT_PLACES,
     *,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Scored:
     """Train predictors on folders of embeddings and score them, or score their distances.
@@ -404,6 +420,8 @@ def predict(
         folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
         protocol: what applies to the tasks; of pairwise ones only the distance. Its limit is that of the
             folder in any case.
+        overwrite: `scores` (or `all`) makes scores again that are complete. The new ones take the place of
+            the old ones when they are complete.
 
     Raises:
         HearevalError: a folder holds no embeddings, or those of another limit than the protocol names.
@@ -423,6 +441,7 @@ def predict(
                 embeddings_fingerprint=manifest.fingerprint,
                 protocol=_choose_protocol(path, manifest, _on_machine(protocol, settings.machine)),
                 machine=settings.machine,
+                not_before_s=begin_overwriting(overwrite, path).scores_not_before_s,
             )
             for path, manifest in manifests.items()
         ]
@@ -454,6 +473,7 @@ def evaluate(
     places: Places = DEFAULT_PLACES,
     *,
     force: bool = False,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Scored:
     """Score submissions: prepare the tasks, compute embeddings, train predictors.
@@ -463,6 +483,9 @@ def evaluate(
 
     Args:
         force: start although a disk seems to have too little room.
+        overwrite: `only-missing` computes what is missing or out of date, `scores` also complete scores, and
+            `all` also complete embeddings. What is there is replaced when the new one is complete. New
+            embeddings take the place of all scores of the old ones, too.
 
     Raises:
         HearevalError: an unknown task or mode, no submission that can be opened, or a disk without room.
@@ -471,10 +494,18 @@ def evaluate(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     with _working(places, settings) as places:
-        return _evaluate(request, places, force=force, settings=settings)
+        overwriting = begin_overwriting(overwrite, Path(places.embeddings))
+        return _evaluate(request, places, force=force, overwriting=overwriting, settings=settings)
 
 
-def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
+def _evaluate(
+    request: EvaluationRequest,
+    places: Places,
+    *,
+    force: bool,
+    overwriting: Overwriting,
+    settings: RunSettings,
+) -> Scored:
     """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
     # A mistyped name of a task or model must not cost the time that corpora take.
     select(request.corpus.tasks, request.corpus.mode)
@@ -502,6 +533,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         score_task,
         protocol=_on_machine(request.protocol, settings.machine),
         machine=settings.machine,
+        overwriting=overwriting,
     )
 
     def score_all(published: PublishTask) -> list[Predict]:

@@ -20,6 +20,7 @@ from heareval.api import (
     CorpusRequest,
     EmbeddingFormat,
     EvaluationRequest,
+    Overwrite,
     Places,
     Prepared,
     Protocol,
@@ -299,6 +300,7 @@ def evaluate(
     model: EvaluationRequest,
     places: Places = ...,
     *,
+    overwrite: Overwrite = ...,
     force: bool = ...,
     settings: RunSettings | None = ...,
 ) -> Scored: ...
@@ -320,6 +322,7 @@ def evaluate(
     embedding_format: EmbeddingFormat = ...,
     any_rate: bool = ...,
     raise_error: bool = ...,
+    overwrite: Overwrite = ...,
     force: bool = ...,
     settings: RunSettings | None = ...,
 ) -> Results: ...
@@ -340,6 +343,7 @@ def evaluate(
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
     raise_error: bool = True,
+    overwrite: Overwrite = "only-missing",
     force: bool = False,
     settings: RunSettings | None = None,
 ) -> Scored | Results:
@@ -354,7 +358,8 @@ def evaluate(
         model: name of a module, path of a Python or TOML file, module, class or object with the HEAR API, or
             a function or torch.nn.Module that returns scene embeddings `(clips, size)` for waves
             `(clips, samples)`. A SubmissionArgs says more about a model. An EvaluationRequest is evaluated as
-            by `heareval.api.evaluate`: of the arguments after `places`, only force and settings apply.
+            by `heareval.api.evaluate`: of the arguments after `places`, only overwrite, force and settings
+            apply.
         places: the folders to write to.
         tasks: names of tasks, or of groups such as `open`; a CorpusRequest says more about their data.
         mode: the edition, such as `5h`, `full` or `demo`; None means each task's default mode.
@@ -371,6 +376,9 @@ def evaluate(
         any_rate: resample clips for a model at a rate that tasks are not prepared at.
         raise_error: raise an error if anything that was asked for has no score; it does not stop the other
             tasks. False lists it in `failures`.
+        overwrite: `only-missing` computes what is missing or out of date, `scores` also complete scores, and
+            `all` also complete embeddings. What is there is replaced when the new one is complete. New
+            embeddings take the place of all scores of the old ones, too.
         force: start although a disk seems to have too little room.
         settings: how the run is carried out.
 
@@ -381,7 +389,7 @@ def evaluate(
     Example: `heareval.evaluate(my_model, tasks="esc50", protocol=heareval.Protocol(probe="linear"))`
     """
     if isinstance(model, EvaluationRequest):
-        return api.evaluate(model, places, force=force, settings=settings)
+        return api.evaluate(model, places, force=force, overwrite=overwrite, settings=settings)
     settings, protocol = settings or RunSettings(), protocol or Protocol()
     if limit is not None:
         protocol = replace(protocol, limit=limit)
@@ -389,7 +397,7 @@ def evaluate(
     described = _describe_submission(model, weights=weights, options=options, name=name, device=device)
     if described:
         request = EvaluationRequest(described, corpus, embedding_format, protocol, any_rate)
-        scored = api.evaluate(request, places, force=force, settings=settings)
+        scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)
         return _collect(scored.outcome, scored.scores, scored.not_opened, raise_error=raise_error)
     jobs = find_jobs(find_demo_corpora(corpus, places))
     with open_live(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
+from heareval.api import CorpusRequest, EvaluationRequest, Overwrite, RunSettings, Scored
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
@@ -49,12 +49,14 @@ def _build_request(
 @options.limit
 @options.scoring
 @options.force
+@options.overwrite("scores", "all")
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
     places: Places,
     corpus: CorpusRequest,
     scoring: options.Scoring,
     force: bool,
+    overwrite: Overwrite,
     settings: RunSettings,
     **requested: Any,
 ) -> None:
@@ -66,7 +68,7 @@ def evaluate(
     """
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)
-    scored = api.evaluate(request, places, force=force, settings=settings)
+    scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)
     if settings.is_quiet:
         _say_changes(scored, places, scoring)
     else:

@@ -122,6 +122,8 @@ class EmbedJob:
         log: where the output of the model's process goes.
         variables: further environment variables of the model's process.
         limit: how many clips of each split are embedded at most; None means all.
+        not_before_s: embeddings with this fingerprint that were made before this time are replaced; 0 keeps
+            them.
     """
 
     submission: Submission
@@ -136,6 +138,19 @@ class EmbedJob:
     log: Path
     variables: Mapping[str, str]
     limit: int | None = None
+    not_before_s: float = 0.0
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of unfinished arrays.
+
+        What is made again has a folder of its own: what an earlier run left unfinished is not continued, and
+        other runs don't take it for a remainder of the embeddings that are there.
+        """
+        fingerprint = self.fingerprint
+        if self.not_before_s:
+            fingerprint = files.fingerprint("embed again", VERSION, of=fingerprint, time_s=self.not_before_s)
+        return files.unfinished_path(self.target, fingerprint)
 
     @property
     def source_rate(self) -> int:
@@ -167,7 +182,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
 
     def is_current(folder: Path) -> bool:
         """Return whether another run has published the same arrays, perhaps with scores, in the meantime."""
-        return has_embeddings(folder, job.fingerprint)
+        return has_embeddings(folder, job.fingerprint, job.not_before_s)
 
     with _unfinished(job) as unfinished:
         if is_current(job.target):
@@ -292,7 +307,7 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
 
     It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
     """
-    folder = files.unfinished_path(job.target, job.fingerprint)
+    folder = job.unfinished
     with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
         for other in files.all_unfinished(job.target):
             if other != folder:

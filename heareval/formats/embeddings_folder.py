@@ -142,14 +142,19 @@ def _no_embeddings(folder: Path, got: str) -> HearevalError:
     )
 
 
-def has_embeddings(folder: Path, fingerprint: str) -> bool:
+def has_embeddings(folder: Path, fingerprint: str, not_before_s: float = 0.0) -> bool:
     """Return whether a folder has all arrays of the embeddings with this fingerprint.
+
+    Args:
+        not_before_s: embeddings that were made before this time don't count; 0 for any time.
 
     Raises:
         HearevalError: the manifest can't be read, or is not a manifest of embeddings.
     """
     manifest = find_embeddings_manifest(folder)
     if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    if not files.is_written_since(folder / files.MANIFEST, not_before_s):
         return False
     return all((folder / name).exists() for name in manifest.arrays)
 
