@@ -496,8 +496,8 @@ def overwrite(*choices: Overwrite) -> Decorator:
         type=click.Choice(["only-missing", *choices]),
         default="only-missing",
         show_default=True,
-        help="What to make again although it is complete (all: embeddings and scores). It stays until the new "
-        "one is complete.",
+        help="What to make again although it is complete (all: embeddings and scores). It stays until "
+        "the new one is complete.",
     )
 
 
