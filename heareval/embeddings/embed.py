@@ -305,7 +305,8 @@ def _make_clip_error(clip: str, error: HearevalError) -> HearevalError:
 def _unfinished(job: EmbedJob) -> Iterator[Path]:
     """Lock and yield the folder of unfinished arrays, with what an interrupted run has left in it.
 
-    It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
+    It stays when the run fails, if it contains arrays that a later run may go on with. Arrays begun with
+    other settings are removed.
     """
     folder = job.unfinished
     with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
@@ -316,7 +317,8 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if not any(folder.glob("*.npy")):
+            # What is made again begins anew in the next run.
+            if job.not_before_s or not any(folder.glob("*.npy")):
                 files.remove_tree(folder)
 
 
