@@ -28,9 +28,10 @@ from heareval.embeddings.submission_config import SubmissionArgs, list_config_re
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import BusyError, HearevalError, RunError
 from heareval.formats.card import read_card
-from heareval.formats.embeddings_folder import read_embeddings_manifest
+from heareval.formats.embeddings_folder import EmbeddingsManifest, read_embeddings_manifest
 from heareval.formats.exchange import export_cards as format_cards
 from heareval.formats.fields import Fields, shorten
+from heareval.formats.limit import check_limit
 from heareval.formats.scores import Scores
 from heareval.formats.task_folder import (
     find_task_folders,
@@ -83,6 +84,7 @@ from heareval.workflow.jobs import (
 from heareval.workflow.machine import Machine
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
+from heareval.workflow.overwriting import Overwrite, Overwriting, begin_overwriting
 from heareval.workflow.pins import missing_archives, resolve_checksums
 from heareval.workflow.plan import DiskPlan, plan_run
 from heareval.workflow.prepare import PublishTask, publish_and_pack, publish_tasks
@@ -137,6 +139,7 @@ __all__ = [
     "EvaluationRequest",
     "HearevalError",
     "LeaderboardWritten",
+    "Overwrite",
     "Places",
     "Prepared",
     "Protocol",
@@ -279,6 +282,8 @@ def embed(
     tasks: Sequence[str] = ("all",),
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
+    limit: int | None = None,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Embedded:
     """Compute the embeddings of published task folders with one submission.
@@ -286,19 +291,33 @@ def embed(
     Args:
         tasks: folder names in `places.tasks`, or names of tasks; `all` means all folders.
         any_rate: resample the clips of tasks that are not prepared at the model's rate.
+        limit: how many clips of each split are embedded at most, into folders of their own; None means all.
+        overwrite: `all` computes again what is complete. New embeddings take the place of old ones and of the
+            scores of these when they are complete.
 
     Raises:
         HearevalError: no such task folder, a damaged one, or a submission that cannot be opened.
 
     Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), tasks=["esc50"]).folders`
     """
+    check_limit(limit)
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = dict.fromkeys(
         folder for name in tasks for folder in find_task_folders(Path(places.tasks), name)
     )
     types = {folder: read_task_folder(folder).metadata.embedding_type for folder in folders}
     with _working(places, settings) as places:
-        return _embed(submission, places, types, embedding_format, any_rate=any_rate, settings=settings)
+        overwriting = begin_overwriting(overwrite, Path(places.embeddings))
+        return _embed(
+            submission,
+            places,
+            types,
+            embedding_format,
+            any_rate=any_rate,
+            limit=limit,
+            overwriting=overwriting,
+            settings=settings,
+        )
 
 
 def _embed(
@@ -308,6 +327,8 @@ def _embed(
     embedding_format: EmbeddingFormat,
     *,
     any_rate: bool,
+    limit: int | None,
+    overwriting: Overwriting,
     settings: RunSettings,
 ) -> Embedded:
     """Compute the embeddings of task folders, given with the type of embeddings that each needs."""
@@ -338,7 +359,9 @@ def _embed(
             embedding_format=embedding_format.for_task(kind).for_rates(
                 opened.sample_rate, find_source_rate(folder)
             ),
+            limit=limit,
             machine=settings.machine,
+            not_before_s=overwriting.embeddings_not_before_s,
         )
         for folder, kind in types.items()
         if kind in opened.by_type
@@ -390,22 +413,27 @@ def predict(
     protocol: Protocol | None = None,
     places: Places = DEFAULT_PLACES,
     *,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Scored:
     """Train predictors on folders of embeddings and score them, or score their distances.
 
     Args:
         folders: folders of embeddings, `embeddings/SUBMISSION/TASK`.
-        protocol: what applies to the tasks; of pairwise ones only the distance.
+        protocol: what applies to the tasks; of pairwise ones only the distance. Its limit is that of the
+            folder in any case.
+        overwrite: `scores` (or `all`) makes scores again that are complete. The new ones take the place of
+            the old ones when they are complete.
 
     Raises:
-        HearevalError: a folder holds no embeddings.
+        HearevalError: a folder holds no embeddings, or those of another limit than the protocol names.
 
     Example: `predict([Path("embeddings/mine/esc50-v2.0.0-full")], Protocol(probe="linear")).scores`
     """
     settings, is_there = settings or RunSettings(), Path(places.embeddings).is_dir()
     # The folders may lie elsewhere.
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
+    protocol = protocol or Protocol()
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [
@@ -413,15 +441,27 @@ def predict(
                 places,
                 path=_name_embeddings(path, places),
                 embeddings_fingerprint=manifest.fingerprint,
-                protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
-                    is_pairwise=read_task_metadata(path).is_pairwise
-                ),
+                protocol=_choose_protocol(path, manifest, _on_machine(protocol, settings.machine)),
                 machine=settings.machine,
+                not_before_s=begin_overwriting(overwrite, path).scores_not_before_s,
             )
             for path, manifest in manifests.items()
         ]
         outcome = _run(steps, places, settings)
     return Scored(outcome, _complete_scores(steps))
+
+
+def _choose_protocol(folder: Path, manifest: EmbeddingsManifest, protocol: Protocol) -> Protocol:
+    """Return the protocol as it applies to a folder of embeddings."""
+    if protocol.limit not in (None, manifest.limit):
+        raise HearevalError(
+            f"limit of {protocol.limit} clips",
+            got=f"embeddings of {manifest.limit or 'all'} clips in {layout.display_path(folder)}",
+            expected="embeddings with the same limit",
+            remedy=f"Make them with `heareval embed --limit {protocol.limit}`, or leave the limit out.",
+        )
+    limited = replace(protocol, limit=manifest.limit)
+    return limited.for_task(is_pairwise=read_task_metadata(folder).is_pairwise)
 
 
 def _name_embeddings(folder: Path, places: Places) -> str:
@@ -435,6 +475,7 @@ def evaluate(
     places: Places = DEFAULT_PLACES,
     *,
     force: bool = False,
+    overwrite: Overwrite = "only-missing",
     settings: RunSettings | None = None,
 ) -> Scored:
     """Score submissions: prepare the tasks, compute embeddings, train predictors.
@@ -444,6 +485,9 @@ def evaluate(
 
     Args:
         force: start although a disk seems to have too little room.
+        overwrite: `only-missing` computes what is missing or out of date, `scores` also complete scores, and
+            `all` also complete embeddings. What is there is replaced when the new one is complete. New
+            embeddings take the place of all scores of the old ones, too.
 
     Raises:
         HearevalError: an unknown task or mode, no submission that can be opened, or a disk without room.
@@ -452,10 +496,18 @@ def evaluate(
     """
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     with _working(places, settings) as places:
-        return _evaluate(request, places, force=force, settings=settings)
+        overwriting = begin_overwriting(overwrite, Path(places.embeddings))
+        return _evaluate(request, places, force=force, overwriting=overwriting, settings=settings)
 
 
-def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settings: RunSettings) -> Scored:
+def _evaluate(
+    request: EvaluationRequest,
+    places: Places,
+    *,
+    force: bool,
+    overwriting: Overwriting,
+    settings: RunSettings,
+) -> Scored:
     """Score the submissions of a request; the arguments are those of `evaluate`, checked."""
     # A mistyped name of a task or model must not cost the time that corpora take.
     select(request.corpus.tasks, request.corpus.mode)
@@ -483,6 +535,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
         score_task,
         protocol=_on_machine(request.protocol, settings.machine),
         machine=settings.machine,
+        overwriting=overwriting,
     )
 
     def score_all(published: PublishTask) -> list[Predict]:

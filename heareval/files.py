@@ -220,6 +220,18 @@ def has_living_owner(scratch: Path, foreign_s: float = FOREIGN_SCRATCH_S) -> boo
     return False
 
 
+def is_written_since(path: Path, time_s: float) -> bool:
+    """Return whether a file is there and was written at a time or later, by the clock of its folder.
+
+    Args:
+        time_s: as `read_clock` returns it; 0 for any time.
+    """
+    try:
+        return path.stat().st_mtime >= time_s
+    except FileNotFoundError:
+        return False
+
+
 def read_clock(folder: Path) -> float:
     """Return the time in seconds by the clock that dates the files in a folder.
 

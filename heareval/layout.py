@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,13 @@ class Places:
         """Return the path of a published tarball."""
         return Path(self.tars) / f"{edition}-{task_folder}-{sample_rate}.tar.gz"
 
-    def embeddings_of(self, submission: str, task_folder: str) -> Path:
-        """Return the folder with the embeddings and scores of one submission on one task."""
-        return Path(self.embeddings) / submission / task_folder
+    def embeddings_of(self, submission: str, task_folder: str, limit: int | None = None) -> Path:
+        """Return the folder with the embeddings and scores of one submission on one task.
+
+        Args:
+            limit: how many clips of each split they are of, at most; None means all.
+        """
+        return Path(self.embeddings) / submission / name_limited(task_folder, limit)
 
     def environments(self) -> Path:
         """Return the folder of the Python environments that submissions ask for."""
@@ -133,6 +138,25 @@ class Places:
     def run_lock(self) -> Path:
         """Return the lock of the work folder, which runs share."""
         return Path(self.work) / ".run.lock"
+
+
+def name_limited(name: str, limit: int | None) -> str:
+    """Return the name of a protocol, or of a folder of embeddings, with the limit of clips of each split.
+
+    >>> name_limited("hear2021", 20), name_limited("hear2021", None)
+    ('hear2021-limit20', 'hear2021')
+    """
+    return name if limit is None else f"{name}-limit{limit}"
+
+
+def find_limit(protocol: str) -> int | None:
+    """Return how many clips of each split a protocol scores at most, by its name; None means all.
+
+    >>> find_limit("probe-linear-limit20"), find_limit("hear2021")
+    (20, None)
+    """
+    found = re.search("-limit([1-9][0-9]*)$", protocol)
+    return int(found[1]) if found else None
 
 
 def split_json(split: str) -> str:

@@ -20,6 +20,7 @@ from heareval.api import (
     CorpusRequest,
     EmbeddingFormat,
     EvaluationRequest,
+    Overwrite,
     Places,
     Prepared,
     Protocol,
@@ -34,6 +35,7 @@ from heareval.errors import HearevalError
 from heareval.files import dump_json
 from heareval.formats.scores import Scores
 from heareval.frames import make_frame
+from heareval.layout import name_limited
 from heareval.leaderboard.overview import (
     Overview,
     OverviewRequest,
@@ -290,6 +292,7 @@ def evaluate(
     model: EvaluationRequest,
     places: Places = ...,
     *,
+    overwrite: Overwrite = ...,
     force: bool = ...,
     settings: RunSettings | None = ...,
 ) -> Scored: ...
@@ -306,10 +309,12 @@ def evaluate(
     name: str = ...,
     device: str = ...,
     sample_rate: int = ...,
+    limit: int | None = ...,
     protocol: Protocol | None = ...,
     embedding_format: EmbeddingFormat = ...,
     any_rate: bool = ...,
     raise_error: bool = ...,
+    overwrite: Overwrite = ...,
     force: bool = ...,
     settings: RunSettings | None = ...,
 ) -> Results: ...
@@ -325,10 +330,12 @@ def evaluate(
     name: str = "",
     device: str = "auto",
     sample_rate: int = 0,
+    limit: int | None = None,
     protocol: Protocol | None = None,
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     any_rate: bool = False,
     raise_error: bool = True,
+    overwrite: Overwrite = "only-missing",
     force: bool = False,
     settings: RunSettings | None = None,
 ) -> Scored | Results:
@@ -343,7 +350,8 @@ def evaluate(
         model: name of a module, path of a Python or TOML file, module, class or object with the HEAR API, or
             a function or torch.nn.Module that returns scene embeddings `(clips, size)` for waves
             `(clips, samples)`. A SubmissionArgs says more about a model. An EvaluationRequest is evaluated as
-            by `heareval.api.evaluate`: of the arguments after `places`, only force and settings apply.
+            by `heareval.api.evaluate`: of the arguments after `places`, only overwrite, force and settings
+            apply.
         places: the folders to write to.
         tasks: names of tasks, or of groups such as `open`; a CorpusRequest says more about their data.
         mode: the edition, such as `5h`, `full` or `demo`; None means each task's default mode.
@@ -353,11 +361,16 @@ def evaluate(
         name: what results call the model; "" makes a name.
         device: where the model runs: `auto`, `cpu` or `cuda`.
         sample_rate: of the waves that a function takes, in Hz; 0 takes its attribute `sample_rate`.
+        limit: how many clips of each split are embedded and scored at most, for smoke tests; the names of the
+            results say so. None means all, or what the protocol says.
         protocol: how predictors are trained; None means the published protocol.
         embedding_format: how embeddings are computed and stored.
         any_rate: resample clips for a model at a rate that tasks are not prepared at.
         raise_error: raise an error if anything that was asked for has no score; it does not stop the other
             tasks. False lists it in `failures`.
+        overwrite: `only-missing` computes what is missing or out of date, `scores` also complete scores, and
+            `all` also complete embeddings. What is there is replaced when the new one is complete. New
+            embeddings take the place of all scores of the old ones, too.
         force: start although a disk seems to have too little room.
         settings: how the run is carried out.
 
@@ -368,13 +381,15 @@ def evaluate(
     Example: `heareval.evaluate(my_model, tasks="esc50", protocol=heareval.Protocol(probe="linear"))`
     """
     if isinstance(model, EvaluationRequest):
-        return api.evaluate(model, places, force=force, settings=settings)
+        return api.evaluate(model, places, force=force, overwrite=overwrite, settings=settings)
     settings, protocol = settings or RunSettings(), protocol or Protocol()
+    if limit is not None:
+        protocol = replace(protocol, limit=limit)
     corpus = _describe_corpus(tasks, mode, mirror)
     described = _describe_submission(model, weights=weights, options=options, name=name, device=device)
     if described:
         request = EvaluationRequest(described, corpus, embedding_format, protocol, any_rate)
-        scored = api.evaluate(request, places, force=force, settings=settings)
+        scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)
         return _collect(scored.outcome, scored.scores, scored.not_opened, raise_error=raise_error)
     jobs = find_jobs(find_demo_corpora(corpus, places))
     with open_live(
@@ -402,7 +417,14 @@ def evaluate(
         ) as temporary:
             folder, failures = Path(temporary) / submission.name, []
             try:
-                _embed_here(submission, prepared.task_folders, folder, embedding_format, settings)
+                _embed_here(
+                    submission,
+                    prepared.task_folders,
+                    folder,
+                    embedding_format,
+                    limit=protocol.limit,
+                    settings=settings,
+                )
             except HearevalError as error:
                 if raise_error:
                     raise
@@ -418,6 +440,8 @@ def _embed_here(
     tasks: Sequence[Path],
     folder: Path,
     embedding_format: EmbeddingFormat,
+    *,
+    limit: int | None,
     settings: RunSettings,
 ) -> None:
     """Embed tasks in this process, into a folder for each task."""
@@ -425,9 +449,10 @@ def _embed_here(
     hiding = progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
     with hiding, progress.show_steps(len(tasks)):
         for task in tasks:
-            title = f"{submission.name} on {task.name}: embeddings"
+            target = folder / name_limited(task.name, limit)
+            title = f"{submission.name} on {target.name}: embeddings"
             with progress.report_step(title, "clips") as report:
-                embed_live(submission, task, folder / task.name, embedding_format, report)
+                embed_live(submission, task, target, embedding_format, report, limit=limit)
 
 
 def _collect(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from heareval import api
-from heareval.api import RunSettings
+from heareval.api import Overwrite, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
@@ -35,6 +35,8 @@ from heareval.layout import Places, display_path
 @options.places("tasks", "embeddings", "work")
 @options.embedding_format
 @options.any_rate
+@options.limit
+@options.overwrite("all")
 @options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,
@@ -42,6 +44,8 @@ def embed(
     places: Places,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
+    limit: int | None,
+    overwrite: Overwrite,
     settings: RunSettings,
 ) -> None:
     """Compute the embeddings of published task folders with a model that has the HEAR API.
@@ -55,6 +59,8 @@ def embed(
         tasks=options.split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
+        limit=limit,
+        overwrite=overwrite,
         settings=settings,
     )
     if settings.is_quiet:

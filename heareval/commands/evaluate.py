@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
+from heareval.api import CorpusRequest, EvaluationRequest, Overwrite, RunSettings, Scored
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
@@ -26,10 +27,12 @@ def _build_request(
     corpus: CorpusRequest,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
+    limit: int | None,
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:
-    return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
+    protocol = replace(scoring.protocol, limit=limit)
+    return EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
 
 
 @click.command(
@@ -43,14 +46,17 @@ def _build_request(
 @options.places("work", "tasks", "embeddings")
 @options.embedding_format
 @options.any_rate
+@options.limit
 @options.scoring
 @options.force
+@options.overwrite("scores", "all")
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
     places: Places,
     corpus: CorpusRequest,
     scoring: options.Scoring,
     force: bool,
+    overwrite: Overwrite,
     settings: RunSettings,
     **requested: Any,
 ) -> None:
@@ -62,7 +68,7 @@ def evaluate(
     """
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)
-    scored = api.evaluate(request, places, force=force, settings=settings)
+    scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)
     if settings.is_quiet:
         _say_changes(scored, places, scoring)
     else:

@@ -15,7 +15,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("name", "source", "weights", "sha256", "python", "requirements", "options", "device", "any_rate"),
         "trust_remote_code",
     ),
-    "Tasks": ("tasks", "mode"),
+    "Tasks": ("tasks", "mode", "limit"),
     "Data": (
         *("mirror", "accept_checksums", "from_published", "on_bad_audio", "engine", "sample_rates"),
         *("tmp_dir", "tasks_dir", "tar_dir", "embeddings_dir"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from heareval.api import CorpusRequest, RunSettings, resolve_places
+from heareval.api import CorpusRequest, Overwrite, RunSettings, resolve_places
 from heareval.archives.sizes import readable
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
@@ -326,6 +326,15 @@ any_rate: Decorator = click.option(
 )
 
 
+limit: Decorator = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Embed and score at most N clips of each split, for a smoke test; named in the results, which are "
+    "kept apart.  [all clips]",
+)
+
+
 # --------------------------------------------------------------------------- predictors
 
 
@@ -474,6 +483,22 @@ def scoring(command: Command) -> Command:
 
 
 # --------------------------------------------------------------------------- the run
+
+
+def overwrite(*choices: Overwrite) -> Decorator:
+    """Return the decorator for what a command makes again although it is complete.
+
+    Args:
+        choices: the words besides `only-missing`.
+    """
+    return click.option(
+        "--overwrite",
+        type=click.Choice(["only-missing", *choices]),
+        default="only-missing",
+        show_default=True,
+        help="What to make again although it is complete (all: embeddings and scores). It stays until "
+        "the new one is complete.",
+    )
 
 
 def _parse_gpus(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from heareval import api
-from heareval.api import RunSettings
+from heareval.api import Overwrite, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
@@ -19,16 +19,22 @@ from heareval.layout import Places
 @one_line_errors
 @click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
 @options.scoring
+@options.overwrite("scores")
 @options.places("work", "tasks")
 @options.run_settings(options.gpus, options.in_memory, options.quiet)
 def predict(
-    folders: tuple[str, ...], scoring: options.Scoring, places: Places, settings: RunSettings
+    folders: tuple[str, ...],
+    scoring: options.Scoring,
+    overwrite: Overwrite,
+    places: Places,
+    settings: RunSettings,
 ) -> None:
     """Train predictors on folders of embeddings and score them.
 
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
-    scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
+    paths = [Path(folder) for folder in folders]
+    scored = api.predict(paths, scoring.protocol, places, overwrite=overwrite, settings=settings)
     if settings.is_quiet:
         say_own_changes(places)
         if scoring.full_report:

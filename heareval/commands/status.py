@@ -38,6 +38,7 @@ NAMED_TASKS = 3
 @options.places("work", "tasks", "tars", "embeddings")
 @options.embedding_format
 @options.any_rate
+@options.limit
 @options.scoring
 @options.scheduler_url
 @click.option(
@@ -73,14 +74,14 @@ def _build_request(
     corpus: CorpusRequest,
     embedding_format: EmbeddingFormat,
     any_rate: bool,
+    limit: int | None,
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest | CorpusRequest | None:
     if submissions.submissions:
         corpus = replace(corpus, tasks=corpus.tasks or options.DEFAULT_TASKS)
-        return EvaluationRequest(
-            submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates
-        )
+        protocol = replace(scoring.protocol, limit=limit)
+        return EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
     if corpus.tasks or corpus.mode:
         return replace(corpus, tasks=corpus.tasks or options.DEFAULT_TASKS)
     return None

@@ -25,9 +25,9 @@ from heareval.formats.embeddings_folder import (
     has_embeddings,
     write_embeddings_manifest,
 )
-from heareval.formats.task_folder import check_task_fingerprint, read_task_folder
+from heareval.formats.limit import limit_task, write_limited_description
+from heareval.formats.task_folder import TaskFolder, check_task_fingerprint, read_task_folder
 from heareval.formats.task_manifest import read_corpus_facts
-from heareval.formats.task_metadata import TaskMetadata
 from heareval.spec import Progress, ignore_progress
 from heareval.worker_process import KilledForMemoryError
 
@@ -121,6 +121,9 @@ class EmbedJob:
         silence_s: a model that finishes no batch for this long is killed.
         log: where the output of the model's process goes.
         variables: further environment variables of the model's process.
+        limit: how many clips of each split are embedded at most; None means all.
+        not_before_s: embeddings with this fingerprint that were made before this time are replaced; 0 keeps
+            them.
     """
 
     submission: Submission
@@ -134,6 +137,20 @@ class EmbedJob:
     silence_s: float
     log: Path
     variables: Mapping[str, str]
+    limit: int | None = None
+    not_before_s: float = 0.0
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of unfinished arrays.
+
+        What is made again has a folder of its own: what an earlier run left unfinished is not continued, and
+        other runs don't take it for a remainder of the embeddings that are there.
+        """
+        fingerprint = self.fingerprint
+        if self.not_before_s:
+            fingerprint = files.fingerprint("embed again", VERSION, of=fingerprint, time_s=self.not_before_s)
+        return files.unfinished_path(self.target, fingerprint)
 
     @property
     def source_rate(self) -> int:
@@ -149,28 +166,33 @@ def _check_clips(job: EmbedJob) -> None:
 
 
 def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
-    """Embed all clips of a published task, and publish the arrays with copies of the task's JSON files.
+    """Embed the clips of a published task, and publish the arrays with copies of the task's JSON files.
 
     Raises:
-        HearevalError: the model failed, or the task or the submission changed during the run.
+        HearevalError: the model failed, the task or the submission changed during the run, or the limit
+            leaves nothing of the task to score.
     """
     started = time.monotonic()
     task = read_task_folder(job.task)
+    if job.limit is not None:
+        task = limit_task(task, job.limit)
     _check_clips(job)
     check_unchanged(job.submission)
     arrays = array_names(task.metadata.splits, task.metadata.embedding_type)
 
     def is_current(folder: Path) -> bool:
         """Return whether another run has published the same arrays, perhaps with scores, in the meantime."""
-        return has_embeddings(folder, job.fingerprint)
+        return has_embeddings(folder, job.fingerprint, job.not_before_s)
 
     with _unfinished(job) as unfinished:
         if is_current(job.target):
             return
-        facts = _compute(job, task.metadata, unfinished, progress)
+        facts = _compute(job, task, unfinished, progress)
         with files.building_folder(job.target, replace=True, is_current=is_current) as scratch:
             _take_arrays(unfinished, scratch, arrays)
             copy_task_description(task, scratch)
+            if job.limit is not None:
+                write_limited_description(task, scratch)
             _check_clips(job)
             check_unchanged(job.submission)
             manifest = EmbeddingsManifest(
@@ -187,13 +209,14 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
                 versions=facts["versions"],
                 seconds=round(time.monotonic() - started, 3),
                 memory_bytes=facts["memory_bytes"],
+                limit=job.limit,
                 digests={path.name: digest_file(path) for path in sorted(scratch.iterdir())},
             )
             write_embeddings_manifest(scratch, manifest)
         files.remove_tree(unfinished)
 
 
-def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress) -> dict[str, Any]:
+def _compute(job: EmbedJob, task: TaskFolder, folder: Path, progress: Progress) -> dict[str, Any]:
     """Run the worker until all arrays are in the folder, and return what it reports.
 
     Batches that the journal lists are not computed again. A worker that Linux kills because memory ran out is
@@ -233,7 +256,7 @@ def _compute(job: EmbedJob, task: TaskMetadata, folder: Path, progress: Progress
 
 def _run_worker(
     job: EmbedJob,
-    task: TaskMetadata,
+    task: TaskFolder,
     folder: Path,
     journal: Journal,
     progress: Progress,
@@ -245,8 +268,10 @@ def _run_worker(
         "device": job.device,
         **asdict(job.embedding_format),
         "task": str(job.clips),
-        "splits": task.splits,
-        "embedding_type": task.embedding_type,
+        "splits": task.metadata.splits,
+        # Whole splits are read from the task, because they may have hundreds of thousands of clips.
+        "clips": _name_clips(task) if job.limit is not None else None,
+        "embedding_type": task.metadata.embedding_type,
         "batch_samples": BATCH_SAMPLES,
         "done": journal.done,
         "history": journal.history,
@@ -260,6 +285,10 @@ def _run_worker(
         silence_s=job.silence_s,
         variables=job.variables,
     )
+
+
+def _name_clips(task: TaskFolder) -> dict[str, list[str]]:
+    return {split: [clip.name for clip in clips] for split, clips in task.clips.items()}
 
 
 def _make_clip_error(clip: str, error: HearevalError) -> HearevalError:
@@ -276,9 +305,10 @@ def _make_clip_error(clip: str, error: HearevalError) -> HearevalError:
 def _unfinished(job: EmbedJob) -> Iterator[Path]:
     """Lock and yield the folder of unfinished arrays, with what an interrupted run has left in it.
 
-    It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
+    It stays when the run fails, if it contains arrays that a later run may go on with. Arrays begun with
+    other settings are removed.
     """
-    folder = files.unfinished_path(job.target, job.fingerprint)
+    folder = job.unfinished
     with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
         for other in files.all_unfinished(job.target):
             if other != folder:
@@ -287,7 +317,8 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if not any(folder.glob("*.npy")):
+            # What is made again begins anew in the next run.
+            if job.not_before_s or not any(folder.glob("*.npy")):
                 files.remove_tree(folder)
 
 

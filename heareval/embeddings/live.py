@@ -205,8 +205,10 @@ def embed_live(
     target: Path,
     embedding_format: EmbeddingFormat,
     progress: Progress = ignore_progress,
+    *,
+    limit: int | None = None,
 ) -> None:
-    """Embed all clips of a published task in this process.
+    """Embed the clips of a published task in this process.
 
     Args:
         submission: the model.
@@ -214,9 +216,10 @@ def embed_live(
         target: the folder to make.
         embedding_format: how embeddings are computed and stored.
         progress: gets the number of clips that are done, and of all.
+        limit: how many clips of each split are embedded at most; None means all.
 
     Raises:
-        HearevalError: the model failed.
+        HearevalError: the model failed, or the limit leaves nothing of the task to score.
     """
     kind = read_task_folder(task).metadata.embedding_type
     fingerprint = secrets.token_hex(8)
@@ -233,6 +236,7 @@ def embed_live(
             silence_s=math.inf,
             log=Path(os.devnull),
             variables={},
+            limit=limit,
         ),
         progress,
     )

@@ -446,6 +446,8 @@ def _read_result(folder: Path, fields: Fields) -> CardResult:
         # Sites have pages of these names.
         if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]{0,149}", name):
             raise fields.error(key, shorten(name), "a name of letters, digits, dots, hyphens and underscores")
+    if layout.find_limit(protocol):
+        raise fields.error("protocol", f"{protocol}, scores of a few clips", "scores of all clips")
     path = folder / task_folder / layout.scores(protocol)
     if not path.is_file():
         raise fields.error("task_folder", shorten(task_folder), f"a folder with {path.name}")

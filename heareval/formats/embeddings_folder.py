@@ -47,6 +47,7 @@ class EmbeddingsManifest:
         seconds: duration of the last run that added to them.
         memory_bytes: largest memory of the process that computed them, without that of a GPU; None if
             it is unknown.
+        limit: how many clips of each split were embedded at most; None means all.
         digests: digests of all files of the folder but those of results; {} in folders of heareval 0.1.
     """
 
@@ -63,6 +64,7 @@ class EmbeddingsManifest:
     versions: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     memory_bytes: int | None = None
+    limit: int | None = None
     digests: Mapping[str, FileDigest] = field(default_factory=dict)
 
     @property
@@ -107,6 +109,9 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
     for name in arrays:
         if "/" in name or not is_inside(name):
             raise manifest.error("arrays", ascii(name), "names of files in the folder")
+    limit = manifest.integer("limit", None)
+    if limit is not None and limit < 1:
+        raise manifest.error("limit", str(limit), "1 or more")
     made_from = manifest.object("made_from", {})
     made_from.flag("is_the_published_corpus", None)
     return EmbeddingsManifest(
@@ -123,6 +128,7 @@ def _parse_manifest(manifest: Fields) -> EmbeddingsManifest:
         versions=manifest.mapping("versions", {}),
         seconds=manifest.number("seconds", 0.0),
         memory_bytes=manifest.integer("memory_bytes", None),
+        limit=limit,
         digests=parse_digests(manifest.object("digests", {})),
     )
 
@@ -136,14 +142,19 @@ def _no_embeddings(folder: Path, got: str) -> HearevalError:
     )
 
 
-def has_embeddings(folder: Path, fingerprint: str) -> bool:
+def has_embeddings(folder: Path, fingerprint: str, not_before_s: float = 0.0) -> bool:
     """Return whether a folder has all arrays of the embeddings with this fingerprint.
+
+    Args:
+        not_before_s: embeddings that were made before this time don't count; 0 for any time.
 
     Raises:
         HearevalError: the manifest can't be read, or is not a manifest of embeddings.
     """
     manifest = find_embeddings_manifest(folder)
     if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    if not files.is_written_since(folder / files.MANIFEST, not_before_s):
         return False
     return all((folder / name).exists() for name in manifest.arrays)
 
@@ -266,4 +277,6 @@ def write_embeddings_manifest(folder: Path, manifest: EmbeddingsManifest) -> Non
     # As the versions wrote it that did not measure it.
     if manifest.memory_bytes is None:
         del values["memory_bytes"]
+    if manifest.limit is None:
+        del values["limit"]
     files.write_json(folder / files.MANIFEST, values)

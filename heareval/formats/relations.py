@@ -194,6 +194,25 @@ def remove_related(relation: Relation, clip_ids: Collection[str]) -> Relation:
     return replace(relation, **changed)  # type: ignore[arg-type]
 
 
+def lists_clips(relation: Relation) -> bool:
+    """Return whether a relation lists the clips that are compared, instead of naming their attributes.
+
+    >>> lists_clips(SameDifferent("emotion"))
+    False
+    """
+    return type(relation) in _LISTINGS
+
+
+def list_related(relation: Relation) -> list[tuple[str, ...]]:
+    """Return the ids of the clips of each pair or triplet that a relation lists; [] if it lists none.
+
+    >>> list_related(Triplets((Triplet("a", "b", "c"),)))
+    [('a', 'b', 'c')]
+    """
+    listing = _LISTINGS.get(type(relation))
+    return [clips for clips, _ in _list_rows(relation, listing)] if listing else []
+
+
 def _list_rows(relation: Relation, listing: _Listing) -> list[tuple[tuple[str, ...], tuple[Any, ...]]]:
     """Return the clips of each row, and what follows them."""
     rows = [tuple(vars(row).values()) for row in getattr(relation, listing.key)]

@@ -72,7 +72,7 @@ class CardRequest:
         out: where the card goes, as NAME/REVISION.
         about: facts about the model, by the names of `ModelFacts`. What is left out is filled in if it can be
             measured.
-        protocols: protocols whose results are taken; () means all.
+        protocols: protocols whose results are taken; () means all. Those of a few clips are never taken.
         missing: the reason for each task of the benchmark that has no result.
         missing_others: the reason for all further ones; "" if there is none.
         pairwise: names of the tasks that are scored by distances.
@@ -138,9 +138,17 @@ def _find_results(request: CardRequest) -> list[tuple[Path, str]]:
         for task in sorted(folder.glob("*"))
         if not task.name.startswith(".") and task.is_dir()
         for protocol in layout.scored_protocols(task)
+        if layout.find_limit(protocol) is None
     ]
+    if limited := [protocol for protocol in request.protocols if layout.find_limit(protocol)]:
+        raise HearevalError(
+            f"protocol {limited[0]}",
+            got="scores of a few clips, for smoke tests",
+            expected="those of all clips",
+            remedy="Evaluate the model without --limit.",
+        )
     if not found:
-        got = "no scores" if folder.is_dir() else "no such folder"
+        got = "no scores of all clips" if folder.is_dir() else "no such folder"
         raise HearevalError(
             f"{folder}", got=got, expected="embeddings/SUBMISSION", remedy="Run `heareval evaluate` first."
         )

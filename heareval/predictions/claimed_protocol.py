@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 from heareval.errors import HearevalError
 from heareval.formats.fields import shorten
 from heareval.formats.scores import RunEntry, Scores
+from heareval.layout import find_limit, name_limited
 from heareval.predictions.data import Task
 from heareval.predictions.protocol import (
     DISTANCES,
@@ -40,16 +41,20 @@ def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
 
     >>> find_protocol("hear2021-fast-5seeds").seeds, find_protocol("probe-linear").probe
     (5, 'linear')
+    >>> find_protocol("probe-knn-l1-limit20").limit
+    20
     >>> find_protocol("hear2021-1seeds") is None
     True
     """
-    kind, _, rest = name.partition("-")
+    limit = find_limit(name)
+    unlimited = name.removesuffix(name_limited("", limit))
+    kind, _, rest = unlimited.partition("-")
     try:
         if kind == "pairwise" and rest in DISTANCES:
-            return Protocol(name="pairwise", distance=rest)
+            return Protocol(name="pairwise", distance=rest, limit=limit)
         if kind == "probe" and rest in PROBES:
             protocol = Protocol(probe=rest, seed=seed)
-        elif found := _PUBLISHED.fullmatch(name):
+        elif found := _PUBLISHED.fullmatch(unlimited):
             protocol = Protocol(
                 grid=cast(GridName, found["grid"] or "default"),
                 grid_points=int(found["points"] or PUBLISHED_GRID_POINTS),
@@ -59,6 +64,7 @@ def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
             )
         else:
             return None
+        protocol = dataclasses.replace(protocol, limit=limit)
     except HearevalError:
         return None
     return protocol if protocol.recorded_name == name else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -50,6 +52,8 @@ def evaluate_folder(
     kind = find_kind(task)
     if protocol.is_pairwise != task.metadata.is_pairwise:
         raise ValueError(f"{protocol} for a {kind.name} task; Protocol.for_task gives the right one")
+    if task.manifest and protocol.limit != task.manifest.limit:
+        raise ValueError(f"{protocol} for embeddings with the limit {task.manifest.limit}")
     kind.check_metrics()
     device = choose_device(protocol)
     if isinstance(kind, PairwiseKind):
@@ -79,7 +83,8 @@ def _train(
     """Return what chose the models, and the results of each seed."""
     rounds = assign_roles(kind.task)
     splits = read_splits(kind, device, in_memory=in_memory, scratch=scratch)
-    check_rows(rounds, splits)
+    with _suggesting_larger(protocol.limit):
+        check_rows(rounds, splits)
     context = EvaluationContext(kind.task, kind, protocol, splits, max_stacked)
     learner = find_learner(context)
     return learner.criterion.name, run_protocol(context, learner, rounds, progress)
@@ -90,6 +95,9 @@ def _measure(
 ) -> tuple[Run, ...]:
     """Return the single result of a pairwise task, which has no models and takes no seeds."""
     started = time.perf_counter()
+    with _suggesting_larger(protocol.limit):
+        # It is prepared when it is first used.
+        _ = kind.relation
     predictions = kind.measure(protocol.distance, device, progress)
     scores = kind.score(kind.order.name, predictions)
     seconds = time.perf_counter() - started
@@ -97,6 +105,17 @@ def _measure(
     model = ModelResult(settings, Validation(math.nan), best_epoch=None, epochs=None, seconds=seconds)
     roles = SplitRoles(kind.order.name, "", ())
     return (Run(protocol.seed, (), (FoldResult(roles, model, scores, predictions),)),)
+
+
+@contextlib.contextmanager
+def _suggesting_larger(limit: int | None) -> Iterator[None]:
+    """Let errors about too few clips say that a limit is the reason."""
+    try:
+        yield
+    except HearevalError as error:
+        if limit is not None:
+            error.remedy = f"Use a larger limit than {limit}."
+        raise
 
 
 def choose_device(protocol: Protocol) -> torch.device:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from heareval.errors import HearevalError, unknown_name
+from heareval.formats.limit import check_limit
+from heareval.layout import name_limited
 
 # Part of every fingerprint. Increase it when the same settings would give other scores.
 PREDICTOR_VERSION = 3
@@ -156,6 +158,8 @@ class Protocol:
         probe: the learner. Only "mlp", the network, has a grid. Results of the others have
             the probe in their name.
         distance: what the clips of pairwise tasks are compared by.
+        limit: how many clips of each split are embedded and scored at most; None means all. Such results are
+            for smoke tests, and have the limit in their name.
     """
 
     name: ProtocolName = "hear2021"
@@ -168,6 +172,7 @@ class Protocol:
     deterministic: bool = True
     probe: Probe = "mlp"
     distance: Distance = "l1"
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -188,6 +193,7 @@ class Protocol:
                 got=str(self.grid_points),
                 expected=f"at most {most}, which are all points of the grid {self.grid!r}",
             )
+        check_limit(self.limit)
         if self.seeds < 1:
             raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
         if self.seed < 0:
@@ -219,7 +225,7 @@ class Protocol:
         True
         """
         if is_pairwise:
-            return Protocol(name="pairwise", device=self.device, distance=self.distance)
+            return Protocol(name="pairwise", device=self.device, distance=self.distance, limit=self.limit)
         return dataclasses.replace(self, distance="l1")
 
     @property
@@ -235,7 +241,13 @@ class Protocol:
         ('hear2021', 'hear2021-fast-shuffled')
         >>> Protocol(seeds=5).recorded_name, Protocol(probe="knn-l1").recorded_name
         ('hear2021-5seeds', 'probe-knn-l1')
+        >>> Protocol(limit=20).recorded_name
+        'hear2021-limit20'
         """
+        return name_limited(self._unlimited_name, self.limit)
+
+    @property
+    def _unlimited_name(self) -> str:
         if self.is_pairwise:
             return f"pairwise-{self.distance}"
         if self.probe != "mlp":

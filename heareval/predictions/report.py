@@ -289,7 +289,9 @@ def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[st
 def _find_sound(split: str, clip: str, result: StoredResult, places: Places) -> str | None:
     """Return the path of a clip's sound, None if that is missing."""
     rate = result.scores.submission.get("sample_rate", 0)
-    path = places.clip(result.folder.name, rate, split, clip)
+    manifest = result.task.manifest
+    task_folder = manifest.task if manifest and manifest.limit is not None else result.folder.name
+    path = places.clip(task_folder, rate, split, clip)
     return str(path) if path.is_file() else None
 
 

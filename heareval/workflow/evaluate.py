@@ -36,8 +36,11 @@ from heareval.spec import Progress
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Device, Machine, claim_device, uses_gpu
 from heareval.workflow.memory_claims import STEP_BYTES, claim_memory, estimate_model
+from heareval.workflow.overwriting import NOTHING, Overwriting
 from heareval.workflow.prepare import PublishTask
 from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step, write_manifest
+
+_NOT_BEFORE = "what was made before this time, by the clock of its folder, is made again; 0 for nothing"
 
 
 class Resample(Step):
@@ -107,7 +110,9 @@ class Embed(Step):
     task_fingerprint = luigi.Parameter(description="fingerprint of the published task")
     submission = DataclassParameter(Submission)
     embedding_format = DataclassParameter(EmbeddingFormat, default=DEFAULT_FORMAT)
+    limit = luigi.OptionalIntParameter(default=None, description="most clips of each split; None means all")
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
+    not_before_s = luigi.FloatParameter(default=0.0, significant=False, description=_NOT_BEFORE)
 
     @property
     def resources(self) -> dict[str, int]:
@@ -116,7 +121,7 @@ class Embed(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.submission.name} on {self.task_folder}: embeddings"
+        return f"{self.submission.name} on {self.folder.name}: embeddings"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -127,11 +132,12 @@ class Embed(Step):
             submission=self.submission.fingerprint,
             sample_rate=self.submission.sample_rate,
             form=self.embedding_format.for_fingerprint,
+            **({} if self.limit is None else {"limit": self.limit}),
         )
 
     @property
     def folder(self) -> Path:
-        return self.places.embeddings_of(self.submission.name, self.task_folder)
+        return self.places.embeddings_of(self.submission.name, self.task_folder, self.limit)
 
     @functools.cached_property
     def resampled(self) -> Resample | None:
@@ -154,7 +160,7 @@ class Embed(Step):
         files.check_is_ours(self.folder)
 
     def complete(self) -> bool:
-        return has_embeddings(self.folder, self.fingerprint)
+        return has_embeddings(self.folder, self.fingerprint, self.not_before_s)
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         # Only the submission knows the size of its embeddings; the plan says that it ignores them.
@@ -178,6 +184,8 @@ class Embed(Step):
                 silence_s=self.machine.timeout_s,
                 log=self.places.logs() / f"embed-{self.fingerprint}.log",
                 variables=variables,
+                limit=self.limit,
+                not_before_s=self.not_before_s,
             )
             embed_task(job, progress)
 
@@ -205,6 +213,7 @@ class Predict(Step):
     embeddings_fingerprint = luigi.Parameter(description="fingerprint of the embeddings")
     protocol = DataclassParameter(Protocol)
     machine = DataclassParameter(Machine, default=ANY_MACHINE, significant=False)
+    not_before_s = luigi.FloatParameter(default=0.0, significant=False, description=_NOT_BEFORE)
 
     @property
     def resources(self) -> dict[str, int]:
@@ -253,13 +262,15 @@ class Predict(Step):
         return self.folder / layout.scores(self.protocol.recorded_name)
 
     def complete(self) -> bool:
-        return find_scores_fingerprint(self.folder, self.protocol.recorded_name) == self.fingerprint
+        is_there = find_scores_fingerprint(self.folder, self.protocol.recorded_name) == self.fingerprint
+        return is_there and files.is_written_since(self.scores, self.not_before_s)
 
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
 
     def work(self, progress: Progress) -> None:
-        check_replaceable(self.folder, self.protocol.recorded_name)
+        if not self.not_before_s:
+            check_replaceable(self.folder, self.protocol.recorded_name)
         job = {
             "folder": str(self.folder),
             "embeddings": self.embeddings_fingerprint,
@@ -297,6 +308,7 @@ def score_task(
     *,
     embedding_format: EmbeddingFormat = DEFAULT_FORMAT,
     machine: Machine = ANY_MACHINE,
+    overwriting: Overwriting = NOTHING,
 ) -> Predict:
     """Return the step that scores a submission on a task, downstream of those that embed and publish it."""
     places = published.places
@@ -306,14 +318,17 @@ def score_task(
         task_fingerprint=published.task_fingerprint,
         submission=submission,
         embedding_format=embedding_format.for_task(published.job.spec.embedding_type),
+        limit=protocol.limit,
         machine=machine,
+        not_before_s=overwriting.embeddings_not_before_s,
         upstream=published.as_upstream(),
     )
     return Predict(
         places,
-        path=f"{submission.name}/{published.job.folder}",
+        path=f"{submission.name}/{embedded.folder.name}",
         embeddings_fingerprint=embedded.fingerprint,
         protocol=protocol.for_task(is_pairwise=published.job.spec.is_pairwise),
         machine=machine,
+        not_before_s=overwriting.scores_not_before_s,
         upstream=embedded.as_upstream(),
     )

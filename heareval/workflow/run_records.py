@@ -176,7 +176,7 @@ def _find_output(step: Step) -> Output | None:
     if isinstance(step, PackTar):
         return Output("tarball", step.job.folder, step.sample_rate)
     if isinstance(step, Embed):
-        return Output("embeddings", step.task_folder, submission=step.submission.name)
+        return Output("embeddings", step.folder.name, submission=step.submission.name)
     if isinstance(step, Predict):
         folder, protocol = step.folder, step.protocol.recorded_name
         output = Output("scores", folder.name, submission=folder.parent.name, protocol=protocol)

@@ -85,6 +85,7 @@ def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
     [
         (make_scores(ESC50, protocol="probe-linear"), "protocol probe-linear instead of hear2021"),
         (make_scores(ESC50, protocol="hear2021-fast"), "protocol hear2021-fast instead of hear2021"),
+        (make_scores(ESC50, protocol="hear2021-limit20"), "protocol hear2021-limit20 instead of hear2021"),
         (make_scores(ESC50, protocol="hear2021-4points-5seeds"), "protocol hear2021-4points-5seeds instead"),
         (make_scores(ESC50, mode="small"), "mode small instead of full"),
         (
@@ -99,7 +100,7 @@ def test_measured_noise_stands_in_for_a_task_without_known_noise() -> None:
         ),
         (make_result("beehive_states_fold0", "v2", "5h", scores={"aucroc": 0.6}).scores, "does not say how"),
     ],
-    ids=["probe", "grid", "points", "mode", "several", "corpus", "undefined", "no noise", "beehive"],
+    ids=["probe", "grid", "limit", "points", "mode", "several", "corpus", "undefined", "no noise", "beehive"],
 )
 def test_scores_that_are_not_comparable_get_no_verdict(scores: Scores, reason: str) -> None:
     task = judge(scores)

@@ -87,6 +87,8 @@ def _evaluate(folder: Path, protocol: Protocol | None = None) -> None:
         "memory_bytes": 1 << 30,
         "device": "cpu",
     }
+    if protocol and protocol.limit:
+        manifest["limit"] = protocol.limit
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
     is_pairwise = json.loads((folder / layout.TASK_METADATA).read_text())["prediction_type"] == "pairwise"
     protocol = (protocol or Protocol(probe="linear", device="cpu")).for_task(is_pairwise=is_pairwise)
@@ -621,6 +623,26 @@ def test_another_protocol_is_claimed(root: Path, protocol: str, told: str) -> No
     problems = _check(root).problems
     assert len(problems) == 2
     assert all(re.search(told, each) for each in problems), problems
+
+
+def test_scores_of_a_few_clips_are_no_card(root: Path) -> None:
+    folder = root / "embeddings" / "mine"
+    before = _card(root).joinpath(CARD).read_bytes()
+    # Beside whole results they are left out.
+    few = folder / f"{SCENE}-limit30"
+    shutil.copytree(folder / SCENE, few)
+    _evaluate(few, Protocol(probe="linear", device="cpu", limit=30))
+    assert layout.scored_protocols(few) == (LINEAR, f"{LINEAR}-limit30")
+    (few / layout.scores(LINEAR)).unlink()
+    make_card(_request(root))
+    assert _card(root).joinpath(CARD).read_bytes() == before
+    with pytest.raises(HearevalError, match=f"protocol {LINEAR}-limit30: got scores of a few clips"):
+        make_card(_request(root, protocols=(f"{LINEAR}-limit30",)))
+    # Nor does a card that was made by hand count.
+    claim_protocol(_card(root), f"{LINEAR}-limit30")
+    assert re.search(
+        f"protocol: got {LINEAR}-limit30, scores of a few clips, expected .* all", _only_problem(root)
+    )
 
 
 @pytest.mark.parametrize("seed", [-1, 10**300])

@@ -28,6 +28,7 @@ PROGRESS_INTERVAL_S = 0.2
 def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
     """Embed the clips of every split into `<out>/<split>.npy`, rows in the order of `<split>.json`.
 
+    A job may name the `clips` of each split that are embedded; the others of `<split>.json` are left out.
     To resume, the job says how many clips of the plan are `done` and the `history` of its batches: a list of
     [`fitted` or `too_large`, samples].
 
@@ -43,7 +44,7 @@ def embed(job: dict[str, Any], send: Send = ignore_message) -> dict[str, Any]:
     has_timestamps, rate, task = job["embedding_type"] == "event", model.sample_rate, Path(job["task"])
     size = model.timestamp_embedding_size if has_timestamps else model.scene_embedding_size
     array_format = ArrayFormat(size, has_timestamps, job["dtype"])
-    clips = {split: read_clip_names(task / f"{split}.json") for split in job["splits"]}
+    clips = job.get("clips") or {split: read_clip_names(task / f"{split}.json") for split in job["splits"]}
     arrays = {
         split: SplitArrays(Path(job["out"]), split, names, array_format, send)
         for split, names in clips.items()
