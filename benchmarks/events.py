@@ -1,12 +1,16 @@
 """Compare scoring events with sed_eval, and finding events in frames with scipy and a plain loop.
 
 python -m benchmarks.events --case maestro --turns 3
+python -m benchmarks.events --shares
 
 The reference events are random, with the numbers of a task. The estimated events are noisy copies of them,
 with misses, insertions and shifts, at the times of frames. sed_eval is measured on whole clips, as most
 people use it, and label by label, which gives the same scores in less time and is how scores are reported.
 On whole clips of maestro it takes minutes, so it gets only some of them there, and its time is scaled. Every
 score is compared with that of heareval.
+
+--shares prints which share of an evaluation scoring takes, in processor time: at validations, at the end and
+in resamples. Trainings are as short as they can be, because patience ends them after 21 validations.
 """
 
 from __future__ import annotations
@@ -17,16 +21,23 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
 
+from benchmarks import predict
 from heareval.predictions.events import Postprocessing, find_events
+from heareval.predictions.kinds.event import EventKind, EventSplit
+from heareval.predictions.learners.network import build_predictor, predict_logits
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import TOLERANCE, Collar, EventTable
+from heareval.predictions.protocol import PUBLISHED_GRID_POINTS, Settings
+from heareval.predictions.statistics import average_resamples
 
 HOP_MS = 50.0
 COLLARS = {
@@ -44,6 +55,10 @@ class Case:
     Args:
         fewest, most: number of events in a clip.
         clips_in_one_go: how many clips sed_eval gets at once when it scores whole clips.
+        metrics: the metrics of the task.
+        grid: its grid of postprocessings.
+        folds: number of tested splits.
+        epochs_per_validation: epochs between validations.
     """
 
     clips: int
@@ -54,11 +69,27 @@ class Case:
     mean_length_ms: float
     postprocessing: Postprocessing
     clips_in_one_go: int
+    metrics: tuple[str, ...]
+    grid: dict[str, list[float]]
+    folds: int
+    epochs_per_validation: int
 
 
 CASES = {
-    "maestro": Case(37, 2400, 88, 600, 1000, 400.0, Postprocessing(150, 50), 1),
-    "dcase": Case(12, 2400, 11, 30, 50, 800.0, Postprocessing(250, 125), 12),
+    "maestro": Case(
+        *(37, 2400, 88, 600, 1000, 400.0, Postprocessing(150, 50), 1),
+        metrics=("event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"),
+        grid={"median_filter_ms": [150], "min_duration": [50]},
+        folds=5,
+        epochs_per_validation=3,
+    ),
+    "dcase": Case(
+        *(12, 2400, 11, 30, 50, 800.0, Postprocessing(250, 125), 12),
+        metrics=("event_onset_200ms_fms", "segment_1s_er"),
+        grid={},
+        folds=1,
+        epochs_per_validation=10,
+    ),
 }
 
 
@@ -218,13 +249,56 @@ def measure_seconds(way: Way) -> float:
     return (time.perf_counter() - started) * way.scale
 
 
+def measure_shares(name: str) -> str:
+    """Return the share of each part of an evaluation in its processor time, as text."""
+    case, training = CASES[name], predict.CASES[name]
+    data, labels = make_data(case), tuple(map(str, range(case.labels)))
+    task: Any = SimpleNamespace(
+        labels=labels, metrics=case.metrics, metadata=SimpleNamespace(postprocessing_grid=case.grid)
+    )
+    kind = EventKind(task)
+    x = torch.randn(case.clips * case.frames, training.dim)
+    y = torch.zeros(len(x), case.labels)
+    valid = EventSplit("valid", tuple(map(str, range(case.clips))), x, y, data.timestamps_ms, data.reference)
+    one_epoch = Settings(1, 1e-3, "xavier_uniform", max_epochs=1, check_val_every_n_epoch=1)
+    network = build_predictor(training.dim, case.labels, one_epoch, seed=0)
+    rows, validate = predict.make_split(training), kind.make_validator(valid)
+    predictions = kind.predict(valid, data.probabilities, validate(data.probabilities).postprocessing)
+    scored = [[kind.prepare_scoring(predictions)] * case.folds]
+    validations = one_epoch.patience + 1
+    trainings = PUBLISHED_GRID_POINTS + case.folds - 1
+    epochs = trainings * validations * case.epochs_per_validation
+    parts = {
+        "training": epochs * measure_cpu(lambda: predict.train_with_heareval(training, rows, [one_epoch])),
+        "validation, predicting": trainings * validations * measure_cpu(lambda: predict_logits(network, x)),
+        "validation, scoring": trainings * validations * measure_cpu(lambda: validate(data.probabilities)),
+        "final scores": case.folds * measure_cpu(lambda: kind.score("test", predictions)),
+        "resampling": measure_cpu(lambda: average_resamples(case.metrics, scored, seed=0)),
+    }
+    total = sum(parts.values())
+    shares = ", ".join(f"{part} {seconds / total:.3%}" for part, seconds in parts.items())
+    return f"{name}: {trainings} trainings of {epochs // trainings} epochs: {total:.0f} s of CPU: {shares}"
+
+
+def measure_cpu(work: Callable[[], object]) -> float:
+    """Return the processor time of the second of two calls."""
+    work()
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def main() -> None:
     """Print the median time of each way and the median ratio of times in the same turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--shares", action="store_true", help="Print the shares of scoring instead.")
     given = parser.parse_args()
     for name in given.case:
+        if given.shares:
+            print(measure_shares(name), flush=True)  # noqa: T201
+            continue
         case = CASES[name]
         data = make_data(case)
         print(f"{name}: {len(data.reference)} reference events, {len(data.estimated)} estimated")  # noqa: T201

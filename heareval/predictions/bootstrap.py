@@ -9,7 +9,7 @@ Efron, Tibshirani: An Introduction to the Bootstrap, 1993.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heareval.predictions.metrics import find_metric
+from heareval.predictions.metrics.resampled import Counts, resample_rankings
 
 RESAMPLES = 1000
 COVERAGE = 0.95
@@ -78,12 +79,31 @@ def _resample_fold(
     metrics: Sequence[str], fold: ScoredSplit, resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Return the scores of one fold's resamples, `(metrics, resamples)`."""
-    resamplers = [find_metric(name).resample(fold.reference, fold.predicted, fold.clips) for name in metrics]
-    blocks = [
-        [resampler.scores(counts) for resampler in resamplers]
-        for counts in draw_counts(fold.clips, resamples, rng)
-    ]
-    return np.concatenate(blocks, axis=1)
+    score = _prepare_scores(metrics, fold)
+    return np.concatenate([score(counts) for counts in draw_counts(fold.clips, resamples, rng)], axis=1)
+
+
+def _prepare_scores(metrics: Sequence[str], fold: ScoredSplit) -> Callable[[Counts], NDArray[np.float64]]:
+    """Return a function from counts `(clips, resamples)` to the scores, `(metrics, resamples)`."""
+    rules = {name: find_metric(name) for name in metrics}
+    of_labels = {name: rule.score_label for name, rule in rules.items() if rule.score_label is not None}
+    scorers = {
+        name: rule.resample(fold.reference, fold.predicted, fold.clips).scores
+        for name, rule in rules.items()
+        if name not in of_labels
+    }
+    # Counting the clips above each positive takes most of the time, so metrics do it together.
+    score_rankings = (
+        resample_rankings(fold.reference, fold.predicted, list(of_labels.values())) if of_labels else None
+    )
+
+    def score(counts: Counts) -> NDArray[np.float64]:
+        scores = {name: score_clips(counts) for name, score_clips in scorers.items()}
+        if score_rankings:
+            scores |= zip(of_labels, score_rankings(counts), strict=True)
+        return np.stack([scores[name] for name in metrics])
+
+    return score
 
 
 def draw_counts(clips: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:

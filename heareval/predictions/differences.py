@@ -241,9 +241,12 @@ def _test_difference(
 
 def _clip_sums(result: StoredResult, metric: str) -> list[list[ClipSums]]:
     """Return what each clip adds to the score, by seed and fold; [] if the score is not a ratio of sums."""
-    resample = find_metric(metric).resample
+    rule = find_metric(metric)
+    if rule.score_label is not None:
+        # Rankings take a second to prepare, and have no sums.
+        return []
     sums = [
-        [resample(one.scored.reference, one.scored.predicted, one.scored.clips).sums for one in run]
+        [rule.resample(one.scored.reference, one.scored.predicted, one.scored.clips).sums for one in run]
         for run in result.runs
     ]
     return [[each for each in run if each is not None] for run in sums if None not in run]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from heareval.predictions.bootstrap import (
     ScoredSplit,
@@ -14,6 +15,7 @@ from heareval.predictions.bootstrap import (
 )
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.metrics.event import EventTable
+from heareval.predictions.metrics.resampled import average_precision, resample_rankings, roc_auc
 
 CLIP_METRICS = [name for name, metric in METRICS.items() if metric.kind == "scene"]
 EVENT_METRICS = [name for name, metric in METRICS.items() if metric.kind == "event"]
@@ -119,6 +121,47 @@ def test_any_events_with_silent_clips(seed, clips, events):
 def _silence(clips):
     nothing = EventTable(*np.zeros((2, 0), dtype=int), *np.zeros((2, 0)))
     return ScoredSplit(clips, nothing, nothing)
+
+
+@pytest.mark.parametrize("levels", [3, 8, 10**6])
+@pytest.mark.parametrize("clips", [60, 200, 300])
+def test_rankings_are_those_of_scikit_learn_with_counts_as_weights(clips, levels):
+    fold = _clips(1, clips, labels=3, levels=levels)
+    counts = next(draw_counts(clips, 15, np.random.default_rng(2)))
+    found = resample_rankings(fold.reference, fold.predicted, [average_precision, roc_auc])(counts)
+    for name, rule, scores in zip(
+        ("AP", "AUC"), (average_precision_score, roc_auc_score), found, strict=True
+    ):
+        expected = [
+            np.mean(
+                [
+                    rule(target, said, sample_weight=weights)
+                    for target, said in zip(fold.reference.T, fold.predicted.T, strict=True)
+                ]
+            )
+            for weights in counts.T
+        ]
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("times", [2, 100, 3000, 10**6])
+def test_rankings_of_clips_that_are_drawn_ever_more_often_stay_the_same(times):
+    """Sums of counts outgrow integers of 8, 16 and 32 bits."""
+    fold = _clips(4, clips=60)
+    counts = next(draw_counts(60, 9, np.random.default_rng(0)))
+    score = resample_rankings(fold.reference, fold.predicted, [average_precision, roc_auc])
+    np.testing.assert_allclose(score(counts.astype(np.int64) * times), score(counts), rtol=0, atol=1e-12)
+
+
+def test_metrics_that_share_rankings_have_the_scores_that_each_has_alone():
+    fold = _clips(2, clips=70)
+    together = resample_scores(CLIP_METRICS, [fold], resamples=30, seed=1)
+    for name in CLIP_METRICS:
+        alone = resample_scores([name], [fold], resamples=30, seed=1)[name]
+        assert np.array_equal(together[name], alone), name
+        counts = next(draw_counts(70, 30, np.random.default_rng([1, 0])))
+        scorer = METRICS[name].resample(fold.reference, fold.predicted, fold.clips)
+        assert np.array_equal(scorer.scores(counts), alone), name
 
 
 def test_draws_in_blocks_have_every_clip_about_once():

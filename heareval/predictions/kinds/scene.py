@@ -35,7 +35,7 @@ from heareval.predictions.metrics.clip import (
     roc_aucs,
     separable_labels,
 )
-from heareval.predictions.metrics.resampled import average_precision, resample_rankings
+from heareval.predictions.metrics.resampled import average_precision, rank_labels, resample_labels
 from heareval.predictions.results import LabelPredictions, Score, Validation
 from heareval.predictions.rows import Rows
 
@@ -290,14 +290,11 @@ def _resample_average_precisions(
     for number, fold in enumerate(folds):
         rng = np.random.default_rng([LABEL_SEED, number])
         has_label = fold.reference.any(axis=0)
-        scorers = [
-            resample_rankings(fold.reference[:, [i]], fold.predicted[:, [i]], fold.clips, average_precision)
-            for i in np.flatnonzero(has_label)
-        ]
-        if not scorers:
+        if not has_label.any():
             continue
+        rankings = rank_labels(fold.reference[:, has_label], fold.predicted[:, has_label])
         blocks = [
-            [scorer.scores(counts) for scorer in scorers]
+            [average_precision(label) for label in resample_labels(rankings, counts)]
             for counts in draw_counts(fold.clips, RESAMPLES, rng)
         ]
         total[has_label] += np.concatenate(blocks, axis=1)

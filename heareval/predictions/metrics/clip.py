@@ -243,13 +243,19 @@ def _ranking(
     scores_absent_labels_as_0: bool = False,
 ) -> Metric:
     """Return a metric that is the mean over labels of a score of the label's ranked clips."""
+
+    def resample(targets: Any, predictions: Any, clips: int) -> BootstrapScorer:
+        scores = resampled.resample_rankings(targets, predictions, [score_label])
+        return BootstrapScorer(lambda counts: scores(counts)[0])
+
     return Metric(
         "scene",
         function,
         _report(function),
-        functools.partial(resampled.resample_rankings, score_label=score_label),
+        resample,
         lambda targets, predictions, clips, common_label: chance(targets),
         is_biased_by_copies=True,
+        score_label=score_label,
         scores_absent_labels_as_0=scores_absent_labels_as_0,
     )
 

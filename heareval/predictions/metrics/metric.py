@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from heareval.predictions.metrics.resampled import BootstrapScorer
+from heareval.predictions.metrics.resampled import BootstrapScorer, LabelScore
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Metric:
         is_biased_by_copies: whether resamples, which hold some clips twice, score higher or lower on average
             than the clips that they were drawn from. Metrics that rank clips do; shares of clips don't. The
             resampled scores are then recentred; see `bootstrap.recenter`.
+        score_label: scores one label in resamples, if the metric is the mean over labels of a score of the
+            label's ranked clips. Metrics that are can share the rankings.
         scores_absent_labels_as_0: whether a label that no clip has counts 0 instead of being undefined.
     """
 
@@ -54,6 +56,7 @@ class Metric:
     details: Callable[[Any, Any], Mapping[str, float]] = no_details
     maximise: bool = True
     is_biased_by_copies: bool = False
+    score_label: LabelScore | None = None
     scores_absent_labels_as_0: bool = False
 
 

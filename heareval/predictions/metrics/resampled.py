@@ -7,7 +7,8 @@ over clips; the others rank the clips of each label, and one ranking serves all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,13 @@ def resample_share(hits: NDArray[np.bool_]) -> BootstrapScorer:
     [1.0, 0.5]
     """
     ones = np.ones(len(hits))
-    return resample_sums(ClipSums(hits.astype(np.float64), ones, ones))
+
+    def scores(counts: Counts) -> NDArray[np.float64]:
+        # Whole numbers have the same sums as in `ClipSums.scores`, without a copy of the counts as floats.
+        drawn = counts.sum(axis=0).astype(np.float64)
+        return divide(counts[hits].sum(axis=0).astype(np.float64), drawn, drawn)
+
+    return BootstrapScorer(scores, ClipSums(hits.astype(np.float64), ones, ones))
 
 
 @dataclass(frozen=True)
@@ -86,121 +93,130 @@ class Ranking:
     """The clips of one label, from the most likely down.
 
     Args:
-        order: index of the clip at each rank, `(clips,)`.
-        positives: ranks of the clips that have the label, `(positives,)`.
-        starts: first rank of each positive's tie, `(positives,)`.
-        stops: rank after each positive's tie, `(positives,)`.
-        edges: sorted ranks out of starts and stops, and 0, without the one after the last clip.
+        positives: index of each clip that has the label, `(positives,)`.
+        stretches: `(edges, clips)`, 1 for the clips from each edge to the next one. Edges are the top of the
+            ranking, and where ties of positives begin and end.
+        starts: index of the edge above each positive's tie, `(positives,)`.
+        stops: index of the edge below each positive's tie, `(positives,)`; the bottom is the last edge.
+        found: how many positives there are down to the end of each positive's tie, `(positives,)`.
     """
 
-    order: NDArray[np.int64]
     positives: NDArray[np.int64]
+    stretches: csr_matrix
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
-    edges: NDArray[np.int64]
+    found: NDArray[np.int64]
+
+
+def rank_labels(targets: NDArray[Any], predictions: NDArray[np.floating[Any]]) -> tuple[Ranking, ...]:
+    """Return the ranking of each label.
+
+    Args:
+        targets: `(clips, labels)` of 0 and 1.
+        predictions: `(clips, labels)`.
+    """
+    return tuple(_rank_clips(*column) for column in zip(targets.T, predictions.T, strict=True))
 
 
 def _rank_clips(target: NDArray[Any], predicted: NDArray[np.floating[Any]]) -> Ranking:
+    clips = len(target)
     order = np.argsort(-predicted, kind="stable")
-    ascending = -predicted[order]
-    positives = np.flatnonzero(target[order])
-    starts = np.searchsorted(ascending, ascending[positives], side="left")
-    stops = np.searchsorted(ascending, ascending[positives], side="right")
-    edges = np.unique(np.concatenate([[0], starts, stops]))
-    return Ranking(order, positives, starts, stops, edges[edges < len(order)])
+    ascending, ranks = -predicted[order], np.flatnonzero(target[order])
+    starts = np.searchsorted(ascending, ascending[ranks], side="left")
+    stops = np.searchsorted(ascending, ascending[ranks], side="right")
+    edges = np.unique(np.concatenate([[0], starts, stops, [clips]]))
+    ones = np.ones(clips, dtype=np.uint8)
+    return Ranking(
+        order[ranks],
+        csr_matrix((ones, order, edges), shape=(len(edges) - 1, clips)),
+        np.searchsorted(edges, starts),
+        np.searchsorted(edges, stops),
+        np.searchsorted(ranks, stops),
+    )
 
 
 @dataclass(frozen=True)
 class ResampledRanking:
-    """The ranking of one label in each resample; all counts are whole numbers stored as floats.
+    """The ranking of one label in each resample. What several metrics need is computed once.
 
     Args:
         positives: how often each positive was drawn, `(positives, resamples)`.
-        clips_above: how many clips were drawn above each edge, then in all, `(edges + 1, resamples)`.
-        positives_above: how many positives were drawn above each positive, then in all,
-            `(positives + 1, resamples)`.
+        clips_above: how many clips were drawn above each edge, `(edges + 1, resamples)`.
     """
 
     ranking: Ranking
-    positives: NDArray[np.float64]
-    clips_above: NDArray[np.float64]
-    positives_above: NDArray[np.float64]
+    positives: NDArray[np.unsignedinteger[Any]]
+    clips_above: NDArray[np.unsignedinteger[Any]]
 
-    def count_clips_above(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the number of drawn clips above some ranks, which must be edges, `(ranks, resamples)`."""
-        return self.clips_above[np.searchsorted(self.ranking.edges, ranks)]
+    @functools.cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Return how often each positive was drawn, as floats, `(positives, resamples)`."""
+        return self.positives.astype(np.float64)
 
-    def count_positives_above(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the number of drawn positives above some ranks, `(ranks, resamples)`."""
-        return self.positives_above[np.searchsorted(self.ranking.positives, ranks)]
+    @functools.cached_property
+    def roc_auc(self) -> NDArray[np.float64]:
+        """Return the area under the ROC curve in each resample, `(resamples,)`; ties count half."""
+        above, ranking = self.clips_above, self.ranking
+        positives, clips = self.weights.sum(axis=0), above[-1].astype(np.float64)
+        # A pair is wrong if the negative is above the positive, and half wrong if they are tied. Positives
+        # are above each other, too: counted twice in the same way, they add up to the square of their number.
+        twice_above = np.add(above[ranking.starts], above[ranking.stops], dtype=np.float64)
+        wrong = (np.einsum("ij,ij->j", twice_above, self.weights) - positives**2) / 2
+        pairs = positives * (clips - positives)
+        return 1.0 - divide(wrong, pairs, pairs)
 
 
 # Maps the resampled ranking of one label to its score in each resample, `(resamples,)`.
 LabelScore = Callable[[ResampledRanking], NDArray[np.float64]]
 
 
-def _prepare_rankings(rankings: Sequence[Ranking]) -> Callable[[Counts], Iterator[ResampledRanking]]:
-    """Return a function from counts to the resampled ranking of each label."""
-    # Scores only look at the edges of positives' ties. So the clips between two edges are summed up, by a
-    # product with a sparse matrix of ones that has one row for each stretch between two edges of a label.
-    clips = len(rankings[0].order)
-    starts = np.concatenate([ranking.edges + i * clips for i, ranking in enumerate(rankings)])
-    bounds = np.append(starts, len(rankings) * clips)
-    order = np.concatenate([ranking.order for ranking in rankings])
-    stretches = csr_matrix((np.ones(len(order), dtype=np.float32), order, bounds), shape=(len(starts), clips))
-    first = np.cumsum([0, *(len(ranking.edges) for ranking in rankings)])
+def resample_labels(rankings: Iterable[Ranking], counts: Counts) -> Iterator[ResampledRanking]:
+    """Yield the ranking of each label in resamples.
 
-    def resample(counts: Counts) -> Iterator[ResampledRanking]:
-        # float32 is exact here: sums of counts stay far below 2 ** 24.
-        sums = stretches @ counts.astype(np.float32)
-        for ranking, start, stop in zip(rankings, first[:-1], first[1:], strict=True):
-            positives = counts[ranking.order[ranking.positives]].astype(np.float64)
-            yield ResampledRanking(
-                ranking, positives, _sum_from_zero(sums[start:stop]), _sum_from_zero(positives)
-            )
-
-    return resample
+    Args:
+        counts: how often each resample holds each clip, `(clips, resamples)`.
+    """
+    # No sum is larger than the number of drawn clips. Small integers are added several times faster.
+    small = counts.astype(np.min_scalar_type(int(counts.sum(axis=0).max())))
+    for ranking in rankings:
+        clips_above = _sum_from_zero(ranking.stretches @ small)
+        yield ResampledRanking(ranking, small[ranking.positives], clips_above)
 
 
-def _sum_from_zero(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the running sums along the first axis, starting with 0."""
-    sums = np.zeros((len(values) + 1, *values.shape[1:]))
-    np.cumsum(values, axis=0, out=sums[1:])
+def _sum_from_zero(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the running sums along the first axis, starting with 0, in the same type."""
+    sums = np.zeros((len(values) + 1, *values.shape[1:]), dtype=values.dtype)
+    np.cumsum(values, axis=0, dtype=values.dtype, out=sums[1:])
     return sums
 
 
 def average_precision(resampled: ResampledRanking) -> NDArray[np.float64]:
     """Return the average precision of one label in each resample, `(resamples,)`."""
-    ranking, total = resampled.ranking, resampled.positives_above[-1]
+    ranking = resampled.ranking
     if len(ranking.positives) == 0:
         return np.zeros(resampled.clips_above.shape[1])
+    positives_above = _sum_from_zero(resampled.positives)
     # If no clips were drawn down to a positive, the positive wasn't drawn either and has no weight below.
-    clips = np.maximum(resampled.count_clips_above(ranking.stops), 1.0)
-    precision = resampled.count_positives_above(ranking.stops) / clips
-    return divide(np.einsum("ij,ij->j", precision, resampled.positives), total, total)
+    clips = np.maximum(resampled.clips_above[ranking.stops], 1)
+    precision = np.divide(positives_above[ranking.found], clips, dtype=np.float64)
+    total = positives_above[-1].astype(np.float64)
+    return divide(np.einsum("ij,ij->j", precision, resampled.weights), total, total)
 
 
 def roc_auc(resampled: ResampledRanking) -> NDArray[np.float64]:
-    """Return the area under the ROC curve of one label in each resample, `(resamples,)`; ties count half."""
-    ranking = resampled.ranking
-    wrong = np.zeros(resampled.clips_above.shape[1])
-    for ranks in (ranking.starts, ranking.stops):
-        negatives = resampled.count_clips_above(ranks) - resampled.count_positives_above(ranks)
-        wrong += np.einsum("ij,ij->j", negatives, resampled.positives) / 2
-    positives = resampled.positives_above[-1]
-    pairs = positives * (resampled.clips_above[-1] - positives)
-    return 1.0 - divide(wrong, pairs, pairs)
+    """Return the area under the ROC curve of one label in each resample, `(resamples,)`."""
+    return resampled.roc_auc
 
 
 def d_prime(resampled: ResampledRanking) -> NDArray[np.float64]:
     """Return d' of one label in each resample, `(resamples,)`."""
-    return np.asarray(np.sqrt(2.0) * ndtri(roc_auc(resampled)))
+    return np.asarray(np.sqrt(2.0) * ndtri(resampled.roc_auc))
 
 
 def resample_rankings(
-    targets: NDArray[Any], predictions: NDArray[np.floating[Any]], clips: int, score_label: LabelScore
-) -> BootstrapScorer:
-    """Prepare a score that is the mean over labels of a score of the label's ranked clips.
+    targets: NDArray[Any], predictions: NDArray[np.floating[Any]], score_labels: Sequence[LabelScore]
+) -> Callable[[Counts], NDArray[np.float64]]:
+    """Prepare scores that are means over labels of scores of each label's ranked clips.
 
     A label that is undefined on all clips together makes every resample undefined. A label that is undefined
     only on a resample is left out of the mean of that resample.
@@ -208,24 +224,26 @@ def resample_rankings(
     Args:
         targets: `(clips, labels)` of 0 and 1.
         predictions: `(clips, labels)`.
-        clips: number of clips.
-        score_label: scores one label.
+        score_labels: each scores one label. All of them share the rankings.
+
+    Returns:
+        a function from counts `(clips, resamples)` to the scores, `(score_labels, resamples)`.
     """
-    resample = _prepare_rankings(
-        [_rank_clips(*column) for column in zip(targets.T, predictions.T, strict=True)]
-    )
-    each_once = np.ones((len(targets), 1), dtype=np.int64)
-    is_defined = not any(np.isnan(score_label(label)).any() for label in resample(each_once))
+    rankings = rank_labels(targets, predictions)
+    each_once = np.ones((len(targets), 1), dtype=np.uint8)
+    is_defined = np.full(len(score_labels), True)
+    for label in resample_labels(rankings, each_once):
+        is_defined &= [not np.isnan(score(label)).any() for score in score_labels]
 
     def scores(counts: Counts) -> NDArray[np.float64]:
-        total, defined = np.zeros((2, counts.shape[1]))
-        for label in resample(counts) if is_defined else ():
-            score = score_label(label)
-            total += np.where(np.isnan(score), 0.0, score)
-            defined += ~np.isnan(score)
-        return divide(total, defined, defined)
+        total, defined = np.zeros((2, len(score_labels), counts.shape[1]))
+        for label in resample_labels(rankings, counts):
+            of_label = np.stack([score(label) for score in score_labels])
+            total += np.where(np.isnan(of_label), 0.0, of_label)
+            defined += ~np.isnan(of_label)
+        return divide(total, defined, np.where(is_defined[:, None], defined, 0.0))
 
-    return BootstrapScorer(scores)
+    return scores
 
 
 def count_per_clip(clip: NDArray[np.int64], clips: int) -> NDArray[np.float64]:
