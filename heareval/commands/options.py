@@ -284,6 +284,10 @@ _METAVAR = "MODULE_OR_FILE"
 submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
 submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
 some_submissions = _described(click.argument("submissions", nargs=-1, metavar=f"[{_METAVAR}...]"))
+# The same, or tasks: the command tells them apart.
+models_or_tasks = _described(
+    click.argument("submissions", nargs=-1, metavar=f"{_METAVAR}...|TASK...", shell_complete=_complete_tasks)
+)
 
 
 def embedding_format(command: Command) -> Command:
