@@ -273,7 +273,7 @@ def test_the_table_of_all_tasks_fits_80_columns() -> None:
     ]
     needs = tuple(
         TaskNeeds(task.folder(mode), "partly", dict.fromkeys(COLUMNS, Size(9_200_000_000, is_exact=False)))
-        for task, mode in select(("everything",), None)
+        for task, mode in select(("all",), None)
     )
     assert max(map(len, list_disk_lines(DiskPlan(needs, ())))) <= 80
 
