@@ -14,6 +14,7 @@ from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
+from heareval.commands.run_files import RunFileCommand
 from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -33,7 +34,7 @@ def _build_request(
 
 
 @click.command(
-    cls=options.CommandOf2021,
+    cls=RunFileCommand,
     example="heareval evaluate my_model --model weights.pt --tasks esc50,speech_commands",
 )
 @one_line_errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say, terminal_columns
 from heareval.commands.planned_models import list_model_lines
+from heareval.commands.run_files import RunFileCommand
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.modules import find_module_file
 from heareval.embeddings.published import is_published
@@ -32,14 +34,15 @@ from heareval.workflow.plan import DiskPlan, FileSystem, plan_facts
 LEGEND = "~ estimated, tarballs from above; ? unknown; embeddings are not counted"
 
 
-class PlanCommand(options.CommandOf2021):
+class PlanCommand(RunFileCommand):
     """A command whose words are models or, if they name tasks, tasks."""
 
     def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
         """Parse the words of a command line."""
         rest = super().parse_args(context, words)
         given = context.params["submissions"]
-        if given and all(map(_is_task, given)):
+        # The file of a run names models only.
+        if given and not context.default_map and all(map(_is_task, given)):
             context.params["tasks"] += given
             context.params["submissions"] = ()
         return rest
@@ -48,7 +51,10 @@ class PlanCommand(options.CommandOf2021):
 def _is_task(word: str) -> bool:
     """Return whether a word names tasks, or is meant to: no module has its name, and a task a similar one."""
     if word.endswith(OWN_TASK_SUFFIX):
-        return Path(word).is_file() and not {"module", "models"} & read_toml(Path(word)).keys()
+        with contextlib.suppress(HearevalError):
+            return Path(word).is_file() and "module" not in read_toml(Path(word))
+        # Whoever reads it as a model says what is wrong with it.
+        return False
     if word.endswith(PYTHON_SUFFIX) or is_published(word):
         return False
     known = [*all_tasks(), *GROUPS]

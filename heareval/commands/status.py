@@ -14,6 +14,7 @@ from heareval.api import CorpusRequest, EvaluationRequest, Status
 from heareval.commands import options
 from heareval.commands.changes import list_change_lines
 from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.run_files import RunFileCommand
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError
@@ -28,7 +29,7 @@ NAMED_TASKS = 3
 
 
 @click.command(
-    cls=options.CommandOf2021,
+    cls=RunFileCommand,
     example="heareval status my_model --model weights.pt --tasks esc50\nheareval status --since last",
 )
 @one_line_errors
