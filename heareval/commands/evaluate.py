@@ -58,8 +58,9 @@ def evaluate(
     """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
 
     Each model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
-    override the TOML file. hf:NAME and hf:FOLDER are published models. Only the sample rate that a
-    model asks for is prepared, unless --sample-rate names more.
+    override the TOML file. hf:NAME and hf:FOLDER are published models. A TOML file with `models` is a whole
+    run: its models, tasks and options. Only the sample rate that a model asks for is prepared, unless
+    --sample-rate names more.
     """
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)

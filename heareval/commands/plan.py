@@ -96,10 +96,10 @@ def plan(
 ) -> None:
     """Show what a run would still take, and whether it fits on the disks.
 
-    With MODULE_OR_FILE, takes what `evaluate` takes. Each model embeds noise for a few seconds in its own
-    process, which shows how long its embeddings take and how large they are. With names of tasks alone, takes
-    what `prepare` takes. Nothing is fetched or written; servers are only asked for sizes. Exits with 2 if a
-    disk has too little room.
+    With MODULE_OR_FILE, takes what `evaluate` takes, also the file of a run. Each model embeds noise for a
+    few seconds in its own process, which shows how long its embeddings take and how large they are. With
+    names of tasks alone, takes what `prepare` takes. Nothing is fetched or written; servers are only asked
+    for sizes. Exits with 2 if a disk has too little room.
     """
     if not submissions.submissions:
         if not corpus.tasks:
