@@ -23,7 +23,7 @@ from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate
-from heareval.embeddings.submission import Model
+from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import BusyError, HearevalError, RunError
@@ -306,6 +306,17 @@ def plan_evaluation(
     check_any_is_there(request.submissions, settings.notify)
     with _planned_corpora(request.corpus, places) as corpus:
         extents = {job: find_extent(job, places) for job in resolve_checksums(find_jobs(corpus), places)}
+        protocol = _on_machine(request.protocol, settings.machine)
+
+        def is_scored(job: TaskJob, submission: Submission) -> bool:
+            rate = _choose_prepared_rate(submission.sample_rate)
+            published = publish_tasks(places, [job], (rate,), corpus.mirrors)[job]
+            form = request.embedding_format.for_rates(submission.sample_rate, rate)
+            # What is damaged is reported with the state of its step.
+            with contextlib.suppress(HearevalError, OSError):
+                return bool(score_task(published, submission, protocol, embedding_format=form).complete())
+            return False
+
         models = load_models(
             find_submissions(
                 request.submissions,
@@ -318,6 +329,7 @@ def plan_evaluation(
             embedding_format=request.embedding_format,
             machine=settings.machine,
             any_rate=request.any_rate,
+            is_scored=is_scored,
         )
         known = {each.sample_rate for each in models if each.sample_rate}
         source_rates = {rate: _choose_prepared_rate(rate) for rate in known}
@@ -331,12 +343,7 @@ def plan_evaluation(
             # Of a model whose rate is not known, the clips are estimated at the lowest one.
             sample_rates=check_sample_rates(wanted or DEFAULT_SAMPLE_RATES[:1]),
             source_rates=source_rates,
-            setting=PlanSetting(
-                request.embedding_format,
-                _on_machine(request.protocol, settings.machine),
-                settings.machine,
-                Survey(records),
-            ),
+            setting=PlanSetting(request.embedding_format, protocol, settings.machine, Survey(records)),
         )
 
 

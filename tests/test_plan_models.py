@@ -102,8 +102,9 @@ def test_a_plan_follows_a_run_to_its_end(mirror: Path, tmp_path: Path) -> None:
 
     (tmp_path / "stop").unlink()
     assert evaluate(tmp_path, mirror, *words[:3]) == 0
-    task = only_task(plan(tmp_path, mirror, *words))
+    task = only_task(facts := plan(tmp_path, mirror, *words))
     assert (task["state"], task["embed_s"], task["train_s"]) == ("scored", 0, [0, 0])
+    assert facts["models"][0]["measured"] == []
     task = only_task(plan(tmp_path, mirror, *words[:3]))
     assert (task["state"], task["embeddings"]["bytes"]) == ("embedded", 0)
     low, high = task["train_s"]

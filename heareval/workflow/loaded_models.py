@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heareval.embeddings.describe import LackingFunctionError
@@ -69,8 +69,9 @@ def load_models(
     embedding_format: EmbeddingFormat,
     machine: Machine,
     any_rate: bool,
+    is_scored: Callable[[TaskJob, Submission], bool],
 ) -> list[LoadedModel]:
-    """Describe models that are not described yet, and measure all of them; nothing of that is kept.
+    """Describe models that are not described yet, and measure what is not scored; nothing of that is kept.
 
     Args:
         found: the models, as `find_submissions` returns them.
@@ -79,20 +80,27 @@ def load_models(
         embedding_format: how embeddings are computed.
         machine: the GPUs to use.
         any_rate: whether models may have rates that tasks are not prepared at.
+        is_scored: returns whether a submission has scores on a task.
     """
-    by_type: dict[str, dict[float, float]] = {}
-    for job, extent in extents.items():
-        hours_of = by_type.setdefault(job.spec.embedding_type, {})
-        if clip_s := extent.clip_s:
-            hours_of[round(clip_s, 2)] = hours_of.get(round(clip_s, 2), 0) + (extent.hours or 0)
-    # Most of the time goes to the lengths of which there are most hours, so these are measured first.
-    lengths = {
-        kind: sorted(hours, key=lambda s: -hours[s]) or [USUAL_CLIP_S] for kind, hours in by_type.items()
-    }
+
+    def list_lengths(kind: str, submission: Submission) -> list[float]:
+        """Return the lengths of clips to measure, in seconds; none if all is scored."""
+        left = [
+            extent
+            for job, extent in extents.items()
+            if job.spec.embedding_type == kind and not is_scored(job, submission)
+        ]
+        hours: dict[float, float] = {}
+        for extent in left:
+            if clip_s := extent.clip_s:
+                hours[round(clip_s, 2)] = hours.get(round(clip_s, 2), 0) + (extent.hours or 0)
+        # Most of the time goes to the lengths of which there are most hours, so these are measured first.
+        return sorted(hours, key=lambda length: -hours[length]) or ([USUAL_CLIP_S] if left else [])
+
     with _offline(), tempfile.TemporaryDirectory(prefix="heareval-plan-") as temporary:
         elsewhere = replace(places, work=temporary)
         return [
-            _load_model(each, lengths, elsewhere, embedding_format, machine, any_rate=any_rate)
+            _load_model(each, list_lengths, elsewhere, embedding_format, machine, any_rate=any_rate)
             for each in found
         ]
 
@@ -114,7 +122,7 @@ def _offline() -> Iterator[None]:
 
 def _load_model(
     found: FoundSubmission,
-    lengths: Mapping[str, Sequence[float]],
+    list_lengths: Callable[[str, Submission], list[float]],
     elsewhere: Places,
     embedding_format: EmbeddingFormat,
     machine: Machine,
@@ -135,10 +143,17 @@ def _load_model(
             faults[kind] = str(fault)
         except HearevalError as error:
             notes.append(f"{found.name}: {error}")
-    for kind, submission in by_type.items():
+    lengths = {kind: left for kind, each in by_type.items() if (left := list_lengths(kind, each))}
+    for kind, durations_s in lengths.items():
         try:
             measured[kind] = _measure(
-                submission, kind, lengths[kind], elsewhere, embedding_format, machine, BUDGET_S / len(by_type)
+                by_type[kind],
+                kind,
+                durations_s,
+                elsewhere,
+                embedding_format,
+                machine,
+                BUDGET_S / len(lengths),
             )
         except HearevalError as error:
             notes.append(f"{found.name}: not measured: {error}")
