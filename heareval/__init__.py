@@ -9,6 +9,7 @@ _API = (
         "embed",
         "predict",
         "plan",
+        "plan_evaluation",
         "verify",
         "clean",
         "make_card",

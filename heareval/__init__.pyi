@@ -18,6 +18,7 @@ from heareval.api import make_card as make_card
 from heareval.api import own_changes as own_changes
 from heareval.api import parity as parity
 from heareval.api import plan as plan
+from heareval.api import plan_evaluation as plan_evaluation
 from heareval.api import predict as predict
 from heareval.api import run_demo as run_demo
 from heareval.api import status as status

@@ -23,7 +23,7 @@ from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate
-from heareval.embeddings.submission import Model
+from heareval.embeddings.submission import Model, Submission
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers, read_toml
 from heareval.embeddings.validate import Finding, Limits, ignore_finding, run_checks
 from heareval.errors import BusyError, HearevalError, RunError
@@ -73,6 +73,7 @@ from heareval.workflow.cleaning import LOG_DAYS, delete_leftovers, find_leftover
 from heareval.workflow.corpus import TaskJob
 from heareval.workflow.disk_space import check_disk_space
 from heareval.workflow.evaluate import Embed, Predict, score_task
+from heareval.workflow.evaluation_plan import EvaluationPlan, PlanSetting, plan_models
 from heareval.workflow.folder_ids import read_ids
 from heareval.workflow.jobs import (
     CorpusRequest,
@@ -81,6 +82,7 @@ from heareval.workflow.jobs import (
     find_jobs,
     use_demo_corpora,
 )
+from heareval.workflow.loaded_models import load_models
 from heareval.workflow.machine import Machine
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
@@ -120,6 +122,7 @@ from heareval.workflow.submissions import (
     open_submissions,
     prepare_submission,
 )
+from heareval.workflow.task_extent import find_extent
 from heareval.workflow.unfinished import list_unfinished
 
 if TYPE_CHECKING:
@@ -136,6 +139,7 @@ __all__ = [
     "CorpusRequest",
     "Embedded",
     "EmbeddingFormat",
+    "EvaluationPlan",
     "EvaluationRequest",
     "HearevalError",
     "LeaderboardWritten",
@@ -166,6 +170,7 @@ __all__ = [
     "own_changes",
     "parity",
     "plan",
+    "plan_evaluation",
     "predict",
     "prepare",
     "report",
@@ -266,10 +271,88 @@ def plan(
     Example: `plan(CorpusRequest(("all",))).fits`
     """
     places = resolve_places(places, "work", "tasks", "tars")
-    corpus = use_demo_corpora(corpus, places)
     rates = check_sample_rates(sample_rates)
-    jobs = resolve_checksums(find_jobs(corpus), places)
-    return plan_run(publish_and_pack(places, jobs, rates, corpus.mirrors), places)
+    with _planned_corpora(corpus, places) as corpus:
+        jobs = resolve_checksums(find_jobs(corpus), places)
+        return plan_run(publish_and_pack(places, jobs, rates, corpus.mirrors), places)
+
+
+@contextlib.contextmanager
+def _planned_corpora(corpus: CorpusRequest, places: Places) -> Iterator[CorpusRequest]:
+    """Yield the request with demo corpora if it needs them: those of the work folder, or temporary ones."""
+    if places.demo_corpora().exists():
+        yield find_demo_corpora(corpus, places)
+        return
+    with tempfile.TemporaryDirectory(prefix="heareval-plan-") as temporary, progress.hide_steps():
+        yield use_demo_corpora(corpus, replace(places, work=temporary))
+
+
+def plan_evaluation(
+    request: EvaluationRequest, places: Places = DEFAULT_PLACES, *, settings: RunSettings | None = None
+) -> EvaluationPlan:
+    """Return what `evaluate` would still take: downloads, disk space, and minutes by a short measurement.
+
+    Each model is loaded in its own process and embeds noise for a few seconds. Nothing is fetched or written;
+    servers are only asked for sizes.
+
+    Args:
+        request: what `evaluate` will be asked for.
+        places: the folders of the run.
+        settings: of these, the machine matters.
+
+    Raises:
+        HearevalError: an unknown task or mode, or no model that can be opened.
+
+    Example: `plan_evaluation(EvaluationRequest(SubmissionArgs(("mine",)), CorpusRequest(("open",)))).fits`
+    """
+    settings = settings or RunSettings()
+    places = read_ids(resolve_places(places, "work", "tasks", "embeddings"))
+    select(request.corpus.tasks, request.corpus.mode)
+    check_any_is_there(request.submissions, settings.notify)
+    with _planned_corpora(request.corpus, places) as corpus:
+        extents = {
+            job: find_extent(job, places, limit=request.protocol.limit)
+            for job in resolve_checksums(find_jobs(corpus), places)
+        }
+        protocol = _on_machine(request.protocol, settings.machine)
+
+        def is_scored(job: TaskJob, submission: Submission) -> bool:
+            rate = _choose_prepared_rate(submission.sample_rate)
+            published = publish_tasks(places, [job], (rate,), corpus.mirrors)[job]
+            form = request.embedding_format.for_rates(submission.sample_rate, rate)
+            # What is damaged is reported with the state of its step.
+            with contextlib.suppress(HearevalError, OSError):
+                return bool(score_task(published, submission, protocol, embedding_format=form).complete())
+            return False
+
+        models = load_models(
+            find_submissions(
+                request.submissions,
+                dict.fromkeys(job.spec.embedding_type for job in extents),
+                places,
+                any_rate=request.any_rate,
+            ),
+            extents,
+            places,
+            embedding_format=request.embedding_format,
+            machine=settings.machine,
+            any_rate=request.any_rate,
+            is_scored=is_scored,
+        )
+        known = {each.sample_rate for each in models if each.sample_rate}
+        source_rates = {rate: _choose_prepared_rate(rate) for rate in known}
+        wanted = [*source_rates.values(), *request.sample_rates]
+        records, _, _ = read_records(places, "")
+        return plan_models(
+            extents,
+            models,
+            places,
+            mirrors=corpus.mirrors,
+            # Of a model whose rate is not known, the clips are estimated at the lowest one.
+            sample_rates=check_sample_rates(wanted or DEFAULT_SAMPLE_RATES[:1]),
+            source_rates=source_rates,
+            setting=PlanSetting(request.embedding_format, protocol, settings.machine, Survey(records)),
+        )
 
 
 # --------------------------------------------------------------------------- submissions

@@ -46,6 +46,7 @@ from heareval.leaderboard.overview import (
 from heareval.spec import DEFAULT_SAMPLE_RATES
 from heareval.workflow.jobs import find_demo_corpora, find_jobs
 from heareval.workflow.run import Outcome
+from heareval.workflow.run_file import is_run_file, read_run
 
 if TYPE_CHECKING:
     import pandas
@@ -349,9 +350,10 @@ def evaluate(
     Args:
         model: name of a module, path of a Python or TOML file, module, class or object with the HEAR API, or
             a function or torch.nn.Module that returns scene embeddings `(clips, size)` for waves
-            `(clips, samples)`. A SubmissionArgs says more about a model. An EvaluationRequest is evaluated as
-            by `heareval.api.evaluate`: of the arguments after `places`, only overwrite, force and settings
-            apply.
+            `(clips, samples)`. A SubmissionArgs says more about a model. The file of a run, such as
+            `run.toml`, says everything: beside it only raise_error, overwrite, force and settings may be
+            given. An EvaluationRequest is evaluated as by `heareval.api.evaluate`: of the arguments after
+            `places`, only overwrite, force and settings apply.
         places: the folders to write to.
         tasks: names of tasks, or of groups such as `open`; a CorpusRequest says more about their data.
         mode: the edition, such as `5h`, `full` or `demo`; None means each task's default mode.
@@ -382,6 +384,26 @@ def evaluate(
     """
     if isinstance(model, EvaluationRequest):
         return api.evaluate(model, places, force=force, overwrite=overwrite, settings=settings)
+    if isinstance(model, (str, os.PathLike)) and is_run_file(os.fspath(model)):
+        said = {
+            "places": places != DEFAULT_PLACES,
+            "tasks": tasks != "open",
+            "mode or mirror": mode is not None or bool(os.fspath(mirror)),
+            "weights, options, name or device": bool(os.fspath(weights) or options or name)
+            or device != "auto",
+            "sample_rate": bool(sample_rate),
+            "protocol": protocol is not None,
+            "limit": limit is not None,
+            "embedding_format or any_rate": embedding_format != DEFAULT_FORMAT or any_rate,
+        }
+        return _evaluate_run_file(
+            Path(model),
+            [key for key, is_said in said.items() if is_said],
+            raise_error=raise_error,
+            force=force,
+            overwrite=overwrite,
+            settings=settings,
+        )
     settings, protocol = settings or RunSettings(), protocol or Protocol()
     if limit is not None:
         protocol = replace(protocol, limit=limit)
@@ -433,6 +455,41 @@ def evaluate(
             scored = api.predict(embedded, protocol, places, settings=settings)
             outcome = prepared.outcome.followed_by(scored.outcome)
             return _collect(outcome, scored.scores, failures, raise_error=raise_error)
+
+
+def _evaluate_run_file(
+    file: Path,
+    said: Sequence[str],
+    *,
+    raise_error: bool,
+    force: bool,
+    overwrite: Overwrite,
+    settings: RunSettings | None,
+) -> Results:
+    """Carry out the run of a file.
+
+    Args:
+        said: the arguments that say what the file is to say.
+    """
+    if said:
+        raise HearevalError(
+            f"run {file}",
+            got=f"{', '.join(said)} as well",
+            expected="the file alone",
+            remedy="Write it into the file.",
+        )
+    run = read_run(file)
+    settings = settings or run.settings
+    if overwrite == "only-missing":
+        overwrite = run.overwrite
+    scored = api.evaluate(
+        run.request, run.places, force=force or run.force, overwrite=overwrite, settings=settings
+    )
+    results = _collect(scored.outcome, scored.scores, scored.not_opened, raise_error=raise_error)
+    if run.has_reports:
+        for path, scores in zip(scored.scores, results, strict=True):
+            api.report(path.parent, run.places, protocols=(scores.protocol,), notify=settings.notify)
+    return results
 
 
 def _embed_here(

@@ -42,7 +42,7 @@ IMPORTED_WITH_TORCH = ("heareval.embeddings", "heareval.predictions")
 # They are run, or import what few commands need.
 NOT_IMPORTED = ("runner", "worker", "__main__", "inside", "baseline", "figures", "drawing")
 # Commands that start no worker with torch. Each step is forked, which takes longer the more is imported.
-WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "plan", "tasks", "clean")
+WITHOUT_TORCH = ("heareval.tasks.runner", "prepare", "tasks", "clean")
 OURS = Path(__file__).parent.parent / "heareval"
 SUPERVISED = [sys.executable, "-I", "-S", str(OURS / "worker_supervisor.py")]
 # Python and the system read these when a process starts.

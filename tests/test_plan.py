@@ -205,7 +205,7 @@ def test_the_table_has_rows_a_sum_and_the_free_space(mirror: Path, tmp_path: Pat
     words = ("spoken_digit", "--sample-rate", "16000", "--mirror", str(mirror))
     done = command(tmp_path, "heareval", "plan", *words)
     heading, task, sums, legend, room = done.stdout.splitlines()
-    assert heading.split() == ["task", "state", "download", "work", "task", "folder", "tarballs"]
+    assert heading.split() == ["task", "state", "download", "disk", "tarballs"]
     assert task.startswith(f"{SPOKEN}  to do  ")
     # 2500 clips of 5 blocks, and 1.5 times the size of the archive.
     assert task.split()[4:7] == ["kB", "~52.1", "MB"]

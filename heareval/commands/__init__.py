@@ -29,7 +29,7 @@ COMMANDS = {
     "leaderboard": "Write the site of a leaderboard from cards, which are checked, or start one.",
     "verify": "Compare everything on disk with the digests that were recorded.",
     "status": "Show what is complete, missing, failed or running.",
-    "plan": "Show how much disk space preparing tasks would still take.",
+    "plan": "Show what a run would still take: downloads, disk space and time.",
     "clean": "List what no run needs any more, and delete it.",
     "tasks": "List the tasks, or make a new one from your own sounds.",
     "demo": "Run everything on small synthetic corpora with the built-in baseline.",

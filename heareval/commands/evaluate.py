@@ -15,6 +15,7 @@ from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
+from heareval.commands.run_files import RunFileCommand
 from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -36,7 +37,7 @@ def _build_request(
 
 
 @click.command(
-    cls=options.CommandOf2021,
+    cls=RunFileCommand,
     example="heareval evaluate my_model --model weights.pt --tasks esc50,speech_commands",
 )
 @one_line_errors
@@ -63,8 +64,9 @@ def evaluate(
     """Score models with the HEAR API: prepare the tasks, compute embeddings, train predictors.
 
     Each model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
-    override the TOML file. hf:NAME and hf:FOLDER are published models. Only the sample rate that a
-    model asks for is prepared, unless --sample-rate names more.
+    override the TOML file. hf:NAME and hf:FOLDER are published models. A TOML file with `models` is a whole
+    run: its models, tasks and options. Only the sample rate that a model asks for is prepared, unless
+    --sample-rate names more.
     """
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)

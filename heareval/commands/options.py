@@ -36,11 +36,10 @@ from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
 from heareval.tasks.registry import GROUPS, all_tasks, select
 from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
+from heareval.workflow.requests import FULL_REPORT_SEEDS, count_seeds
 
 # The tasks of a command that is given none.
 DEFAULT_TASKS = ("open",)
-# Seeds of a full report, unless another number is asked for.
-FULL_REPORT_SEEDS = 5
 
 
 # --------------------------------------------------------------------------- folders
@@ -284,6 +283,10 @@ _METAVAR = "MODULE_OR_FILE"
 submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
 submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
 some_submissions = _described(click.argument("submissions", nargs=-1, metavar=f"[{_METAVAR}...]"))
+# The same, or tasks: the command tells them apart.
+models_or_tasks = _described(
+    click.argument("submissions", nargs=-1, metavar=f"{_METAVAR}...|TASK...", shell_complete=_complete_tasks)
+)
 
 
 def embedding_format(command: Command) -> Command:
@@ -397,14 +400,12 @@ def _build_scoring(
     distance: Distance,
 ) -> Scoring:
     is_full = report_kind == "full"
-    # A probe involves hardly any chance, and takes no seeds.
-    usual_seeds = FULL_REPORT_SEEDS if is_full and probe == "mlp" else 1
     protocol = Protocol(
         grid=grid,
         grid_points=grid_points,
         order="shuffled" if shuffle else "fixed",
         seed=seed,
-        seeds=seeds or usual_seeds,
+        seeds=count_seeds(seeds, probe, has_reports=is_full),
         deterministic=deterministic,
         probe=probe,
         distance=distance,

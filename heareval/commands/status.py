@@ -14,6 +14,7 @@ from heareval.api import CorpusRequest, EvaluationRequest, Status
 from heareval.commands import options
 from heareval.commands.changes import list_change_lines
 from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.run_files import RunFileCommand
 from heareval.embeddings.embed import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError
@@ -28,7 +29,7 @@ NAMED_TASKS = 3
 
 
 @click.command(
-    cls=options.CommandOf2021,
+    cls=RunFileCommand,
     example="heareval status my_model --model weights.pt --tasks esc50\nheareval status --since last",
 )
 @one_line_errors
@@ -51,8 +52,9 @@ NAMED_TASKS = 3
 def status(places: Places, scheduler_url: str, since: str | None, as_json: bool, **requested: Any) -> None:
     """Show what is complete, what is missing, what failed and what runs where.
 
-    With MODULE_OR_FILE, takes what `evaluate` takes, and shows the scores of each model on each task; with
-    --tasks alone, the task folders and tarballs that `prepare` makes; with neither, what lies in the folders.
+    With MODULE_OR_FILE, takes what `evaluate` takes, also the file of a run, and shows the scores of each
+    model on each task; with --tasks alone, the task folders and tarballs that `prepare` makes; with neither,
+    what lies in the folders.
     Nothing is done and no model is loaded. Exits with 0 only if everything is complete, with 30 if a step
     has failed or something is damaged, and with 25 if something is missing; with --since always with 0.
     """

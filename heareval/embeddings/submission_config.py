@@ -26,6 +26,9 @@ else:
 SUFFIX = ".toml"
 PYTHON_SUFFIX = ".py"
 DEVICES = ("auto", "cpu", "cuda")
+# Key of the file of a run: its models. One of them is named by the file and its number: `run.toml#2`.
+MODELS = "models"
+MODEL_OF_RUN = re.compile(r"(.+\.toml)#([0-9]+)")
 # Nested tables and lists: Python's JSON functions are recursive.
 MAX_DEPTH = 50
 # Characters of a wrong value that an error repeats.
@@ -179,9 +182,20 @@ def read_config(module_or_file: str, given: Mapping[str, Any]) -> SubmissionConf
     Raises:
         HearevalError: a key is unknown or a value is wrong.
     """
-    is_file = module_or_file.endswith(SUFFIX)
-    file, where = Path(module_or_file), f"{module_or_file}: " if is_file else ""
+    of_run = MODEL_OF_RUN.fullmatch(module_or_file)
+    is_file = of_run is not None or module_or_file.endswith(SUFFIX)
+    file = Path(of_run.group(1) if of_run else module_or_file)
+    where = f"{file}, model {of_run.group(2)}: " if of_run else f"{file}: " if is_file else ""
     values = read_toml(file) if is_file else {"module": module_or_file}
+    if of_run:
+        values = _read_model_of_run(file, int(of_run.group(2)), values)
+    elif MODELS in values:
+        raise HearevalError(
+            str(file),
+            got=f"the file of a run, as it has `{MODELS}`",
+            expected="one that describes a model",
+            remedy=f"Name a model of it: {file}#1.",
+        )
     _check_keys(values, lambda key: f"{where}{key}" if is_file else f"submission {module_or_file}")
     _check_keys(given, _option_name)
     if "weights" in given:
@@ -204,6 +218,25 @@ def read_config(module_or_file: str, given: Mapping[str, Any]) -> SubmissionConf
     }
     _check_together(values, name_of)
     return _make_config(values)
+
+
+def address_model(file: Path, number: int) -> str:
+    """Return the word that names a model of the file of a run, counted from 1.
+
+    >>> address_model(Path("runs/run.toml"), 2)
+    'runs/run.toml#2'
+    """
+    return f"{file}#{number}"
+
+
+def _read_model_of_run(file: Path, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the file of a run says of one of its models, unchecked."""
+    models = values.get(MODELS)
+    count = len(models) if isinstance(models, list) else 0
+    if not isinstance(models, list) or not 1 <= number <= count:
+        raise HearevalError(f"{file}#{number}", got=f"{count} models in {file}", expected="the number of one")
+    model = models[number - 1]
+    return dict(model) if isinstance(model, dict) else {"module": model}
 
 
 def _option_name(key: str) -> str:

@@ -7,7 +7,7 @@ whole blocks. Labels and logs are too small to count; only the submission knows 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from heareval.archives.estimate import ArchiveSizes
 from heareval.archives.sizes import Size, total
 from heareval.layout import Places
 from heareval.workflow.corpus import CorpusStep, FetchArchive, TaskJob
+from heareval.workflow.prepare import PrepareClips
 from heareval.workflow.step import Step, incomplete_steps
 
+NOTHING = Size()
 # Columns of a plan, and the folder of `Places` that each needs room in.
 COLUMNS = {"download": "work", "work": "work", "task folder": "tasks", "tarballs": "tars"}
-LEGEND = "~ estimated, tarballs from above; ? unknown; embeddings are not counted"
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class TaskNeeds:
         state: `done`, `partly` or `to do`.
         sizes: bytes for each of COLUMNS.
         may_be_packed: whether the licence of its corpus allows tarballs.
+        clips: bytes of its clips, which `work` includes.
     """
 
     folder: str
     state: str
     sizes: Mapping[str, Size]
     may_be_packed: bool = True
+    clips: Size = NOTHING
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class DiskPlan:
     @property
     def sizes(self) -> dict[str, Size]:
         """The sum of each column."""
-        return {column: total(task.sizes[column] for task in self.tasks) for column in COLUMNS}
+        columns = self.tasks[0].sizes if self.tasks else COLUMNS
+        return {column: total(task.sizes[column] for task in self.tasks) for column in columns}
 
     @property
     def not_packed(self) -> tuple[str, ...]:
@@ -107,10 +111,16 @@ def plan_run(roots: Mapping[TaskJob, Sequence[Step]], places: Places) -> DiskPla
     fetches = [step for steps in todo.values() for step in steps if isinstance(step, FetchArchive)]
     sizes = ArchiveSizes.look_up(step.remote_file for step in fetches)
     tasks = tuple(
-        TaskNeeds(job.folder, _state(roots[job], steps), _sum_needs(steps, sizes), job.licence.may_be_packed)
+        TaskNeeds(
+            job.folder,
+            _state(roots[job], steps),
+            _sum_needs(steps, sizes),
+            job.licence.may_be_packed,
+            total(step.disk_need(sizes).size for step in steps if isinstance(step, PrepareClips)),
+        )
         for job, steps in todo.items()
     )
-    return DiskPlan(tasks, tuple(_file_systems(tasks, places)))
+    return DiskPlan(tasks, find_file_systems(tasks, places))
 
 
 def _sum_needs(steps: Iterable[Step], sizes: ArchiveSizes) -> dict[str, Size]:
@@ -137,33 +147,28 @@ def _state(roots: Sequence[Step], todo: Sequence[Step]) -> str:
     return "partly" if any(steps[task_id].complete() for task_id in others) else "to do"
 
 
-def _file_systems(tasks: Sequence[TaskNeeds], places: Places) -> Iterator[FileSystem]:
-    """Yield the file systems of the run's folders; the run uses only those with an absolute path."""
-    folders = {place: Path(getattr(places, place)) for place in dict.fromkeys(COLUMNS.values())}
+def find_file_systems(
+    tasks: Sequence[TaskNeeds], places: Places, columns: Mapping[str, str] = COLUMNS
+) -> tuple[FileSystem, ...]:
+    """Return the file systems of the run's folders; the run uses only those with an absolute path.
+
+    Args:
+        tasks: what tasks need.
+        places: the folders of the run.
+        columns: the columns of `tasks`, and the folder of `places` that each needs room in.
+    """
+    folders = {place: Path(getattr(places, place)) for place in dict.fromkeys(columns.values())}
     devices = {p: files.file_system_of(folder) for p, folder in folders.items() if folder.is_absolute()}
+    systems = []
     for device in dict.fromkeys(devices.values()):
         here = [place for place in devices if devices[place] == device]
-        needs = [total(task.sizes[c] for c, place in COLUMNS.items() if place in here) for task in tasks]
+        needs = [total(task.sizes[c] for c, place in columns.items() if place in here) for task in tasks]
         ranked = sorted(zip(needs, tasks, strict=True), key=lambda pair: -pair[0].bytes)
         largest_first = tuple(task.folder for need, task in ranked if need.bytes)
         free = shutil.disk_usage(files.nearest_existing(folders[here[0]])).free
-        yield FileSystem(tuple(str(folders[place]) for place in here), total(needs), free, largest_first)
-
-
-def plan_table(plan: DiskPlan) -> str:
-    """Return the plan as a text table with a row for each task and one for the sum."""
-    rows = [["task", "state", *COLUMNS]]
-    for task in plan.tasks:
-        rows.append([task.folder, task.state, *map(str, task.sizes.values())])
-    rows.append(["total", "", *map(str, plan.sizes.values())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join([*(_align(row, widths) for row in rows), LEGEND])
-
-
-def _align(row: Sequence[str], widths: Sequence[int]) -> str:
-    # Names are aligned left, numbers right.
-    cells = [t.ljust(w) if i < 2 else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))]
-    return "  ".join(cells).rstrip()
+        names = tuple(str(folders[place]) for place in here)
+        systems.append(FileSystem(names, total(needs), free, largest_first))
+    return tuple(systems)
 
 
 def plan_facts(plan: DiskPlan) -> dict[str, Any]:
@@ -173,6 +178,7 @@ def plan_facts(plan: DiskPlan) -> dict[str, Any]:
             "folder": task.folder,
             "state": task.state,
             "may_be_packed": task.may_be_packed,
+            "clips": asdict(task.clips),
             **_facts(task.sizes),
         }
         for task in plan.tasks

@@ -203,6 +203,7 @@ class FoundSubmission:
         lacking: what a run has to do before it can describe the submission; "" if nothing.
         faults: `scene` and `event` -> why it has no such embeddings, in one line.
         error: why it can't be opened, in one line; "" if nothing speaks against it.
+        prepared: the submission, if its weights and environment are in place.
     """
 
     name: str
@@ -211,6 +212,7 @@ class FoundSubmission:
     lacking: str = ""
     faults: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    prepared: PreparedSubmission | None = None
 
 
 def find_submissions(
@@ -261,7 +263,7 @@ def _find_submission(
                 descriptions[kind] = prepared.plan_description(kind, places, ANY_MACHINE)
         except LackingFunctionError as fault:
             faults[kind] = _with_name(word, fault)
-    return FoundSubmission(prepared.name, by_type, descriptions, faults=faults)
+    return FoundSubmission(prepared.name, by_type, descriptions, faults=faults, prepared=prepared)
 
 
 # --------------------------------------------------------------------------- opening

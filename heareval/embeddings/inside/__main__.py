@@ -33,6 +33,7 @@ PACKAGE = "heareval.embeddings.inside"
 ACTIONS = {
     "describe": ("submission", "describe"),
     "embed": ("embed", "embed"),
+    "measure": ("measure", "measure"),
     "check": ("checks.run", "check"),
     "sample": ("checks.reload", "write_sample"),
 }

@@ -1,0 +1,184 @@
+"""What models would still take, as `heareval plan` prints it: a table for each model."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from heareval.archives.sizes import Size, total
+from heareval.tasks.registry import find_task
+from heareval.workflow.evaluation_plan import EvaluationPlan, PlannedModel, PlannedTask
+from heareval.workflow.plan import TaskNeeds
+
+# Lines that are no table are at most this long where there is no terminal.
+WIDTH = 80
+# The two lines of the header of each column.
+HEAD = (
+    ("", "task"),
+    ("", "clips"),
+    ("", "hours"),
+    ("GB:", "fetch"),
+    ("", "clips"),
+    ("", "embed"),
+    ("min:", "embed"),
+    ("", "train"),
+    ("", "state"),
+)
+# What the columns are called where a terminal is too narrow for them.
+NAMES = ("clips", "hours", "GB to fetch", "GB of clips", "GB of embeddings", "min to embed", "min to train")
+LEGEND = (
+    "GB are those still missing: to fetch, of clips and of embeddings. Minutes to embed follow from the "
+    "measurement; minutes to train are those recorded for other models, or a rough range for two cores "
+    "without a GPU; h: hours. ? is unknown, and + stands for more that is unknown."
+)
+# Longer times are given in hours, in seconds.
+HOURS_FROM_S = 36000
+
+
+def list_model_lines(planned: EvaluationPlan, columns: int | None) -> Iterator[str]:
+    """Yield the lines that show what evaluating models would take.
+
+    Args:
+        planned: the plan.
+        columns: width of the terminal, for which wider tables are stacked; None if it is none.
+    """
+    width = columns or WIDTH
+    for number, model in enumerate(planned.models):
+        for line in _describe_model(model, planned.sample_rates):
+            yield from textwrap.wrap(line, width, subsequent_indent="  ")
+        yield ""
+        # What models share counts for the first one.
+        needs = planned.disk.tasks if not number else [None] * len(model.tasks)
+        rows = [_make_row(task, need) for task, need in zip(model.tasks, needs, strict=True)]
+        yield from _format_table([*rows, _sum_row(model, needs)], columns)
+        for task in model.tasks:
+            if task.detail:
+                line = f"{_name_task(task)}: {task.state} {task.detail}"
+                yield from textwrap.wrap(line, width, subsequent_indent="  ")
+        yield ""
+    yield from textwrap.wrap(LEGEND, width)
+
+
+def _describe_model(model: PlannedModel, rates: Sequence[int]) -> Iterator[str]:
+    """Yield what is known of a model, and how."""
+    rate = (
+        f"at {model.sample_rate} Hz" if model.sample_rate else f"sample rate unknown, clips at {rates[0]} Hz"
+    )
+    yield f"{model.name}, {rate}"
+    for each in model.measured:
+        kind = "scene" if each.embedding_type == "scene" else "timestamp"
+        yield f"{kind} embeddings of {each.size} numbers: {each}"
+    yield from (f"note: {note}" for note in model.notes)
+
+
+def _name_task(task: PlannedTask) -> str:
+    """Return the name of a task, with its mode if that is not the usual one."""
+    # The folder's name is all that is known of a task of the user's own.
+    is_usual = task.folder.endswith(f"-{task.mode}") and task.mode == _find_default_mode(task.task)
+    return task.task if is_usual else f"{task.task} {task.mode}"
+
+
+def _find_default_mode(name: str) -> str:
+    return find_task(name).default_mode
+
+
+def _make_row(task: PlannedTask, need: TaskNeeds | None) -> list[str]:
+    fetched, clips = (need.sizes["download"], need.clips) if need else (Size(), Size())
+    return [
+        _name_task(task),
+        str(task.extent.clips or "?"),
+        f"{task.extent.hours:.1f}" if task.extent.hours else "?",
+        *map(_format_gb, (fetched, clips, task.embeddings)),
+        _format_minutes(task.embed_s),
+        _format_range(task.train_s),
+        task.state,
+    ]
+
+
+def _sum_row(model: PlannedModel, needs: Sequence[TaskNeeds | None]) -> list[str]:
+    tasks, known = model.tasks, [need for need in needs if need]
+    sizes = [
+        total(need.sizes["download"] for need in known),
+        total(need.clips for need in known),
+        total(task.embeddings for task in tasks),
+    ]
+    clips = [task.extent.clips for task in tasks if task.extent.clips]
+    hours = [task.extent.hours for task in tasks if task.extent.hours]
+    embedded = [task.embed_s for task in tasks if task.embed_s is not None]
+    ranges = [task.train_s for task in tasks if task.train_s]
+    low_s, high_s = (sum(each[end] for each in ranges) for end in (0, 1))
+
+    def mark(text: str, known: Sequence[object]) -> str:
+        """Return a sum, marked if some of it is not known."""
+        return text if len(known) == len(tasks) else f"{text}+" if known else "?"
+
+    return [
+        "total",
+        mark(str(sum(clips)), clips),
+        mark(f"{sum(hours):.1f}", hours),
+        *map(_format_gb, sizes),
+        mark(_format_minutes(sum(embedded)), embedded),
+        mark(_format_range((low_s, high_s)), ranges),
+        "",
+    ]
+
+
+def _format_gb(size: Size) -> str:
+    """Return bytes in GB, with one decimal up to 100.
+
+    >>> _format_gb(Size(2_340_000_000)), _format_gb(Size(20)), _format_gb(Size(0, is_whole=False))
+    ('2.3', '<0.1', '?')
+    """
+    gb = size.bytes / 1e9
+    text = "0" if not size.bytes else "<0.1" if gb < 0.05 else f"{gb:.1f}" if gb < 99.95 else f"{gb:.0f}"
+    return text if size.is_whole else f"{text}+" if size.bytes else "?"
+
+
+def _format_minutes(seconds: float | None) -> str:
+    """Return seconds in whole minutes, and many in hours.
+
+    >>> _format_minutes(90.0), _format_minutes(3.0), _format_minutes(90000.0), _format_minutes(None)
+    ('2', '<1', '25h', '?')
+    """
+    if seconds is None:
+        return "?"
+    if seconds >= HOURS_FROM_S:
+        return f"{seconds / 3600:.0f}h"
+    return "0" if not seconds else "<1" if seconds < 30 else f"{seconds / 60:.0f}"
+
+
+def _format_range(seconds: tuple[float, float] | None) -> str:
+    """Return a range of seconds in whole minutes, or in hours if it ends with many.
+
+    >>> _format_range((300.0, 600.0)), _format_range((100.0, 110.0)), _format_range((3000.0, 90000.0))
+    ('5-10', '2', '1-25h')
+    """
+    if not seconds:
+        return "?"
+    low_s, high_s = seconds
+    low, high = map(_format_minutes, seconds)
+    if high_s >= HOURS_FROM_S:
+        low = f"{low_s / 3600:.0f}" if low_s >= 1800 else "<1"
+        return high if f"{low}h" == high else f"{low}-{high}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _format_table(rows: Sequence[Sequence[str]], columns: int | None) -> Iterator[str]:
+    """Yield a table with a header of two lines; for a narrow terminal, a few lines for each task."""
+    table = [*zip(*HEAD, strict=True), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    is_text = [place in (0, len(HEAD) - 1) for place in range(len(HEAD))]
+    lines = [
+        " ".join(
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(row, widths, is_text, strict=True)
+        ).rstrip()
+        for row in table
+    ]
+    if columns is None or max(map(len, lines)) <= columns:
+        yield from lines
+        return
+    for row in rows:
+        yield ": ".join(filter(None, (row[0], row[-1])))
+        facts = [f"{name} {cell}" for name, cell in zip(NAMES, row[1:-1], strict=True)]
+        yield from textwrap.wrap(", ".join(facts), columns, initial_indent="  ", subsequent_indent="  ")

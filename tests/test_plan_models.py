@@ -1,0 +1,301 @@
+"""Plans of evaluations compared with the runs that follow; nothing is fetched or written by them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heareval.archives.sizes import Size
+from heareval.commands.plan import list_disk_lines
+from heareval.commands.planned_models import list_model_lines
+from heareval.embeddings.embed import DEFAULT_FORMAT
+from heareval.embeddings.measure import MeasuredLength, Measurement, measure_model
+from heareval.embeddings.submission import Model
+from heareval.tasks.registry import all_tasks, select
+from heareval.workflow.evaluation_plan import EvaluationPlan, PlannedModel, PlannedTask
+from heareval.workflow.plan import COLUMNS, DiskPlan, TaskNeeds
+from heareval.workflow.task_extent import Extent
+from tests.commands import MODEL, SPOKEN, command, only_line
+from tests.embeddings.clips import TELLING_MODEL
+from tests.http_server import serving
+
+LINEAR = ("--probe", "linear")
+# Batches of up to 10 clips of spoken_digit fit into its memory; the third one fails while there is a file.
+STOPPING = MODEL.replace(
+    "def get_scene_embeddings(audio, model):\n",
+    """
+calls = []
+
+def get_scene_embeddings(audio, model):
+    if len(audio) > 10:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 99.00 GiB")
+    calls.append(len(audio))
+    import pathlib
+    if len(calls) > 3 and pathlib.Path("stop").exists():
+        raise RuntimeError("stopped")
+""",
+)
+
+
+def plan(folder: Path, mirror: Path, *words: str) -> dict[str, Any]:
+    """Return the JSON of `heareval plan` for models on the stand-in archives."""
+    done = command(folder, "heareval", "plan", *words, *_sums(mirror), "--json")
+    facts: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if facts["fits"] else 2), done.stderr
+    return facts
+
+
+def evaluate(folder: Path, mirror: Path, *words: str) -> int:
+    return command(folder, "heareval", "evaluate", *words, *_sums(mirror), *LINEAR).returncode
+
+
+def _sums(mirror: Path) -> tuple[str, ...]:
+    return ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
+
+
+def only_task(facts: dict[str, Any]) -> dict[str, Any]:
+    ((task,),) = (model["tasks"] for model in facts["models"])
+    found: dict[str, Any] = task
+    return found
+
+
+# --------------------------------------------------------------------------- plans and runs
+
+
+def test_a_plan_follows_a_run_to_its_end(mirror: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(STOPPING)
+    words = ("my_model", "--tasks", "spoken_digit", *LINEAR)
+    before = plan(tmp_path, mirror, *words)
+    task = only_task(before)
+    assert (task["state"], task["folder"], task["clips"]) == ("to do", SPOKEN, None)
+    assert (before["sample_rates"], before["models"][0]["sample_rate"]) == ([16000], 16000)
+    assert "tarballs" not in before["total"] or before["total"]["tarballs"]["bytes"] == 0
+    (archive,) = mirror.glob("v1.0.9.tar.gz")
+    assert before["tasks"][0]["download"]["bytes"] == archive.stat().st_size
+
+    prepared = ("prepare", "spoken_digit", "--sample-rate", "16000", *_sums(mirror))
+    assert command(tmp_path, "heareval", *prepared).returncode == 0
+    task = only_task(facts := plan(tmp_path, mirror, *words))
+    clips = len(list((tmp_path / "tasks" / SPOKEN / "16000").rglob("*.wav")))
+    assert (task["state"], task["clips"], task["embeddings"]["bytes"]) == ("prepared", clips, clips * 8 * 4)
+    assert task["hours"] == pytest.approx(clips * 0.56 / 3600)
+    assert task["embed_s"] > 0
+    assert facts["total"]["download"]["bytes"] == facts["tasks"][0]["clips"]["bytes"] == 0
+
+    (tmp_path / "stop").touch()
+    assert evaluate(tmp_path, mirror, *words[:3]) == 30
+    task = only_task(plan(tmp_path, mirror, *words))
+    assert (task["state"], "stopped" in task["detail"]) == ("failed", True)
+    # As if the process had been killed.
+    shutil.rmtree(tmp_path / "_workdir" / "step-records")
+    (left,) = (tmp_path / "embeddings" / "my_model").glob(".*.unfinished")
+    journal = [json.loads(line) for line in (left / "journal").read_text().splitlines()]
+    done = sum(line[2] for line in journal if line[0] == "fitted")
+    task = only_task(plan(tmp_path, mirror, *words))
+    assert (task["state"], task["detail"]) == ("interrupted", f"at embedding, after {done} clips")
+    assert 0 < done < clips
+
+    (tmp_path / "stop").unlink()
+    assert evaluate(tmp_path, mirror, *words[:3]) == 0
+    task = only_task(facts := plan(tmp_path, mirror, *words))
+    assert (task["state"], task["embed_s"], task["train_s"]) == ("scored", 0, [0, 0])
+    assert facts["models"][0]["measured"] == []
+    task = only_task(plan(tmp_path, mirror, *words[:3]))
+    assert (task["state"], task["embeddings"]["bytes"]) == ("embedded", 0)
+    low, high = task["train_s"]
+    assert 0 < low < high
+    # What another model took is known of a model that is not scored yet.
+    (tmp_path / "other.py").write_text(MODEL)
+    (scores,) = (tmp_path / "embeddings" / "my_model" / SPOKEN).glob("*predicted-scores.json")
+    seconds = json.loads(scores.read_text())["seconds"]
+    task = only_task(plan(tmp_path, mirror, "other", *words[1:]))
+    assert (task["state"], task["train_s"]) == ("prepared", [seconds, seconds])
+
+
+def test_nothing_is_fetched_or_written(mirror: Path, tmp_path: Path) -> None:
+    folder, scratch = tmp_path / "here", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    (folder / "my_model.py").write_text(MODEL)
+    with serving(mirror) as (address, behaviour):
+        sums = ("--mirror", address, "--accept-checksums", str(mirror / "MD5SUMS"))
+        words = ("my_model", "--tasks", "spoken_digit")
+        # Python writes what it compiles unless it is told not to.
+        variables = {"PYTHONDONTWRITEBYTECODE": "", "TMPDIR": str(scratch)}
+        done = command(folder, "heareval", "plan", *words, *sums, **variables)
+        assert {method for method, *_ in behaviour.requests} == {"HEAD"}
+    assert "\nspoken_digit " in done.stdout, done.stderr
+    assert "scene embeddings of 8 numbers: " in done.stdout
+    assert [path.name for path in folder.rglob("*")] == ["my_model.py"]
+    # The lock of claims of memory is there for all runs.
+    assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_a_plan_in_mode_demo_builds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    words = ("my_model", "--tasks", "nsynth_pitch", "--mode", "demo", "--json")
+    facts = json.loads(command(tmp_path, "heareval", "plan", *words).stdout)
+    assert only_task(facts)["state"] == "to do"
+    assert facts["tasks"][0]["download"]["bytes"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["my_model.py"]
+
+
+def test_embeddings_of_events_have_a_row_for_each_timestamp(
+    prepared: Path, mirror: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    words = ("my_model", "--tasks", "dcase2016_task2", "--tasks-dir", str(prepared / "tasks"))
+    task = only_task(plan(tmp_path, mirror, *words, "--dtype", "float16"))
+    # The published corpus is not there, so that nobody knows how many clips there will be.
+    assert (task["clips"], task["embed_s"]) == (None, None)
+    task = only_task(json.loads(command(tmp_path, "heareval", "plan", *words, "--json").stdout))
+    assert (task["clips"], round(task["hours"], 3)) == (72, 2.4)
+    # 120 s with a timestamp each 50 ms.
+    assert task["embeddings"]["bytes"] == 72 * 2400 * 8 * 4
+
+
+def test_what_cannot_be_known_is_said(mirror: Path, tmp_path: Path) -> None:
+    (tmp_path / "scenes.py").write_text(
+        MODEL.replace("def get_timestamp_embeddings", "def get_frames").replace(
+            "get_timestamp_embeddings(", "get_frames("
+        )
+    )
+    (tmp_path / "fails.py").write_text("raise RuntimeError('no luck')")
+    (tmp_path / "own.toml").write_text('module = "scenes"\nname = "own"\nrequirements = ["torch==2.1"]\n')
+    words = ("scenes", "fails.py", "own.toml", "--tasks", "spoken_digit,dcase2016_task2")
+    done = command(tmp_path, "heareval", "plan", *words, *_sums(mirror))
+    assert "Traceback" not in done.stderr
+    lines = " ".join(done.stdout.split())
+    assert "dcase2016_task2: left out submission scenes: got no function get_timestamp_embeddings" in lines
+    assert "fails, sample rate unknown, clips at 16000 Hz note: fails: import of " in lines
+    assert "no luck" in lines
+    assert "note: own: a run would first make its environment; not measured" in lines
+    (missing,) = {only_line(command(tmp_path, "heareval", "plan", "my_modle", "--tasks", "esc50"))}
+    assert missing.startswith("error: submission my_modle: got no module named my_modle")
+
+
+def test_words_are_models_or_tasks(mirror: Path, tmp_path: Path) -> None:
+    (tmp_path / "esc_50.py").write_text(MODEL)
+    facts = plan(tmp_path, mirror, "esc_50", "--tasks", "spoken_digit")
+    assert facts["models"][0]["name"] == "esc_50"
+    assert "models" not in plan(tmp_path, mirror, "spoken_digit", "--sample-rate", "16000")
+    line = only_line(command(tmp_path, "heareval", "plan", "esc_50", "esc50"))
+    assert "model esc50: got the name of a task" in line
+    done = command(tmp_path, "heareval", "plan")
+    assert (done.returncode, "Missing model or task" in done.stderr) == (2, True)
+
+
+# --------------------------------------------------------------------------- measuring
+
+
+@pytest.fixture
+def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model that tells how it was called, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "telling.py").write_text(TELLING_MODEL)
+    return Model("telling", options='{"fits": 500000}')
+
+
+def measure(model: Model, kind: str, durations_s: Sequence[float], budget_s: float) -> Measurement:
+    return measure_model(
+        model,
+        kind,
+        durations_s,
+        Path("log"),
+        embedding_format=DEFAULT_FORMAT,
+        budget_s=budget_s,
+        device="cpu",
+        variables={},
+        silence_s=None,
+    )
+
+
+def test_batches_are_those_of_a_run(telling: Model) -> None:
+    found = measure(telling, "scene", [1.0, 30.0], budget_s=20.0)
+    assert [(each.duration_s, each.clips, each.batches) for each in found.lengths] == [
+        (1, 125, 2),
+        (30, 4, 2),
+    ]
+    assert [each.shape for each in found.lengths] == [(3,), (3,)]
+    calls = [tuple(map(int, line.split())) for line in Path("calls").read_text().splitlines()]
+    of_seconds = [count for count, samples in calls if samples == 16000]
+    # Two alone, then one batch to warm up and two to time, all halved until they fit.
+    assert of_seconds[:4] == [1, 1, 125, 62]
+    assert of_seconds.count(125) == 3
+    assert max(count * samples for count, samples in calls) <= 2_000_000
+
+
+def test_a_slow_model_is_measured_on_few_clips(telling: Model) -> None:
+    slow = Model("telling", options='{"seconds": 0.2}')
+    found = measure(slow, "scene", [1.0, 2.0, 3.0], budget_s=0.3)
+    (length,) = found.lengths
+    assert (length.duration_s, length.clips) == (1, 1)
+    assert found.estimate_seconds(10, 2.0) > 10 * 2.0 * 0.2
+
+
+def test_estimates_between_measured_lengths() -> None:
+    lengths = (MeasuredLength(1.0, 10, 2, 2.0, (20, 8)), MeasuredLength(10.0, 1, 1, 0.5, (200, 8)))
+    found = Measurement("event", "cpu", 3.0, lengths)
+    assert (found.count_timestamps(2.0), found.count_timestamps(120.0), found.size) == (40, 2400, 8)
+    assert found.estimate_seconds(100, 1.0) == 3.0 + 100 / 10
+    assert found.estimate_seconds(100, 8.0) == 3.0 + 800 / 20
+    assert str(found) == (
+        "10 to 20 s of sound per second on cpu, measured with 2 batches of 10 clips of 1 s; "
+        "1 batch of 1 clip of 10 s"
+    )
+
+
+# --------------------------------------------------------------------------- tables
+
+LARGE = Size(102_200_000_000, is_exact=False)
+
+
+def test_the_table_of_all_tasks_fits_80_columns() -> None:
+    tasks = [(task, task.default_mode) for task in all_tasks().values() if not task.is_pairwise]
+    planned = _plan_of(tasks)
+    lines = list(list_model_lines(planned, None))
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if line.startswith("fsd50k "))
+    assert row.split() == [
+        "fsd50k",
+        "6529",
+        "11.2",
+        "102",
+        "102",
+        "102",
+        "100",
+        "2-15h",
+        "interrupted",
+    ]
+    needs = tuple(
+        TaskNeeds(task.folder(mode), "partly", dict.fromkeys(COLUMNS, Size(9_200_000_000, is_exact=False)))
+        for task, mode in select(("all",), None)
+    )
+    assert max(map(len, list_disk_lines(DiskPlan(needs, ())))) <= 80
+
+
+def test_a_narrow_terminal_gets_a_few_lines_for_each_task() -> None:
+    lines = list(list_model_lines(_plan_of(select(("esc50", "speech_commands"), "full")), 40))
+    assert max(map(len, lines)) <= 40
+    text = " ".join(" ".join(lines).split())
+    assert "speech_commands full: interrupted clips 6529, hours 11.2, GB to fetch 102" in text
+
+
+def _plan_of(tasks: Sequence[tuple[Any, str]]) -> EvaluationPlan:
+    """A plan with large numbers."""
+    rows = tuple(
+        PlannedTask(
+            *(task.name, mode, task.folder(mode), "interrupted", "at embedding", Extent(6529, 11.2), LARGE),
+            *(6000.0, (6000.0, 54000.0)),
+        )
+        for task, mode in tasks
+    )
+    sizes = {**dict.fromkeys(COLUMNS, LARGE), "embeddings": LARGE}
+    needs = tuple(TaskNeeds(row.folder, "to do", sizes, clips=LARGE) for row in rows)
+    model = PlannedModel("my_model", 16000, (), (), rows)
+    return EvaluationPlan(DiskPlan(needs, ()), (model,), (16000,))
