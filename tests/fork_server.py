@@ -153,7 +153,9 @@ def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
     if not is_module:
         # It runs in the environment of a submission, where nothing of ours is imported.
         for name in set(sys.modules) - OF_SUBMISSIONS:
-            if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"}:
+            is_standard = name.partition(".")[0] in {*sys.stdlib_module_names, "__main__"}
+            # The versions of all loaded modules are part of a submission's fingerprint.
+            if not is_standard or hasattr(sys.modules[name], "__version__"):
                 del sys.modules[name]
         return functools.partial(runpy.run_path, words[0], run_name="__main__")
     # It runs as `__main__`, as if nobody had imported it.
