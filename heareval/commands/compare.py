@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, terminal_columns
 from heareval.commands.grouped import GroupedCommand
@@ -23,10 +23,11 @@ def compare(a: str, b: str, places: Places, as_json: bool) -> None:
     A and B are names in the embeddings folder, or paths. Nothing is trained: the evaluation keeps what was
     predicted for each clip.
     """
-    found = api.compare(a, b, places)
     # scikit-learn and scipy take seconds to import.
+    from heareval import api
     from heareval.predictions.compare import comparison_table, comparison_to_json
 
+    found = api.compare(a, b, places)
     say(
         files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found, terminal_columns())
     )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api
-from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import RunSettings
 
 
 @click.command(
@@ -49,6 +51,8 @@ def embed(
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
     override the TOML file. hf:NAME and hf:FOLDER are published models.
     """
+    from heareval import api
+
     embedded = api.embed(
         submissions,
         places,

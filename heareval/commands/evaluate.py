@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
+from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
 from heareval.commands.prepare import list_skipped
 from heareval.commands.scores import say_scores, write_missing_reports
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, EvaluationRequest, RunSettings, Scored
 
 
 def _build_request(
@@ -29,6 +31,8 @@ def _build_request(
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:
+    from heareval.api import EvaluationRequest
+
     return EvaluationRequest(submissions, corpus, embedding_format, scoring.protocol, any_rate, sample_rates)
 
 
@@ -60,6 +64,8 @@ def evaluate(
     override the TOML file. hf:NAME and hf:FOLDER are published models. Only the sample rate that a
     model asks for is prepared, unless --sample-rate names more.
     """
+    from heareval import api
+
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)
     scored = api.evaluate(request, places, force=force, settings=settings)

@@ -6,19 +6,17 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval.api import CorpusRequest, RunSettings, resolve_places
 from heareval.archives.sizes import readable
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.commands.grouped import GroupedCommand
-from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
-from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.layout import Places
 from heareval.predictions.protocol import (
     DISTANCES,
@@ -30,12 +28,17 @@ from heareval.predictions.protocol import (
     Probe,
     Protocol,
 )
-from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
-from heareval.tasks.audio import ENGINES
+from heareval.spec import DEFAULT_SAMPLE_RATES, EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
 from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
 from heareval.tasks.registry import GROUPS, all_tasks, select
 from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, RunSettings
+
+# Luigi, numpy and requests take most of a second to import. Modules of commands import what needs them in the
+# functions that act, so that `heareval COMMAND --help` and the Tab key answer at once.
 
 # The tasks of a command that is given none.
 DEFAULT_TASKS = ("open",)
@@ -56,6 +59,8 @@ _FOLDERS = {
 
 
 def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
+    from heareval.api import resolve_places
+
     chosen: dict[str, Any] = {}
     for name in names:
         _, key, _ = _FOLDERS[name]
@@ -96,6 +101,8 @@ def _build_corpus(
     from_published: str,
     task_words: tuple[str, ...] | None = None,
 ) -> CorpusRequest:
+    from heareval.api import CorpusRequest
+
     names = split_names((*(task_words or ()), *tasks))
     if task_words is not None and not names:
         raise click.UsageError(f"Missing task: name one or more, or {list_groups()}.")
@@ -513,7 +520,7 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def _build_settings(
-    num_workers: int,
+    num_workers: int | None,
     scheduler_url: str,
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
@@ -521,14 +528,21 @@ def _build_settings(
     scratch_dir: str | None = None,
     is_quiet: bool = False,
 ) -> RunSettings:
+    from heareval.api import RunSettings
+
     scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
     machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
-    return RunSettings(num_workers, scheduler_url, machine, scratch, notify, is_quiet)
+    return RunSettings(num_workers or count_cores(), scheduler_url, machine, scratch, notify, is_quiet)
+
+
+def _find_scheduler(context: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    # The Tab key must not wait for Luigi, which reads the file.
+    return read_value("scheduler_url") if url is None and not context.resilient_parsing else url
 
 
 scheduler_url: Decorator = click.option(
     "--scheduler-url",
-    callback=lambda _, __, url: read_value("scheduler_url") if url is None else url,
+    callback=_find_scheduler,
     help="A luigid that several machines share.  [this process schedules its steps]",
 )
 
@@ -546,7 +560,6 @@ def run_settings(*machine: Decorator) -> Decorator:
         click.option(
             "--num-workers",
             type=click.IntRange(min=1),
-            default=count_cores,
             help="Worker processes that run side by side.  [one per core]",
         ),
         scheduler_url,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest
+from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say
 from heareval.commands.grouped import GroupedCommand
 from heareval.commands.prepare import say_not_packed
 from heareval.layout import Places
-from heareval.workflow.disk_space import name_folders
-from heareval.workflow.plan import FileSystem, plan_facts, plan_table
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest
+    from heareval.workflow.plan import FileSystem
 
 
 @click.command(cls=GroupedCommand, example="heareval plan all --sample-rate 16000")
@@ -30,6 +32,9 @@ def plan(corpus: CorpusRequest, sample_rates: tuple[int, ...], places: Places, a
     Takes the same tasks and options as `prepare`, which would refuse to start where this exits with 2.
     Nothing is fetched; servers are only asked for sizes.
     """
+    from heareval import api
+    from heareval.workflow.plan import plan_facts, plan_table
+
     planned = api.plan(corpus, places, sample_rates=sample_rates)
     say(files.dump_json(plan_facts(planned)) if as_json else plan_table(planned))
     if not as_json:
@@ -42,6 +47,8 @@ def plan(corpus: CorpusRequest, sample_rates: tuple[int, ...], places: Places, a
 
 def _describe_space(system: FileSystem) -> str:
     """Return the line that says whether a file system has enough room."""
+    from heareval.workflow.disk_space import name_folders
+
     verdict = "does not fit" if not system.fits else "fits"
     if system.fits and not system.needed.is_whole:
         verdict = "fits as far as known"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api
-from heareval.api import RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
 from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.layout import Places
+
+if TYPE_CHECKING:
+    from heareval.api import RunSettings
 
 
 @click.command(cls=options.CommandOf2021, example="heareval predict embeddings/my_model/* --probe linear")
@@ -28,6 +30,8 @@ def predict(
 
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
+    from heareval import api
+
     scored = api.predict([Path(folder) for folder in folders], scoring.protocol, places, settings=settings)
     if settings.is_quiet:
         say_own_changes(places)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
@@ -38,6 +38,7 @@ def report(
     where each report is, with its worst label, most frequent confusion and worst clip.
     """
     # torch and matplotlib are imported for it.
+    from heareval import api
     from heareval.predictions.report import REPORT
 
     target = Path(out) if out else None

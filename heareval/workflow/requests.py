@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
 from heareval.errors import escape_controls
