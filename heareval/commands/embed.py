@@ -10,6 +10,7 @@ import click
 
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
+from heareval.commands.completion import complete_tasks
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.embedding_format import EmbeddingFormat
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     "tasks",
     multiple=True,
     default=("all",),
+    shell_complete=complete_tasks,
     metavar="NAMES",
     help="Names of tasks or of folders in --tasks-dir, separated by commas. Repeatable.  [all folders]",
 )

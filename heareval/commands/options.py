@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from heareval.archives.sizes import readable
+from heareval.commands.completion import complete_files, complete_tasks
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.commands.grouped import GroupedCommand
@@ -180,16 +181,10 @@ def corpus(tasks: Decorator) -> Decorator:
     )
 
 
-def _complete_tasks(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
-    """Return what a shell offers for tasks: names that continue the last one of a list."""
-    before, comma, last = word.rpartition(",")
-    return [f"{before}{comma}{name}" for name in (*GROUPS, *all_tasks()) if name.startswith(last)]
-
-
 tasks_option: Decorator = click.option(
     "--tasks",
     multiple=True,
-    shell_complete=_complete_tasks,
+    shell_complete=complete_tasks,
     metavar="NAMES",
     help=f"Names or TOML files of tasks, separated by commas, or {list_groups()}. Repeatable.  [open]",
 )
@@ -197,11 +192,11 @@ tasks_option: Decorator = click.option(
 
 def tasks_argument(command: Command) -> Command:
     """Give a command tasks as words, or with --tasks as other commands have them."""
-    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=_complete_tasks)
+    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=complete_tasks)
     option = click.option(
         "--tasks",
         multiple=True,
-        shell_complete=_complete_tasks,
+        shell_complete=complete_tasks,
         metavar="NAMES",
         help="The same as TASK... Repeatable.",
     )
@@ -286,11 +281,18 @@ def _described(argument: Decorator) -> Decorator:
     return gather("submissions", _build_submissions, argument, *_DESCRIBING, parameters=parameters)
 
 
+def _name_submissions(count: int, metavar: str, *, required: bool) -> Decorator:
+    argument: Decorator = click.argument(
+        "submissions", nargs=count, required=required, metavar=metavar, shell_complete=complete_files
+    )
+    return _described(argument)
+
+
 _METAVAR = "MODULE_OR_FILE"
 # One submission, or several, with the options that describe them; they reach a command as `submissions`.
-submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
-submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
-some_submissions = _described(click.argument("submissions", nargs=-1, metavar=f"[{_METAVAR}...]"))
+submission = _name_submissions(1, _METAVAR, required=True)
+submissions = _name_submissions(-1, f"{_METAVAR}...", required=True)
+some_submissions = _name_submissions(-1, f"[{_METAVAR}...]", required=False)
 
 
 def embedding_format(command: Command) -> Command:
