@@ -13,6 +13,7 @@ from heareval.commands.changes import say_own_changes
 from heareval.commands.completion import complete_tasks
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
+from heareval.commands.task_words import split_names
 from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
@@ -58,7 +59,7 @@ def embed(
     embedded = api.embed(
         submissions,
         places,
-        tasks=options.split_names(tasks),
+        tasks=split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
         settings=settings,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from heareval.commands.completion import complete_files, complete_tasks
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.commands.grouped import GroupedCommand
+from heareval.commands.task_words import check_are_no_models, refuse_tasks, split_names
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
@@ -31,7 +31,7 @@ from heareval.predictions.protocol import (
 )
 from heareval.spec import DEFAULT_SAMPLE_RATES, EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
 from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
-from heareval.tasks.registry import GROUPS, all_tasks, select
+from heareval.tasks.registry import GROUPS, select
 from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
 
@@ -83,15 +83,6 @@ def places(*names: str) -> Decorator:
 # --------------------------------------------------------------------------- tasks
 
 
-def split_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the task names of a command line, whether commas or repeated options separate them.
-
-    >>> split_names(("esc50,fsd50k", "open"))
-    ('esc50', 'fsd50k', 'open')
-    """
-    return tuple(filter(None, (word.strip() for name in names for word in name.split(","))))
-
-
 def _build_corpus(
     tasks: tuple[str, ...],
     mode: str | None,
@@ -107,6 +98,7 @@ def _build_corpus(
     names = split_names((*(task_words or ()), *tasks))
     if task_words is not None and not names:
         raise click.UsageError(f"Missing task: name one or more, or {list_groups()}.")
+    check_are_no_models(names, "" if task_words else "Write models without --tasks.")
     mirrors = mirror or tuple(filter(None, [read_value("mirror")]))
     return CorpusRequest(names, mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published)
 
@@ -230,20 +222,7 @@ def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
 
 
 def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> SubmissionArgs:
-    several = (submissions,) if isinstance(submissions, str) else submissions
-    for word in several:
-        _check_is_no_task(word)
-    return SubmissionArgs(several, **described)
-
-
-def _check_is_no_task(word: str) -> None:
-    """Raise HearevalError if a word in place of a model is the name of a task or a group of tasks."""
-    names = [name for name in split_names([word]) if name in all_tasks() or name in GROUPS]
-    is_module = Path(word).is_dir() or Path(f"{word}.py").is_file()
-    if names and not is_module:
-        raise HearevalError(
-            f"model {word}", got="the name of a task", expected="a model", remedy=f"Write --tasks {word}."
-        )
+    return SubmissionArgs((submissions,) if isinstance(submissions, str) else submissions, **described)
 
 
 _DESCRIBING: tuple[Decorator, ...] = (
@@ -283,7 +262,12 @@ def _described(argument: Decorator) -> Decorator:
 
 def _name_submissions(count: int, metavar: str, *, required: bool) -> Decorator:
     argument: Decorator = click.argument(
-        "submissions", nargs=count, required=required, metavar=metavar, shell_complete=complete_files
+        "submissions",
+        nargs=count,
+        required=required,
+        metavar=metavar,
+        callback=refuse_tasks,
+        shell_complete=complete_files,
     )
     return _described(argument)
 

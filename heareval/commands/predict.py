@@ -11,6 +11,7 @@ from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
 from heareval.commands.scores import say_scores, write_missing_reports
+from heareval.commands.task_words import refuse_tasks
 from heareval.layout import Places
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=options.CommandOf2021, example="heareval predict embeddings/my_model/* --probe linear")
 @one_line_errors
-@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="TASK_DIR...",
+    callback=refuse_tasks,
+)
 @options.scoring
 @options.places("work", "tasks")
 @options.run_settings(options.gpus, options.in_memory, options.quiet)
