@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from heareval.errors import escape_controls
 from heareval.spec import Progress
+from heareval.terminal import fold
 
 if TYPE_CHECKING:
     from rich import progress as bars
@@ -279,7 +280,9 @@ class _Bars(_Display):
         self.progress.stop()
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        # Rich would cut paths and commands in two.
+        folded = fold(text, self.progress.console.width)
+        self.progress.console.print(folded, markup=False, highlight=False, soft_wrap=True)
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:

@@ -27,6 +27,7 @@ FLOORS = {
     "heareval.progress": 0,
     "heareval.resampling": 0,
     "heareval.spec": 0,
+    "heareval.terminal": 0,
     "heareval.worker_process": 0,
     "heareval.worker_supervisor": 0,
     "heareval.archives": 1,
@@ -56,7 +57,8 @@ FOUNDATION = {
     "heareval.files": (),
     "heareval.folders": ("heareval.errors",),
     "heareval.memory": (),
-    "heareval.progress": ("heareval.spec",),
+    "heareval.progress": ("heareval.spec", "heareval.terminal"),
+    "heareval.terminal": ("heareval.errors",),
     "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": (

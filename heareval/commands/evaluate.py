@@ -11,7 +11,14 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
-from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
+from heareval.commands.console import (
+    USAGE_EXIT_CODE,
+    Lacking,
+    finish_run,
+    one_line_errors,
+    say_sentence,
+    warn,
+)
 from heareval.commands.prepare import list_skipped
 from heareval.commands.scores import say_scores, write_missing_reports
 from heareval.embeddings.embedding_format import EmbeddingFormat
@@ -98,7 +105,7 @@ def _say_skipped(task_folder: Path) -> None:
     if manifest and manifest.skipped:
         first, *others = list_skipped(manifest)
         more = f"; {len(others)} more in {display_path(task_folder / files.MANIFEST)}" if others else ""
-        say(f"{display_path(task_folder)}: {first}{more}")
+        say_sentence(f"{display_path(task_folder)}: {first}{more}")
 
 
 def _count_scores(scored: Scored) -> Lacking | None:

@@ -11,7 +11,7 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
-from heareval.commands.console import Lacking, finish_run, one_line_errors, say
+from heareval.commands.console import Lacking, finish_run, one_line_errors, say, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
@@ -63,7 +63,7 @@ def _say_changes(folders: Sequence[Path], places: Places) -> None:
     for folder in folders:
         if folder.name in changed and (manifest := find_task_manifest(folder)):
             for note in list_notes(manifest):
-                say(f"note on {display_path(folder)}: {note}")
+                say_sentence(f"note on {display_path(folder)}: {note}")
 
 
 def say_task(folder: Path) -> None:
@@ -76,13 +76,13 @@ def say_task(folder: Path) -> None:
     origin = f", made from the tarball {manifest.tarball}" if manifest.tarball else ""
     say(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
     for note in list_notes(manifest):
-        say(f"  note: {note}")
+        say_sentence(f"  note: {note}")
 
 
 def say_not_packed(folders: Sequence[str]) -> None:
     """Print a line on the task folders that get no tarballs, if there are any."""
     if folders:
-        say(f"no tarballs of {', '.join(folders)}: the corpus may not be redistributed")
+        say_sentence(f"no tarballs of {', '.join(folders)}: the corpus may not be redistributed")
 
 
 def list_skipped(manifest: TaskManifest) -> list[str]:

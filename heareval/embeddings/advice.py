@@ -46,8 +46,8 @@ ADVICE = {
         "Set sample_rate, scene_embedding_size and timestamp_embedding_size on the model, as positive ints.",
     ),
     "sample rate": Advice(
-        "No task is prepared at this rate: the model is refused, or gets resampled clips with `heareval evaluate "
-        "--any-rate`.",
+        "No task is prepared at this rate: the model is refused, or gets resampled clips with "
+        "`heareval evaluate --any-rate`.",
         "Use 16000, 22050, 32000, 44100 or 48000 Hz and resample inside the model, or run "
         "`heareval evaluate --any-rate`.",
     ),

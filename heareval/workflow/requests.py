@@ -10,10 +10,10 @@ from pathlib import Path
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
-from heareval.errors import escape_controls
 from heareval.leaderboard.board import Board
 from heareval.leaderboard.changes import CardChanges
 from heareval.predictions.protocol import Protocol
+from heareval.terminal import prepare_line
 from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine, count_cores
@@ -22,9 +22,9 @@ from heareval.workflow.unfinished import Unfinished
 
 
 def notify_stderr(line: str) -> None:
-    """Write a line to standard error, if there is one; it cannot control the terminal."""
+    """Write a line to standard error, if there is one, folded on a terminal, which it cannot control."""
     if sys.stderr is not None:
-        sys.stderr.write(f"{escape_controls(line)}\n")
+        sys.stderr.write(f"{prepare_line(line, sys.stderr)}\n")
 
 
 @dataclass(frozen=True)
