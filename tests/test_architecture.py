@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "heareval"
 # own package.
 FLOORS = {
     "heareval": 0,
+    "heareval.bars": 0,
     "heareval.drawing": 0,
     "heareval.errors": 0,
     "heareval.files": 0,
@@ -57,7 +58,8 @@ FOUNDATION = {
     "heareval.files": (),
     "heareval.folders": ("heareval.errors",),
     "heareval.memory": (),
-    "heareval.progress": ("heareval.spec", "heareval.terminal"),
+    "heareval.bars": (),
+    "heareval.progress": ("heareval.bars", "heareval.spec", "heareval.terminal"),
     "heareval.terminal": ("heareval.errors",),
     "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
@@ -109,7 +111,7 @@ ONLY_IN = {
     "matplotlib": ("heareval.drawing", "heareval.predictions.figures", "heareval.leaderboard.figures"),
     "jinja2": ("heareval.leaderboard.site",),
     "mido": ("heareval.tasks.midi",),
-    "rich": ("heareval.progress", "heareval.predictions.table"),
+    "rich": ("heareval.bars", "heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
     "yaml": ("heareval.formats",),
     "pandas": ("heareval.scripting",),

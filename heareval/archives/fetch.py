@@ -85,7 +85,7 @@ def fetch(
         download: addresses and checksum of the archive.
         target: the file to write; it appears only when its checksum was verified.
         mirrors: searched in this order.
-        progress: called with the bytes received, and the bytes of the archive.
+        progress: called with the bytes received, and those of the archive, 0 if that is not known.
         patience: when to give up a server.
 
     Raises:
