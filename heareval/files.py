@@ -408,13 +408,21 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the advisory lock of a file while the block lasts, as soon as no other process holds it.
 
     The operating system releases the lock of a killed process.
+
+    Args:
+        on_wait: called if another process holds it.
     """
     with open_lock(path) as stream:
-        lock(stream, fcntl.LOCK_EX)
+        try:
+            lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait:
+                on_wait()
+            lock(stream, fcntl.LOCK_EX)
         yield
 
 

@@ -27,6 +27,8 @@ from heareval.formats.embeddings_folder import (
 from heareval.formats.task_folder import check_task_fingerprint, read_task_folder
 from heareval.formats.task_manifest import read_corpus_facts
 from heareval.formats.task_metadata import TaskMetadata
+from heareval.layout import display_path
+from heareval.progress import report_note
 from heareval.spec import Progress, ignore_progress
 from heareval.worker_process import KilledForMemoryError
 
@@ -210,7 +212,11 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
     It stays when the run fails, if it contains arrays. Arrays begun with other settings are removed.
     """
     folder = files.unfinished_path(job.target, job.fingerprint)
-    with files.locked(job.target.with_name(f".{job.target.name[:150]}.embed.lock")):
+    lock = job.target.with_name(f".{job.target.name[:150]}.embed.lock")
+    with files.locked(
+        lock,
+        lambda: report_note(f"{display_path(job.target)}: waiting for another run, which embeds this task"),
+    ):
         for other in files.all_unfinished(job.target):
             if other != folder:
                 files.remove_tree(other)
