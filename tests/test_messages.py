@@ -83,7 +83,8 @@ def _list_sentences(source: str) -> Iterator[str]:
     inner |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(getattr(part, "value", "{}")) for part in node.values)
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield "".join(map(str, parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
             yield node.value
 
@@ -98,7 +99,7 @@ def _find_messages() -> Iterator[tuple[str, str, str]]:
                     yield module, option, sentence
 
 
-MESSAGES = [each for each in _find_messages() if each[0] not in OTHER_PROGRAMS]
+MESSAGES = sorted({each for each in _find_messages() if each[0] not in OTHER_PROGRAMS})
 
 
 def test_messages_and_commands_are_found() -> None:
