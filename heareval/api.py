@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import heareval
 from heareval import files, layout, progress
-from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.modules import BASELINE
 from heareval.embeddings.opening import open_submission
 from heareval.embeddings.resample import choose_source_rate

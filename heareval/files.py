@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 MANIFEST = "MANIFEST.json"
 CHUNK_BYTES = 1 << 20
 FINGERPRINT_DIGITS = 16
@@ -205,6 +203,8 @@ def has_living_owner(scratch: Path, foreign_s: float = FOREIGN_SCRATCH_S) -> boo
         foreign_s: how many seconds after the last change the process counts as running if it is on another
             machine or in another container.
     """
+    import psutil
+
     owner, _, pid = scratch.name.removesuffix(SCRATCH).rpartition(".")
     if not owner.endswith("." + _process_namespace()):
         changed = max(path.lstat().st_mtime for path in [scratch, *scratch.rglob("*")])
@@ -420,13 +420,21 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the advisory lock of a file while the block lasts, as soon as no other process holds it.
 
     The operating system releases the lock of a killed process.
+
+    Args:
+        on_wait: called if another process holds it.
     """
     with open_lock(path) as stream:
-        lock(stream, fcntl.LOCK_EX)
+        try:
+            lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait:
+                on_wait()
+            lock(stream, fcntl.LOCK_EX)
         yield
 
 

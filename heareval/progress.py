@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from heareval.errors import escape_controls
 from heareval.spec import Progress
+from heareval.terminal import fold
 
 if TYPE_CHECKING:
     from rich import progress as bars
 
-# Steps send at most one message in this time, and a log gets at most one line per step in that time.
+# Steps send at most one message in this time. A log gets at most one line per step in LINE_EVERY_S, plus this
+# share of the time that the step has run, which makes about 60 lines a day.
 REPORT_EVERY_S = 0.1
 LINE_EVERY_S = 15.0
+LINE_EVERY_SHARE = 0.1
 # Linux writes up to this many bytes to a pipe in one piece. Longer messages are cut.
 PIPE_BYTES = 4096
 # JSON writes a character in up to twelve bytes.
@@ -33,23 +36,22 @@ MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 # What the progress of a step counts. Hundredths are of one thing, or of each training.
 Unit = Literal["bytes", "clips", "files", "archives", "hundredths", "hundredths of trainings"]
 
-# Widths of the columns of bars. What is said is at most "testing and resampling" or "12345.6 of 12345.6 MB".
-# The last one has the spinner, the remaining time and the spaces between columns.
-BAR_COLUMNS, SAID_COLUMNS, TIME_COLUMNS = 10, 22, 14
-MIN_TITLE_COLUMNS = 20
-
 _channel: int | None = None
 _is_hidden = False
 
 
 def describe_progress(unit: Unit, done: int, total: int) -> str:
-    """Return how far a step is, in words that say what is counted.
+    """Return how far a step is, in words that say what is counted; a total of 0 bytes is not known.
 
     >>> describe_progress("clips", 40, 235), describe_progress("bytes", 1_500_000, 7_000_000)
     ('40 of 235 clips', '1.5 of 7.0 MB')
+    >>> describe_progress("bytes", 1_500_000, 0)
+    '1.5 MB'
     >>> describe_progress("hundredths of trainings", 340, 1200), describe_progress("hundredths", 1, 2)
     ('training 4 of 12', '50 %')
     """
+    if unit == "bytes" and not total:
+        return f"{done / 1e6:.1f} MB"
     if unit == "bytes":
         return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
     if unit.startswith("hundredths") and done >= total:
@@ -90,14 +92,14 @@ def report_step(title: str, unit: Unit) -> Iterator[Progress]:
     """Report the start and the end of a step; yields the function to call with (done, total) in between.
 
     Args:
-        unit: what done and total count.
+        unit: what done and total count. A total of 0 bytes is not known.
     """
     last = 0.0
 
     def report(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if done >= total or now - last > REPORT_EVERY_S:
+        if done >= total > 0 or now - last > REPORT_EVERY_S:
             last = now
             said = describe_progress(unit, done, total)
             _send({"step": title, "done": done, "total": total, "said": said})
@@ -201,18 +203,6 @@ def _open_display(steps: int, stream: TextIO | None) -> _Display:
     return _Bars(steps, stream) if stream.isatty() else _Lines(steps, stream)
 
 
-def shorten_title(title: str, columns: int) -> str:
-    """Return a title that is cut in the middle where it is too long, because its end says most.
-
-    >>> shorten_title("a.long.name.of.a.model on esc50: predictor", 30) == "a.lon...el on esc50: predictor"
-    True
-    """
-    if len(title) <= columns:
-        return title
-    start = columns // 5
-    return f"{title[: start - 1]}...{title[start + 2 - columns :]}"
-
-
 class _Display:
     """Shows nothing; the base of the others."""
 
@@ -251,26 +241,20 @@ class _Bars(_Display):
     """A bar for the whole run and one for each running step."""
 
     def __init__(self, steps: int, stream: TextIO) -> None:
-        # Logs and reruns with nothing to do show no bars.
-        from rich import progress as bars
-        from rich.console import Console
-        from rich.table import Column
+        # Logs and reruns with nothing to do show no bars, for which rich is imported.
+        from heareval.bars import count_title_columns, open_bars, shorten_title
 
-        console = Console(file=stream)
-        columns = (
-            # It turns while a step says nothing.
-            bars.SpinnerColumn("line", style="default"),
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(BAR_COLUMNS),
-            # What is counted is never cut, so it takes its room first.
-            bars.TextColumn("{task.fields[said]}", table_column=Column(min_width=SAID_COLUMNS, no_wrap=True)),
-            bars.TimeRemainingColumn(),
-        )
-        self.title_columns = max(MIN_TITLE_COLUMNS, console.width - BAR_COLUMNS - SAID_COLUMNS - TIME_COLUMNS)
-        self.progress = bars.Progress(*columns, console=console, transient=True)
+        self.progress, self.shorten_title = open_bars(stream), shorten_title
+        self.title_columns = count_title_columns(self.progress.console.width)
         self.steps, self.finished = steps, 0
-        self.total = self.progress.add_task("all", total=steps, said=f"0 of {steps} steps")
+        self.total = self._add("all", steps, f"0 of {steps} steps")
         self.bars: dict[str, bars.TaskID] = {}
+
+    def _add(self, name: str, total: int | None, said: str) -> bars.TaskID:
+        return self.progress.add_task(name, total=total, said=said, heard=self.progress.get_time())
+
+    def _update(self, bar: bars.TaskID, said: str, **shown: Any) -> None:
+        self.progress.update(bar, said=said, heard=self.progress.get_time(), **shown)
 
     def open(self) -> None:
         self.progress.start()
@@ -279,14 +263,16 @@ class _Bars(_Display):
         self.progress.stop()
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        # Rich would cut paths and commands in two.
+        folded = fold(text, self.progress.console.width)
+        self.progress.console.print(folded, markup=False, highlight=False, soft_wrap=True)
 
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         if title not in self.bars:
-            name = shorten_title(title, self.title_columns)
-            self.bars[title] = self.progress.add_task(name, total=None, said="")
-        shown = {"completed": message.get("done", 0), "total": message.get("total")}
-        self.progress.update(self.bars[title], **shown, said=message.get("said", ""))
+            self.bars[title] = self._add(self.shorten_title(title, self.title_columns), None, "")
+        # Nothing is known about a total of 0.
+        shown = {"completed": message.get("done", 0), "total": message.get("total") or None}
+        self._update(self.bars[title], message.get("said", ""), **shown)
 
     def remove(self, title: str) -> None:
         if title in self.bars:
@@ -295,8 +281,7 @@ class _Bars(_Display):
     def finish(self, title: str) -> None:
         self.remove(title)
         self.finished += 1
-        said = f"{self.finished} of {self.steps} steps"
-        self.progress.update(self.total, completed=self.finished, said=said)
+        self._update(self.total, f"{self.finished} of {self.steps} steps", completed=self.finished)
 
 
 class _Lines(_Display):
@@ -311,15 +296,20 @@ class _Lines(_Display):
     def move(self, title: str, message: Mapping[str, Any]) -> None:
         now = time.monotonic()
         self.started.setdefault(title, now)
+        self.last_line.setdefault(title, now)
         self.said[title] = message.get("said", "")
-        if now - self.last_line.setdefault(title, now) > LINE_EVERY_S and self.said[title]:
+        if self._is_due(title, now) and self.said[title]:
             self.last_line[title] = now
             self._write(f"{title}: {self.said[title]}")
+
+    def _is_due(self, title: str, now: float) -> bool:
+        pause_s = LINE_EVERY_S + LINE_EVERY_SHARE * (now - self.started[title])
+        return now - self.last_line[title] > pause_s
 
     def tick(self) -> None:
         now = time.monotonic()
         for title, started in self.started.items():
-            if now - self.last_line[title] > LINE_EVERY_S:
+            if self._is_due(title, now):
                 self.last_line[title] = now
                 said = f"{self.said[title]}, " if self.said[title] else ""
                 self._write(f"{title}: {said}running for {now - started:.0f} s")

@@ -29,7 +29,7 @@ from heareval.api import (
     SubmissionArgs,
     Validated,
 )
-from heareval.embeddings.embed import DEFAULT_FORMAT
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.live import LiveSubmission, embed_live, find_word, open_live
 from heareval.errors import HearevalError
 from heareval.files import dump_json

@@ -17,6 +17,10 @@ SplitMode = Literal["trainvaltest", "new_split_kfold", "presplit_kfold", "test_o
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 DEFAULT_SAMPLE_RATES = (16000, 22050, 44100, 48000)
+# What resamples clips.
+ENGINES = ("soxr", "ffmpeg")
+# How embeddings may be stored; the second takes half the space.
+EMBEDDING_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)

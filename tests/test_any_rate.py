@@ -13,7 +13,7 @@ import soxr
 
 pytest.importorskip("torch")
 
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.resample import check_sample_rate
 from heareval.errors import HearevalError
 from tests.commands import MODEL, RESULT, SCORE, SPOKEN, command, evaluate, only_line

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from heareval.commands import COMMANDS
+
 PACKAGE = Path(__file__).parent.parent / "heareval"
 # Module or package -> its floor. The longest matching name decides; a module imports lower floors, and its
 # own package.
 FLOORS = {
     "heareval": 0,
+    "heareval.bars": 0,
     "heareval.drawing": 0,
     "heareval.errors": 0,
     "heareval.files": 0,
@@ -27,6 +30,7 @@ FLOORS = {
     "heareval.progress": 0,
     "heareval.resampling": 0,
     "heareval.spec": 0,
+    "heareval.terminal": 0,
     "heareval.worker_process": 0,
     "heareval.worker_supervisor": 0,
     "heareval.archives": 1,
@@ -58,7 +62,9 @@ FOUNDATION = {
     "heareval.frames": ("heareval.errors",),
     "heareval.markdown": ("heareval.errors",),
     "heareval.memory": (),
-    "heareval.progress": ("heareval.spec",),
+    "heareval.bars": (),
+    "heareval.progress": ("heareval.bars", "heareval.spec", "heareval.terminal"),
+    "heareval.terminal": ("heareval.errors",),
     "heareval.resampling": (),
     "heareval.layout": ("heareval.spec",),
     "heareval.worker_process": (
@@ -109,7 +115,7 @@ ONLY_IN = {
     "matplotlib": ("heareval.drawing", "heareval.predictions.figures", "heareval.leaderboard.figures"),
     "jinja2": ("heareval.leaderboard.site",),
     "mido": ("heareval.tasks.midi",),
-    "rich": ("heareval.progress", "heareval.predictions.table"),
+    "rich": ("heareval.bars", "heareval.progress", "heareval.predictions.table"),
     "sed_eval": ("heareval.predictions.metrics",),
     "yaml": ("heareval.formats",),
     # Late, in frames; the others name the type of what it makes.
@@ -229,11 +235,44 @@ def test_help_imports_little() -> None:
     assert len(imported) < 150, imported
 
 
+# Shows the help of every command, and answers the Tab key as the shell asks for it.
+SHOW_ALL_HELP = """
+import os, sys
+before = {*sys.modules}
+import click
+from heareval.commands import main
+
+def show(command, *words):
+    try: main([*words, "--help"], standalone_mode=False)
+    except SystemExit: pass
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                show(command.get_command(context, name), *words, name)
+
+show(main)
+os.environ |= {"_HEAREVAL_COMPLETE": "bash_complete", "COMP_CWORD": "4"}
+os.environ["COMP_WORDS"] = "heareval evaluate my_model --tasks nsynth_pitch,esc50"
+try: main(prog_name="heareval")
+except SystemExit: pass
+print(*sorted({*sys.modules} - before), file=sys.stderr)
+"""
+
+
+def test_help_of_commands_and_the_tab_key_import_little() -> None:
+    """Luigi, numpy, requests and libsndfile take most of a second to import."""
+    done = subprocess.run([sys.executable, "-c", SHOW_ALL_HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage:") >= len(COMMANDS)
+    assert done.stdout.endswith("plain,nsynth_pitch,esc50\nplain,nsynth_pitch,esc50_retrieval\n")
+    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    # Python 3.10 has no tomllib.
+    assert imported - sys.stdlib_module_names <= {"click", "heareval", "tomli"}
+
+
 def test_the_graph_is_planned_without_heavy_imports() -> None:
     """A run with nothing to do must not wait for torch, and importing heareval loads nothing at all."""
     code = "import sys, heareval; print('numpy' in sys.modules); import heareval.commands"
-    code += "; print('numpy' in sys.modules, 'luigi' in sys.modules); import heareval.commands.evaluate"
-    code += ", heareval.commands.status"
+    code += "; print('numpy' in sys.modules, 'luigi' in sys.modules); import heareval.api"
     code += "; print(*sorted({'torch', 'sklearn', 'sed_eval', 'librosa', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["False", "False False", ""]

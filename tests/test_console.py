@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
+import os
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -12,10 +17,12 @@ import pytest
 from heareval.commands.console import warn_of_problems
 from heareval.errors import HearevalError, escape_controls
 from heareval.progress import report_step, show_steps
+from heareval.terminal import fold
 from heareval.workflow.requests import notify_stderr
 from tests.commands import MODEL, command
 from tests.tasks.own.birds import write_sound
 
+HEAREVAL = (sys.executable, "-m", "heareval")
 ESCAPE = "\x1b]0;renamed\x07"
 
 
@@ -104,3 +111,50 @@ def test_a_quiet_run_tells_errors_and_warnings(capsys: pytest.CaptureFixture[str
     for line in ("error: no room", "warning: locks of one machine", "waiting for a run"):
         warn_of_problems(line)
     assert capsys.readouterr().err.splitlines() == ["error: no room", "warning: locks of one machine"]
+
+
+def _run_in_terminal(folder: Path, columns: int, *words: str) -> list[str]:
+    """Return the lines that a command prints to standard error, a terminal of so many columns."""
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    subprocess.run([*HEAREVAL, *words], cwd=folder, env=environment, stderr=end, check=False)
+    os.close(end)
+    printed = b""
+    # Linux ends the output of a terminal that nobody has open with an error.
+    with contextlib.suppress(OSError):
+        while block := os.read(terminal, 4096):
+            printed += block
+    os.close(terminal)
+    return printed.decode().splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_long_lines_fold_at_the_width_of_the_terminal(tmp_path: Path, columns: int) -> None:
+    words = ("evaluate", "my_modle")
+    lines = _run_in_terminal(tmp_path, columns, *words)
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= columns
+    assert any("`pip install PATH`" in line for line in lines)
+    # The lines of a log stay whole.
+    log = subprocess.run(
+        [*HEAREVAL, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stderr
+    assert [line.partition(":")[0] for line in log.splitlines()] == ["note", "error"]
+    assert " ".join(line.strip() for line in lines) == " ".join(log.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        (
+            "error: /a/path/that/is/longer/than/a/line: gone",
+            ["error:", "  /a/path/that/is/longer/than/a/line:", "  gone"],
+        ),
+        ("  note: run `heareval prepare` now", ["  note: run", "  `heareval prepare`", "  now"]),
+        ("one\ntwo", ["one", "two"]),
+        ("", [""]),
+    ],
+)
+def test_words_and_commands_stay_whole(text: str, folded: list[str]) -> None:
+    assert fold(text, 20).split("\n") == folded

@@ -115,6 +115,21 @@ def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux opens a file without any access")
+def test_whoever_waits_for_a_lock_may_say_so(tmp_path: Path) -> None:
+    told = []
+
+    def release() -> None:
+        told.append("waiting")
+        other.close()
+
+    with files.open_lock(tmp_path / "lock") as other:
+        files.lock(other, fcntl.LOCK_EX)
+        with files.locked(tmp_path / "lock", release):
+            assert told == ["waiting"]
+    with files.locked(tmp_path / "lock", release):
+        assert told == ["waiting"]
+
+
 def test_a_lock_that_needs_write_access_is_refused_in_these_words(tmp_path: Path) -> None:
     """NFS fails in this way for a file that may only be read."""
     path = tmp_path / "lock"

@@ -150,19 +150,55 @@ def test_a_command_that_needs_tasks_says_so() -> None:
     assert "Missing task: name one or more, or `open`, `all`, `speech`, `environment`" in done.stderr
 
 
-@pytest.mark.parametrize("word", ["nsynth_pitch", "music", "esc50,fsd50k"])
+# What is written -> what is said about it.
+TASK_WORDS = {"nsynth_pitch": "is a task", "music": "is a group of tasks", "esc50,fsd50k": "are tasks"}
+NO_TASKS = {
+    "validate": "MODULE_OR_FILE and no tasks",
+    "validate my_model": "MODULE_OR_FILE and no tasks",
+    "predict": "TASK_DIR... and no tasks",
+    "report": "TASK_DIR... and no tasks",
+    "compare a b": "A B and no tasks",
+    "clean": "no tasks",
+    "verify": "no tasks",
+}
+
+
+@pytest.mark.parametrize("word", TASK_WORDS)
 @pytest.mark.parametrize(
-    "before", [["evaluate", "my_model"], ["evaluate"], ["status", "my_model"], ["validate"]]
+    "before", ["evaluate my_model", "evaluate", "status my_model", "embed", "embed my_model", *NO_TASKS]
 )
-def test_a_task_in_place_of_a_model_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[str], word: str
+def test_a_task_in_the_wrong_place_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, word: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, [*before, word])
+    done = CliRunner().invoke(main, [*before.split(), word])
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"error: model {word}: got the name of a task")
-    assert done.stderr.endswith(f"Write --tasks {word}.\n")
+    remedy = f"Write --tasks {word}."
+    if before in NO_TASKS:
+        # The runner names the command after the function `main`.
+        remedy = f"`main {before.split()[0]}` takes {NO_TASKS[before]}."
+    assert done.stderr == f"error: {word} {TASK_WORDS[word]}. {remedy}\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_word_too_many_that_is_no_task_is_told() -> None:
+    done = CliRunner().invoke(main, ["verify", "a", "b"])
+    assert done.exit_code == 2
+    assert done.stderr.endswith("Error: Got unexpected extra arguments (a b)\n")
+
+
+@pytest.mark.parametrize("words", ["evaluate other --tasks", "status --tasks", "prepare"])
+@pytest.mark.parametrize("name", ["my_model", "my_model.py"])
+def test_a_model_in_place_of_a_task_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text(MODEL)
+    done = CliRunner().invoke(main, [*words.split(), name])
+    assert done.exit_code == 2
+    remedy = " Write models without --tasks." if "--tasks" in words else ""
+    sentence = "got the Python file my_model.py, expected the name or TOML file of a task"
+    assert done.stderr == f"error: task {name}: {sentence}{remedy and f'.{remedy}'}\n"
 
 
 def test_a_model_may_have_the_name_of_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

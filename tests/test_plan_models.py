@@ -13,7 +13,7 @@ import pytest
 from heareval.archives.sizes import Size
 from heareval.commands.plan import list_disk_lines
 from heareval.commands.planned_models import list_model_lines
-from heareval.embeddings.embed import DEFAULT_FORMAT
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.measure import MeasuredLength, Measurement, measure_model
 from heareval.embeddings.submission import Model
 from heareval.tasks.registry import all_tasks, select
@@ -174,7 +174,7 @@ def test_what_cannot_be_known_is_said(mirror: Path, tmp_path: Path) -> None:
     assert "dcase2016_task2: left out submission scenes: got no function get_timestamp_embeddings" in lines
     assert "fails, sample rate unknown, clips at 16000 Hz note: fails: import of " in lines
     assert "no luck" in lines
-    assert "note: own: a run would first make its environment; not measured" in lines
+    assert "note: not measured: own: a run would first make its environment" in lines
     (missing,) = {only_line(command(tmp_path, "heareval", "plan", "my_modle", "--tasks", "esc50"))}
     assert missing.startswith("error: submission my_modle: got no module named my_modle")
 
@@ -185,7 +185,7 @@ def test_words_are_models_or_tasks(mirror: Path, tmp_path: Path) -> None:
     assert facts["models"][0]["name"] == "esc_50"
     assert "models" not in plan(tmp_path, mirror, "spoken_digit", "--sample-rate", "16000")
     line = only_line(command(tmp_path, "heareval", "plan", "esc_50", "esc50"))
-    assert "model esc50: got the name of a task" in line
+    assert line == "error: esc50 is a task. Write --tasks esc50."
     done = command(tmp_path, "heareval", "plan")
     assert (done.returncode, "Missing model or task" in done.stderr) == (2, True)
 

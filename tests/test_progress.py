@@ -10,6 +10,7 @@ import pytest
 
 from heareval import progress
 from heareval.archives.unpack.extract import extract
+from heareval.bars import open_bars
 from heareval.progress import Unit, describe_progress, report_step, show_steps
 from heareval.workflow import clips, corpus, evaluate, prepare  # noqa: F401
 from heareval.workflow.step import Step
@@ -38,6 +39,7 @@ SHOWN = {
     ("hundredths", 800, 800): "testing and resampling",
     ("clips", 437, 1200): "437 of 1200 clips",
     ("bytes", 437_000_000, 1_200_000_000): "437.0 of 1200.0 MB",
+    ("bytes", 437_000_000, 0): "437.0 MB",
     ("files", 1, 2): "1 of 2 files",
     ("archives", 0, 7): "0 of 7 archives",
 }
@@ -81,7 +83,49 @@ def test_a_step_that_says_nothing_is_seen_to_run(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("columns", ["80", "200"])
+def test_lines_of_a_long_step_become_rarer(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    lines = progress._Lines(1, stream)
+    lines.move("mine on esc50: embeddings", {"said": "0 of 235 clips"})
+    for second in range(24 * 3600):
+        now = float(second)
+        lines.tick()
+    told = [int(line.split()[-2]) for line in stream.getvalue().splitlines()]
+    assert told[:2] == [17, 36]
+    assert len(told) < 100
+
+
+def test_a_download_of_unknown_size_counts_what_has_come(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = _Terminal()
+    with show_steps(1, stream), report_step("fetch master.zip", "bytes") as report:
+        report(5_300_000, 0)
+        progress._send({"end": True})
+    assert re.search(r"fetch master.zip .* 5.3 MB +for 0 s", stream.getvalue())
+
+
+def test_time_moves_while_a_step_says_nothing():
+    now = 0.0
+    shown = open_bars(_Terminal())
+    shown.get_time = lambda: now
+    bar = shown.add_task("mine on esc50: embeddings", total=100, said="", heard=now)
+    for done in range(1, 11):
+        now += 6.0
+        shown.update(bar, completed=done, heard=now)
+    (task,) = shown.tasks
+    *_, column = shown.columns
+    task._get_time = shown.get_time
+    assert column.render(task).plain == "9 min left"
+    now += 60.0
+    assert column.render(task).plain == "8 min left"
+    now = 3600.0
+    assert column.render(task).plain == "for 60 min"
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
 @pytest.mark.usefixtures("_every_line")
 def test_bars_on_a_terminal(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
@@ -95,8 +139,8 @@ def test_bars_on_a_terminal(columns, monkeypatch):
             report(350, 1200)
             # The display is drawn a last time as it closes, with the bar of the step that still runs.
             progress._send({"end": True})
-    assert "speech_commands-v0.0.2-demo: predictor" in stream.getvalue() or columns == "80"
-    assert "demo: predictor" in stream.getvalue()
+    assert "speech_commands-v0.0.2-demo: predictor" in stream.getvalue() or columns != "200"
+    assert ": predictor" in stream.getvalue()
     assert "training 4 of 12" in stream.getvalue()
     assert "1 of 2 steps" in stream.getvalue()
     assert "350" not in stream.getvalue()

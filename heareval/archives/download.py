@@ -235,7 +235,7 @@ def _append(limit: _SizeLimit, have: int, blocks: Iterator[bytes], progress: Pro
                     limit.refuse(f"{have} bytes without an end, which fill the disk", "a size in its headers")
                 raise
             have += len(block)
-            progress(have, max(limit.announced or 0, have))
+            progress(have, limit.announced or 0)
 
 
 def _start_over(part: Path, validator: str) -> None:

@@ -22,6 +22,7 @@ from heareval.archives.download import (
     remove_validator,
 )
 from heareval.errors import HearevalError
+from heareval.progress import report_note
 from heareval.spec import Download, Progress, ignore_progress
 
 MIRROR_LEVELS = 3  # how many levels of a mirror folder are searched
@@ -85,13 +86,16 @@ def fetch(
         download: addresses and checksum of the archive.
         target: the file to write; it appears only when its checksum was verified.
         mirrors: searched in this order.
-        progress: called with the bytes received, and the bytes of the archive.
+        progress: called with the bytes received, and those of the archive, 0 if that is not known.
         patience: when to give up a server.
 
     Raises:
         HearevalError: the checksum is wrong, the archive is not found, or no server answers.
     """
-    with files.locked(target.with_name(f".{target.name}.lock")):
+    lock = target.with_name(f".{target.name}.lock")
+    with files.locked(
+        lock, lambda: report_note(f"fetch {download.file_name}: waiting for another run, which fetches it")
+    ):
         _fetch(download, target, mirrors, progress, patience)
 
 

@@ -10,9 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-import requests
-import urllib3
-
 # The unit in which most file systems allocate space.
 BLOCK_BYTES = 4096
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -118,6 +115,9 @@ def sizes_on_the_web(
 
 def content_length(urls: Sequence[str]) -> int | None:
     """Return the size of a file in bytes from the first server that sends it; None if none does."""
+    import requests
+    import urllib3
+
     for url in urls:
         for turn in range(TRIES):
             if turn:

@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import add_completion_class
 
 import heareval
+from heareval.commands.completion import BashCompletion, ZshCompletion
 from heareval.commands.console import USAGE_EXIT_CODE, standard_streams, warn
 from heareval.errors import HearevalError, unknown_name
 
@@ -41,6 +43,8 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line."""
+        add_completion_class(BashCompletion)
+        add_completion_class(ZshCompletion)
         with standard_streams():
             return super().main(*args, **extra)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
@@ -74,6 +74,8 @@ def card(
     cards. --check needs the task folders, whose labels the predictions are compared with; it ends with 1 if a
     card is refused, and with 3 if nothing is wrong, but a task folder is lacking.
     """
+    from heareval import api
+
     folders = [Path(name) for name in names]
     if check and export:
         raise HearevalError("--check and --export", got="both", expected="one of them")
@@ -110,6 +112,8 @@ def _parse_reasons(words: Sequence[str]) -> dict[str, str]:
 
 def _check(folders: Sequence[Path], places: Places, *, as_json: bool) -> None:
     """Print what came of checking cards, and end the program if not everything is right."""
+    from heareval import api
+
     checked = []
     for each in api.check_cards(folders, places):
         checked.append(each)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from heareval import api
-from heareval.api import Changes
 from heareval.commands.console import say, warn
 from heareval.layout import Places
-from heareval.workflow.run_records import Output
+
+if TYPE_CHECKING:
+    from heareval.api import Changes
+    from heareval.workflow.run_records import Output
 
 
 def list_change_lines(changes: Changes) -> Iterator[str]:
@@ -29,6 +31,8 @@ def _name_output(output: Output) -> str:
 
 def say_own_changes(places: Places) -> Changes:
     """Print a line on each output that this process has changed, and return them; nothing without any."""
+    from heareval import api
+
     changes = api.own_changes(places)
     for line in list_change_lines(changes):
         say(line)

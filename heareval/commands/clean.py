@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
-from heareval.api import Cleaned
+from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import BUSY_EXIT_CODE, FAILED_EXIT_CODE, one_line_errors, say, warn
@@ -16,6 +15,9 @@ from heareval.commands.grouped import GroupedCommand
 from heareval.errors import BusyError
 from heareval.layout import Places, display_path
 from heareval.workflow.cleaning import LOG_DAYS, Leftover
+
+if TYPE_CHECKING:
+    from heareval.api import Cleaned
 
 # How many paths are listed for a reason.
 SHOWN_PATHS = 10
@@ -43,6 +45,8 @@ def clean(places: Places, delete: bool, older_than: int, is_quiet: bool, as_json
     tarballs, embeddings, scores and cards are never touched, nor are files that heareval did not make. Exits
     with 75 if a run is at work.
     """
+    from heareval import api
+
     try:
         cleaned = api.clean(places, delete=delete, log_days=older_than)
     except BusyError as error:

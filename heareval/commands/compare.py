@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, terminal_columns
 from heareval.commands.grouped import GroupedCommand
@@ -30,18 +30,19 @@ def compare(a: str, b: str, others: tuple[str, ...], places: Places, as_json: bo
     if others:
         _compare_each((a, b, *others), places, as_json=as_json)
         return
-    found = api.compare(a, b, places)
     # scikit-learn and scipy take seconds to import.
+    from heareval import api
     from heareval.predictions.compare import comparison_table, comparison_to_json
 
+    found = api.compare(a, b, places)
     say(
         files.dump_json(comparison_to_json(found)) if as_json else comparison_table(found, terminal_columns())
     )
 
 
 def _compare_each(names: tuple[str, ...], places: Places, *, as_json: bool) -> None:
-    found = api.compare_each(names, places)
-    # As above.
+    from heareval import api
     from heareval.predictions.multiple_comparisons import format_multiple, multiple_to_json
 
+    found = api.compare_each(names, places)
     say(files.dump_json(multiple_to_json(found)) if as_json else format_multiple(found, terminal_columns()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from heareval.errors import HearevalError, escape_controls, file_error
+from heareval.terminal import find_columns, fold, prepare_line
 
 if TYPE_CHECKING:
     from heareval.workflow.run import Outcome
@@ -50,9 +51,15 @@ def terminal_columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def say_sentence(text: str) -> None:
+    """Print a line of words, which is folded on a terminal."""
+    columns = find_columns(sys.stdout)
+    say(text if columns is None else fold(text, columns))
+
+
 def warn(text: str) -> None:
-    """Print a line to standard error; it cannot control the terminal."""
-    click.echo(escape_controls(text), err=True)
+    """Print a line to standard error, folded on a terminal, which it cannot control."""
+    click.echo(prepare_line(text, sys.stderr), err=True)
 
 
 @contextlib.contextmanager

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api
-from heareval.api import Overwrite, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
+from heareval.commands.completion import complete_tasks
 from heareval.commands.console import USAGE_EXIT_CODE, finish_run, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.commands.task_words import split_names
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import Overwrite, RunSettings
 
 
 @click.command(
@@ -29,6 +33,7 @@ from heareval.layout import Places, display_path
     "tasks",
     multiple=True,
     default=("all",),
+    shell_complete=complete_tasks,
     metavar="NAMES",
     help="Names of tasks or of folders in --tasks-dir, separated by commas. Repeatable.  [all folders]",
 )
@@ -53,10 +58,12 @@ def embed(
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
     override the TOML file. hf:NAME and hf:FOLDER are published models.
     """
+    from heareval import api
+
     embedded = api.embed(
         submissions,
         places,
-        tasks=options.split_names(tasks),
+        tasks=split_names(tasks),
         embedding_format=embedding_format,
         any_rate=any_rate,
         limit=limit,

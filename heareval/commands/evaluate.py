@@ -5,22 +5,31 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, Overwrite, RunSettings, Scored
+from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
-from heareval.commands.console import USAGE_EXIT_CODE, Lacking, finish_run, one_line_errors, say, warn
+from heareval.commands.console import (
+    USAGE_EXIT_CODE,
+    Lacking,
+    finish_run,
+    one_line_errors,
+    say_sentence,
+    warn,
+)
 from heareval.commands.prepare import list_skipped
 from heareval.commands.run_files import RunFileCommand
 from heareval.commands.scores import say_scores, write_missing_reports
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.formats.task_manifest import find_task_manifest
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, EvaluationRequest, Overwrite, RunSettings, Scored
 
 
 def _build_request(
@@ -32,6 +41,8 @@ def _build_request(
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest:
+    from heareval.api import EvaluationRequest
+
     protocol = replace(scoring.protocol, limit=limit)
     return EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
 
@@ -68,6 +79,8 @@ def evaluate(
     run: its models, tasks and options. Only the sample rate that a model asks for is prepared, unless
     --sample-rate names more.
     """
+    from heareval import api
+
     corpus = options.use_default_tasks(corpus, settings.notify)
     request = _build_request(scoring=scoring, corpus=corpus, **requested)
     scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)
@@ -100,7 +113,7 @@ def _say_skipped(task_folder: Path) -> None:
     if manifest and manifest.skipped:
         first, *others = list_skipped(manifest)
         more = f"; {len(others)} more in {display_path(task_folder / files.MANIFEST)}" if others else ""
-        say(f"{display_path(task_folder)}: {first}{more}")
+        say_sentence(f"{display_path(task_folder)}: {first}{more}")
 
 
 def _count_scores(scored: Scored) -> Lacking | None:

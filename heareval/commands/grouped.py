@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from heareval.commands.task_words import check_is_no_task
+
 # Heading -> the parameters below it, in every command that has them; all others are below "Options". Of the
 # libraries for this, cloup keeps the options of a group in one object, which commands of one process can't
 # share, and rich-click takes longer to import and draws boxes around errors, which are one line here.
@@ -41,6 +43,18 @@ class GroupedCommand(click.Command):
     def __init__(self, *others: Any, example: str, **more: Any) -> None:
         super().__init__(*others, **more)
         self.example = example
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of a command line; a task among superfluous words gets its own error."""
+        context.allow_extra_args = True
+        more = super().parse_args(context, args)
+        if more and not context.resilient_parsing:
+            for word in more:
+                check_is_no_task(context, word)
+            context.fail(
+                f"Got unexpected extra {'argument' if len(more) == 1 else 'arguments'} ({' '.join(more)})"
+            )
+        return more
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import heareval
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
@@ -103,6 +103,8 @@ def build(
     Every score is computed again. A card with a wrong one is left out: the site is written, and the exit code
     is 1. Cards whose task folders you lack are shown as submitted, not as recomputed.
     """
+    from heareval import api
+
     written = api.leaderboard(
         [Path(card) for card in cards],
         Path(out),
@@ -146,6 +148,8 @@ def init(folder: str, requirement: str) -> None:
     and workflows that check the cards of a pull request, comment with the new row and publish the site. Its
     README says what remains to be done.
     """
+    from heareval import api
+
     api.init_repository(Path(folder), requirement=requirement)
     say(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
 
@@ -160,6 +164,8 @@ def references(folder: str, places: Places) -> None:
     FOLDER gets the description of each of your task folders, without sounds. Cards are compared with them.
     Copies of the same tasks are replaced; those of other tasks stay.
     """
+    from heareval import api
+
     copies = api.copy_references(Path(folder), places)
     for copy in copies:
         say(display_path(copy))
@@ -185,6 +191,8 @@ def check_changes(base: str, comment: str | None, places: Places) -> None:
     scores that it had. The exit code is 1 if the branch is refused, and 3 if nothing is wrong, but references
     are lacking.
     """
+    from heareval import api
+
     checked = api.check_changes(base, places)
     if comment:
         text = "".join(f"{escape_controls(line)}\n" for line in checked.lines)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval.api import CorpusRequest, Overwrite, RunSettings, resolve_places
 from heareval.archives.sizes import readable
+from heareval.commands.completion import complete_files, complete_tasks
 from heareval.commands.console import Command, warn, warn_of_problems
 from heareval.commands.gather import Decorator, Seconds, gather
 from heareval.commands.grouped import GroupedCommand
-from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
+from heareval.commands.task_words import check_are_no_models, refuse_tasks, split_names
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.submission_config import DEVICES, SubmissionArgs
 from heareval.errors import HearevalError
-from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.layout import Places
 from heareval.predictions.protocol import (
     DISTANCES,
+    FULL_REPORT_SEEDS,
     GRIDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
@@ -29,14 +29,19 @@ from heareval.predictions.protocol import (
     GridName,
     Probe,
     Protocol,
+    count_seeds,
 )
-from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES
-from heareval.tasks.audio import ENGINES
+from heareval.spec import DEFAULT_SAMPLE_RATES, EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
 from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
-from heareval.tasks.registry import GROUPS, all_tasks, select
+from heareval.tasks.registry import GROUPS, select
 from heareval.workflow.configuration import read_value
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
-from heareval.workflow.requests import FULL_REPORT_SEEDS, count_seeds
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, Overwrite, RunSettings
+
+# Luigi, numpy and requests take most of a second to import. Modules of commands import what needs them in the
+# functions that act, so that `heareval COMMAND --help` and the Tab key answer at once.
 
 # The tasks of a command that is given none.
 DEFAULT_TASKS = ("open",)
@@ -55,6 +60,8 @@ _FOLDERS = {
 
 
 def _build_places(names: tuple[str, ...], **folders: str | None) -> Places:
+    from heareval.api import resolve_places
+
     chosen: dict[str, Any] = {}
     for name in names:
         _, key, _ = _FOLDERS[name]
@@ -76,15 +83,6 @@ def places(*names: str) -> Decorator:
 # --------------------------------------------------------------------------- tasks
 
 
-def split_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the task names of a command line, whether commas or repeated options separate them.
-
-    >>> split_names(("esc50,fsd50k", "open"))
-    ('esc50', 'fsd50k', 'open')
-    """
-    return tuple(filter(None, (word.strip() for name in names for word in name.split(","))))
-
-
 def _build_corpus(
     tasks: tuple[str, ...],
     mode: str | None,
@@ -95,9 +93,12 @@ def _build_corpus(
     from_published: str,
     task_words: tuple[str, ...] | None = None,
 ) -> CorpusRequest:
+    from heareval.api import CorpusRequest
+
     names = split_names((*(task_words or ()), *tasks))
     if task_words is not None and not names:
         raise click.UsageError(f"Missing task: name one or more, or {list_groups()}.")
+    check_are_no_models(names, "" if task_words else "Write models without --tasks.")
     mirrors = mirror or tuple(filter(None, [read_value("mirror")]))
     return CorpusRequest(names, mode, mirrors, accept_checksums or "", engine, on_bad_audio, from_published)
 
@@ -172,16 +173,10 @@ def corpus(tasks: Decorator) -> Decorator:
     )
 
 
-def _complete_tasks(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
-    """Return what a shell offers for tasks: names that continue the last one of a list."""
-    before, comma, last = word.rpartition(",")
-    return [f"{before}{comma}{name}" for name in (*GROUPS, *all_tasks()) if name.startswith(last)]
-
-
 tasks_option: Decorator = click.option(
     "--tasks",
     multiple=True,
-    shell_complete=_complete_tasks,
+    shell_complete=complete_tasks,
     metavar="NAMES",
     help=f"Names or TOML files of tasks, separated by commas, or {list_groups()}. Repeatable.  [open]",
 )
@@ -189,11 +184,11 @@ tasks_option: Decorator = click.option(
 
 def tasks_argument(command: Command) -> Command:
     """Give a command tasks as words, or with --tasks as other commands have them."""
-    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=_complete_tasks)
+    words = click.argument("task_words", nargs=-1, metavar="TASK...", shell_complete=complete_tasks)
     option = click.option(
         "--tasks",
         multiple=True,
-        shell_complete=_complete_tasks,
+        shell_complete=complete_tasks,
         metavar="NAMES",
         help="The same as TASK... Repeatable.",
     )
@@ -227,20 +222,7 @@ def sample_rates(default: tuple[int, ...] = DEFAULT_SAMPLE_RATES) -> Decorator:
 
 
 def _build_submissions(submissions: str | tuple[str, ...], **described: Any) -> SubmissionArgs:
-    several = (submissions,) if isinstance(submissions, str) else submissions
-    for word in several:
-        _check_is_no_task(word)
-    return SubmissionArgs(several, **described)
-
-
-def _check_is_no_task(word: str) -> None:
-    """Raise HearevalError if a word in place of a model is the name of a task or a group of tasks."""
-    names = [name for name in split_names([word]) if name in all_tasks() or name in GROUPS]
-    is_module = Path(word).is_dir() or Path(f"{word}.py").is_file()
-    if names and not is_module:
-        raise HearevalError(
-            f"model {word}", got="the name of a task", expected="a model", remedy=f"Write --tasks {word}."
-        )
+    return SubmissionArgs((submissions,) if isinstance(submissions, str) else submissions, **described)
 
 
 _DESCRIBING: tuple[Decorator, ...] = (
@@ -278,14 +260,26 @@ def _described(argument: Decorator) -> Decorator:
     return gather("submissions", _build_submissions, argument, *_DESCRIBING, parameters=parameters)
 
 
+def _name_submissions(count: int, metavar: str, *, required: bool) -> Decorator:
+    argument: Decorator = click.argument(
+        "submissions",
+        nargs=count,
+        required=required,
+        metavar=metavar,
+        callback=refuse_tasks,
+        shell_complete=complete_files,
+    )
+    return _described(argument)
+
+
 _METAVAR = "MODULE_OR_FILE"
 # One submission, or several, with the options that describe them; they reach a command as `submissions`.
-submission = _described(click.argument("submissions", nargs=1, metavar=_METAVAR))
-submissions = _described(click.argument("submissions", nargs=-1, required=True, metavar=f"{_METAVAR}..."))
-some_submissions = _described(click.argument("submissions", nargs=-1, metavar=f"[{_METAVAR}...]"))
+submission = _name_submissions(1, _METAVAR, required=True)
+submissions = _name_submissions(-1, f"{_METAVAR}...", required=True)
+some_submissions = _name_submissions(-1, f"[{_METAVAR}...]", required=False)
 # The same, or tasks: the command tells them apart.
 models_or_tasks = _described(
-    click.argument("submissions", nargs=-1, metavar=f"{_METAVAR}...|TASK...", shell_complete=_complete_tasks)
+    click.argument("submissions", nargs=-1, metavar=f"{_METAVAR}...|TASK...", shell_complete=complete_tasks)
 )
 
 
@@ -539,7 +533,7 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def _build_settings(
-    num_workers: int,
+    num_workers: int | None,
     scheduler_url: str,
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
@@ -547,14 +541,21 @@ def _build_settings(
     scratch_dir: str | None = None,
     is_quiet: bool = False,
 ) -> RunSettings:
+    from heareval.api import RunSettings
+
     scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
     machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
-    return RunSettings(num_workers, scheduler_url, machine, scratch, notify, is_quiet)
+    return RunSettings(num_workers or count_cores(), scheduler_url, machine, scratch, notify, is_quiet)
+
+
+def _find_scheduler(context: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    # The Tab key must not wait for Luigi, which reads the file.
+    return read_value("scheduler_url") if url is None and not context.resilient_parsing else url
 
 
 scheduler_url: Decorator = click.option(
     "--scheduler-url",
-    callback=lambda _, __, url: read_value("scheduler_url") if url is None else url,
+    callback=_find_scheduler,
     help="A luigid that several machines share.  [this process schedules its steps]",
 )
 
@@ -572,7 +573,6 @@ def run_settings(*machine: Decorator) -> Decorator:
         click.option(
             "--num-workers",
             type=click.IntRange(min=1),
-            default=count_cores,
             help="Worker processes that run side by side.  [one per core]",
         ),
         scheduler_url,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
-from heareval.commands.console import one_line_errors, say, terminal_columns
+from heareval.commands.console import one_line_errors, say, say_sentence, terminal_columns
 from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.layout import Places
@@ -41,8 +41,14 @@ def parity(submission: str | None, row: str, lists_rows: bool, places: Places, a
             expected="`heareval parity SUBMISSION --row NAME`",
             remedy="`heareval parity --rows` lists the published rows.",
         )
+    from heareval import api
+
     found = api.parity(submission, row, places)
-    say(files.dump_json(parity_to_json(found)) if as_json else _format_parity(found))
+    if as_json:
+        say(files.dump_json(parity_to_json(found)))
+    else:
+        # The table is as wide as the terminal already.
+        say_sentence(_format_parity(found))
 
 
 def _format_parity(parity: Parity) -> str:

@@ -8,29 +8,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, RunSettings
+from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
 from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say, terminal_columns
-from heareval.commands.planned_models import list_model_lines
 from heareval.commands.run_files import RunFileCommand
-from heareval.embeddings.embed import EmbeddingFormat
-from heareval.embeddings.modules import find_module_file
+from heareval.commands.task_words import check_are_no_tasks, split_names
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.published import is_published
 from heareval.embeddings.submission_config import PYTHON_SUFFIX, SubmissionArgs, read_toml, split_module
 from heareval.errors import HearevalError
 from heareval.layout import Places
-from heareval.predictions.table import new_table, render_lines
 from heareval.spec import DEFAULT_SAMPLE_RATES
 from heareval.tasks.registry import GROUPS, OWN_TASK_SUFFIX, all_tasks
-from heareval.workflow.disk_space import name_folders
-from heareval.workflow.evaluation_plan import evaluation_facts
-from heareval.workflow.plan import DiskPlan, FileSystem, plan_facts
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, RunSettings
+    from heareval.workflow.plan import DiskPlan, FileSystem
 
 LEGEND = "~ estimated, tarballs from above; ? unknown; embeddings are not counted"
 
@@ -46,6 +44,8 @@ class PlanCommand(RunFileCommand):
         if given and not context.default_map and all(map(_is_task, given)):
             context.params["tasks"] += given
             context.params["submissions"] = ()
+        else:
+            check_are_no_tasks(context, given)
         return rest
 
 
@@ -58,8 +58,10 @@ def _is_task(word: str) -> bool:
         return False
     if word.endswith(PYTHON_SUFFIX) or is_published(word):
         return False
+    from heareval.embeddings.modules import find_module_file
+
     known = [*all_tasks(), *GROUPS]
-    names = options.split_names([word])
+    names = split_names((word,))
     if all(name in known for name in names):
         return True
     try:
@@ -104,6 +106,11 @@ def plan(
     names of tasks alone, takes what `prepare` takes. Nothing is fetched or written; servers are only asked
     for sizes. Exits with 2 if a disk has too little room.
     """
+    from heareval import api
+    from heareval.commands.planned_models import list_model_lines
+    from heareval.workflow.evaluation_plan import evaluation_facts
+    from heareval.workflow.plan import plan_facts
+
     if not submissions.submissions:
         if not corpus.tasks:
             raise click.UsageError(f"Missing model or task: name one or more, or {options.list_groups()}.")
@@ -112,7 +119,7 @@ def plan(
         return
     corpus = options.use_default_tasks(corpus, settings.notify)
     protocol = replace(scoring.protocol, limit=limit)
-    request = EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
+    request = api.EvaluationRequest(submissions, corpus, embedding_format, protocol, any_rate, sample_rates)
     planned = api.plan_evaluation(request, places, settings=settings)
     _finish(
         planned.disk,
@@ -137,6 +144,8 @@ def _finish(disk: DiskPlan, facts: dict[str, Any], lines: Iterator[str], *, as_j
 
 def _describe_space(system: FileSystem) -> str:
     """Return the line that says whether a file system has enough room."""
+    from heareval.workflow.disk_space import name_folders
+
     verdict = "does not fit" if not system.fits else "fits"
     if system.fits and not system.needed.is_whole:
         verdict = "fits as far as known"
@@ -145,6 +154,8 @@ def _describe_space(system: FileSystem) -> str:
 
 def list_disk_lines(disk: DiskPlan) -> Iterator[str]:
     """Yield the lines that show what preparing tasks would take: a row for each task and one for the sum."""
+    from heareval.predictions.table import new_table, render_lines
+
     table = new_table(("task", "state"), ("download", "disk", "tarballs"), ())
     rows = [(each.folder, each.state, each.sizes) for each in disk.tasks]
     for name, state, sizes in (*rows, ("total", "", disk.sizes)):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api
-from heareval.api import Overwrite, RunSettings
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
 from heareval.commands.scores import say_scores, write_missing_reports
+from heareval.commands.task_words import refuse_tasks
 from heareval.layout import Places
+
+if TYPE_CHECKING:
+    from heareval.api import Overwrite, RunSettings
 
 
 @click.command(cls=options.CommandOf2021, example="heareval predict embeddings/my_model/* --probe linear")
 @one_line_errors
-@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="TASK_DIR...",
+    callback=refuse_tasks,
+)
 @options.scoring
 @options.overwrite("scores")
 @options.places("work", "tasks")
@@ -33,6 +43,8 @@ def predict(
 
     TASK_DIR is a folder of embeddings: embeddings/SUBMISSION/TASK.
     """
+    from heareval import api
+
     paths = [Path(folder) for folder in folders]
     scored = api.predict(paths, scoring.protocol, places, overwrite=overwrite, settings=settings)
     if settings.is_quiet:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest, RunSettings
+from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
-from heareval.commands.console import Lacking, finish_run, one_line_errors, say
+from heareval.commands.console import Lacking, finish_run, one_line_errors, say, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, RunSettings
 
 
 @click.command(
@@ -36,6 +39,8 @@ def prepare(
     `everything`; commas separate them as well. The sample rates are 16000,
     22050, 44100 and 48000 Hz unless --sample-rate names others. What is finished already is not done again.
     """
+    from heareval import api
+
     prepared = api.prepare(corpus, places, sample_rates=sample_rates, force=force, settings=settings)
     if settings.is_quiet:
         _say_changes(prepared.task_folders, places)
@@ -58,7 +63,7 @@ def _say_changes(folders: Sequence[Path], places: Places) -> None:
     for folder in folders:
         if folder.name in changed and (manifest := find_task_manifest(folder)):
             for note in list_notes(manifest):
-                say(f"note on {display_path(folder)}: {note}")
+                say_sentence(f"note on {display_path(folder)}: {note}")
 
 
 def say_task(folder: Path) -> None:
@@ -71,13 +76,13 @@ def say_task(folder: Path) -> None:
     origin = f", made from the tarball {manifest.tarball}" if manifest.tarball else ""
     say(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
     for note in list_notes(manifest):
-        say(f"  note: {note}")
+        say_sentence(f"  note: {note}")
 
 
 def say_not_packed(folders: Sequence[str]) -> None:
     """Print a line on the task folders that get no tarballs, if there are any."""
     if folders:
-        say(f"no tarballs of {', '.join(folders)}: the corpus may not be redistributed")
+        say_sentence(f"no tarballs of {', '.join(folders)}: the corpus may not be redistributed")
 
 
 def list_skipped(manifest: TaskManifest) -> list[str]:

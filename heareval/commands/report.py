@@ -6,17 +6,25 @@ from pathlib import Path
 
 import click
 
-from heareval import api, files
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
+from heareval.commands.task_words import refuse_tasks
 from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
 
 @click.command(cls=GroupedCommand, example="heareval report embeddings/my_model/esc50-v2.0.0-full")
 @one_line_errors
-@click.argument("folders", nargs=-1, required=True, type=click.Path(file_okay=False), metavar="TASK_DIR...")
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="TASK_DIR...",
+    callback=refuse_tasks,
+)
 @click.option(
     "--protocol", "protocols", multiple=True, help="Report on this protocol only. Repeatable.  [all]"
 )
@@ -39,6 +47,7 @@ def report(
     report, the command prints its folder, the worst label, the most frequent confusion and the worst clip.
     """
     # torch and matplotlib are imported for it.
+    from heareval import api
     from heareval.predictions.report import REPORT
 
     target = Path(out) if out else None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from heareval.commands.console import USAGE_EXIT_CODE, warn
 from heareval.commands.options import CommandOf2021
+from heareval.embeddings.submission_config import SUFFIX
 from heareval.errors import HearevalError
-from heareval.workflow.run_file import RunFile, is_run_file, read_run_file
+
+if TYPE_CHECKING:
+    from heareval.workflow.run_file import RunFile
 
 
 class RunFileCommand(CommandOf2021):
@@ -44,6 +47,10 @@ def _find_run_file(command: click.Command, context: click.Context, words: list[s
         return None
     given = parsed.get("submissions")
     named = [word for word in given if isinstance(word, str)] if isinstance(given, (tuple, list)) else []
+    if not any(word.endswith(SUFFIX) for word in named):
+        return None
+    from heareval.workflow.run_file import is_run_file, read_run_file
+
     found = [word for word in named if is_run_file(word)]
     if not found:
         return None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heareval import api, layout
-from heareval.api import Scored
+from heareval import layout
 from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, terminal_columns, warn
 from heareval.commands.options import Scoring
 from heareval.errors import HearevalError
 from heareval.formats.scores import Scores
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.api import Scored
 
 
 def say_scores(scored: Scored, places: Places, scoring: Scoring) -> None:
@@ -53,6 +56,8 @@ def write_missing_reports(scored: Scored, places: Places) -> None:
 
 
 def _write_report(folder: Path, protocol: str, places: Places) -> None:
+    from heareval import api
+
     try:
         for written in api.report(folder, places, protocols=(protocol,), notify=warn):
             say(f"report: {display_path(written)}")

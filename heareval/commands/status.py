@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heareval import api, files
-from heareval.api import CorpusRequest, EvaluationRequest, Status
+from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import list_change_lines
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.commands.run_files import RunFileCommand
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES
-from heareval.workflow.run_records import changes_facts
-from heareval.workflow.status import StatusRow, status_facts
-from heareval.workflow.step_records import StepRecord
+
+if TYPE_CHECKING:
+    from heareval.api import CorpusRequest, EvaluationRequest, Status
+    from heareval.workflow.status import StatusRow
+    from heareval.workflow.step_records import StepRecord
 
 # Complete tasks of a submission are named up to this number, and counted above it.
 NAMED_TASKS = 3
@@ -58,6 +59,9 @@ def status(places: Places, scheduler_url: str, since: str | None, as_json: bool,
     Nothing is done and no model is loaded. Exits with 0 only if everything is complete, with 30 if a step
     has failed or something is damaged, and with 25 if something is missing; with --since always with 0.
     """
+    from heareval import api
+    from heareval.workflow.status import status_facts
+
     request = _build_request(**requested)
     if since is not None:
         _show_changes(request, since, places, as_json)
@@ -80,6 +84,8 @@ def _build_request(
     scoring: options.Scoring,
     sample_rates: tuple[int, ...],
 ) -> EvaluationRequest | CorpusRequest | None:
+    from heareval.api import EvaluationRequest
+
     if submissions.submissions:
         corpus = replace(corpus, tasks=corpus.tasks or options.DEFAULT_TASKS)
         protocol = replace(scoring.protocol, limit=limit)
@@ -90,6 +96,9 @@ def _build_request(
 
 
 def _show_changes(request: object, since: str, places: Places, as_json: bool) -> None:
+    from heareval import api
+    from heareval.workflow.run_records import changes_facts
+
     if request is not None:
         raise HearevalError(
             "--since", got="tasks or models as well", expected="only folders", remedy="Leave them out."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from heareval import files, scripting
+from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say, warn
 from heareval.commands.grouped import GroupedCommand
@@ -47,6 +47,8 @@ def table(
 
     The best score of each task is marked. Means and ranks are shown only where no task is missing.
     """
+    from heareval import scripting
+
     paths = [_find_folder(each, places) for each in folders] or [Path(places.embeddings)]
     request = OverviewRequest(metric, protocol, has_intervals)
     overview = scripting.results(*paths).to_overview(request)

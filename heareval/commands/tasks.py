@@ -17,8 +17,6 @@ from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import TaskSpec
 from heareval.tasks.extent import BYTES_PER_HOUR, estimate_hours
 from heareval.tasks.licences import find_licence
-from heareval.tasks.own import new as own_new
-from heareval.tasks.own.task import describe_splits
 from heareval.tasks.registry import all_tasks, check_name_is_free
 
 # Columns of the tables of tasks.
@@ -88,6 +86,8 @@ def _describe_briefly(task: TaskSpec) -> tuple[str, ...]:
 
 def _describe_at_length(task: TaskSpec) -> tuple[str, ...]:
     """Return the cells of BRIEF_HEAD and LONG_HEAD for a task in its default mode."""
+    from heareval.tasks.own.task import describe_splits
+
     seconds = task.duration_s(task.default_mode)
     return (
         *_describe_briefly(task),
@@ -123,10 +123,12 @@ def new_task(name: str, **given: Any) -> None:
     Pairs, triplets and queries make a task that is scored by distances between embeddings, without training.
     The sounds stay where they are. What the options leave open follows from the sounds.
     """
+    from heareval.tasks.own.new import new_task as write_task
+
     values = {key: value for key, value in {"name": name, **given}.items() if value is not None}
     file = Path(f"{name}.toml")
     check_name_is_free(name)
-    for line in own_new.new_task(values, file):
+    for line in write_task(values, file):
         say(line)
     say(f"{file} is written; next:")
     say(f"  heareval prepare {file}")

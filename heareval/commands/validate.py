@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, one_line_errors, say, warn
 from heareval.commands.gather import Seconds, gather
@@ -58,6 +57,8 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
     override the TOML file. hf:NAME and hf:FOLDER are published models.
     Exits with 0 if no check failed (there may be warnings), and with 1 if one did.
     """
+
+    from heareval import api
 
     has_header = False
 

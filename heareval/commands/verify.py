@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from heareval import api
 from heareval.commands import options
 from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say
 from heareval.commands.grouped import GroupedCommand
-from heareval.formats.verify import Verified
 from heareval.layout import Places, display_path
+
+if TYPE_CHECKING:
+    from heareval.formats.verify import Verified
 
 # How many changed files of a folder are listed.
 SHOWN_CHANGES = 10
@@ -26,6 +28,8 @@ def verify(places: Places) -> None:
     Exits with 1 if another program has changed or removed a file. Runs compare only sizes and times, and read
     a file again if these differ.
     """
+    from heareval import api
+
     is_changed = False
     for each in api.verify(places):
         say(f"{display_path(each.path)}: {_describe(each)}")

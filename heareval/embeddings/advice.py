@@ -46,9 +46,10 @@ ADVICE = {
         "Set sample_rate, scene_embedding_size and timestamp_embedding_size on the model, as positive ints.",
     ),
     "sample rate": Advice(
-        "No task is prepared at this rate: the model is refused, or with --any-rate gets resampled clips.",
-        "Use 16000, 22050, 32000, 44100 or 48000 Hz and resample inside the model, or evaluate with "
-        "--any-rate.",
+        "No task is prepared at this rate: the model is refused, or gets resampled clips with "
+        "`heareval evaluate --any-rate`.",
+        "Use 16000, 22050, 32000, 44100 or 48000 Hz and resample inside the model, or run "
+        "`heareval evaluate --any-rate`.",
     ),
     "embeddings": Advice(
         "Tasks of that type have no score. In the benchmark dcase2016_task2 and maestro are event tasks, and "

@@ -113,7 +113,8 @@ def open_environment(
     plan = _plan_environment(source, python, requirements, excluded, uv)
     place = folder.absolute() / plan.fingerprint
     if not _is_complete(place):
-        with files.locked(folder / f".{place.name}.lock"):
+        lock = folder / f".{place.name}.lock"
+        with files.locked(lock, lambda: announce("waiting for another run, which creates the environment")):
             # Another run may have created it while this one waited for the lock.
             if not _is_complete(place):
                 log = place.with_name(f"{place.name}.log")

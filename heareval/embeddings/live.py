@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heareval.embeddings.embed import EmbeddingFormat, EmbedJob, embed_task
+from heareval.embeddings.embed import EmbedJob, embed_task
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.inside.embed import embed
 from heareval.embeddings.inside.errors import SubmissionError, blame_submission
 from heareval.embeddings.inside.submission import API, FUNCTIONS, call_load_model, describe

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heareval.embeddings.embed import BATCH_SAMPLES, EmbeddingFormat
+from heareval.embeddings.embed import BATCH_SAMPLES
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission import Model
 
 

@@ -7,7 +7,6 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from heareval.embeddings.inside.submission import find_files
 from heareval.embeddings.published import PREFIXES
 from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
@@ -58,6 +57,8 @@ def list_package_sources(model: Model) -> list[Path]:
     if file is None:
         return []
     is_in_package = (file.parent / "__init__.py").exists()
+    from heareval.embeddings.inside.submission import find_files
+
     found = find_files(file.parent) if is_in_package else ()
     return [file, *sorted(Path(path) for path in found if path.endswith(".py"))]
 

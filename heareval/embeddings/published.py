@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heareval.embeddings.hub import find_commit
 from heareval.errors import HearevalError
 
 # The package of adapters, which runs in the submission's environment.
@@ -179,6 +178,8 @@ def pin_options(module: str, options: str) -> str:
     Raises:
         HearevalError: there is no such revision, or it is not known without the network.
     """
+    from heareval.embeddings.hub import find_commit
+
     values = json.loads(options)
     if module != LIBRARIES["hf"].module or "name" not in values:
         return options

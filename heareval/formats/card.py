@@ -21,7 +21,6 @@ from heareval.errors import CONTROLS, HearevalError
 from heareval.formats.digests import FileDigest, digest_file, find_changes, parse_digests
 from heareval.formats.fields import REQUIRED, Fields, read_fields, shorten
 from heareval.formats.names import is_inside
-from heareval.formats.results_folder import read_scores
 from heareval.formats.scores import Scores
 
 CARD = "card.json"
@@ -451,6 +450,8 @@ def _read_result(folder: Path, fields: Fields) -> CardResult:
     path = folder / task_folder / layout.scores(protocol)
     if not path.is_file():
         raise fields.error("task_folder", shorten(task_folder), f"a folder with {path.name}")
+    from heareval.formats.results_folder import read_scores
+
     scores = read_scores(path)
     _check_names(fields, path, task_folder, protocol, scores)
     cost = fields.object("cost", {})

@@ -18,11 +18,10 @@ from heareval.formats.digests import FileDigest, check_unchanged, parse_digests
 from heareval.formats.fields import Fields, read_fields
 from heareval.formats.names import is_inside
 from heareval.formats.task_folder import TaskFolder, read_task_folder
+from heareval.spec import EMBEDDING_DTYPES
 
 # A folder whose manifest is intact counts as complete, so embedding again without removing it does nothing.
 EMBED_AGAIN = "Remove the embeddings folder, and embed the task again."
-# How embeddings may be stored; the second takes half the space.
-EMBEDDING_DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)

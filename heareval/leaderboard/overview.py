@@ -21,7 +21,6 @@ from heareval.formats.domains import SHORT_NAMES
 from heareval.formats.exchange import escape_formula
 from heareval.formats.scores import Scores, number_to_json
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row
-from heareval.leaderboard.build import build_board
 from heareval.markdown import escape_markdown, format_markdown_table
 
 # Columns of characters that a terminal has at least, and that a line of a heading takes.
@@ -97,6 +96,8 @@ def make_overview(
     cards = [
         Card(Path(name), ModelFacts(name, ""), tuple(several.values())) for name, several in results.items()
     ]
+    from heareval.leaderboard.build import build_board
+
     board = build_board({Origin.RECOMPUTED: cards})
     notes += board.refused
     for table in board.tables:

@@ -128,7 +128,7 @@ def _check_completeness(card: Card, pairwise: Sequence[str]) -> Iterator[str]:
                     f"card {card.folder}",
                     got=f"no {', '.join(without)} with {protocol}",
                     expected="all tasks of the benchmark, or a reason for each that is missing",
-                    remedy="Make the card again, with --missing TASK=REASON.",
+                    remedy="Make the card again with `heareval card --missing TASK=REASON`.",
                 )
             )
     for task in card.missing:

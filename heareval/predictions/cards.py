@@ -145,7 +145,7 @@ def _find_results(request: CardRequest) -> list[tuple[Path, str]]:
             f"protocol {limited[0]}",
             got="scores of a few clips, for smoke tests",
             expected="those of all clips",
-            remedy="Evaluate the model without --limit.",
+            remedy="Run `heareval evaluate` without --limit.",
         )
     if not found:
         got = "no scores of all clips" if folder.is_dir() else "no such folder"

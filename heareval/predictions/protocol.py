@@ -17,6 +17,8 @@ from heareval.layout import name_limited
 # Part of every fingerprint. Increase it when the same settings would give other scores.
 PREDICTOR_VERSION = 3
 PUBLISHED_GRID_POINTS = 8
+# Seeds of a run with full reports, unless another number is asked for.
+FULL_REPORT_SEEDS = 5
 
 GridName = Literal["default", "fast", "faster"]
 Order = Literal["fixed", "shuffled"]
@@ -262,6 +264,17 @@ class Protocol:
         if self.seeds > 1:
             parts.append(f"{self.seeds}seeds")
         return "-".join(parts)
+
+
+def count_seeds(asked: int | None, probe: Probe, *, has_reports: bool) -> int:
+    """Return the seeds of a run: as many as asked for, or what is usual.
+
+    A probe involves hardly any chance, and takes one.
+
+    >>> count_seeds(None, "mlp", has_reports=True), count_seeds(3, "mlp", has_reports=True)
+    (5, 3)
+    """
+    return asked or (FULL_REPORT_SEEDS if has_reports and probe == "mlp" else 1)
 
 
 def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:

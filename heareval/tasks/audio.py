@@ -35,7 +35,6 @@ from heareval.tasks.ffmpeg_command import (
 )
 
 VERSION = 2
-ENGINES = ("soxr", "ffmpeg")
 # Wav files store their sizes as 32-bit numbers, which include the header.
 MAX_BYTES = (1 << 32) - 256
 HEADER_BYTES = 44

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from heareval.formats.licence import UNKNOWN, Licence
 from heareval.spec import TaskSpec
-from heareval.tasks.own.task import get_sounds
 
 DEMO_MODE = "demo"
 LINE_LENGTH = 100
@@ -215,6 +214,8 @@ def find_licence(task: TaskSpec, mode: str) -> Licence:
     >>> find_licence(find_task("esc50"), "full").spdx
     'CC-BY-NC-3.0'
     """
+    from heareval.tasks.own.task import get_sounds
+
     if get_sounds(task):
         return OWN
     return DEMO if mode == DEMO_MODE else CORPORA[CORPUS_OF[task.name]]

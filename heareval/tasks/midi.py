@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mido
-
 from heareval.errors import HearevalError
 
 DEFAULT_TEMPO_US = 500_000  # microseconds per quarter note: 120 beats per minute
@@ -24,8 +22,6 @@ PEDAL_DOWN_FROM = 64
 
 # The order of simultaneous events.
 _PEDAL_DOWN, _PEDAL_UP, _NOTE_ON, _NOTE_OFF = range(4)
-# Everything that mido raises for bytes that are not a MIDI file.
-_DAMAGE = (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError)
 
 
 @dataclass(frozen=True)
@@ -261,10 +257,14 @@ def _tick_s(tempo_us: int, ticks_per_quarter: int) -> float:
 
 
 def _read(path: Path) -> Any:
+    import mido
+
+    # Everything that mido raises for bytes that are not a MIDI file.
+    damage = (OSError, EOFError, ValueError, LookupError, mido.KeySignatureError)
     raw = path.read_bytes()
     try:
         file = mido.MidiFile(file=io.BytesIO(raw))
-    except _DAMAGE as error:
+    except damage as error:
         raise _refused(path, f"{type(error).__name__}: {str(error) or 'unexpected end'}") from error
     if not file.tracks:
         raise _refused(path, "no tracks")

@@ -12,7 +12,6 @@ from heareval.errors import HearevalError, unknown_name
 from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import Mode, TaskSpec
 from heareval.tasks import corpora
-from heareval.tasks.own.task import get_sounds, load_task
 
 OWN_TASK_SUFFIX = ".toml"
 
@@ -71,6 +70,8 @@ def find_task(name: str) -> TaskSpec:
 
 def address(task: TaskSpec) -> str:
     """Return what `find_task` resolves in any process and folder: the task's name or its TOML file."""
+    from heareval.tasks.own.task import get_sounds
+
     sounds = get_sounds(task)
     return str(sounds.file) if sounds else task.name
 
@@ -78,6 +79,8 @@ def address(task: TaskSpec) -> str:
 # A run asks for a task many times, and must plan and work with the same one throughout.
 @functools.cache
 def _load_own_task(file: Path) -> TaskSpec:
+    from heareval.tasks.own.task import load_task
+
     task = load_task(file)
     check_name_is_free(task.name)
     return task
@@ -143,6 +146,8 @@ def _select_group(name: str, mode: str | None) -> dict[str, TaskSpec]:
 
 
 def _select_modes(task: TaskSpec, mode: str | None) -> list[str]:
+    from heareval.tasks.own.task import get_sounds
+
     if get_sounds(task):
         return [task.default_mode]  # a user's task has only this mode
     if mode == "all":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-import soundfile
+from typing import TYPE_CHECKING
 
 from heareval.errors import HearevalError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 48000
 THRESHOLD = 0.8  # relative to full scale
@@ -32,6 +33,8 @@ def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
     Raises:
         HearevalError: the recording has another sample rate.
     """
+    import soundfile
+
     check_rate(path)
     with soundfile.SoundFile(path) as recording:
         recording.seek(start_frame)
@@ -47,6 +50,8 @@ def find_onsets(path: Path, start_frame: int, limit: int) -> list[int]:
 
 def check_rate(path: Path) -> None:
     """Raise HearevalError unless a recording has the sample rate in which onsets are counted."""
+    import soundfile
+
     if (found := soundfile.info(str(path)).samplerate) != SAMPLE_RATE_HZ:
         raise HearevalError(f"recording {path}", got=f"{found} Hz", expected=f"{SAMPLE_RATE_HZ} Hz")
 
@@ -54,9 +59,12 @@ def check_rate(path: Path) -> None:
 def find_loud_samples(wave: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     """Return the indices of the samples whose absolute value reaches the threshold.
 
+    >>> import numpy as np
     >>> find_loud_samples(np.array([0.1, -0.9, 0.85], np.float32)).tolist()
     [1, 2]
     """
+    import numpy as np
+
     return np.flatnonzero(np.abs(wave) >= THRESHOLD)
 
 
@@ -65,7 +73,7 @@ def _add_onsets(onsets: list[int], loud: npt.NDArray[np.int64], limit: int) -> N
     next_loud = 0
     while len(onsets) < limit:
         if onsets:
-            next_loud = int(np.searchsorted(loud, onsets[-1] + MIN_DISTANCE))
+            next_loud = int(loud.searchsorted(onsets[-1] + MIN_DISTANCE))
         if next_loud >= len(loud):
             return
         onsets.append(int(loud[next_loud]))

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 from heareval.errors import HearevalError
 from heareval.spec import Download
 
@@ -68,6 +66,8 @@ def sound_duration_s(path: Path) -> float:
     Raises:
         HearevalError: libsndfile cannot read the file.
     """
+    import soundfile
+
     try:
         facts = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:

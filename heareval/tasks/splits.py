@@ -8,8 +8,6 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 
-import numpy as np
-
 from heareval.errors import HearevalError
 from heareval.spec import Label, Recording, Splits
 
@@ -154,6 +152,8 @@ def subsample(clip_ids: Sequence[str], split: str, limit: int | None) -> set[str
         split: its name.
         limit: how many to keep; None keeps all.
     """
+    import numpy as np
+
     ordered = sorted(clip_ids)
     order = np.random.RandomState(numpy_seed(f"SubsampleSplit({split})")).permutation(len(ordered))
     return {ordered[i] for i in order[:limit]}

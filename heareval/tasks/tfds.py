@@ -11,14 +11,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import soundfile
+from typing import TYPE_CHECKING, Any
 
 from heareval.errors import HearevalError
 from heareval.spec import Recording
 from heareval.tasks.sources import read_table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHARD_COUNTS = tuple(2**power for power in range(9, 0, -1))
 MIN_SHARD_BYTES, MAX_SHARD_BYTES = 1 << 26, 1 << 30
@@ -78,6 +78,9 @@ def shard_count(total_bytes: int, examples: int) -> int:
 
 
 def _audio_example_bytes(path: Path, rate_hz: int, texts: Mapping[str, int] | None) -> int:
+    import numpy as np
+    import soundfile
+
     with soundfile.SoundFile(path) as sound:
         found = f"{sound.subtype}, {sound.channels} channels, {sound.samplerate} Hz"
         if (sound.subtype, sound.channels, sound.samplerate) != ("PCM_16", 1, rate_hz):
@@ -107,9 +110,12 @@ def int64_list_bytes(values: np.ndarray) -> int:
 
     A varint holds 7 bits per byte. Negative numbers count as 64 bits, so they take ten bytes.
 
+    >>> import numpy as np
     >>> int64_list_bytes(np.array([1, -1], np.int16))
     15
     """
+    import numpy as np
+
     wide = values.astype(np.int64)
     sizes = 1 + (wide >= 1 << 7).astype(np.int64) + (wide >= 1 << 14)
     packed = int(np.where(wide < 0, 10, sizes).sum())
@@ -127,6 +133,8 @@ def draw_sets(speakers: Iterable[str]) -> dict[str, Sequence[str]]:
     >>> [len(members) for members in draw_sets(map(str, range(1001, 1092))).values()]
     [63, 9, 19]
     """
+    import numpy as np
+
     names = sorted(speakers)
     np.random.RandomState(0).shuffle(names)
     # As in TFDS: in floating point, 0.7 + 0.1 is slightly less than 0.8.

@@ -15,12 +15,15 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heareval import files
 from heareval.formats.fields import read_fields
 from heareval.layout import Places
 from heareval.spec import LISTED
-from heareval.workflow.needed import Needed
+
+if TYPE_CHECKING:
+    from heareval.workflow.needed import Needed
 
 LOG_DAYS = 30
 REMEDY = "Remove its folder."

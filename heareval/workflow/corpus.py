@@ -39,7 +39,7 @@ class TaskJob:
     Args:
         task: name of the task.
         mode: name of its mode.
-        engine: what resamples, one of tasks.audio.ENGINES.
+        engine: what resamples, one of spec.ENGINES.
         accepted: (archive name, checksum) of archives that the user accepts in place of the published ones.
         published: path or URL of a finished tarball to use instead of the corpus; "" without one.
         published_mark: identifies that tarball; the SHA-256 of one that was downloaded.

@@ -14,13 +14,9 @@ import luigi
 
 from heareval import files, layout, progress
 from heareval.archives.estimate import ArchiveSizes
-from heareval.embeddings.embed import (
-    DEFAULT_FORMAT,
-    EmbeddingFormat,
-    EmbedJob,
-    embed_task,
-)
 from heareval.embeddings.embed import VERSION as EMBED_VERSION
+from heareval.embeddings.embed import EmbedJob, embed_task
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.resample import VERSION as RESAMPLE_VERSION
 from heareval.embeddings.resample import resample_task
 from heareval.embeddings.submission import Submission

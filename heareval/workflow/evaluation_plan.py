@@ -10,7 +10,8 @@ from typing import Any
 
 from heareval import files, layout
 from heareval.archives.sizes import UNKNOWN, Size, total
-from heareval.embeddings.embed import JOURNAL, EmbeddingFormat
+from heareval.embeddings.embed import JOURNAL
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.journal import FITTED, read_trusted_lines
 from heareval.embeddings.measure import Measurement
 from heareval.errors import HearevalError

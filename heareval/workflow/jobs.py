@@ -10,9 +10,8 @@ from heareval import layout, progress
 from heareval.archives import fetch
 from heareval.errors import HearevalError, unknown_name
 from heareval.layout import Places
-from heareval.spec import Download, TaskSpec
+from heareval.spec import ENGINES, Download, TaskSpec
 from heareval.tasks import adopt, demo
-from heareval.tasks.audio import ENGINES
 from heareval.tasks.own.task import get_sounds
 from heareval.tasks.registry import address, select
 from heareval.workflow.corpus import TaskJob

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heareval.embeddings.describe import LackingFunctionError
-from heareval.embeddings.embed import EmbeddingFormat
+from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.measure import Measurement, measure_model
 from heareval.embeddings.submission import Model, Submission
 from heareval.errors import HearevalError
@@ -131,7 +131,7 @@ def _load_model(
 ) -> LoadedModel:
     if found.prepared is None:
         reason = found.error or f"{found.name}: a run would first {found.lacking}"
-        return LoadedModel(found.name, notes=(f"{reason}; not measured",))
+        return LoadedModel(found.name, notes=(f"not measured: {reason}",))
     by_type, faults, notes = dict(found.by_type), dict(found.faults), list[str]()
     measured: dict[str, Measurement] = {}
     for kind in found.descriptions:

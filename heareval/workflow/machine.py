@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from heareval.embeddings.submission import Model
 from heareval.errors import HearevalError
+
+if TYPE_CHECKING:
+    from heareval.embeddings.submission import Model
 
 # What has no GPU is not written in CUDA_VISIBLE_DEVICES like this; Slurm writes `NoDevFiles`.
 GPU_NAMES = re.compile(r"\d+|(GPU|MIG)-.+")
@@ -49,6 +51,7 @@ class Machine:
     def choose_device(self, model: Model) -> Device:
         """Return `cpu` if the model or the user wants the CPU, else `cuda` if one wants a GPU, else `auto`.
 
+        >>> from heareval.embeddings.submission import Model
         >>> Machine(("1",)).choose_device(Model("my_model")), Machine().choose_device(Model("my_model"))
         ('cuda', 'auto')
         """

@@ -7,38 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.embeddings.validate import Finding
-from heareval.errors import escape_controls
 from heareval.leaderboard.board import Board
 from heareval.leaderboard.changes import CardChanges
-from heareval.predictions.protocol import Probe, Protocol
+from heareval.predictions.protocol import Protocol
+from heareval.terminal import prepare_line
 from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
 from heareval.workflow.machine import ANY_MACHINE, Machine, count_cores
 from heareval.workflow.run import Outcome
 from heareval.workflow.unfinished import Unfinished
 
-# Seeds of a run with full reports, unless another number is asked for.
-FULL_REPORT_SEEDS = 5
-
-
-def count_seeds(asked: int | None, probe: Probe, *, has_reports: bool) -> int:
-    """Return the seeds of a run: as many as asked for, or what is usual.
-
-    A probe involves hardly any chance, and takes one.
-
-    >>> count_seeds(None, "mlp", has_reports=True), count_seeds(3, "mlp", has_reports=True)
-    (5, 3)
-    """
-    return asked or (FULL_REPORT_SEEDS if has_reports and probe == "mlp" else 1)
-
 
 def notify_stderr(line: str) -> None:
-    """Write a line to standard error, if there is one; it cannot control the terminal."""
+    """Write a line to standard error, if there is one, folded on a terminal, which it cannot control."""
     if sys.stderr is not None:
-        sys.stderr.write(f"{escape_controls(line)}\n")
+        sys.stderr.write(f"{prepare_line(line, sys.stderr)}\n")
 
 
 @dataclass(frozen=True)

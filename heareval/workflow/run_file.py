@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from heareval.embeddings.embed import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, PRECISIONS, EmbeddingFormat
 from heareval.embeddings.published import is_published
 from heareval.embeddings.submission_config import (
     DEVICES,
@@ -23,17 +23,22 @@ from heareval.embeddings.submission_config import (
     split_module,
 )
 from heareval.errors import HearevalError, unknown_name
-from heareval.formats.embeddings_folder import EMBEDDING_DTYPES
 from heareval.formats.fields import shorten
 from heareval.layout import Places
-from heareval.predictions.protocol import DISTANCES, GRIDS, PROBES, PUBLISHED_GRID_POINTS, Protocol
-from heareval.spec import SAMPLE_RATES
-from heareval.tasks.audio import ENGINES
+from heareval.predictions.protocol import (
+    DISTANCES,
+    GRIDS,
+    PROBES,
+    PUBLISHED_GRID_POINTS,
+    Protocol,
+    count_seeds,
+)
+from heareval.spec import EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
 from heareval.workflow.configuration import read_value
 from heareval.workflow.jobs import ON_BAD_AUDIO, CorpusRequest
 from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
 from heareval.workflow.overwriting import Overwrite
-from heareval.workflow.requests import EvaluationRequest, RunSettings, count_seeds, notify_stderr
+from heareval.workflow.requests import EvaluationRequest, RunSettings, notify_stderr
 
 # Returns whether a value is right.
 Check = Callable[[object], bool]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from heareval import files
 from heareval.archives import fetch
 from heareval.archives.download import Patience
 from heareval.errors import HearevalError
+from heareval.progress import show_steps
 from heareval.spec import Download
 from tests.http_server import Behaviour, serving
 
@@ -43,6 +47,22 @@ def test_whole_file(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     target = get(Download(f"{server[0]}/a.zip", MD5), tmp_path)
     assert target.read_bytes() == CONTENT
     assert leftovers(target) == []
+
+
+def test_a_run_that_waits_for_another_one_says_so(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    (tmp_path / "downloads").mkdir()
+
+    class Log(io.StringIO):
+        def write(self, text: str) -> int:
+            if "waiting" in text:
+                other.close()
+            return super().write(text)
+
+    with files.open_lock(tmp_path / "downloads" / ".a.zip.lock") as other:
+        files.lock(other, fcntl.LOCK_EX)
+        with show_steps(1, stream := Log()):
+            get(Download(f"{server[0]}/a.zip", MD5), tmp_path)
+    assert stream.getvalue() == "fetch a.zip: waiting for another run, which fetches it\n"
 
 
 def test_resumes_where_the_connection_was_cut(server: tuple[str, Behaviour], tmp_path: Path) -> None:

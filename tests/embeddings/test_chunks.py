@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings import baseline  # noqa: E402
-from heareval.embeddings.embed import DEFAULT_FORMAT, EmbeddingFormat  # noqa: E402
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbeddingFormat  # noqa: E402
 from heareval.embeddings.inside.chunks import embed_in_chunks  # noqa: E402
 from heareval.embeddings.inside.errors import SubmissionError  # noqa: E402
 from heareval.embeddings.inside.frameworks import Arrays, Torch  # noqa: E402

@@ -20,7 +20,7 @@ import soxr
 
 from heareval.errors import HearevalError
 from heareval.resampling import QUALITY, Resampler, ResamplerPool, resample
-from heareval.spec import Recording
+from heareval.spec import ENGINES, Recording
 from heareval.tasks import audio, decode, ffmpeg_command
 from heareval.tasks.ffmpeg_command import find_ffmpeg
 from tests.disks import small_disk
@@ -67,7 +67,7 @@ def test_resampling_is_that_of_ffmpeg(tmp_path: Path, rate: int, target: int) ->
     command = [find_ffmpeg(), "-v", "error", "-i", "a.wav", *words, "judge.wav"]
     subprocess.run(command, cwd=tmp_path, check=True)
     expected, _ = soundfile.read(tmp_path / "judge.wav", dtype="int16")
-    for engine in audio.ENGINES:
+    for engine in ENGINES:
         settings = audio.AudioSettings((target,), None, engine)
         audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path / engine, settings)
         found, _ = soundfile.read(tmp_path / engine / str(target) / "train/a.wav", dtype="int16")
@@ -195,7 +195,7 @@ def test_memory_of_a_twenty_minute_file(tmp_path: Path) -> None:
 
 @reads_proc
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", audio.ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("rate", "suffix"), [(4000, "wav"), (192000, "wav"), (48000, "mp3"), (48000, "webm")]
 )
@@ -209,7 +209,7 @@ def test_memory_of_other_twenty_minute_files(tmp_path: Path, rate: int, suffix: 
 
 @reads_proc
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", audio.ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_memory_of_twenty_minutes_of_padding(tmp_path: Path, engine: str) -> None:
     audio.write_wav(tmp_path / "a.wav", noise()[:, 0].astype(np.int16), decode.HIGHEST_RATE_HZ)
     assert peak_kb(tmp_path, "a.wav", engine, 1200) < 150_000
@@ -352,7 +352,7 @@ def test_ffmpeg_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not isinstance(caught.value, audio.BadAudio)
 
 
-@pytest.mark.parametrize("engine", audio.ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("seconds", [0.1, 60.0])
 def test_full_disk_is_not_the_fault_of_the_file(tmp_path: Path, engine: str, seconds: float) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * 8000), np.int16), 8000)
@@ -389,7 +389,7 @@ def test_a_bad_clip_leaves_nothing_behind(tmp_path: Path) -> None:
     samples = np.zeros(3 * decode.BLOCK_FRAMES)
     samples[-1] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    for engine in audio.ENGINES:
+    for engine in ENGINES:
         settings = audio.AudioSettings((RATE, 8000), None, engine)
         with pytest.raises(audio.BadAudio, match=r"a\.wav: got NaN"):
             audio.prepare_clips([Recording(tmp_path / "a.wav", "a")], tmp_path, settings)

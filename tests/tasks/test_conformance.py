@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heareval.spec import TaskSpec
+from heareval.spec import ENGINES, TaskSpec
 from heareval.tasks import audio, metadata, tarball
 from heareval.tasks.metadata import SelectedClips
 from heareval.tasks.registry import find_task
@@ -150,7 +150,7 @@ LONG = ("dcase2016_task2-full", "maestro-5h")
     [
         pytest.param(case, engine, marks=pytest.mark.slow if engine == "ffmpeg" and case in LONG else [])
         for case in WITH_EXCERPTS
-        for engine in audio.ENGINES
+        for engine in ENGINES
     ],
 )
 def test_resampled_excerpts(case: str, engine: str, selected: SelectedClips, tmp_path: Path) -> None:
