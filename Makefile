@@ -41,7 +41,7 @@ test-containers: $(READY)
 docs: $(READY)
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "heareval: got Python 3.10, expected 3.11 or later for the site. Choose one with `make VENV=.venv-docs PYTHON=python3.12 docs`.")'
 	$(INSTALL_DOCS)
-	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/site
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -c docs . build/site
 	@echo build/site/index.html
 
 check: $(READY)

@@ -20,7 +20,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # Links lead from README.md to docs/ and back, as on a forge.
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**"]
-exclude_patterns = ["docs/_templates"]
 # Forges give no anchors to headings below these.
 myst_heading_anchors = 4
 # Indented blocks hold commands, Python and what they print.
@@ -28,11 +27,14 @@ highlight_language = "text"
 
 html_theme = "furo"
 html_title = "heareval"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 # Names of the API in docstrings are in single backticks.
 default_role = "code"
+smartquotes = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
