@@ -91,3 +91,10 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{name_of(page)} links to {link}"
         if anchor and target.suffix == ".md":
             assert anchor in find_anchors(target), f"{name_of(page)} links to {link}"
+
+
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=name_of)
+def test_pages_that_the_code_names_are_there(path: Path) -> None:
+    for name, anchor in re.findall(r"\b(docs/[\w/]+\.md)(?:#([\w-]+))?", path.read_text()):
+        assert (ROOT / name).exists(), f"{name_of(path)} names {name}"
+        assert not anchor or anchor in find_anchors(ROOT / name), f"{name_of(path)} names {name}#{anchor}"

@@ -15,6 +15,7 @@ from heareval.embeddings.advice import ADVICE, CAUSES, find_advice  # noqa: E402
 from heareval.embeddings.inside.errors import find_cause  # noqa: E402
 from tests.commands import command, only_line  # noqa: E402
 from tests.embeddings.checking import findings_of, noticed  # noqa: E402
+from tests.embeddings.clips import write_task  # noqa: E402
 from tests.embeddings.zoo import FRAMES, GOOD, LOAD, START, TIMES, VALUES  # noqa: E402
 from tests.test_house_style import find_anchors  # noqa: E402
 
@@ -282,11 +283,10 @@ def test_builds_that_do_not_fit_together(cause: str, error: Exception) -> None:
     assert find_cause(outer, "my_model") == cause
 
 
-def test_the_error_of_an_evaluation_names_builds_that_do_not_fit(folder: Path) -> None:
+def test_the_error_of_a_run_names_builds_that_do_not_fit(folder: Path) -> None:
     (folder / "my_model.py").write_text("import ctypes\nctypes.CDLL('libcudart.so.99')\n")
-    line = only_line(
-        command(folder, "heareval", "evaluate", "my_model", "--mode", "demo", "--tasks", "nsynth_pitch")
-    )
+    write_task(folder / "tasks" / "task", {"train": [8000], "test": [8000]})
+    line = only_line(command(folder, "heareval", "embed", "my_model"))
     assert "libcudart.so.99: cannot open shared object file" in line
     assert "from one package index" in line
     page, _, anchor = re.findall(r"\((docs/.*?)\)", line)[0].partition("#")
