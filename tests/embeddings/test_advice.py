@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings.advice import ADVICE, CAUSES, find_advice  # noqa: E402
-from heareval.embeddings.inside.errors import find_cause  # noqa: E402
-from tests.commands import command, only_line  # noqa: E402
+from heareval.embeddings.inside.errors import (  # noqa: E402
+    SubmissionError,
+    blame_submission,
+    find_cause,
+)
 from tests.embeddings.checking import findings_of, noticed  # noqa: E402
-from tests.embeddings.clips import write_task  # noqa: E402
 from tests.embeddings.zoo import FRAMES, GOOD, LOAD, START, TIMES, VALUES  # noqa: E402
 from tests.test_house_style import find_anchors  # noqa: E402
 
@@ -81,7 +84,7 @@ FAULTS = {
         IMPORT + "torch.library.register_fake('torchvision::nms')(print)\n",
         "functions",
         "operator torchvision::nms does not exist",
-        "install torch, torchaudio and torchvision together",
+        "Install torch, torchaudio and torchvision together",
     ),
     "misnamed function": Fault("def load_model", "def load", "functions", "no function load_model", "Define"),
     # The model can't be loaded.
@@ -283,13 +286,12 @@ def test_builds_that_do_not_fit_together(cause: str, error: Exception) -> None:
     assert find_cause(outer, "my_model") == cause
 
 
-def test_the_error_of_a_run_names_builds_that_do_not_fit(folder: Path) -> None:
-    (folder / "my_model.py").write_text("import ctypes\nctypes.CDLL('libcudart.so.99')\n")
-    write_task(folder / "tasks" / "task", {"train": [8000], "test": [8000]})
-    line = only_line(command(folder, "heareval", "embed", "my_model"))
-    assert "libcudart.so.99: cannot open shared object file" in line
-    assert "from one package index" in line
-    page, _, anchor = re.findall(r"\((docs/.*?)\)", line)[0].partition("#")
+def test_the_error_of_a_run_names_builds_that_do_not_fit() -> None:
+    with pytest.raises(SubmissionError) as raised, blame_submission("import of my_model"):
+        ctypes.CDLL("libcudart.so.99")
+    facts = raised.value.facts
+    assert facts["got"].startswith("OSError: libcudart.so.99: cannot open shared object file")
+    page, _, anchor = re.findall(r"\((docs/.*?)\)", facts["remedy"])[0].partition("#")
     assert anchor in find_anchors(Path(__file__).parents[2] / page)
 
 
