@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all test-network test-gpu test-browser test-containers test-slurm check format clean
+.PHONY: demo docs test test-all test-network test-gpu test-browser test-containers test-slurm check format clean
 
 demo: $(READY)
 	$(BIN)/heareval demo
@@ -12,10 +12,13 @@ demo: $(READY)
 # One process per core. The tests of a file run in the same process, because they share fixtures.
 TOGETHER := -n auto --dist loadfile
 
+INSTALL_DOCS := $(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
+
 test: $(READY)
 	$(BIN)/python -m pytest $(TOGETHER)
 
 test-all: $(READY)
+	$(INSTALL_DOCS)
 	$(BIN)/python -m pytest -m "not network and not containers and not slurm" $(TOGETHER)
 
 test-network: $(READY)
@@ -37,6 +40,13 @@ test-slurm: $(READY)
 # Needs Docker, or as root: apt install docker.io docker-compose mmdebstrap.
 test-containers: $(READY)
 	$(BIN)/python -m pytest -m containers tests/containers
+
+# The site, which can be read without a network. Warnings are errors, such as a broken link or anchor.
+docs: $(READY)
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "heareval: got Python 3.10, expected 3.11 or later for the site. Choose one with `make VENV=.venv-docs PYTHON=python3.12 docs`.")'
+	$(INSTALL_DOCS)
+	$(BIN)/python -m sphinx -E -a -W --keep-going -q -c docs . build/site
+	@echo build/site/index.html
 
 check: $(READY)
 	$(BIN)/ruff format --check .

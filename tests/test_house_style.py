@@ -79,7 +79,9 @@ def find_anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=name_of)
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md")]), ids=name_of
+)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in link or link.startswith("mailto:"):
@@ -89,3 +91,10 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{name_of(page)} links to {link}"
         if anchor and target.suffix == ".md":
             assert anchor in find_anchors(target), f"{name_of(page)} links to {link}"
+
+
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=name_of)
+def test_pages_that_the_code_names_are_there(path: Path) -> None:
+    for name, anchor in re.findall(r"\b(docs/[\w/]+\.md)(?:#([\w-]+))?", path.read_text()):
+        assert (ROOT / name).exists(), f"{name_of(path)} names {name}"
+        assert not anchor or anchor in find_anchors(ROOT / name), f"{name_of(path)} names {name}#{anchor}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heareval.embeddings.inside.builds import MISMATCHES
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -191,6 +193,8 @@ CAUSES = {
         "model, and look for options that change it (--model-options).",
     ),
     "no GPU": Advice(_STOPS, "Fix the driver, install a build with GPU support, or use --device cpu."),
+    # torch, what is compiled for it, and the machine do not fit together.
+    **{each.cause: Advice(_STOPS, each.remedy) for each in MISMATCHES},
     "no model": Advice(_STOPS, "End load_model with `return model`."),
     # The functions are called in another way than they expect, or return something else.
     "swapped": Advice(

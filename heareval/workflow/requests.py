@@ -37,7 +37,7 @@ class RunSettings:
         machine: the GPUs to use, and how long to wait for a model.
         scratch_dir: a folder of this machine for what a run throws away; "" for that of the system.
         notify: receives lines about what takes long or went wrong, while the run goes on. Those about what
-            went wrong begin with `error: `.
+            went wrong begin with `error:`.
         is_quiet: whether to show no progress.
     """
 

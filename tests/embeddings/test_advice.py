@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from heareval.embeddings.advice import ADVICE, CAUSES, find_advice  # noqa: E402
+from heareval.embeddings.inside.errors import (  # noqa: E402
+    SubmissionError,
+    blame_submission,
+    find_cause,
+)
 from tests.embeddings.checking import findings_of, noticed  # noqa: E402
 from tests.embeddings.zoo import FRAMES, GOOD, LOAD, START, TIMES, VALUES  # noqa: E402
+from tests.test_house_style import find_anchors  # noqa: E402
 
 IMPORT, MODEL, RETURN = "import torch\n", "    model = Model()", "    return model\n"
 SCENES = (
@@ -64,6 +71,20 @@ FAULTS = {
         "functions",
         "cannot import name 'nosuch'",
         "Correct what",
+    ),
+    "library of CUDA is missing": Fault(
+        IMPORT,
+        IMPORT + "import ctypes; ctypes.CDLL('libcudart.so.99')\n",
+        "functions",
+        "libcudart.so.99: cannot open shared object file",
+        "built for different versions of torch or CUDA",
+    ),
+    "torchvision of another torch": Fault(
+        IMPORT,
+        IMPORT + "torch.library.register_fake('torchvision::nms')(print)\n",
+        "functions",
+        "operator torchvision::nms does not exist",
+        "Install torch, torchaudio and torchvision together",
     ),
     "misnamed function": Fault("def load_model", "def load", "functions", "no function load_model", "Define"),
     # The model can't be loaded.
@@ -228,6 +249,50 @@ def test_weights_of_another_model(folder: Path) -> None:
     assert "does not fit the model" in find_advice("weights", findings["weights"]["cause"]).fix
     ignores = findings_of(folder, GOOD.replace(LOAD, "        pass"), str(folder / "other.pt"))
     assert "Read model_file_path" in find_advice("weights", ignores["weights"]["cause"]).fix
+
+
+BUILDS = {
+    "builds": [
+        OSError("/x/libtorchaudio.so: undefined symbol: _ZNK3c105Error4whatEv"),
+        OSError("libtorch_cuda.so: cannot open shared object file: No such file or directory"),
+        OSError(
+            "/x/libcusparse.so.12: undefined symbol: __nvJitLinkAddData_12_1, version libnvJitLink.so.12"
+        ),
+        RuntimeError("Detected that PyTorch and TorchAudio were compiled with different CUDA versions."),
+    ],
+    "no kernel": [
+        RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore"),
+    ],
+    "old numpy": [
+        RuntimeError("Numpy is not available"),
+        ImportError("numpy.core.multiarray failed to import"),
+    ],
+    # These are other faults.
+    "exception": [
+        OSError("libsndfile.so.1: cannot open shared object file: No such file or directory"),
+        OSError("/x/mine.so: undefined symbol: my_function"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [(cause, each) for cause in BUILDS for each in BUILDS[cause]], ids=str
+)
+def test_builds_that_do_not_fit_together(cause: str, error: Exception) -> None:
+    assert find_cause(error, "my_model") == cause
+    # Libraries such as transformers raise an error of their own about it.
+    outer = RuntimeError("Failed to import a part of a library")
+    outer.__cause__ = error
+    assert find_cause(outer, "my_model") == cause
+
+
+def test_the_error_of_a_run_names_builds_that_do_not_fit() -> None:
+    with pytest.raises(SubmissionError) as raised, blame_submission("import of my_model"):
+        ctypes.CDLL("libcudart.so.99")
+    facts = raised.value.facts
+    assert facts["got"].startswith("OSError: libcudart.so.99: cannot open shared object file")
+    page, _, anchor = re.findall(r"\((docs/.*?)\)", facts["remedy"])[0].partition("#")
+    assert anchor in find_anchors(Path(__file__).parents[2] / page)
 
 
 def test_every_advice_says_what_and_how() -> None:

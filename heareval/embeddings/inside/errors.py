@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from heareval.embeddings.inside.builds import find_mismatch
+
 # Messages of PyTorch about a GPU that is not there, or about tensors in different places.
 NO_CUDA = re.compile("(?i)not compiled with cuda|nvidia driver|no cuda gpus|on a cuda device|the same device")
 # Characters of a message or a value that an error repeats; all of it is in the log.
@@ -51,7 +53,9 @@ def blame_submission(what: str) -> Iterator[None]:
             raise SubmissionError(**error.facts) from error
         frame = find_own_frame(error)
         got = f"{describe_exception(error)} (line {frame.lineno} of {frame.filename})"
-        raise SubmissionError(what, got=got, expected="no exception") from error
+        mismatch = find_mismatch(error)
+        remedy = mismatch.remedy if mismatch else ""
+        raise SubmissionError(what, got=got, expected="no exception", remedy=remedy) from error
 
 
 def describe_exception(error: BaseException) -> str:
@@ -108,6 +112,8 @@ def find_cause(error: BaseException, module: str) -> str:
     """
     if isinstance(error, SystemExit):
         return "exit"
+    if mismatch := find_mismatch(error):
+        return mismatch.cause
     if isinstance(error, ModuleNotFoundError):
         return "module" if f"{module}.".startswith(f"{error.name}.") else "missing import"
     if is_out_of_memory(error):
