@@ -267,11 +267,15 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def building_file(target: Path) -> Iterator[Path]:
+def building_file(target: Path, *, is_synced: bool = True) -> Iterator[Path]:
     """Build a file completely or not at all.
 
     Yields a path beside `target` to write to. At the end of the block the file is flushed to disk and renamed
     to `target`; after an exception it is removed.
+
+    Args:
+        is_synced: False saves the flush, which takes long on a busy disk. A power cut, but no kill, may then
+            leave a file without its content.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_scratch(target)
@@ -279,7 +283,8 @@ def building_file(target: Path) -> Iterator[Path]:
     remove_tree(scratch)
     try:
         yield scratch
-        sync(scratch)
+        if is_synced:
+            sync(scratch)
         scratch.replace(target)
     except OSError as error:
         # A failed write does not know which file it is about. A failed read may be about another file.

@@ -209,8 +209,19 @@ def report(protocol: str) -> str:
 
 def scored_protocols(folder: Path) -> tuple[str, ...]:
     """Return the protocols that an embeddings folder has scores of, in alphabetical order."""
-    names = [path.name.split(".") for path in folder.glob(f"test.*{_SCORES}")]
-    return tuple(sorted(name[1] if len(name) == 4 else PUBLISHED_PROTOCOL for name in names))
+    return tuple(sorted(protocol_of_scores(path.name) for path in folder.glob(f"test.*{_SCORES}")))
+
+
+def protocol_of_scores(name: str) -> str:
+    """Return the protocol of a file with scores; "" if the name is not that of one.
+
+    >>> protocol_of_scores("test.predicted-scores.json"), protocol_of_scores(scores("hear2021-fast"))
+    ('hear2021', 'hear2021-fast')
+    """
+    parts = name.removesuffix(_SCORES).split(".")
+    if not name.endswith(_SCORES) or parts[0] != "test":
+        return ""
+    return parts[1] or PUBLISHED_PROTOCOL
 
 
 def _prefix(protocol: str) -> str:

@@ -157,7 +157,6 @@ NO_TASKS = {
     "validate my_model": "MODULE_OR_FILE and no tasks",
     "predict": "TASK_DIR... and no tasks",
     "report": "TASK_DIR... and no tasks",
-    "compare a b": "A B and no tasks",
     "clean": "no tasks",
     "verify": "no tasks",
 }

@@ -161,6 +161,8 @@ def _describe_state(row: StatusRow) -> str:
     said += [f"{killed.format(each.title)}{_describe_process(each)}" for each in row.interrupted]
     if row.next_step and not said:
         said.append(f"next: {row.next_step}")
+    if row.finished:
+        said.append(f"{row.finished} are finished")
     if row.steps_left > 1:
         said.append(f"{row.steps_left} steps left")
     return "; ".join(said)

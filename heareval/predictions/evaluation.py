@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from heareval.errors import HearevalError
+from heareval.predictions.checkpoints import Checkpoints
 from heareval.predictions.data import SplitRoles, read_task
 from heareval.predictions.kinds import (
-    AnyTrainedKind,
     PairwiseKind,
     find_kind,
     read_splits,
@@ -33,6 +33,7 @@ def evaluate_folder(
     in_memory: bool | None = None,
     scratch: Path | None = None,
     max_stacked: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TaskResult:
     """Train, select and test models on an embeddings folder, or measure its distances, and write nothing.
 
@@ -42,6 +43,7 @@ def evaluate_folder(
         scratch: a folder of this machine for copies of embeddings that are read as needed; None without one.
         max_stacked: how many networks are trained side by side at most; None means as many as the device
             gains from.
+        checkpoints: from which the trainings of networks resume; None without.
 
     Raises:
         HearevalError: the folder can't be evaluated.
@@ -59,7 +61,13 @@ def evaluate_folder(
     if isinstance(kind, PairwiseKind):
         decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:
-        decided_by, runs = _train(kind, protocol, device, progress, in_memory, scratch, max_stacked)
+        rounds = assign_roles(task)
+        splits = read_splits(kind, device, in_memory=in_memory, scratch=scratch)
+        with _suggesting_larger(protocol.limit):
+            check_rows(rounds, splits)
+        context = EvaluationContext(task, kind, protocol, splits, max_stacked, checkpoints)
+        learner = find_learner(context)
+        decided_by, runs = learner.criterion.name, run_protocol(context, learner, rounds, progress)
     return TaskResult(
         protocol=protocol,
         kind=kind,
@@ -67,27 +75,8 @@ def evaluate_folder(
         runs=runs,
         clips={order.name: len(order.clips) for order in task.orders},
         device=name_device(device),
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + (checkpoints.resumed_s if checkpoints else 0.0),
     )
-
-
-def _train(
-    kind: AnyTrainedKind,
-    protocol: Protocol,
-    device: torch.device,
-    progress: Progress,
-    in_memory: bool | None,
-    scratch: Path | None,
-    max_stacked: int | None,
-) -> tuple[str, tuple[Run, ...]]:
-    """Return what chose the models, and the results of each seed."""
-    rounds = assign_roles(kind.task)
-    splits = read_splits(kind, device, in_memory=in_memory, scratch=scratch)
-    with _suggesting_larger(protocol.limit):
-        check_rows(rounds, splits)
-    context = EvaluationContext(kind.task, kind, protocol, splits, max_stacked)
-    learner = find_learner(context)
-    return learner.criterion.name, run_protocol(context, learner, rounds, progress)
 
 
 def _measure(

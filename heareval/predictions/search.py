@@ -92,6 +92,8 @@ def run_protocol(
         for settings in learner.candidates(seed, rounds[0])
     ]
     trainings = len(candidates) + len(seeds) * (len(rounds) - 1)
+    if context.checkpoints:
+        context.checkpoints.begin(trainings)
     tests = len(seeds) * len(rounds)
     meter = _Meter(UNITS_PER_TRAINING * trainings + learner.units_per_test * tests, progress)
     searches = _search_grid(context, learner, candidates, meter)

@@ -3,8 +3,9 @@
 The job file is `{"folder": ..., "embeddings": fingerprint of the embeddings, "protocol": {fields of
 Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null, "scratch": a folder of
 this machine or "", "channel": file descriptor of a pipe, "token": the word that begins each line there}`. To
-the pipe go JSON objects: `{"done", "total"}` now and then, then `{"result": {"scores": path}}`, or
-`{"error": {"what", "got", "expected", "remedy"}}` before exit code 1. Whatever libraries print is the log.
+the pipe go JSON objects: `{"done", "total"}` and `{"note": a line for people}` now and then, then
+`{"result": {"scores": path}}`, or `{"error": {"what", "got", "expected", "remedy"}}` before exit code 1.
+Whatever libraries print is the log.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heareval import files
 from heareval.errors import HearevalError, file_error, unknown_name
 from heareval.formats.fields import read_fields
+from heareval.formats.training_progress import all_unfinished_trainings, unfinished_trainings
 from heareval.predictions.protocol import Protocol
 
 MIN_PROGRESS_S = 0.2
@@ -71,6 +74,11 @@ class Reporter:
             self._last = now
             self._write({"done": done, "total": total})
 
+    def note(self, text: str) -> None:
+        """Report a line for people, and write it to the log."""
+        sys.stderr.write(f"{text}\n")
+        self._write({"note": text})
+
     def result(self, scores: Path) -> None:
         """Report the path of the scores."""
         self._write({"result": {"scores": str(scores)}})
@@ -110,15 +118,29 @@ def run(job: Job, reporter: Reporter) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    from heareval.predictions.evaluation import evaluate_folder
+    from heareval.predictions.checkpoints import Checkpoints
+    from heareval.predictions.evaluation import choose_device, evaluate_folder, name_device
     from heareval.predictions.writing import write_results
 
     # `torch.use_deterministic_algorithms` would also import torch's compiler, which takes more than a second.
     torch.set_deterministic_debug_mode("error" if job.protocol.deterministic else "default")
+    name = job.protocol.recorded_name
+    unfinished = unfinished_trainings(job.folder, name, job.fingerprint)
+    for other in all_unfinished_trainings(job.folder, name):
+        if other != unfinished:
+            files.remove_tree(other)
+    checkpoints = Checkpoints(unfinished, name_device(choose_device(job.protocol)), reporter.note)
     result = evaluate_folder(
-        job.folder, job.protocol, reporter.progress, in_memory=job.in_memory, scratch=job.scratch
+        job.folder,
+        job.protocol,
+        reporter.progress,
+        in_memory=job.in_memory,
+        scratch=job.scratch,
+        checkpoints=checkpoints,
     )
-    reporter.result(write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint))
+    scores = write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint)
+    checkpoints.remove()
+    reporter.result(scores)
 
 
 def read_job(path: Path) -> Job:

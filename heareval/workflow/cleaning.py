@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from heareval import files
 from heareval.formats.fields import read_fields
+from heareval.formats.results_folder import find_scores_fingerprint
+from heareval.formats.training_progress import is_of_finished_results, list_unfinished_trainings
 from heareval.layout import Places
 from heareval.spec import LISTED
 
@@ -66,7 +68,7 @@ def find_leftovers(
         now_s: the time by the clock of the work folder.
         is_alone: whether no run uses the work folder. Otherwise scratch and environments of other machines
             may be in use, and locks are left out.
-        log_days: logs that nothing was written to for this many days count.
+        log_days: logs and unfinished trainings that nothing was written to for this many days count.
 
     Raises:
         OSError: a folder can't be read.
@@ -86,6 +88,7 @@ def find_leftovers(
     for path, reason in itertools.chain(
         _find_scratch(places, is_alone=is_alone),
         _find_locks(places) if is_alone else (),
+        _find_unfinished_trainings(places, oldest, log_days),
         _find_logs(places, oldest, f"a log of more than {log_days} days ago"),
     ):
         if path.parent not in found:
@@ -168,6 +171,16 @@ def _find_scratch(places: Places, *, is_alone: bool) -> Iterator[tuple[Path, str
                 with contextlib.suppress(OSError):
                     if not files.has_living_owner(path, waiting_s):
                         yield path, "scratch of a process that has ended"
+
+
+def _find_unfinished_trainings(places: Places, oldest_s: float, days: int) -> Iterator[tuple[Path, str]]:
+    """Yield what killed runs left of trainings, if no run will go on from it."""
+    for folder in _walk(Path(places.embeddings), 1):
+        for path, protocol in list_unfinished_trainings(folder).items() if _is_folder(folder) else ():
+            if is_of_finished_results(path, find_scores_fingerprint(folder, protocol)):
+                yield path, "trainings of a predictor that has been scored"
+            elif path.stat().st_mtime < oldest_s:
+                yield path, f"trainings that were interrupted more than {days} days ago"
 
 
 def _find_locks(places: Places) -> Iterator[tuple[Path, str]]:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import luigi
 
@@ -25,6 +26,7 @@ from heareval.formats.digests import digests_to_json
 from heareval.formats.embeddings_folder import find_embeddings_manifest, has_embeddings
 from heareval.formats.results_folder import check_replaceable, find_scores_fingerprint
 from heareval.formats.task_folder import check_task_fingerprint
+from heareval.formats.training_progress import find_training_progress, unfinished_trainings
 from heareval.memory import SHARE_OF_MEMORY, find_free_memory
 from heareval.predictions import worker
 from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
@@ -261,6 +263,12 @@ class Predict(Step):
         is_there = find_scores_fingerprint(self.folder, self.protocol.recorded_name) == self.fingerprint
         return is_there and files.is_written_since(self.scores, self.not_before_s)
 
+    @property
+    def finished_part(self) -> str:
+        protocol = self.protocol.recorded_name
+        found = find_training_progress(unfinished_trainings(self.folder, protocol, self.fingerprint))
+        return str(found) if found else ""
+
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         return NO_DISK_NEED
 
@@ -282,7 +290,12 @@ class Predict(Step):
             claim_memory(STEP_BYTES + self._measure_embeddings(), self.say),
         ):
             environment = {**worker.ENVIRONMENT, **os.environ, **variables}
-            run_worker(command, job, log, progress, variables=environment)
+            run_worker(command, job, log, progress, on_message=self._hand_on, variables=environment)
+
+    def _hand_on(self, message: dict[str, Any]) -> None:
+        """Show a line that the worker has for people."""
+        if "note" in message:
+            self.say(message["note"])
 
     def _measure_embeddings(self) -> int:
         """Return the bytes of the embeddings if they will be kept in this machine's memory; else 0."""

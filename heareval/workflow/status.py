@@ -23,6 +23,11 @@ from heareval.formats.fields import read_fields
 from heareval.formats.results_folder import EVALUATE_AGAIN, find_scores_fingerprint
 from heareval.formats.tarball_record import read_tarball_record
 from heareval.formats.task_manifest import find_task_manifest
+from heareval.formats.training_progress import (
+    find_training_progress,
+    is_of_finished_results,
+    list_unfinished_trainings,
+)
 from heareval.layout import Places
 from heareval.predictions.protocol import Protocol
 from heareval.workflow.configuration import load_config
@@ -61,6 +66,7 @@ class StatusRow:
         protocol: name of the protocol.
         next_step: what has to be done next; "" if it is complete.
         steps_left: number of steps that are not done.
+        finished: what of the steps that are not done is finished, such as `5 of 12 trainings`.
         error: why it is damaged.
         running: the steps that it needs and that are running.
         failed: those that have failed.
@@ -77,6 +83,7 @@ class StatusRow:
     protocol: str = ""
     next_step: str = ""
     steps_left: int = 0
+    finished: str = ""
     error: str = ""
     running: tuple[StepRecord, ...] = ()
     failed: tuple[StepRecord, ...] = ()
@@ -157,6 +164,7 @@ class Survey:
             # What a step requires comes before it.
             next_step=next(iter(missing.values())).title,
             steps_left=len(missing),
+            finished=next(filter(None, (each.finished_part for each in missing.values())), ""),
             running=running,
             failed=failed,
             interrupted=interrupted,
@@ -324,6 +332,7 @@ def _list_embeddings(embeddings: Path) -> Iterator[StatusRow]:
                 lost = [name for name in manifest.arrays if not (folder / name).exists()]
                 for protocol in protocols:
                     yield _judge_scores_file(folder, protocol, row)
+                yield from _list_unfinished_trainings(folder, row)
                 if not protocols:
                     again = f"compute them again: {lost[0]} was removed" if lost else ""
                     yield replace(row, state="missing" if lost else "complete", next_step=again)
@@ -334,6 +343,16 @@ def _list_embeddings(embeddings: Path) -> Iterator[StatusRow]:
             yield StatusRow(
                 "embeddings", "missing", task, task_folder=task, submission=submission.name,
                 next_step="finish the embeddings that a run began",
+            )  # fmt: skip
+
+
+def _list_unfinished_trainings(folder: Path, row: StatusRow) -> Iterator[StatusRow]:
+    for path, protocol in list_unfinished_trainings(folder).items():
+        found = find_training_progress(path)
+        if found and not is_of_finished_results(path, find_scores_fingerprint(folder, protocol)):
+            yield replace(
+                row, kind="scores", state="missing", protocol=protocol, finished=str(found),
+                next_step="finish the trainings that a run began",
             )  # fmt: skip
 
 

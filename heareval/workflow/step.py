@@ -169,6 +169,11 @@ class Step(luigi.Task):  # type: ignore[misc]
         """What distinguishes the step from all others, whatever its settings are."""
         return self.title
 
+    @property
+    def finished_part(self) -> str:
+        """What of the output an earlier run has finished, such as `5 of 12 trainings`; "" if nobody knows."""
+        return ""
+
     @abc.abstractmethod
     def disk_need(self, sizes: ArchiveSizes) -> DiskNeed:
         """Return what this step, which is not complete, will write.

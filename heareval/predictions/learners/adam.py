@@ -54,6 +54,12 @@ class Adam:
     def __init__(self, by_lr: Mapping[float, Sequence[nn.Parameter]]) -> None:
         self._by_lr = {lr: [_Moments.of(each) for each in group] for lr, group in by_lr.items()}
 
+    @property
+    def moments(self) -> list[Tensor]:
+        """The moving averages and the number of steps of every parameter, in an order that never changes."""
+        every = [one for group in self._by_lr.values() for one in group]
+        return [tensor for one in every for tensor in (one.mean, one.mean_square, one.steps)]
+
     def clear_gradients(self) -> None:
         """Free the gradients of all parameters."""
         for group in self._by_lr.values():

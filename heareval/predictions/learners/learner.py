@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from heareval.predictions.checkpoints import Checkpoints
 from heareval.predictions.data import Split, SplitRoles, Task
 from heareval.predictions.kinds import AnyTrainedKind
 from heareval.predictions.metrics import find_metric
@@ -29,6 +30,7 @@ class EvaluationContext:
         splits: the splits by name.
         max_stacked: how many networks are trained side by side at most; None means as many as the device
             gains from.
+        checkpoints: from which the trainings of networks resume; None without.
     """
 
     task: Task
@@ -36,6 +38,7 @@ class EvaluationContext:
     protocol: Protocol
     splits: Mapping[str, Split]
     max_stacked: int | None = None
+    checkpoints: Checkpoints | None = None
 
 
 @dataclass(frozen=True)

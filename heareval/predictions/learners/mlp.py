@@ -56,7 +56,15 @@ class Mlp(Learner):
         ]
         most = self.context.max_stacked or max_stacked(next(iter(splits.values())).x.device)
         labels = len(self.context.task.labels)
-        for number, trained in fit_all(trainings, labels, order=protocol.order, most=most, progress=progress):
+        fitted = fit_all(
+            trainings,
+            labels,
+            order=protocol.order,
+            most=most,
+            progress=progress,
+            checkpoints=self.context.checkpoints,
+        )
+        for number, trained in fitted:
             yield number, TrainedModel(trained.result, self._make_predictor(trained.network))
 
     def _make_predictor(self, network: nn.Module) -> Callable[[Rows, Progress], Tensor]:

@@ -102,6 +102,11 @@ def build_predictor(
     return nn.Sequential(*layers).to(device)
 
 
+def find_generator(network: nn.Sequential) -> torch.Generator | None:
+    """Return what draws the random numbers of all dropout in a network; None without hidden layers."""
+    return next((layer.generator for layer in network if isinstance(layer, DroppedReLU)), None)
+
+
 def _linear(inputs: int, outputs: int, gain: float, initialization: str) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     _INITIALIZERS[initialization](layer.weight, gain=gain)

@@ -6,17 +6,24 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from heareval.errors import HearevalError
+from heareval.predictions.checkpoints import Checkpoints, State
 from heareval.predictions.data import Split
+from heareval.predictions.events import Postprocessing
 from heareval.predictions.learners.adam import Adam
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Criterion
-from heareval.predictions.learners.network import build_predictor, logits_in_training, predict_logits
+from heareval.predictions.learners.network import (
+    build_predictor,
+    find_generator,
+    logits_in_training,
+    predict_logits,
+)
 from heareval.predictions.protocol import Order, Settings
 from heareval.predictions.results import ModelResult, Validation
 from heareval.predictions.rows import Rows, StoredRows, make_ahead, pick_rows, slice_rows
@@ -100,6 +107,7 @@ def fit_all(
     order: Order,
     most: int,
     progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
 ) -> Iterator[tuple[int, TrainedNetwork]]:
     """Train networks, and yield each with its number when its stack is done.
 
@@ -107,6 +115,7 @@ def fit_all(
         labels: size of the vocabulary.
         most: how many are trained side by side at most.
         progress: receives hundredths of trainings: those done, and those of all.
+        checkpoints: from which trainings resume; None without.
     """
     done, total = 0, UNITS_PER_TRAINING * len(trainings)
     waiting = group_into_stacks(trainings, most)
@@ -120,6 +129,7 @@ def fit_all(
                 order=order,
                 # Called within this iteration only.
                 progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
+                checkpoints=checkpoints,
             )
         except torch.cuda.OutOfMemoryError as error:
             if len(stack) == 1:
@@ -186,22 +196,41 @@ def _estimate_bytes(training: Training) -> int:
 
 
 def fit_stack(
-    trainings: Sequence[Training], labels: int, *, order: Order, progress: Progress = ignore_progress
+    trainings: Sequence[Training],
+    labels: int,
+    *,
+    order: Order,
+    progress: Progress = ignore_progress,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedNetwork, ...]:
     """Train networks of one shape side by side; each result equals training it alone, up to rounding of sums.
 
     Args:
         labels: size of the vocabulary.
         progress: receives epochs done and the largest number of epochs.
+        checkpoints: from which the trainings resume; None without.
 
     Returns:
         the networks with the weights of their best validations, in the order of the trainings.
     """
     started = time.perf_counter()
-    settings = trainings[0].settings
-    networks = _start(trainings, labels, order)
+    settings, seeds = trainings[0].settings, [training.seed for training in trainings]
+    kept = checkpoints.read(seeds) if checkpoints else None
+    networks = _start(trainings, labels, order, kept)
     optimizer = _make_optimizer(networks)
-    for epoch in range(1, settings.max_epochs + 1):
+    if kept:
+        _restore_moments(optimizer, kept)
+        started -= kept["seconds"]
+
+    def get_state() -> State:
+        """Return the state of the stack at the end of an epoch."""
+        return {
+            "networks": [one.get_state() for one in networks],
+            "moments": [] if all(one.is_done for one in networks) else optimizer.moments,
+            "seconds": time.perf_counter() - started,
+        }
+
+    for epoch in range(max(one.epochs for one in networks) + 1, settings.max_epochs + 1):
         active = [one for one in networks if not one.is_done]
         if not active:
             break
@@ -211,6 +240,9 @@ def fit_stack(
             one.epochs = epoch
             if epoch % settings.epochs_per_validation == 0:
                 one.validate()
+            one.is_done = one.is_done or epoch == settings.max_epochs
+        if checkpoints:
+            checkpoints.keep(seeds, get_state, is_finished=all(one.is_done for one in networks))
     optimizer.clear_gradients()
     seconds = (time.perf_counter() - started) / len(networks)
     return tuple(one.finish(seconds) for one in networks)
@@ -250,6 +282,34 @@ class _NetworkInTraining:
             self.waited += 1
             self.is_done = self.waited >= self.training.settings.patience
 
+    def get_state(self) -> State:
+        """Return all that training goes on from; of a network that is done, its result."""
+        generator = find_generator(self.network)
+        return {
+            "weights": {} if self.is_done else self.network.state_dict(),
+            "generator": generator.get_state() if generator else None,
+            "best": {**asdict(self.best), "score": float(self.best.score)},
+            "best_weights": self.best_weights,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "waited": self.waited,
+            "is_done": self.is_done,
+            # Some scores are numbers of numpy, which a checkpoint does not take.
+            "curve": [(epoch, float(score)) for epoch, score in self.curve],
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        if state["weights"]:
+            self.network.load_state_dict(state["weights"])
+        if generator := find_generator(self.network):
+            generator.set_state(state["generator"])
+        chosen = state["best"]["postprocessing"]
+        self.best = Validation(state["best"]["score"], Postprocessing(**chosen) if chosen else None)
+        self.best_weights, self.best_epoch = state["best_weights"], state["best_epoch"]
+        self.epochs, self.waited, self.is_done = state["epochs"], state["waited"], state["is_done"]
+        self.curve = state["curve"]
+
     def finish(self, seconds: float) -> TrainedNetwork:
         """Restore the best weights, and return the network with its result."""
         self.network.load_state_dict(self.best_weights)
@@ -260,11 +320,19 @@ class _NetworkInTraining:
         )
 
 
-def _start(trainings: Sequence[Training], labels: int, order: Order) -> list[_NetworkInTraining]:
-    """Build a network for each training; those with the same batches share one source of them."""
+def _start(
+    trainings: Sequence[Training], labels: int, order: Order, kept: State | None
+) -> list[_NetworkInTraining]:
+    """Build a network for each training; those with the same batches share one source of them.
+
+    Args:
+        kept: a state of the stack to go on from; None without one.
+    """
     sources: dict[Any, Epochs] = {}
     started = []
-    for training in trainings:
+    states = kept["networks"] if kept else []
+    epochs_before = max((state["epochs"] for state in states), default=0)
+    for number, training in enumerate(trainings):
         weights_seed, order_seed = (
             random.Random(f"{training.seed}/{purpose}").getrandbits(63) for purpose in ("net", "order")
         )
@@ -278,10 +346,19 @@ def _start(trainings: Sequence[Training], labels: int, order: Order) -> list[_Ne
         key = (*map(id, training.train), order_seed if order == "shuffled" else None)
         if key not in sources:
             sources[key] = batches_by_epoch(
-                training.train, training.settings.batch_size, order, seed=order_seed
+                training.train, training.settings.batch_size, order, seed=order_seed, skip=epochs_before
             )
-        started.append(_NetworkInTraining(training, network, sources[key]))
+        one = _NetworkInTraining(training, network, sources[key])
+        if states:
+            one.restore(states[number])
+        started.append(one)
     return started
+
+
+def _restore_moments(optimizer: Adam, kept: State) -> None:
+    """Go on from the moving averages in a state, which has none if all networks are done."""
+    for moment, value in zip(optimizer.moments, kept["moments"], strict=bool(kept["moments"])):
+        moment.copy_(value)
 
 
 def _make_optimizer(active: Sequence[_NetworkInTraining]) -> Adam:
@@ -318,13 +395,16 @@ def _copy_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order, *, seed: int) -> Epochs:
+def batches_by_epoch(
+    train: Sequence[Split], batch_size: int, order: Order, *, seed: int, skip: int = 0
+) -> Epochs:
     """Yield the batches of one epoch after the other, without end.
 
     Args:
         train: the splits to train on, one after the other.
         order: "fixed" yields the same consecutive rows in every epoch, as in 2021; "shuffled" draws new ones.
         seed: seed of shuffled batches.
+        skip: number of epochs to leave out at the beginning.
     """
     generator = torch.Generator().manual_seed(seed)
     xs, ys = [split.x for split in train], [split.y for split in train]
@@ -340,6 +420,8 @@ def batches_by_epoch(train: Sequence[Split], batch_size: int, order: Order, *, s
             yield fixed
     while order == "fixed":
         yield make_ahead(read_batch, bounds)
+    for _ in range(skip):
+        torch.randperm(sum(map(len, xs)), generator=generator)
     while True:
         shuffled = torch.randperm(sum(map(len, xs)), generator=generator)
         yield make_ahead(
