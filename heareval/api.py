@@ -55,6 +55,7 @@ from heareval.leaderboard.published import read_published
 from heareval.leaderboard.references import write_references
 from heareval.leaderboard.repository import write_repository
 from heareval.leaderboard.site import MARK, write_site
+from heareval.predictions.cpu_features import check_cpu
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.tasks.registry import select
@@ -80,7 +81,7 @@ from heareval.workflow.jobs import (
     find_jobs,
     use_demo_corpora,
 )
-from heareval.workflow.machine import Machine
+from heareval.workflow.machine import Machine, uses_gpu
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
 from heareval.workflow.pins import missing_archives, resolve_checksums
@@ -411,7 +412,7 @@ def predict(
                 places,
                 path=_name_embeddings(path, places),
                 embeddings_fingerprint=manifest.fingerprint,
-                protocol=_on_machine(protocol or Protocol(), settings.machine).for_task(
+                protocol=place_on_machine(protocol or Protocol(), settings.machine).for_task(
                     is_pairwise=read_task_metadata(path).is_pairwise
                 ),
                 machine=settings.machine,
@@ -458,6 +459,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
     # A mistyped name of a task or model must not cost the time that corpora take.
     select(request.corpus.tasks, request.corpus.mode)
     check_any_is_there(request.submissions, settings.notify)
+    protocol = place_on_machine(request.protocol, settings.machine)
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
@@ -479,7 +481,7 @@ def _evaluate(request: EvaluationRequest, places: Places, *, force: bool, settin
     publish = functools.partial(publish_tasks, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
         score_task,
-        protocol=_on_machine(request.protocol, settings.machine),
+        protocol=protocol,
         machine=settings.machine,
     )
 
@@ -560,7 +562,7 @@ def _run_demo(places: Places, settings: RunSettings) -> Scored:
         score_task(
             step,
             submissions[step.job.spec.embedding_type],
-            _on_machine(DEMO_PROTOCOL, settings.machine),
+            place_on_machine(DEMO_PROTOCOL, settings.machine),
             machine=settings.machine,
         )
         for step in published
@@ -1135,8 +1137,14 @@ def _showing(settings: RunSettings) -> contextlib.AbstractContextManager[None]:
     return progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
 
 
-def _on_machine(protocol: Protocol, machine: Machine) -> Protocol:
-    """Return the protocol on the device that the user chose; the device does not decide its results."""
+def place_on_machine(protocol: Protocol, machine: Machine) -> Protocol:
+    """Return the protocol on the device that the user chose; the device does not decide its results.
+
+    Raises:
+        HearevalError: networks would be trained on the CPU, which does not gain from their precision.
+    """
+    if not uses_gpu(machine.device):
+        check_cpu(protocol.train_precision)
     return replace(protocol, device=machine.device)
 
 

@@ -17,6 +17,7 @@ from heareval.predictions.kinds import (
     read_splits,
 )
 from heareval.predictions.learners import EvaluationContext, find_learner
+from heareval.predictions.learners.precision import check_device
 from heareval.predictions.protocol import DistanceSettings, Protocol
 from heareval.predictions.results import FoldResult, ModelResult, Run, TaskResult, Validation
 from heareval.predictions.search import assign_roles, check_rows, run_protocol
@@ -52,6 +53,7 @@ def evaluate_folder(
         raise ValueError(f"{protocol} for a {kind.name} task; Protocol.for_task gives the right one")
     kind.check_metrics()
     device = choose_device(protocol)
+    check_device(protocol.train_precision, device)
     if isinstance(kind, PairwiseKind):
         decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:
