@@ -165,15 +165,15 @@ WAYS: dict[str, Way] = {
 }
 
 
-def measure_seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
-    """Return the seconds that a way takes after a warm-up of one epoch."""
+def measure_seconds(way: str, case: Case, points: Sequence[Settings], clock: Callable[[], float]) -> float:
+    """Return the seconds by a clock that a way takes after a warm-up of one epoch."""
     split = make_split(case)
     for settings in ([replace(points[0], max_epochs=1, check_val_every_n_epoch=1)], points):
-        started = time.perf_counter()
+        started = clock()
         WAYS[way](case, split, settings)
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
+        seconds = clock() - started
     return seconds
 
 
@@ -192,6 +192,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--hidden-layers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=1 if DEVICE.type == "cpu" else 8)
+    parser.add_argument(
+        "--core-seconds",
+        action="store_true",
+        help="measure CPU time on one thread, which other programs on the machine hardly change",
+    )
     parser.add_argument("--way", choices=list(WAYS), action="append", help="those to compare; default: all")
     parser.add_argument("--measure", choices=list(WAYS), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -206,13 +211,17 @@ def main() -> None:
         for number in range(given.networks)
     ]
     if given.measure:
-        print(measure_seconds(given.measure, CASES[given.case[0]], points))  # noqa: T201
+        if given.core_seconds:
+            torch.set_num_threads(1)
+        clock = time.process_time if given.core_seconds else time.perf_counter
+        print(measure_seconds(given.measure, CASES[given.case[0]], points, clock))  # noqa: T201
         return
     ways = given.way or list(WAYS)
     for name in given.case:
         words = ["--case", name]
         for option in ("epochs", "hidden_layers", "networks"):
             words += [f"--{option.replace('_', '-')}", str(getattr(given, option))]
+        words += ["--core-seconds"] if given.core_seconds else []
         turns = [{way: measure_in_process(way, words) for way in ways} for _ in range(given.turns)]
         for way in ways:
             median = statistics.median(turn[way] for turn in turns)
