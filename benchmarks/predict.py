@@ -1,18 +1,20 @@
 """Compare training predictors with the bare matrix products, and with a plain loop over a DataLoader.
 
 python -m benchmarks.predict --case esc50 --epochs 5
+python -m benchmarks.predict --way heareval --way "heareval bf16" --way "plain loop"
 
 All ways train the same networks for the same number of epochs on the same rows. They alternate, each in a
 separate process, on the GPU if there is one, without validation. heareval runs with the environment
 variables that the pipeline sets and stacks the same networks as the pipeline. The bare way has the same
 variables; it only multiplies the matrices of the forward and backward passes. The plain loop is the one that
 most people write: a DataLoader over a TensorDataset, which collates batches row by row, with the loss of
-each step logged.
+each step logged. Ways with "bf16" multiply in it; the plain loop then does so by autocast.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 import statistics
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 
 from heareval.predictions.data import Split
 from heareval.predictions.learners.learner import Criterion
+from heareval.predictions.learners.precision import activations_of
 from heareval.predictions.learners.training import (
     Objective,
     Training,
@@ -35,7 +38,7 @@ from heareval.predictions.learners.training import (
     fit_all,
     max_stacked,
 )
-from heareval.predictions.protocol import Settings
+from heareval.predictions.protocol import Settings, TrainPrecision
 from heareval.predictions.results import Validation
 from heareval.predictions.worker import ENVIRONMENT
 from heareval.worker_process import THREAD_VARIABLES
@@ -78,31 +81,37 @@ def choose_loss(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
     return functional.binary_cross_entropy_with_logits if case.is_multilabel else functional.cross_entropy
 
 
-def train_with_heareval(case: Case, split: Split, points: Sequence[Settings]) -> None:
+def train_with_heareval(
+    case: Case, split: Split, points: Sequence[Settings], precision: TrainPrecision = "float32"
+) -> None:
     """Train grid points as the pipeline does, with one validation on a single row at the end."""
+    valid_x = split.x[:1]
+    split = replace(split, x=split.x[:].to(activations_of(precision)))
     objective = Objective(
         choose_loss(case), lambda logits: Validation(0.0), Criterion("score", maximise=True)
     )
-    trainings = [Training((split,), split.x[:1], point, objective, seed) for seed, point in enumerate(points)]
+    trainings = [Training((split,), valid_x, point, objective, seed) for seed, point in enumerate(points)]
     most = max_stacked(DEVICE)
-    for _ in fit_all(trainings, case.labels, order="fixed", most=most):
+    for _ in fit_all(trainings, case.labels, order="fixed", most=most, precision=precision):
         pass
 
 
-def multiply_matrices(case: Case, split: Split, points: Sequence[Settings]) -> None:
+def multiply_matrices(
+    case: Case, split: Split, points: Sequence[Settings], dtype: torch.dtype = torch.float32
+) -> None:
     """Compute the matrix products of every training step of every grid point."""
     for settings in points:
-        _multiply_matrices(case, split, settings)
+        _multiply_matrices(case, split.x[:].to(dtype), settings)
 
 
-def _multiply_matrices(case: Case, split: Split, settings: Settings) -> None:
+def _multiply_matrices(case: Case, x: Tensor, settings: Settings) -> None:
     widths = [case.dim, *[settings.hidden_dim] * settings.hidden_layers, case.labels]
-    weights = [torch.randn(a, b, device=DEVICE) for a, b in itertools.pairwise(widths)]
+    weights = [torch.randn(a, b, device=DEVICE).to(x.dtype) for a, b in itertools.pairwise(widths)]
     bounds = batch_bounds(case.rows, settings.batch_size)
     with torch.inference_mode():
         for _ in range(settings.max_epochs):
             for start, stop in bounds:
-                inputs = [split.x[start:stop]]
+                inputs = [x[start:stop]]
                 for weight in weights:
                     inputs.append(inputs[-1] @ weight)
                 gradient = inputs.pop()
@@ -112,13 +121,13 @@ def _multiply_matrices(case: Case, split: Split, settings: Settings) -> None:
                     gradient = gradient @ weights[i].T if i else gradient
 
 
-def train_with_loop(case: Case, split: Split, points: Sequence[Settings]) -> None:
+def train_with_loop(case: Case, split: Split, points: Sequence[Settings], *, in_bf16: bool = False) -> None:
     """Train one grid point after another with a DataLoader, nn.Sequential, Adam and a log."""
     for settings in points:
-        _train_with_loop(case, split, settings)
+        _train_with_loop(case, split, settings, in_bf16)
 
 
-def _train_with_loop(case: Case, split: Split, settings: Settings) -> None:
+def _train_with_loop(case: Case, split: Split, settings: Settings, in_bf16: bool) -> None:
     layers: list[nn.Module] = []
     width = case.dim
     for _ in range(settings.hidden_layers):
@@ -138,7 +147,8 @@ def _train_with_loop(case: Case, split: Split, settings: Settings) -> None:
         for x, y in loader:
             x, y = x.to(DEVICE), y.to(DEVICE)
             optimizer.zero_grad()
-            value = loss(network(x), y)
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=in_bf16):
+                value = loss(network(x), y)
             value.backward()
             optimizer.step()
             log.append(value.item())
@@ -147,27 +157,30 @@ def _train_with_loop(case: Case, split: Split, settings: Settings) -> None:
 Way = Callable[["Case", Split, Sequence[Settings]], None]
 WAYS: dict[str, Way] = {
     "heareval": train_with_heareval,
+    "heareval bf16": functools.partial(train_with_heareval, precision="bf16"),
     "bare products": multiply_matrices,
+    "bare products bf16": functools.partial(multiply_matrices, dtype=torch.bfloat16),
     "plain loop": train_with_loop,
+    "plain loop bf16": functools.partial(train_with_loop, in_bf16=True),
 }
 
 
-def measure_seconds(way: str, case: Case, points: Sequence[Settings]) -> float:
-    """Return the seconds that a way takes after a warm-up of one epoch."""
+def measure_seconds(way: str, case: Case, points: Sequence[Settings], clock: Callable[[], float]) -> float:
+    """Return the seconds by a clock that a way takes after a warm-up of one epoch."""
     split = make_split(case)
     for settings in ([replace(points[0], max_epochs=1, check_val_every_n_epoch=1)], points):
-        started = time.perf_counter()
+        started = clock()
         WAYS[way](case, split, settings)
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
+        seconds = clock() - started
     return seconds
 
 
 def measure_in_process(way: str, arguments: Sequence[str]) -> float:
     """Return the seconds that a way takes, measured in a separate process."""
-    command = [sys.executable, "-m", "benchmarks.predict", "--way", way, *arguments]
-    variables = dict(os.environ) if way == "plain loop" else {**os.environ, **THREAD_VARIABLES, **ENVIRONMENT}
+    command = [sys.executable, "-m", "benchmarks.predict", "--measure", way, *arguments]
+    variables = dict(os.environ) if "plain loop" in way else {**os.environ, **THREAD_VARIABLES, **ENVIRONMENT}
     return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
 
 
@@ -179,7 +192,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--hidden-layers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=1 if DEVICE.type == "cpu" else 8)
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--core-seconds",
+        action="store_true",
+        help="measure CPU time on one thread, which other programs on the machine hardly change",
+    )
+    parser.add_argument("--way", choices=list(WAYS), action="append", help="those to compare; default: all")
+    parser.add_argument("--measure", choices=list(WAYS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     points = [
         Settings(
@@ -191,18 +210,23 @@ def main() -> None:
         )
         for number in range(given.networks)
     ]
-    if given.way:
-        print(measure_seconds(given.way, CASES[given.case[0]], points))  # noqa: T201
+    if given.measure:
+        if given.core_seconds:
+            torch.set_num_threads(1)
+        clock = time.process_time if given.core_seconds else time.perf_counter
+        print(measure_seconds(given.measure, CASES[given.case[0]], points, clock))  # noqa: T201
         return
+    ways = given.way or list(WAYS)
     for name in given.case:
         words = ["--case", name]
         for option in ("epochs", "hidden_layers", "networks"):
             words += [f"--{option.replace('_', '-')}", str(getattr(given, option))]
-        turns = [{way: measure_in_process(way, words) for way in WAYS} for _ in range(given.turns)]
-        for way in WAYS:
+        words += ["--core-seconds"] if given.core_seconds else []
+        turns = [{way: measure_in_process(way, words) for way in ways} for _ in range(given.turns)]
+        for way in ways:
             median = statistics.median(turn[way] for turn in turns)
-            ratio = statistics.median(turn[way] / turn["heareval"] for turn in turns)
-            print(f"{name:8} {way:14} {median:8.3f} s   {ratio:6.2f} x heareval's time", flush=True)  # noqa: T201
+            ratio = statistics.median(turn[way] / turn[ways[0]] for turn in turns)
+            print(f"{name:8} {way:18} {median:8.3f} s   {ratio:6.2f} x {ways[0]}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

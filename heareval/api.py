@@ -56,6 +56,7 @@ from heareval.leaderboard.published import read_published
 from heareval.leaderboard.references import write_references
 from heareval.leaderboard.repository import write_repository
 from heareval.leaderboard.site import MARK, write_site
+from heareval.predictions.cpu_features import check_cpu
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
 from heareval.tasks.registry import select
@@ -83,7 +84,7 @@ from heareval.workflow.jobs import (
     use_demo_corpora,
 )
 from heareval.workflow.loaded_models import load_models
-from heareval.workflow.machine import Machine
+from heareval.workflow.machine import Machine, uses_gpu
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
 from heareval.workflow.overwriting import Overwrite, Overwriting, begin_overwriting
@@ -314,7 +315,7 @@ def plan_evaluation(
             job: find_extent(job, places, limit=request.protocol.limit)
             for job in resolve_checksums(find_jobs(corpus), places)
         }
-        protocol = _on_machine(request.protocol, settings.machine)
+        protocol = place_on_machine(request.protocol, settings.machine)
 
         def is_scored(job: TaskJob, submission: Submission) -> bool:
             rate = _choose_prepared_rate(submission.sample_rate)
@@ -516,7 +517,7 @@ def predict(
     settings, is_there = settings or RunSettings(), Path(places.embeddings).is_dir()
     # The folders may lie elsewhere.
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
-    protocol = protocol or Protocol()
+    placed = place_on_machine(protocol or Protocol(), settings.machine)
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [
@@ -524,7 +525,7 @@ def predict(
                 places,
                 path=_name_embeddings(path, places),
                 embeddings_fingerprint=manifest.fingerprint,
-                protocol=_choose_protocol(path, manifest, _on_machine(protocol, settings.machine)),
+                protocol=_choose_protocol(path, manifest, placed),
                 machine=settings.machine,
                 not_before_s=begin_overwriting(overwrite, path).scores_not_before_s,
             )
@@ -595,6 +596,7 @@ def _evaluate(
     # A mistyped name of a task or model must not cost the time that corpora take.
     select(request.corpus.tasks, request.corpus.mode)
     check_any_is_there(request.submissions, settings.notify)
+    protocol = place_on_machine(request.protocol, settings.machine)
     corpus = use_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
@@ -616,7 +618,7 @@ def _evaluate(
     publish = functools.partial(publish_tasks, places, sample_rates=rates, mirrors=corpus.mirrors)
     score = functools.partial(
         score_task,
-        protocol=_on_machine(request.protocol, settings.machine),
+        protocol=protocol,
         machine=settings.machine,
         overwriting=overwriting,
     )
@@ -698,7 +700,7 @@ def _run_demo(places: Places, settings: RunSettings) -> Scored:
         score_task(
             step,
             submissions[step.job.spec.embedding_type],
-            _on_machine(DEMO_PROTOCOL, settings.machine),
+            place_on_machine(DEMO_PROTOCOL, settings.machine),
             machine=settings.machine,
         )
         for step in published
@@ -1294,8 +1296,14 @@ def _showing(settings: RunSettings) -> contextlib.AbstractContextManager[None]:
     return progress.hide_steps() if settings.is_quiet else contextlib.nullcontext()
 
 
-def _on_machine(protocol: Protocol, machine: Machine) -> Protocol:
-    """Return the protocol on the device that the user chose; the device does not decide its results."""
+def place_on_machine(protocol: Protocol, machine: Machine) -> Protocol:
+    """Return the protocol on the device that the user chose; the device does not decide its results.
+
+    Raises:
+        HearevalError: networks would be trained on the CPU, which does not gain from their precision.
+    """
+    if not uses_gpu(machine.device):
+        check_cpu(protocol.train_precision)
     return replace(protocol, device=machine.device)
 
 

@@ -409,6 +409,7 @@ def evaluate(
         protocol = replace(protocol, limit=limit)
     corpus = _describe_corpus(tasks, mode, mirror)
     described = _describe_submission(model, weights=weights, options=options, name=name, device=device)
+    protocol = api.place_on_machine(protocol, settings.machine)
     if described:
         request = EvaluationRequest(described, corpus, embedding_format, protocol, any_rate)
         scored = api.evaluate(request, places, force=force, overwrite=overwrite, settings=settings)

@@ -49,6 +49,7 @@ EXAMPLES = {
     "seeds": ("2", "--seeds 2"),
     "report": ('"full"', "--report full"),
     "probe": ('"linear"', "--probe linear"),
+    "train-precision": ('"bf16"', "--train-precision bf16"),
     "deterministic": ("false", "--no-deterministic"),
     "distance": ('"cosine"', "--distance cosine"),
     "force": ("true", "--force"),

@@ -25,7 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Embedding": ("dtype", "precision", "chunk_seconds"),
     "Predictor": (
         *("grid_points", "grid", "shuffle", "seed", "seeds", "report_kind", "probe", "deterministic"),
-        "distance",
+        *("distance", "train_precision"),
     ),
     "Machine": (*("gpus", "num_workers", "timeout", "in_memory", "force", "scheduler_url", "scratch_dir"),),
 }

@@ -25,10 +25,12 @@ from heareval.predictions.protocol import (
     GRIDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
+    TRAIN_PRECISIONS,
     Distance,
     GridName,
     Probe,
     Protocol,
+    TrainPrecision,
     count_seeds,
 )
 from heareval.spec import DEFAULT_SAMPLE_RATES, EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
@@ -392,6 +394,7 @@ def _build_scoring(
     probe: Probe,
     deterministic: bool,
     distance: Distance,
+    train_precision: TrainPrecision,
 ) -> Scoring:
     is_full = report_kind == "full"
     protocol = Protocol(
@@ -403,6 +406,7 @@ def _build_scoring(
         deterministic=deterministic,
         probe=probe,
         distance=distance,
+        train_precision=train_precision,
     )
     return Scoring(protocol, is_full)
 
@@ -473,6 +477,14 @@ def scoring(command: Command) -> Command:
             default="l1",
             show_default=True,
             help="Distance of tasks that are scored by distances alone; named in the results.",
+        ),
+        click.option(
+            "--train-precision",
+            type=click.Choice(TRAIN_PRECISIONS),
+            default="float32",
+            show_default=True,
+            help="Precision of products while networks are trained; named in the results. bf16 is faster on "
+            "CPUs with AVX512-BF16 or AMX and on GPUs, tf32 on GPUs.",
         ),
     )(command)
 

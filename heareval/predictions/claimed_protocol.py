@@ -20,8 +20,10 @@ from heareval.predictions.protocol import (
     DISTANCES,
     PROBES,
     PUBLISHED_GRID_POINTS,
+    TRAIN_PRECISIONS,
     GridName,
     Protocol,
+    TrainPrecision,
     select_grid_points,
 )
 
@@ -29,7 +31,8 @@ from heareval.predictions.protocol import (
 MAX_SEED = 2**64 - 1
 _PUBLISHED = re.compile(
     f"hear2021(?:-(?P<grid>{'|'.join(get_args(GridName))}))?(?:-(?P<points>[0-9]{{1,4}})points)?"
-    "(?P<shuffled>-shuffled)?(?:-(?P<seeds>[0-9]{1,4})seeds)?"
+    f"(?P<shuffled>-shuffled)?(?:-(?P<precision>{'|'.join(TRAIN_PRECISIONS)}))?"
+    "(?:-(?P<seeds>[0-9]{1,4})seeds)?"
 )
 
 
@@ -61,6 +64,7 @@ def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
                 order="shuffled" if found["shuffled"] else "fixed",
                 seed=seed,
                 seeds=int(found["seeds"] or 1),
+                train_precision=cast(TrainPrecision, found["precision"] or "float32"),
             )
         else:
             return None

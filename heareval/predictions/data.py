@@ -107,7 +107,7 @@ class Split:
 
     Args:
         clips: file names of the clips, in the protocol's order.
-        x: embeddings `(rows, dim)` float32, in memory or on disk.
+        x: embeddings `(rows, dim)` float32, in memory or on disk; bfloat16 where networks are trained in it.
         y: indices of labels `(rows,)` in multiclass tasks, else `(rows, labels)` float32 of 0 and 1.
     """
 

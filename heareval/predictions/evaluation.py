@@ -19,6 +19,7 @@ from heareval.predictions.kinds import (
     read_splits,
 )
 from heareval.predictions.learners import EvaluationContext, find_learner
+from heareval.predictions.learners.precision import check_device
 from heareval.predictions.protocol import DistanceSettings, Protocol
 from heareval.predictions.results import FoldResult, ModelResult, Run, TaskResult, Validation
 from heareval.predictions.search import assign_roles, check_rows, run_protocol
@@ -58,6 +59,7 @@ def evaluate_folder(
         raise ValueError(f"{protocol} for embeddings with the limit {task.manifest.limit}")
     kind.check_metrics()
     device = choose_device(protocol)
+    check_device(protocol.train_precision, device)
     if isinstance(kind, PairwiseKind):
         decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:

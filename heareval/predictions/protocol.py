@@ -26,6 +26,8 @@ Device = Literal["auto", "cpu", "cuda"]
 ProtocolName = Literal["hear2021", "pairwise"]
 Probe = Literal["mlp", "knn-cosine", "knn-l1", "linear"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
+TrainPrecision = Literal["float32", "tf32", "bf16"]
+TRAIN_PRECISIONS: tuple[TrainPrecision, ...] = get_args(TrainPrecision)
 Distance = Literal["l1", "l2", "cosine"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
 Grid = Mapping[str, Sequence[Any]]
@@ -162,6 +164,8 @@ class Protocol:
         distance: what the clips of pairwise tasks are compared by.
         limit: how many clips of each split are embedded and scored at most; None means all. Such results are
             for smoke tests, and have the limit in their name.
+        train_precision: precision of the matrix products in which networks are trained: "bf16" and "tf32" are
+            faster where the hardware has them. Validation and predictions are float32 in any case.
     """
 
     name: ProtocolName = "hear2021"
@@ -175,6 +179,7 @@ class Protocol:
     probe: Probe = "mlp"
     distance: Distance = "l1"
     limit: int | None = None
+    train_precision: TrainPrecision = "float32"
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -184,6 +189,7 @@ class Protocol:
             ("device", self.device, ("auto", "cpu", "cuda")),
             ("probe", self.probe, PROBES),
             ("distance", self.distance, DISTANCES),
+            ("train precision", self.train_precision, TRAIN_PRECISIONS),
         ):
             if value not in known:
                 raise unknown_name(kind, value, known)
@@ -201,13 +207,13 @@ class Protocol:
         if self.seed < 0:
             # Some random number generators ignore the sign of a seed.
             raise HearevalError("seed", got=str(self.seed), expected="0 or more")
-        network_options = (self.grid, self.grid_points, self.order, self.seeds)
-        is_default = network_options == ("default", PUBLISHED_GRID_POINTS, "fixed", 1)
+        network_options = (self.grid, self.grid_points, self.order, self.seeds, self.train_precision)
+        is_default = network_options == ("default", PUBLISHED_GRID_POINTS, "fixed", 1, "float32")
         if self.probe != "mlp" and not is_default:
             raise HearevalError(
                 f"probe {self.probe}",
                 got="settings of the network",
-                remedy="Leave out --grid, --grid-points, --shuffle and --seeds.",
+                remedy="Leave out --grid, --grid-points, --shuffle, --seeds and --train-precision.",
             )
 
     @property
@@ -243,6 +249,8 @@ class Protocol:
         ('hear2021', 'hear2021-fast-shuffled')
         >>> Protocol(seeds=5).recorded_name, Protocol(probe="knn-l1").recorded_name
         ('hear2021-5seeds', 'probe-knn-l1')
+        >>> Protocol(train_precision="bf16").recorded_name
+        'hear2021-bf16'
         >>> Protocol(limit=20).recorded_name
         'hear2021-limit20'
         """
@@ -261,6 +269,8 @@ class Protocol:
             parts.append(f"{self.grid_points}points")
         if self.order != "fixed":
             parts.append(self.order)
+        if self.train_precision != "float32":
+            parts.append(self.train_precision)
         if self.seeds > 1:
             parts.append(f"{self.seeds}seeds")
         return "-".join(parts)

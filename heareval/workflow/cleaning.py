@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from heareval import files
 from heareval.formats.fields import read_fields
-from heareval.formats.results_folder import find_scores_fingerprint
 from heareval.formats.training_progress import is_of_finished_results, list_unfinished_trainings
 from heareval.layout import Places
 from heareval.spec import LISTED
@@ -175,6 +174,9 @@ def _find_scratch(places: Places, *, is_alone: bool) -> Iterator[tuple[Path, str
 
 def _find_unfinished_trainings(places: Places, oldest_s: float, days: int) -> Iterator[tuple[Path, str]]:
     """Yield what killed runs left of trainings, if no run will go on from it."""
+    # It imports numpy, which `heareval clean --help` needs not.
+    from heareval.formats.results_folder import find_scores_fingerprint
+
     for folder in _walk(Path(places.embeddings), 1):
         for path, protocol in list_unfinished_trainings(folder).items() if _is_folder(folder) else ():
             if is_of_finished_results(path, find_scores_fingerprint(folder, protocol)):

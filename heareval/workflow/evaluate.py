@@ -307,7 +307,9 @@ class Predict(Step):
         factor = 2 if manifest and manifest.form.get("dtype") == "float16" else 1
         size = factor * sum(array.stat().st_size for array in arrays if array.is_file())
         is_kept = self.machine.in_memory or size <= SHARE_OF_MEMORY * find_free_memory()
-        return size if is_kept or self.protocol.probe != "mlp" else 0
+        # Those that are trained on are also kept as bf16.
+        taken = size + size // 2 if self.protocol.train_precision == "bf16" else size
+        return taken if is_kept or self.protocol.probe != "mlp" else 0
 
 
 def score_task(

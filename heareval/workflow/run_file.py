@@ -30,6 +30,7 @@ from heareval.predictions.protocol import (
     GRIDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
+    TRAIN_PRECISIONS,
     Protocol,
     count_seeds,
 )
@@ -111,6 +112,7 @@ OPTIONS: Mapping[str, Rule] = {
     "seeds": _whole(1),
     "report": _choice(("none", "full")),
     "probe": _choice(PROBES),
+    "train-precision": _choice(TRAIN_PRECISIONS),
     "deterministic": _FLAG,
     "distance": _choice(DISTANCES),
     "force": _FLAG,
@@ -278,6 +280,7 @@ def read_run(file: Path) -> Run:
         probe=probe,
         distance=given.get("distance", "l1"),
         limit=given.get("limit"),
+        train_precision=given.get("train-precision", "float32"),
     )
     corpus = CorpusRequest(
         given.get("tasks", ("open",)),

@@ -29,6 +29,7 @@ from heareval.predictions.card_checks import CheckedCard, check_card
 from heareval.predictions.card_ledger import digest_references
 from heareval.predictions.cards import CardRequest, hide_folders, make_card
 from heareval.predictions.claimed_protocol import find_contradiction
+from heareval.predictions.cpu_features import has_fast_bf16
 from heareval.predictions.data import read_references
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.protocol import Protocol
@@ -613,6 +614,7 @@ def claim_protocol(card: Path, protocol: str) -> None:
         ("hear2021-5seeds", "got the seeds 0 with hear2021-5seeds"),
         ("probe-knn-l1", "got the settings .* with probe-knn-l1"),
         ("hear2021-better", "got 'hear2021-better', which no protocol is called"),
+        ("hear2021-float32", "got 'hear2021-float32', which no protocol is called"),
         ("hear2021-1seeds", "got 'hear2021-1seeds', which no protocol is called"),
         ("hear2021-99points", "got 'hear2021-99points', which no protocol is called"),
     ],
@@ -657,6 +659,10 @@ def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
     "protocol",
     [
         Protocol(grid="faster", grid_points=2, seeds=2, seed=7, order="shuffled", device="cpu"),
+        pytest.param(
+            Protocol(grid="faster", grid_points=1, seeds=2, train_precision="bf16", device="cpu"),
+            marks=pytest.mark.skipif(not has_fast_bf16(), reason="needs a CPU with AVX512-BF16 or AMX"),
+        ),
         Protocol(probe="knn-cosine", device="cpu"),
         Protocol(probe="knn-l1", device="cpu", seed=3),
     ],

@@ -87,7 +87,13 @@ def test_no_grid_points():
 
 @pytest.mark.parametrize(
     "change",
-    [{"grid": "fast"}, {"grid": "faster"}, {"grid_points": 4}, {"order": "shuffled"}],
+    [
+        {"grid": "fast"},
+        {"grid": "faster"},
+        {"grid_points": 4},
+        {"order": "shuffled"},
+        {"train_precision": "bf16"},
+    ],
 )
 def test_another_protocol_has_another_name(change):
     assert Protocol(**change).recorded_name != Protocol().recorded_name == "hear2021"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from heareval.predictions.data import Split, SplitRoles
 from heareval.predictions.learners.learner import Candidate, Criterion, Learner, TrainedModel
 from heareval.predictions.learners.network import predict_logits
+from heareval.predictions.learners.precision import activations_of
 from heareval.predictions.learners.training import Objective, Training, fit_all, max_stacked
 from heareval.predictions.protocol import Settings, select_grid_points
 from heareval.predictions.results import Validation
@@ -40,13 +41,14 @@ class Mlp(Learner):
 
     def fit(self, candidates: Sequence[Candidate], progress: Progress) -> Iterator[tuple[int, TrainedModel]]:
         splits, protocol = self.context.splits, self.context.protocol
+        trained_on = self._read_in_precision(candidates)
         objectives = {
             name: self._make_objective(splits[name])
             for name in dict.fromkeys(candidate.roles.valid for candidate in candidates)
         }
         trainings = [
             Training(
-                train=tuple(splits[name] for name in candidate.roles.train),
+                train=tuple(trained_on[name] for name in candidate.roles.train),
                 valid_x=splits[candidate.roles.valid].x,
                 settings=cast(Settings, candidate.settings),
                 objective=objectives[candidate.roles.valid],
@@ -61,11 +63,29 @@ class Mlp(Learner):
             labels,
             order=protocol.order,
             most=most,
+            precision=protocol.train_precision,
             progress=progress,
             checkpoints=self.context.checkpoints,
         )
         for number, trained in fitted:
             yield number, TrainedModel(trained.result, self._make_predictor(trained.network))
+
+    def _read_in_precision(self, candidates: Sequence[Candidate]) -> dict[str, Split]:
+        """Return the training splits, with embeddings in the type of training steps if they are in memory.
+
+        Embeddings on disk are converted batch by batch.
+        """
+        dtype = activations_of(self.context.protocol.train_precision)
+        splits = [
+            self.context.splits[name]
+            for name in dict.fromkeys(name for candidate in candidates for name in candidate.roles.train)
+        ]
+        return {
+            split.name: replace(split, x=split.x.to(dtype))
+            if dtype and isinstance(split.x, Tensor)
+            else split
+            for split in splits
+        }
 
     def _make_predictor(self, network: nn.Module) -> Callable[[Rows, Progress], Tensor]:
         return lambda x, progress: self._probabilities(predict_logits(network, x))

@@ -113,19 +113,31 @@ def _linear(inputs: int, outputs: int, gain: float, initialization: str) -> nn.L
     return layer
 
 
-def logits_in_training(networks: Sequence[nn.Sequential], xs: Sequence[Tensor]) -> Tensor:
+def logits_in_training(
+    networks: Sequence[nn.Sequential], xs: Sequence[Tensor], dtype: torch.dtype | None = None
+) -> Tensor:
     """Return logits `(networks, rows, labels)` of networks in training, given a batch `(rows, dim)` for each.
 
     The networks must have one shape: one batched product computes a layer of all of them.
+
+    Args:
+        dtype: type of the activations and of the factors of products; None means that of the weights, which
+            also have gradients, statistics of batch normalisation and logits of their own type. Products of
+            bfloat16 are summed in float32.
     """
+    of_weights = next(networks[0].parameters()).dtype
+    dtype = dtype or of_weights
     if len(networks) == 1:
-        return torch.as_tensor(networks[0](xs[0])).unsqueeze(0)
+        x = xs[0].to(dtype)
+        for layer in networks[0]:
+            x = _apply_linear(layer, x) if isinstance(layer, nn.Linear) else layer(x)
+        return x.to(of_weights).unsqueeze(0)
     is_one_batch = all(x is xs[0] for x in xs)
     # (networks, rows, width); after a layer the memory may be laid out row by row
-    x = xs[0].expand(len(xs), -1, -1) if is_one_batch else torch.stack(list(xs))
+    x = xs[0].to(dtype).expand(len(xs), -1, -1) if is_one_batch else torch.stack(list(xs)).to(dtype)
     for layers in zip(*networks, strict=True):
         if isinstance(layers[0], nn.Linear):
-            x = _apply_linear(layers, x)
+            x = _apply_linears(layers, x)
         else:
             # (rows, networks * width), like the layer of one network
             wide = x.transpose(0, 1).reshape(x.shape[1], -1)
@@ -135,12 +147,16 @@ def logits_in_training(networks: Sequence[nn.Sequential], xs: Sequence[Tensor]) 
                 else _apply_dropped_relu(layers, wide)
             )
             x = wide.view(x.shape[1], len(networks), -1).transpose(0, 1)
-    return x
+    return x.to(of_weights)
 
 
-def _apply_linear(layers: Sequence[Any], x: Tensor) -> Tensor:
-    weight = torch.stack([layer.weight for layer in layers])
-    bias = torch.stack([layer.bias for layer in layers])
+def _apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def _apply_linears(layers: Sequence[Any], x: Tensor) -> Tensor:
+    weight = torch.stack([layer.weight.to(x.dtype) for layer in layers])
+    bias = torch.stack([layer.bias.to(x.dtype) for layer in layers])
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 

@@ -24,7 +24,8 @@ from heareval.predictions.learners.network import (
     logits_in_training,
     predict_logits,
 )
-from heareval.predictions.protocol import Order, Settings
+from heareval.predictions.learners.precision import activations_of, multiply_in
+from heareval.predictions.protocol import Order, Settings, TrainPrecision
 from heareval.predictions.results import ModelResult, Validation
 from heareval.predictions.rows import Rows, StoredRows, make_ahead, pick_rows, slice_rows
 from heareval.spec import Progress, ignore_progress
@@ -106,6 +107,7 @@ def fit_all(
     *,
     order: Order,
     most: int,
+    precision: TrainPrecision = "float32",
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
 ) -> Iterator[tuple[int, TrainedNetwork]]:
@@ -114,6 +116,7 @@ def fit_all(
     Args:
         labels: size of the vocabulary.
         most: how many are trained side by side at most.
+        precision: precision of the products in training steps.
         progress: receives hundredths of trainings: those done, and those of all.
         checkpoints: from which trainings resume; None without.
     """
@@ -127,6 +130,7 @@ def fit_all(
                 [trainings[i] for i in stack],
                 labels,
                 order=order,
+                precision=precision,
                 # Called within this iteration only.
                 progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
                 checkpoints=checkpoints,
@@ -200,6 +204,7 @@ def fit_stack(
     labels: int,
     *,
     order: Order,
+    precision: TrainPrecision = "float32",
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedNetwork, ...]:
@@ -207,6 +212,7 @@ def fit_stack(
 
     Args:
         labels: size of the vocabulary.
+        precision: precision of the products in training steps.
         progress: receives epochs done and the largest number of epochs.
         checkpoints: from which the trainings resume; None without.
 
@@ -234,7 +240,7 @@ def fit_stack(
         active = [one for one in networks if not one.is_done]
         if not active:
             break
-        _train_epoch(active, optimizer)
+        _train_epoch(active, optimizer, precision)
         progress(epoch, settings.max_epochs)
         for one in active:
             one.epochs = epoch
@@ -369,18 +375,19 @@ def _make_optimizer(active: Sequence[_NetworkInTraining]) -> Adam:
     return Adam(by_lr)
 
 
-def _train_epoch(active: Sequence[_NetworkInTraining], optimizer: Adam) -> None:
+def _train_epoch(active: Sequence[_NetworkInTraining], optimizer: Adam, precision: TrainPrecision) -> None:
     """Train one epoch; the optimizer skips networks without gradients, which have stopped."""
     networks, loss = [one.network.train() for one in active], active[0].training.objective.loss
-    for batches in _zip_batches(active):
-        optimizer.clear_gradients()
-        logits = logits_in_training(networks, [batch.x for batch in batches])
-        y = batches[0].y if len(batches) == 1 else torch.cat([batch.y for batch in batches])
-        # The loss is the mean over all rows of all networks. Scale it so that each network gets the
-        # gradient of the mean over its own rows.
-        mean = loss(logits.flatten(0, 1), y) * len(networks)
-        mean.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    with multiply_in(precision):
+        for batches in _zip_batches(active):
+            optimizer.clear_gradients()
+            logits = logits_in_training(networks, [batch.x for batch in batches], activations_of(precision))
+            y = batches[0].y if len(batches) == 1 else torch.cat([batch.y for batch in batches])
+            # The loss is the mean over all rows of all networks. Scale it so that each network gets the
+            # gradient of the mean over its own rows.
+            mean = loss(logits.flatten(0, 1), y) * len(networks)
+            mean.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
 
 def _zip_batches(active: Sequence[_NetworkInTraining]) -> Iterator[list[Batch]]:
