@@ -11,7 +11,8 @@ import pytest
 
 import heareval
 from heareval import files, layout
-from heareval.embeddings.embedding_format import DEFAULT_FORMAT, EmbedJob
+from heareval.embeddings.embed import EmbedJob
+from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import read_embeddings_manifest, sweep_finished

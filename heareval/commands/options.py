@@ -546,7 +546,7 @@ as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print
 
 def _build_settings(
     num_workers: int | None,
-    scheduler_url: str,
+    scheduler_url: str | None,
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
@@ -556,18 +556,18 @@ def _build_settings(
     from heareval.api import RunSettings
 
     scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
+    scheduler_url = choose_scheduler(scheduler_url)
     machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
     return RunSettings(num_workers or count_cores(), scheduler_url, machine, scratch, notify, is_quiet)
 
 
-def _find_scheduler(context: click.Context, option: click.Parameter, url: str | None) -> str | None:
-    # The Tab key must not wait for Luigi, which reads the file.
-    return read_value("scheduler_url") if url is None and not context.resilient_parsing else url
+def choose_scheduler(url: str | None) -> str:
+    """Return the URL of luigid that was given, else the one in luigi.cfg."""
+    return read_value("scheduler_url") if url is None else url
 
 
 scheduler_url: Decorator = click.option(
     "--scheduler-url",
-    callback=_find_scheduler,
     help="A luigid that several machines share.  [this process schedules its steps]",
 )
 

@@ -50,7 +50,9 @@ NAMED_TASKS = 3
     "2026-11-29T03:00.",
 )
 @options.as_json
-def status(places: Places, scheduler_url: str, since: str | None, as_json: bool, **requested: Any) -> None:
+def status(
+    places: Places, scheduler_url: str | None, since: str | None, as_json: bool, **requested: Any
+) -> None:
     """Show what is complete, what is missing, what failed and what runs where.
 
     With MODULE_OR_FILE, takes what `evaluate` takes, also the file of a run, and shows the scores of each
@@ -67,7 +69,9 @@ def status(places: Places, scheduler_url: str, since: str | None, as_json: bool,
         _show_changes(request, since, places, as_json)
         return
     rates = requested["sample_rates"] or DEFAULT_SAMPLE_RATES
-    found = api.status(request, places, sample_rates=rates, scheduler_url=scheduler_url)
+    found = api.status(
+        request, places, sample_rates=rates, scheduler_url=options.choose_scheduler(scheduler_url)
+    )
     if as_json:
         say(files.dump_json(status_facts(found)))
     else:

@@ -151,7 +151,8 @@ def place_description(
 # Several submissions of one command share the environment of this process, which takes a while to list.
 @functools.cache
 def _list_installed() -> tuple[str, ...]:
-    return tuple(sorted(f"{d.name}=={d.version}" for d in metadata.distributions()))
+    # A project that is installed in place is found a second time if its folder is on the path.
+    return tuple(sorted({f"{d.name}=={d.version}" for d in metadata.distributions()}))
 
 
 def read_description(path: Path) -> Description | None:
