@@ -52,8 +52,8 @@ def test_the_same_numbers_on_every_run(scene_folder):
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     try:
-        protocol = Protocol(grid_points=4, device="cuda")
-        made = [evaluate_folder(scene_folder(), protocol) for _ in range(2)]
+        folder, protocol = scene_folder(), Protocol(grid_points=4, device="cuda")
+        made = [evaluate_folder(folder, protocol) for _ in range(2)]
     finally:
         torch.use_deterministic_algorithms(False)
     first, again = (result.runs[0].folds[0].predictions.probabilities for result in made)
