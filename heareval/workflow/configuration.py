@@ -90,7 +90,7 @@ def load_config() -> Any:
     for path in paths:
         _check_dashes(path)
     config = luigi.configuration.get_config()
-    # Not `add_config_path`: it reads all files that were ever added, so each call would take longer than the last.
+    # `add_config_path` would read again what earlier calls added, so each would take longer than the last.
     config.read([PACKAGED, *paths])
     _check_values(config)
     return config
