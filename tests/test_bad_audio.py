@@ -119,6 +119,7 @@ def test_nothing_left(tmp_path: Path) -> None:
     assert not (tmp_path / "tasks" / "birds-v1-full").exists()
 
 
+@pytest.mark.slow
 def test_without_gaps_both_policies_mean_the_same(tmp_path: Path) -> None:
     make_sounds(tmp_path, CLIPS, bad=())
     assert prepare_birds(tmp_path).returncode == 0

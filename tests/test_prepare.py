@@ -93,10 +93,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param(each, marks=[] if each in ("clips", "task folder") else pytest.mark.slow)
-        for each in MOMENTS
-    ],
+    [pytest.param(each, marks=[] if each == "task folder" else pytest.mark.slow) for each in MOMENTS],
 )
 def test_killed_and_run_again(prepared: Path, mirror: Path, tmp_path: Path, moment: str) -> None:
     words = ["heareval.tasks.runner", "spoken_digit", "--mirror", str(mirror)]

@@ -88,6 +88,7 @@ def test_what_a_worker_would_not_find_has_no_name(my_model: ModuleType) -> None:
 # --------------------------------------------------------------------------- models of this process
 
 
+@pytest.mark.slow
 def test_a_model_of_this_process_gets_the_scores_of_the_same_module(
     my_model: ModuleType, prepared: Path, mirror: Path, tmp_path: Path, scratch: Path
 ) -> None:

@@ -271,6 +271,7 @@ def _without_seconds(value):
     return [_without_seconds(each) for each in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_a_killed_command_says_what_it_resumes(tmp_path):
     """`status` says how far the trainings came, and `clean` keeps them until they are old."""
     parent = tmp_path / "embeddings" / "my_model"
