@@ -212,7 +212,7 @@ def test_clip_with_zero_frames(tmp_path: Path) -> None:
         (signal.SIGINT, "2"),
         pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "2", marks=pytest.mark.slow),
-        (signal.SIGTERM, "1"),
+        pytest.param(signal.SIGTERM, "1", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, workers: str) -> None:

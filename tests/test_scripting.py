@@ -220,6 +220,7 @@ def test_a_model_without_a_name_is_not_validated() -> None:
 # --------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_short_forms_raise_the_errors_of_the_run(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"sample_rates": (16000,), "makes_tarballs": False}
     request = spoken_damaged(tmp_path)

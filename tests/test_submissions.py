@@ -149,6 +149,7 @@ def test_changed_weights_options_and_sources_are_embedded_again(
     assert not first_row(copy).any()
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_opened_does_not_stop_the_others(
     copy: Path, mirror: Path, variables: dict[str, str]
 ) -> None:
@@ -241,6 +242,7 @@ def test_a_source_may_be_where_the_run_writes(
     assert "environment" not in done.stderr
 
 
+@pytest.mark.slow
 def test_weights_from_a_url(copy: Path, tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "w.txt").write_text("5.0")
