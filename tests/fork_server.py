@@ -12,10 +12,10 @@ Run as a program this file is a server: requests come as JSON lines, and exit co
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import json
 import logging
 import multiprocessing.util
@@ -234,9 +234,8 @@ def _begin_anew(files: tuple[int, int, int], passed: Sequence[int], *, is_sessio
     for number, file in enumerate(files):
         if file != -1:
             os.dup2(file, number)
-    for number in set(range(3, 4096)) - set(passed):
-        with contextlib.suppress(OSError):
-            os.close(number)
+    for before, after in itertools.pairwise(sorted({0, 1, 2, *passed, 4096})):
+        os.closerange(before + 1, after)
     for each in signal.valid_signals():
         if callable(signal.getsignal(each)):
             signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)

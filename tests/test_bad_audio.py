@@ -85,6 +85,7 @@ def test_a_rate_added_later_has_the_same_gaps(birds: Path) -> None:
     assert names["16000"] == names["22050"] == names["44100"]
 
 
+@pytest.mark.slow
 def test_gaps_are_no_answer_to_whom_they_are_errors(birds: Path) -> None:
     assert prepare_birds(birds, "--on-bad-audio", "skip").returncode == 0
     done = prepare_birds(birds)
@@ -119,12 +120,14 @@ def test_nothing_left(tmp_path: Path) -> None:
     assert not (tmp_path / "tasks" / "birds-v1-full").exists()
 
 
+@pytest.mark.slow
 def test_without_gaps_both_policies_mean_the_same(tmp_path: Path) -> None:
     make_sounds(tmp_path, CLIPS, bad=())
     assert prepare_birds(tmp_path).returncode == 0
     assert "nothing to do" in prepare_birds(tmp_path, "--on-bad-audio", "skip").stdout
 
 
+@pytest.mark.slow
 def test_tarballs_follow_when_a_gap_is_closed(mirror: Path, tmp_path: Path) -> None:
     """A sound that was damaged after it was unpacked, and is unpacked anew."""
     words = ("spoken_digit", "--sample-rate", "16000", "--on-bad-audio", "skip")

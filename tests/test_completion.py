@@ -67,6 +67,7 @@ def test_bash_completes_commands_options_values_and_tasks(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ZSH, reason="zsh is not installed")
 def test_zsh_completes_commands_options_tasks_and_files(tmp_path: Path) -> None:
     line, environment = _install(tmp_path, "zsh")

@@ -129,7 +129,7 @@ def _run_in_terminal(folder: Path, columns: int, *words: str) -> list[str]:
     return printed.decode().splitlines()
 
 
-@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("columns", [60, pytest.param(80, marks=pytest.mark.slow)])
 def test_long_lines_fold_at_the_width_of_the_terminal(tmp_path: Path, columns: int) -> None:
     words = ("evaluate", "my_modle")
     lines = _run_in_terminal(tmp_path, columns, *words)

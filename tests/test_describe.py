@@ -54,6 +54,7 @@ def read_rows(folder: Path, *words: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_two_machines_load_a_new_model_once(here: Path) -> None:
     """Describing it takes one import, and embedding the task another one, wherever they are done."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}

@@ -46,7 +46,6 @@ def limited(tmp_path_factory: pytest.TempPathFactory, prepared: Path, mirror: Pa
     folder = tmp_path_factory.mktemp("limited")
     (folder / "my_model.py").write_text(MODEL)
     (folder / "tasks").symlink_to(prepared / "tasks")
-    (folder / "_workdir").symlink_to(prepared / "_workdir")
     assert NAME in evaluate(folder, mirror, "--limit", "4")
     return folder
 

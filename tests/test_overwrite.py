@@ -54,7 +54,6 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, prepared: Path, mirror: 
     (folder / "my_model.py").write_text(DEPENDENT)
     (folder / "gain").write_text("1")
     (folder / "tasks").symlink_to(prepared / "tasks")
-    (folder / "_workdir").symlink_to(prepared / "_workdir")
     done = evaluate(folder, mirror)
     assert done.returncode == 0, done.stderr
     return folder

@@ -136,6 +136,7 @@ def test_nothing_is_fetched_or_written(mirror: Path, tmp_path: Path) -> None:
     assert [path.name for path in scratch.rglob("*") if path.is_file()] == ["lock"]
 
 
+@pytest.mark.slow
 def test_a_plan_in_mode_demo_builds_nothing(tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     words = ("my_model", "--tasks", "nsynth_pitch", "--mode", "demo", "--json")

@@ -93,10 +93,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize(
     "moment",
-    [
-        pytest.param(each, marks=[] if each in ("clips", "task folder") else pytest.mark.slow)
-        for each in MOMENTS
-    ],
+    [pytest.param(each, marks=[] if each == "task folder" else pytest.mark.slow) for each in MOMENTS],
 )
 def test_killed_and_run_again(prepared: Path, mirror: Path, tmp_path: Path, moment: str) -> None:
     words = ["heareval.tasks.runner", "spoken_digit", "--mirror", str(mirror)]
@@ -215,7 +212,7 @@ def test_clip_with_zero_frames(tmp_path: Path) -> None:
         (signal.SIGINT, "2"),
         pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "2", marks=pytest.mark.slow),
-        (signal.SIGTERM, "1"),
+        pytest.param(signal.SIGTERM, "1", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_in_one_line(mirror: Path, tmp_path: Path, number: int, workers: str) -> None:

@@ -205,6 +205,7 @@ def test_an_archive_that_has_changed_is_never_accepted_silently(tmp_path: Path, 
         assert is_silent(command(tmp_path, *further))
 
 
+@pytest.mark.slow
 def test_an_archive_without_a_published_checksum_that_has_changed(tmp_path: Path) -> None:
     served, name = tmp_path / "served", "music_speech.tar.gz"
     task = "tfds_gtzan_music_speech"

@@ -60,6 +60,7 @@ def run_line(line: str, folder: Path, path: str = "/usr/bin:/bin") -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_a_rerun_by_cron_tells_news_once_and_failures_always(tmp_path: Path) -> None:
     variables, line = read_table(CONTRIB / "crontab")
     install(tmp_path, write_task(tmp_path, "crows", is_damaged=False))

@@ -88,6 +88,7 @@ def test_what_a_worker_would_not_find_has_no_name(my_model: ModuleType) -> None:
 # --------------------------------------------------------------------------- models of this process
 
 
+@pytest.mark.slow
 def test_a_model_of_this_process_gets_the_scores_of_the_same_module(
     my_model: ModuleType, prepared: Path, mirror: Path, tmp_path: Path, scratch: Path
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_model_without_a_name_is_not_validated() -> None:
 # --------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_short_forms_raise_the_errors_of_the_run(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"sample_rates": (16000,), "makes_tarballs": False}
     request = spoken_damaged(tmp_path)

@@ -73,6 +73,7 @@ def test_a_cpu_embeds_two_tasks_at_once(tmp_path: Path) -> None:
     assert began(tmp_path) == 2
 
 
+@pytest.mark.slow
 def test_two_machines_without_gpus_embed_at_once(tmp_path: Path) -> None:
     """Each takes one step of a luigid that allows one step with a GPU."""
     words = write_tasks(tmp_path, TOGETHER)[:-1]

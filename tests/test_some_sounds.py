@@ -60,6 +60,7 @@ def test_clean_keeps_the_sounds_for_further_rates(nsynth: Path, mirror: Path, tm
         assert word not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_extracting_sounds_is_resumed(nsynth: Path, mirror: Path, tmp_path: Path) -> None:
     words = ["heareval.tasks.runner", "nsynth_pitch", *RATE, "--mirror", str(mirror)]
     words += ["--accept-checksums", str(mirror / "MD5SUMS")]

@@ -131,6 +131,7 @@ def test_it_is_the_same_submission_elsewhere(copy: Path, mirror: Path, variables
     assert "nothing to do" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_changed_weights_options_and_sources_are_embedded_again(
     copy: Path, mirror: Path, variables: dict[str, str]
 ) -> None:
@@ -148,6 +149,7 @@ def test_changed_weights_options_and_sources_are_embedded_again(
     assert not first_row(copy).any()
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_opened_does_not_stop_the_others(
     copy: Path, mirror: Path, variables: dict[str, str]
 ) -> None:
@@ -227,6 +229,7 @@ def test_requirements_alone_leave_the_module_where_it_is(
     assert "1 step done" in command(tmp_path, *words, **variables).stdout
 
 
+@pytest.mark.slow
 def test_a_source_may_be_where_the_run_writes(
     prepared: Path, tmp_path: Path, variables: dict[str, str]
 ) -> None:
@@ -239,6 +242,7 @@ def test_a_source_may_be_where_the_run_writes(
     assert "environment" not in done.stderr
 
 
+@pytest.mark.slow
 def test_weights_from_a_url(copy: Path, tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "w.txt").write_text("5.0")
@@ -259,6 +263,7 @@ def test_weights_from_a_url(copy: Path, tmp_path: Path, variables: dict[str, str
     assert "or the file is damaged" in line
 
 
+@pytest.mark.slow
 def test_validate_asks_in_the_environment(copy: Path, variables: dict[str, str]) -> None:
     words = ("heareval", "validate", "sub/theirs.toml", "--long-seconds", "10")
     done = command(copy, *words, **variables)

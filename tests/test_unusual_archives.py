@@ -31,6 +31,7 @@ def manifest(folder: Path, task: str) -> dict:
     return json.loads(next(folder.glob(f"tasks/{task}-*/MANIFEST.json")).read_text())
 
 
+@pytest.mark.slow
 def test_all_clips_and_tarballs_are_written(run: tuple[Path, str]) -> None:
     folder, _ = run
     assert len(checksums(folder)) == 2 * len(TASKS)
@@ -41,6 +42,7 @@ def test_all_clips_and_tarballs_are_written(run: tuple[Path, str]) -> None:
             assert len(list(folder.glob(f"tasks/{task}-*/16000/{split}/*.wav"))) == count > 0
 
 
+@pytest.mark.slow
 def test_archives_are_fetched_once_for_all_tasks(run: tuple[Path, str]) -> None:
     archives = [path.name for path in (run[0] / "_workdir" / "downloads").glob("*/Hive*.rar")]
     assert len(archives) == len(set(archives)) == 4
@@ -49,11 +51,13 @@ def test_archives_are_fetched_once_for_all_tasks(run: tuple[Path, str]) -> None:
         assert sum(name in each for each in facts) == 1
 
 
+@pytest.mark.slow
 def test_clips_keep_their_lengths(run: tuple[Path, str]) -> None:
     lengths = {soundfile.info(path).frames for path in run[0].glob("tasks/fsd50k-*/16000/train/*.wav")}
     assert len(lengths) > 3
 
 
+@pytest.mark.slow
 def test_archives_without_a_checksum_are_recorded_and_reported(
     run: tuple[Path, str], unusual_mirror: Path
 ) -> None:
@@ -121,5 +125,6 @@ def test_an_accepted_archive_must_have_the_accepted_checksum(tmp_path: Path, unu
     assert not list(tmp_path.glob("tasks/*"))
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(run: tuple[Path, str], unusual_mirror: Path) -> None:
     assert "nothing to do" in prepare(run[0], unusual_mirror, *TASKS, *AT_16000).stdout

@@ -80,7 +80,7 @@ def worked(folder: Path, source: str, silence_s: float | None = None) -> tuple[s
 
 def hung_or_ended(folder: Path, end: str) -> tuple[str, list[int]]:
     """How a worker with children ended; on a busy machine it takes longer until it has told of them."""
-    for silence_s in (2.0, 10.0, 60.0):
+    for silence_s in (1.0, 10.0, 60.0):
         told, children = worked(folder, WITH_CHILDREN.replace("END", end), silence_s)
         if children:
             break

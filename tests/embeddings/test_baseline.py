@@ -83,6 +83,7 @@ def test_the_size_of_blocks_changes_nothing(model, monkeypatch):
     torch.testing.assert_close(get_timestamp_embeddings(audio, model)[0], whole, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_twenty_minutes_go_through_in_blocks():
     model, blocks = load_model(embedding_size=8), []
     model.register_forward_pre_hook(lambda _, inputs: blocks.append(inputs[0].shape[:-1].numel()))

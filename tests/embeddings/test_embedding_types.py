@@ -97,6 +97,7 @@ def test_a_function_that_fails_leaves_out_its_tasks_only(here: Path) -> None:
     assert embedded(here, "half") == {"event"}
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_between_the_functions(here: Path) -> None:
     (here / "half.py").write_text(KEEPS_STATE)
     arrays = {}

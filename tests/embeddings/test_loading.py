@@ -135,6 +135,7 @@ def first_row(folder: Path, name: str) -> np.ndarray:
     return row
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_the_default_weights(tmp_path: Path) -> None:
     write_task(tmp_path / "tasks" / "task", {"train": [8000], "valid": [8000], "test": [8000]})
     for name in MODELS:

@@ -77,6 +77,7 @@ def test_files_and_objects_in_them(here: Path) -> None:
     np.testing.assert_allclose(first_row(here, "models.mine"), 7 * first_row(here, "plain"), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_changed_compiled_module_is_embedded_again(here: Path) -> None:
     (here / "helped.py").write_text(HELPED)
     for factor in (3, 7):

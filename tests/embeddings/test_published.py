@@ -237,6 +237,7 @@ def test_the_place_of_a_file_is_no_part_of_a_submission() -> None:
 # --------------------------------------------------------------------------- run
 
 
+@pytest.mark.slow
 def test_a_description_of_another_adapter_is_made_again(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = Model(LIBRARIES["hf"].module, str(save_model("wav2vec2", tmp_path / "model")), device="cpu")

@@ -38,8 +38,8 @@ def begin(folder: Path, task: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path, task: Path) -> None:
-    begin(folder, task).wait(timeout=300)
-    assert not (folder / "said").read_text()
+    (folder / "my_model.py").write_text(TELLING_MODEL)
+    assert not embed(folder, task, budget=BUDGET, options=OPTIONS)
     assert not files.all_unfinished(folder / "out")
 
 
@@ -126,8 +126,7 @@ def maybe_die():
         os.kill(os.getpid(), 15)
 """
     (tmp_path / "my_model.py").write_text(killing)
-    start_embedding(tmp_path, task, budget=BUDGET, options=OPTIONS).wait()
-    said = (tmp_path / "said").read_text()
+    said = embed(tmp_path, task, budget=BUDGET, options=OPTIONS)
     assert "the worker process: got signal SIGTERM" in said
     finish(tmp_path, task)
     assert arrays(tmp_path) == arrays(undisturbed)

@@ -66,7 +66,11 @@ def test_a_check_that_ends_the_process_loses_only_itself(here: Path, deed: str, 
 
 
 @pytest.mark.parametrize(
-    ("deed", "told"), [("os.abort()", "SIGABRT"), ("time.sleep(600)", "no message for 3 s")]
+    ("deed", "told"),
+    [
+        ("os.abort()", "SIGABRT"),
+        pytest.param("time.sleep(600)", "no message for 3 s", marks=pytest.mark.slow),
+    ],
 )
 def test_a_process_that_ends_at_import_is_one_finding(here: Path, deed: str, told: str) -> None:
     (here / "ends.py").write_text(f"import os, time\n{deed}\n")

@@ -39,6 +39,7 @@ def read_texts(svg: bytes) -> str:
     return " ".join(" ".join(ElementTree.fromstring(svg).itertext()).split())
 
 
+@pytest.mark.slow
 def test_the_published_rows_have_a_heat_map_and_correlations() -> None:
     figures = {each.name: each for each in draw_figures(build_board({}, read_published()))}
     # Nobody knows what published rows cost.

@@ -199,6 +199,7 @@ def test_figures_need_a_check_and_leave_nothing_else(root: Path) -> None:
     assert {path.name for path in root.iterdir()} == {*before, "site", ".site.lock"}
 
 
+@pytest.mark.slow
 def test_damaged_figures_are_drawn_again(root: Path) -> None:
     words = ("heareval", "leaderboard", "cards", "--no-published", "--checked", "passed.json", "--figures")
     assert command(root, *words).returncode == 0

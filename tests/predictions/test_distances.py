@@ -128,6 +128,7 @@ print(peak_mb() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured as Linux tells it")
 def test_memory_does_not_grow_with_the_gallery(tmp_path: Path) -> None:
     """Of 200 MB on disk, little is in memory at a time, the pages of the file included."""

@@ -86,6 +86,7 @@ def test_errors_are_told_in_a_line(tmp_path, scene_folder):
     assert not (folder / layout.scores("hear2021")).exists()
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written_are_told_in_a_line(tmp_path, scene_folder):
     folder = scene_folder()
     target = folder / layout.predictions("probe-linear")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from heareval.workflow.configuration import PACKAGED, load_config
 from tests.commands import command, only_line
 
 PLAN = ("heareval", "plan", "spoken_digit")
@@ -85,3 +88,22 @@ def test_a_mirror_may_have_percent_signs(tmp_path: Path, mirror: Path) -> None:
         (tmp_path / "luigi.cfg").write_text(f"[heareval]\nmirror = {written}\n")
         done = command(tmp_path, *words)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_further_call_reads_no_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook asks for the configuration again and again."""
+    read: list[str] = []
+    of_library = configparser.RawConfigParser._read  # type: ignore[attr-defined]
+
+    def note_and_read(parser: configparser.RawConfigParser, lines: Iterable[str], path: str) -> None:
+        read.append(str(path))
+        of_library(parser, lines, path)
+
+    # Luigi reads its files when they are first asked for.
+    load_config()
+    monkeypatch.setattr(configparser.RawConfigParser, "_read", note_and_read)
+    load_config()
+    first = list(read)
+    load_config()
+    assert read == 2 * first
+    assert str(PACKAGED) in first
