@@ -81,7 +81,6 @@ TASKS: dict[str, SceneTask | EventTask] = {
     "multiclass20-offset10": SceneTask(20, 64, 5.0, offset=10.0),
     "multilabel50-easy": SceneTask(50, 64, 6.0, is_multilabel=True),
     "multilabel50-hard": SceneTask(50, 64, 4.0, is_multilabel=True),
-    "multilabel200": SceneTask(200, 256, 8.0, is_multilabel=True),
     "multiclass20-folds": SceneTask(20, 64, 5.0, splits=FOLDS),
     "events-easy": EventTask(4.0),
     "events-hard": EventTask(2.5),
