@@ -82,8 +82,10 @@ def make_folder(folder: Path, gigabytes: float, dim: int) -> None:
     os.sync()
 
 
-def make_fold(folder: Path, fold: str, case: events.Case, dim: int, rng: np.random.Generator) -> None:
-    """Write the files of one fold."""
+def make_fold(
+    folder: Path, fold: str, case: events.Case, dim: int, rng: np.random.Generator, strength: float = 4
+) -> None:
+    """Write the files of one fold; a label that sounds adds its strength to the noise of its dimension."""
     times_ms = ((np.arange(case.frames) + 0.5) * events.HOP_MS).astype(np.float32)
     np.save(folder / layout.split_timestamps(fold), np.tile(times_ms, (case.clips, 1)))
     notes = events.draw_events(case, rng)
@@ -94,7 +96,7 @@ def make_fold(folder: Path, fold: str, case: events.Case, dim: int, rng: np.rand
     active = label_frames(notes, np.tile(times_ms.astype(np.float64), (case.clips, 1)), case.labels)
     for clip in range(case.clips):
         array[clip] = rng.standard_normal((case.frames, dim), dtype=np.float32)
-        array[clip, :, : case.labels] += 4 * active[clip, :, :dim]
+        array[clip, :, : case.labels] += strength * active[clip, :, :dim]
     array.flush()
 
 

@@ -66,6 +66,12 @@ CASES = {
 }
 
 
+def limit_rows(name: str, most: int | None) -> Case:
+    """Return a case with so many rows at most; None for all of them."""
+    case = CASES[name]
+    return replace(case, rows=min(case.rows, most or case.rows))
+
+
 def make_split(case: Case) -> Split:
     """Return a split of noise with random labels."""
     generator = torch.Generator().manual_seed(0)
@@ -189,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="train on so many rows at most, in steps of the same size")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--hidden-layers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=1 if DEVICE.type == "cpu" else 8)
@@ -214,7 +221,7 @@ def main() -> None:
         if given.core_seconds:
             torch.set_num_threads(1)
         clock = time.process_time if given.core_seconds else time.perf_counter
-        print(measure_seconds(given.measure, CASES[given.case[0]], points, clock))  # noqa: T201
+        print(measure_seconds(given.measure, limit_rows(given.case[0], given.rows), points, clock))  # noqa: T201
         return
     ways = given.way or list(WAYS)
     for name in given.case:
@@ -222,11 +229,15 @@ def main() -> None:
         for option in ("epochs", "hidden_layers", "networks"):
             words += [f"--{option.replace('_', '-')}", str(getattr(given, option))]
         words += ["--core-seconds"] if given.core_seconds else []
+        words += ["--rows", str(given.rows)] if given.rows else []
+        case = limit_rows(name, given.rows)
+        steps = len(points) * given.epochs * len(batch_bounds(case.rows, points[0].batch_size))
         turns = [{way: measure_in_process(way, words) for way in ways} for _ in range(given.turns)]
         for way in ways:
             median = statistics.median(turn[way] for turn in turns)
             ratio = statistics.median(turn[way] / turn[ways[0]] for turn in turns)
-            print(f"{name:8} {way:18} {median:8.3f} s   {ratio:6.2f} x {ways[0]}", flush=True)  # noqa: T201
+            figures = f"{median:8.3f} s   {1000 * median / steps:6.1f} ms per step   {ratio:5.2f} x {ways[0]}"
+            print(f"{name:8} {way:18} {figures}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

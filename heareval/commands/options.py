@@ -483,8 +483,8 @@ def scoring(command: Command) -> Command:
             type=click.Choice(TRAIN_PRECISIONS),
             default="float32",
             show_default=True,
-            help="Precision of products while networks are trained; named in the results. bf16 is faster on "
-            "CPUs with AVX512-BF16 or AMX and on GPUs, tf32 on GPUs.",
+            help="Precision of products while networks are trained; named in the results. bf16 needs a CPU "
+            "with AVX512-BF16 or AMX, or a GPU, and tf32 a GPU.",
         ),
     )(command)
 

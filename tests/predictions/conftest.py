@@ -1,9 +1,10 @@
-"""Embeddings folders as Room 2 writes them, small and made of noise around label centres."""
+"""Embeddings folders as Room 2 writes them: small ones of noise around label centres, and golden cases."""
 
 from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from heareval import layout
 
+GOLDEN = Path(__file__).parent / "golden"
 LABELS = ("drum", "flute", "7")
 TINY_GRID = {"hidden_layers": [1], "hidden_dim": [16], "max_epochs": [30], "lr": [0.03, 0.01]}
 
@@ -87,6 +89,32 @@ def write_event_task(
         np.save(folder / layout.split_array(split), x.astype(np.float32))
         np.save(folder / layout.split_timestamps(split), np.tile(times_ms.astype(np.float32), (clips, 1)))
         _write_split(folder, split, reference)
+    return folder
+
+
+@pytest.fixture
+def golden_folder(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a golden case below the test's own folder."""
+    return functools.partial(write_golden_case, tmp_path)
+
+
+def write_golden_case(parent: Path, case: str) -> Path:
+    """Write a golden case as Room 2 would: rows in the order of the JSON, not in that of 2021's training."""
+    folder = parent / case
+    shutil.copytree(GOLDEN / case, folder)
+    for archive in folder.glob("*.npz"):
+        split = archive.stem
+        with np.load(archive) as arrays:
+            stored = dict(arrays)
+        clips = list(json.loads((folder / layout.split_json(split)).read_text()))
+        # Stored clip by clip; a stable sort by name brings the rows of a clip together.
+        rows = np.argsort(stored["clips"], kind="stable").reshape(len(clips), -1)
+        rows = rows[np.argsort(np.argsort(clips))]
+        x = stored["embeddings"][rows]
+        np.save(folder / layout.split_array(split), x if "times_ms" in stored else x[:, 0])
+        if "times_ms" in stored:
+            times = stored["times_ms"][rows].astype(np.float32)
+            np.save(folder / layout.split_timestamps(split), times)
     return folder
 
 

@@ -9,8 +9,6 @@ easily.
 """
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,38 +18,13 @@ from heareval.predictions.data import read_task
 from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.kinds import find_kind, read_splits
 from heareval.predictions.protocol import Protocol
+from tests.predictions.conftest import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 CASES = ("multiclass", "multilabel", "events")
 SCENE_METRICS = ("top1_acc", "mAP", "d_prime", "aucroc")
 EVENT_METRICS = ("event_onset_200ms_fms", "segment_1s_er")
 # Means further apart than this many standard errors of their difference don't agree.
 STANDARD_ERRORS = 3
-
-
-@pytest.fixture
-def golden_folder(tmp_path):
-    """Writes a golden case as Room 2 would: rows in the order of the JSON, not in that of 2021's training."""
-
-    def write(case):
-        folder = tmp_path / case
-        shutil.copytree(GOLDEN / case, folder)
-        for archive in folder.glob("*.npz"):
-            split = archive.stem
-            with np.load(archive) as arrays:
-                stored = dict(arrays)
-            clips = list(json.loads((folder / f"{split}.json").read_text()))
-            # Stored clip by clip; a stable sort by name brings the rows of a clip together.
-            rows = np.argsort(stored["clips"], kind="stable").reshape(len(clips), -1)
-            rows = rows[np.argsort(np.argsort(clips))]
-            x = stored["embeddings"][rows]
-            np.save(folder / f"{split}.npy", x if "times_ms" in stored else x[:, 0])
-            if "times_ms" in stored:
-                times = stored["times_ms"][rows].astype(np.float32)
-                np.save(folder / f"{split}.timestamps.npy", times)
-        return folder
-
-    return write
 
 
 @pytest.mark.parametrize("case", CASES)

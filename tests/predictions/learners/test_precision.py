@@ -1,6 +1,7 @@
 """Training in bf16 and TF32: what is computed in which type, and what refuses to be slower than float32."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -172,6 +173,24 @@ def test_scores_in_bf16_are_close_to_those_of_float32(kind, scene_folder, event_
         assert (a != b).any()
         assert (b == c).all()
         assert other.folds[0].scores[0].value == pytest.approx(run.folds[0].scores[0].value, abs=0.1)
+
+
+@needs_fast_bf16
+def test_a_golden_score_in_bf16_is_that_of_float32(golden_folder):
+    """With ten seeds the differences had a standard deviation of 0.0005; the largest was 0.0013."""
+    folder = golden_folder("multilabel")
+    metadata = json.loads((folder / "task_metadata.json").read_text())
+    grid = {"hidden_dim": [256], "hidden_layers": [1], "lr": [1e-2], "max_epochs": [30]}
+    metadata["evaluation_params"] = {"task_specific_param_grid": grid}
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    exact, rounded = (
+        evaluate_folder(folder, Protocol(grid_points=1, device="cpu", train_precision=precision)).runs[0]
+        for precision in ("float32", "bf16")
+    )
+    a, b = (run.folds[0].scores[0].value for run in (exact, rounded))
+    assert 0.6 < a < 0.95
+    assert a != b
+    assert b == pytest.approx(a, abs=0.003)
 
 
 @needs_fast_bf16
