@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from heareval.embeddings.describe import _list_installed
 from tests.commands import MODEL, command, only_line
 from tests.embeddings.clips import write_task
 from tests.luigi_daemon import running_luigid
@@ -39,6 +42,25 @@ def here(tmp_path: Path) -> Path:
     write_task(tmp_path / "tasks" / "scene", SPLITS, "scene")
     (tmp_path / "my_model.py").write_text(COUNTING + MODEL)
     return tmp_path
+
+
+def test_what_a_library_puts_on_the_path_and_a_second_copy_change_no_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _list_installed()
+    vendored = Path(sysconfig.get_path("purelib")) / "setuptools" / "_vendor"
+    assert list(vendored.glob("*.dist-info"))
+    info = tmp_path / "heareval.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: heareval\nVersion: {version('heareval')}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path, str(vendored)])
+    assert _list_installed() == before
+    # What is installed while the process runs counts.
+    (tmp_path / "new-1.0.dist-info").mkdir()
+    (tmp_path / "new-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: new\nVersion: 1.0\n"
+    )
+    assert {*_list_installed()} == {*before, "new==1.0"}
 
 
 def loads(folder: Path) -> int:

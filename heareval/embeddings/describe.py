@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -148,11 +149,21 @@ def place_description(
     return cache / f"{key}.json"
 
 
-# Several submissions of one command share the environment of this process, which takes a while to list.
-@functools.cache
 def _list_installed() -> tuple[str, ...]:
+    """Return the packages that a worker of this process could import, with their versions."""
+    libraries = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    # pkg_resources puts a folder within setuptools on the path, which a new process does not have.
+    folders = [each for each in map(Path, sys.path) if each.exists() and not libraries & {*each.parents}]
+    return _list_installed_in(tuple((str(each), each.stat().st_mtime_ns) for each in folders))
+
+
+# Several submissions of one command share the environment of this process, which takes a while to list. In a
+# notebook, packages may be installed meanwhile.
+@functools.lru_cache(maxsize=1)
+def _list_installed_in(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     # A project that is installed in place is found a second time if its folder is on the path.
-    return tuple(sorted({f"{d.name}=={d.version}" for d in metadata.distributions()}))
+    found = metadata.distributions(path=[folder for folder, _ in folders])
+    return tuple(sorted({f"{each.name}=={each.version}" for each in found}))
 
 
 def read_description(path: Path) -> Description | None:
