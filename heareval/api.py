@@ -597,7 +597,7 @@ def _evaluate(
     select(request.corpus.tasks, request.corpus.mode)
     check_any_is_there(request.submissions, settings.notify)
     protocol = place_on_machine(request.protocol, settings.machine)
-    corpus = use_demo_corpora(request.corpus, places)
+    corpus = find_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
     opening = open_submissions(
@@ -612,6 +612,9 @@ def _evaluate(
     opened = opening.opened
     if opening.outcome.exit_code:
         return Scored(opening.outcome, (), (), tuple(each.name for each in opened), opening.failed)
+    # Nor must a model that cannot be opened.
+    if (built := use_demo_corpora(corpus, places)) != corpus:
+        corpus, jobs = built, find_jobs(built)
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
     rates = check_sample_rates([*source_rates.values(), *request.sample_rates])

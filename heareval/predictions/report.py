@@ -142,7 +142,7 @@ def make_report(
 
 
 def _name_predicted(name: str, result: StoredResult) -> str:
-    """Return a name with the word for what was predicted: outputs of the linear probe are no probabilities."""
+    """Return a name with the word for what was predicted: the linear probe's outputs are no probabilities."""
     return name if result.has_probabilities else name.replace("probability", "output")
 
 
