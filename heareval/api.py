@@ -736,6 +736,8 @@ def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
 def compare_each(submissions: Sequence[str], places: Places = DEFAULT_PLACES) -> MultipleComparison:
     """Compare three or more submissions, each with each, on every task that two or more have scores for.
 
+    This can take minutes, so its progress is shown.
+
     Args:
         submissions: names of submissions in `places.embeddings`, or paths of their folders.
 
@@ -749,9 +751,10 @@ def compare_each(submissions: Sequence[str], places: Places = DEFAULT_PLACES) ->
     from heareval.predictions import multiple_comparisons
 
     embeddings = Path(resolve_places(places, "embeddings").embeddings)
-    return multiple_comparisons.compare_each(
-        [comparing.find_submission(name, embeddings) for name in submissions]
-    )
+    folders = [comparing.find_submission(name, embeddings) for name in submissions]
+    title = f"comparison of {len(folders)} submissions"
+    with progress.show_steps(1), progress.report_step(title, "results") as report:
+        return multiple_comparisons.compare_each(folders, report)
 
 
 def parity(submission: str, row: str, places: Places = DEFAULT_PLACES) -> Parity:
