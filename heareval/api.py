@@ -597,7 +597,7 @@ def _evaluate(
     select(request.corpus.tasks, request.corpus.mode)
     check_any_is_there(request.submissions, settings.notify)
     protocol = place_on_machine(request.protocol, settings.machine)
-    corpus = use_demo_corpora(request.corpus, places)
+    corpus = find_demo_corpora(request.corpus, places)
     jobs = find_jobs(corpus)
     by_type = _group_by_type((job.spec.embedding_type, job.folder) for job in jobs)
     opening = open_submissions(
@@ -612,6 +612,9 @@ def _evaluate(
     opened = opening.opened
     if opening.outcome.exit_code:
         return Scored(opening.outcome, (), (), tuple(each.name for each in opened), opening.failed)
+    # Nor must a model that cannot be opened.
+    if (built := use_demo_corpora(corpus, places)) != corpus:
+        corpus, jobs = built, find_jobs(built)
     jobs = [job for job in jobs if any(job.spec.embedding_type in each.by_type for each in opened)]
     source_rates = {each.sample_rate: _choose_prepared_rate(each.sample_rate) for each in opened}
     rates = check_sample_rates([*source_rates.values(), *request.sample_rates])
@@ -733,6 +736,8 @@ def compare(a: str, b: str, places: Places = DEFAULT_PLACES) -> Comparison:
 def compare_each(submissions: Sequence[str], places: Places = DEFAULT_PLACES) -> MultipleComparison:
     """Compare three or more submissions, each with each, on every task that two or more have scores for.
 
+    This can take minutes, so its progress is shown.
+
     Args:
         submissions: names of submissions in `places.embeddings`, or paths of their folders.
 
@@ -746,9 +751,10 @@ def compare_each(submissions: Sequence[str], places: Places = DEFAULT_PLACES) ->
     from heareval.predictions import multiple_comparisons
 
     embeddings = Path(resolve_places(places, "embeddings").embeddings)
-    return multiple_comparisons.compare_each(
-        [comparing.find_submission(name, embeddings) for name in submissions]
-    )
+    folders = [comparing.find_submission(name, embeddings) for name in submissions]
+    title = f"comparison of {len(folders)} submissions"
+    with progress.show_steps(1), progress.report_step(title, "results") as report:
+        return multiple_comparisons.compare_each(folders, report)
 
 
 def parity(submission: str, row: str, places: Places = DEFAULT_PLACES) -> Parity:

@@ -34,7 +34,7 @@ PIPE_BYTES = 4096
 MAX_ERROR_CHARS = PIPE_BYTES // 12 - 50
 
 # What the progress of a step counts. Hundredths are of one thing, or of each training.
-Unit = Literal["bytes", "clips", "files", "archives", "hundredths", "hundredths of trainings"]
+Unit = Literal["bytes", "clips", "files", "archives", "results", "hundredths", "hundredths of trainings"]
 
 _channel: int | None = None
 _is_hidden = False

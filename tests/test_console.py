@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from heareval.commands.console import warn_of_problems
+from heareval.commands.console import one_line_errors, warn_of_problems
 from heareval.errors import HearevalError, escape_controls
 from heareval.progress import report_step, show_steps
 from heareval.terminal import fold
@@ -105,6 +105,24 @@ def test_whatever_is_shown_is_escaped(capsys: pytest.CaptureFixture[str]) -> Non
         pass
     assert "task \\x1b]0;renamed\\x07" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "said"),
+    [
+        ("only-missing", "run the same command again to resume"),
+        ("all", "with --overwrite the same command starts over"),
+    ],
+)
+def test_an_interruption_says_what_the_next_run_does(
+    capsys: pytest.CaptureFixture[str], overwrite: str, said: str
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        one_line_errors(interrupted)(debug=False, overwrite=overwrite)
+    assert (ended.value.code, capsys.readouterr().err) == (130, f"stopped; {said}\n")
 
 
 def test_a_quiet_run_tells_errors_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:

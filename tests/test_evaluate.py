@@ -25,6 +25,13 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
     return folder
 
 
+def test_a_broken_model_does_not_cost_the_time_of_the_demo_corpora(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_library\n")
+    line = only_line(command(tmp_path, "heareval", "evaluate", "broken.py", "--mode", "demo"))
+    assert "No module named 'no_such_library'" in line
+    assert not (tmp_path / "_workdir" / "demo-corpora").exists()
+
+
 def test_evaluation_makes_arrays_and_scores(evaluated: Path) -> None:
     folder = evaluated / "embeddings" / "my_model" / SPOKEN
     embeddings = np.load(folder / "fold00.npy", mmap_mode="r")

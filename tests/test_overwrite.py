@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import heareval
-from heareval import files, layout
+from heareval import api, files, layout
 from heareval.embeddings.embed import EmbedJob
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.submission import Submission
@@ -28,9 +32,14 @@ SCORES = layout.scores(NAME)
 # A model depends on a file that its fingerprint does not cover.
 DEPENDENT = MODEL.replace(
     "    return get_timestamp_embeddings(audio, model)[0].mean(1)",
-    """    from pathlib import Path
+    """    import time
+    from pathlib import Path
     gain = float(Path("gain").read_text())
     model.calls = getattr(model, "calls", 0) + 1
+    # It is described first.
+    while model.calls > 2 and Path("hold").exists():
+        Path("held").touch()
+        time.sleep(0.01)
     if gain < 0 and model.calls > 2:
         raise ValueError("negative gain")
     return gain * get_timestamp_embeddings(audio, model)[0].mean(1)""",
@@ -109,6 +118,30 @@ def test_embeddings_are_made_again_and_stay_if_the_new_ones_fail(copy: Path, mir
     assert "nothing to do" in evaluate(copy, mirror).stdout
     done = command(copy, "heareval", "embed", "my_model", "--limit", "4", "--overwrite", "all")
     assert "1 step done" in done.stdout, done.stderr
+
+
+def test_after_a_kill_what_was_there_is_complete(copy: Path, mirror: Path) -> None:
+    (copy / "hold").touch()
+    sums = ("--mirror", str(mirror), "--accept-checksums", str(mirror / "MD5SUMS"))
+    words = ("evaluate", "my_model", "--tasks", "spoken_digit", "--limit", "4", "--probe", "linear", *sums)
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "heareval", *words, "--overwrite", "all"],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (copy / "held").exists() and runner.poll() is None:
+        time.sleep(0.01)
+    os.killpg(runner.pid, signal.SIGKILL)
+    runner.wait()
+    # No run continues what is left of the new embeddings.
+    assert len(list((copy / "embeddings" / "my_model").glob(f".*{files.UNFINISHED}"))) == 1
+    states = {"running"}
+    while "running" in states:
+        found = api.status(None, places_in(copy)).rows
+        states = {row.state for row in found if row.submission or row.kind == "step"}
+    assert states == {"complete"}
 
 
 def test_scores_stay_if_the_new_ones_fail(copy: Path, mirror: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heareval import layout
 from heareval.archives.sizes import Size
 from heareval.commands.plan import list_disk_lines
 from heareval.commands.planned_models import list_model_lines
@@ -115,6 +116,14 @@ def test_a_plan_follows_a_run_to_its_end(mirror: Path, tmp_path: Path) -> None:
     seconds = json.loads(scores.read_text())["seconds"]
     task = only_task(plan(tmp_path, mirror, "other", *words[1:]))
     assert (task["state"], task["train_s"]) == ("prepared", [seconds, seconds])
+    # It says nothing about a limited run, whose results lie elsewhere.
+    limited = ("other", *words[1:], "--limit", "2")
+    assert only_task(plan(tmp_path, mirror, *limited))["train_s"] is None
+    folder = tmp_path / "embeddings" / "my_model" / f"{SPOKEN}-limit2"
+    folder.mkdir()
+    text = scores.read_text().replace('"probe-linear"', '"probe-linear-limit2"')
+    (folder / layout.scores("probe-linear-limit2")).write_text(text)
+    assert only_task(plan(tmp_path, mirror, *limited))["train_s"] == [seconds, seconds]
 
 
 def test_nothing_is_fetched_or_written(mirror: Path, tmp_path: Path) -> None:

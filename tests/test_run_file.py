@@ -140,10 +140,12 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
             tasks = ["own.toml", "esc50"]
             mirror = ["archives", "https://host/files"]
             from-published = "/tars"
+            scratch-dir = ""
             embeddings-dir = "results"
             """
         )
     )
+    assert read_run_file(Path("runs/run.toml")).options["scratch-dir"] == ""
     request, places, *_ = ask("runs/run.toml")
     configs = [read() for read in list_config_readers(request.submissions)]
     runs = str(here / "runs")
@@ -173,6 +175,11 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
             'models = ["m"]\nsample-rate = [8000]',
             "run.toml: sample-rate: got .8000., expected a list of some of",
         ),
+        (
+            'models = ["m"]\nsample-rate = [16000.0]',
+            "run.toml: sample-rate: got .16000.0., expected a list of some of",
+        ),
+        ('models = ["m"]\ntasks = [""]', "run.toml: tasks: got \\[''\\], expected a list such as"),
         ('models = ["m"]\ntimeout = nan', "run.toml: timeout: got nan, expected seconds, at least 1"),
         ('models = ["m"]\nweights = "w.pt"', "run.toml: weights: got what describes a model, .*models"),
         ('models = ["m"]\nmodule = "m"', "run.toml: module: got what describes a model"),

@@ -184,7 +184,9 @@ def one_line_errors(command: Command) -> Command:
             warn(f"error: {file_error(error) if isinstance(error, OSError) else error}")
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:
-            warn("stopped; run the same command again to resume")
+            is_overwriting = arguments.get("overwrite", "only-missing") != "only-missing"
+            again = "with --overwrite the same command starts over"
+            warn(f"stopped; {again if is_overwriting else 'run the same command again to resume'}")
             sys.exit(INTERRUPTED_EXIT_CODE)
 
     debug_option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")

@@ -18,6 +18,7 @@ from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.digests import digest_file
 from heareval.formats.embeddings_folder import (
+    MADE_AGAIN,
     EmbeddingsManifest,
     array_names,
     copy_task_description,
@@ -251,6 +252,8 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
             if other != folder:
                 files.remove_tree(other)
         folder.mkdir(exist_ok=True)
+        if job.not_before_s:
+            (folder / MADE_AGAIN).touch()
         try:
             yield folder
         finally:

@@ -22,6 +22,8 @@ from heareval.spec import EMBEDDING_DTYPES
 
 # A folder whose manifest is intact counts as complete, so embedding again without removing it does nothing.
 EMBED_AGAIN = "Remove the embeddings folder, and embed the task again."
+# A file in the folder of unfinished embeddings that are made again: no later run continues them.
+MADE_AGAIN = "made-again"
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,15 @@ def has_embeddings(folder: Path, fingerprint: str, not_before_s: float = 0.0) ->
     if not files.is_written_since(folder / files.MANIFEST, not_before_s):
         return False
     return all((folder / name).exists() for name in manifest.arrays)
+
+
+def is_made_again(unfinished: Path) -> bool:
+    """Return whether unfinished embeddings are of a run that makes complete ones again.
+
+    Args:
+        unfinished: the folder of the unfinished embeddings.
+    """
+    return (unfinished / MADE_AGAIN).exists()
 
 
 def sweep_finished(submissions: Path) -> None:

@@ -20,6 +20,7 @@ from heareval.predictions.differences import ComparedTask, Difference, average_t
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.pvalues import correct_by_holm
 from heareval.predictions.stored import StoredResult, read_stored
+from heareval.spec import Progress, ignore_progress
 
 if TYPE_CHECKING:
     import pandas
@@ -148,7 +149,7 @@ class MultipleComparison:
         return "\n\n".join(parts)
 
 
-def compare_each(folders: Sequence[Path]) -> MultipleComparison:
+def compare_each(folders: Sequence[Path], progress: Progress = ignore_progress) -> MultipleComparison:
     """Compare all scores of three or more submissions, each with each.
 
     The predictions of each submission are read once. Its scores are resampled once, on the same clips as
@@ -156,6 +157,7 @@ def compare_each(folders: Sequence[Path]) -> MultipleComparison:
 
     Args:
         folders: folders of submissions, with a folder of embeddings for each task.
+        progress: receives the numbers of results that have been compared, and of all.
 
     Raises:
         HearevalError: a submission is named twice, there is nothing to compare, or a result is damaged.
@@ -168,7 +170,9 @@ def compare_each(folders: Sequence[Path]) -> MultipleComparison:
     notes: list[str] = []
     compared: list[dict[tuple[int, int], ComparedTask]] = []
     pairs = len(folders) * (len(folders) - 1) // 2
+    done, total = 0, sum(len(each & several) for each in scored)
     for protocol, task in sorted(several):
+        progress(done, total)
         places = [place for place, each in enumerate(scored) if (protocol, task) in each]
         results = [read_stored(folders[place] / task, protocol) for place in places]
         found = compare_results(task, protocol, results, draws=math.ceil(pairs / PAIRS_OF_A_DRAW))
@@ -178,6 +182,7 @@ def compare_each(folders: Sequence[Path]) -> MultipleComparison:
             for (a, b), reason in found.mismatches.items()
         ]
         notes += _describe_seeds(task, {letters[i]: each for i, each in zip(places, results, strict=True)})
+        done += len(places)
     if not any(compared):
         got, expected = "; ".join(not_compared), "scores of several on the same clips of a task"
         raise HearevalError(", ".join(map(display_path, folders)), got=got, expected=expected)

@@ -122,16 +122,16 @@ def make_report(
         values |= _breakdown_json(found, result, places)
         return ResultReport(values, (), (), found.plots, _make_sheet(result, model, _list_texts(found)))
     labels, ranking = result.trained_kind.score_labels(result.first_folds), rank_clips(result)
-    worst = ranking.clips[:WORST_CLIPS]
+    worst, measure = ranking.clips[:WORST_CLIPS], _name_predicted(ranking.measure, result)
     timelines = _make_timelines(result, worst, clips) if result.kind.has_frames else ()
     confusion = _confusion_json(result)
     values = _describe_result(result) | {
-        "findings": _find_worst(result, labels, confusion, worst, ranking.measure),
+        "findings": _find_worst(result, labels, confusion, worst, measure),
         "averaging": dict(result.trained_kind.averaging),
         "labels": [_label_json(label) for label in labels],
         "confusion": confusion,
         "worst_clips": {
-            "measure": ranking.measure,
+            "measure": measure,
             "worst": "highest" if ranking.high_is_bad else "lowest",
             "clips": [_clip_json(clip, result, places) for clip in worst],
         },
@@ -139,6 +139,11 @@ def make_report(
     }
     shown = [*result.task.labels, *(timeline.clip for timeline in timelines)]
     return ResultReport(values, labels, timelines, (), _make_sheet(result, model, shown))
+
+
+def _name_predicted(name: str, result: StoredResult) -> str:
+    """Return a name with the word for what was predicted: the linear probe's outputs are no probabilities."""
+    return name if result.has_probabilities else name.replace("probability", "output")
 
 
 def _find_worst(
@@ -149,7 +154,8 @@ def _find_worst(
     measure: str,
 ) -> list[str]:
     """Return lines on the worst label, the most frequent confusion and the worst clip, if there are any."""
-    name, unit = result.trained_kind.plotted_score, result.trained_kind.predicted_unit
+    name = result.trained_kind.plotted_score
+    unit = _name_predicted(result.trained_kind.predicted_unit, result)
     found = []
     if scored := [label for label in labels if label.support and math.isfinite(label.scores[name])]:
         is_error = name in METRICS and not METRICS[name].maximise
@@ -275,7 +281,7 @@ def _confusion_json(result: StoredResult) -> dict[str, Any] | None:
 
 def _clip_json(clip: ClipScore, result: StoredResult, places: Places) -> dict[str, Any]:
     """Return a clip with the path of its sound."""
-    unit = result.trained_kind.predicted_unit
+    unit = _name_predicted(result.trained_kind.predicted_unit, result)
     return {
         "split": clip.split,
         "clip": clip.clip,

@@ -28,6 +28,7 @@ from heareval.formats.scores import (
 )
 from heareval.predictions.bootstrap import ScoredSplit
 from heareval.predictions.chance import SplitLabels, find_chance_levels, find_split_labels
+from heareval.predictions.claimed_protocol import find_protocol
 from heareval.predictions.data import SplitRoles, Task, read_task
 from heareval.predictions.kinds import AnyKind, AnyTrainedKind, PairwiseKind, find_kind
 from heareval.predictions.metrics import find_metric
@@ -72,6 +73,12 @@ class StoredResult:
     def protocol(self) -> str:
         """Return the recorded name of the protocol."""
         return self.scores.protocol
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Return whether predictions of labels lie in 0 to 1; those of the linear probe may lie outside."""
+        protocol = find_protocol(self.protocol)
+        return protocol is None or protocol.probe != "linear"
 
     @property
     def trained_kind(self) -> AnyTrainedKind:

@@ -15,7 +15,8 @@ def estimate_training(
 ) -> tuple[float, float] | None:
     """Return the least and the most seconds that training takes on two cores; None if that is not known.
 
-    How long a network trains depends on when it stops improving, so the two are far apart.
+    How long a network trains depends on when it stops improving, so the two are far apart. Tasks that are
+    scored by distances train nothing.
 
     Args:
         protocol: how predictors are trained.
@@ -27,7 +28,11 @@ def estimate_training(
     >>> low, high = estimate_training(Protocol(), "esc50", Splits("presplit_kfold", 5), 2000, 1024)
     >>> round(low / 60, 1), round(high / 60, 1)
     (0.8, 6.1)
+    >>> estimate_training(Protocol("pairwise"), "timbre_similarity", Splits("test_only"), 334, 1024)
+    (0.0, 0.0)
     """
+    if protocol.is_pairwise:
+        return 0.0, 0.0
     if protocol.probe != "mlp" or splits.mode == "test_only":
         return None
     grid = {**GRIDS[protocol.grid], **TASK_GRIDS.get(task, {})}

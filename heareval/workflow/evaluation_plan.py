@@ -277,7 +277,9 @@ def _estimate_training(
     """Return the least and the most seconds that training takes: recorded for other models, or estimated."""
     name = layout.scores(scored.protocol.recorded_name)
     recorded = []
-    for path in sorted(Path(scored.places.embeddings).glob(f"*/{job.folder}/{name}"))[:RECORDED_RESULTS]:
+    for path in sorted(Path(scored.places.embeddings).glob(f"*/{scored.folder.name}/{name}"))[
+        :RECORDED_RESULTS
+    ]:
         # A damaged one is reported by the step that makes it.
         with contextlib.suppress(HearevalError, OSError):
             recorded.append(read_scores(path).seconds)

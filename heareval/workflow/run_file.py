@@ -64,7 +64,7 @@ def _is_text(value: object) -> bool:
 
 
 def _texts(example: str) -> Rule:
-    return lambda value: _are(value, _is_text), f"a list such as {example}"
+    return lambda value: _are(value, lambda text: _is_text(text) and text != ""), f"a list such as {example}"
 
 
 def _whole(least: int) -> Rule:
@@ -92,7 +92,7 @@ OPTIONS: Mapping[str, Rule] = {
     "on-bad-audio": _choice(ON_BAD_AUDIO),
     "from-published": _TEXT,
     "sample-rate": (
-        lambda value: _are(value, lambda rate: rate in SAMPLE_RATES),
+        lambda value: _are(value, lambda rate: type(rate) is int and rate in SAMPLE_RATES),
         f"a list of some of {', '.join(map(str, SAMPLE_RATES))}",
     ),
     "tmp-dir": _TEXT,
@@ -241,7 +241,8 @@ def _resolve(key: str, value: Any, folder: Path) -> Any:
     if key == "tasks":
         return tuple(_place(name, folder) if name.endswith(SUFFIX) else name for name in value)
     if key in PATHS or key in PATHS_OR_URLS:
-        several = [each if "://" in each else _place(each, folder) for each in _list(value)]
+        # An empty text means none, as on a command line.
+        several = [each if not each or "://" in each else _place(each, folder) for each in _list(value)]
         return tuple(several) if isinstance(value, list) else several[0]
     return tuple(value) if isinstance(value, list) else value
 

@@ -18,7 +18,7 @@ import luigi
 
 from heareval import files, layout
 from heareval.errors import HearevalError, file_error
-from heareval.formats.embeddings_folder import find_embeddings_manifest
+from heareval.formats.embeddings_folder import find_embeddings_manifest, is_made_again
 from heareval.formats.fields import read_fields
 from heareval.formats.results_folder import EVALUATE_AGAIN, find_scores_fingerprint
 from heareval.formats.tarball_record import read_tarball_record
@@ -259,17 +259,22 @@ def list_made(places: Places, records: StepRecords) -> Iterator[StatusRow]:
         if record.key not in busy and not _is_done(record, places):
             yield StatusRow("step", "failed", record.title, next_step=record.title, failed=(record,))
     for record in records.interrupted:
-        if record.key not in busy and not _is_done(record, places):
+        # What `--overwrite` was to make again is still there.
+        if record.key not in busy and not _is_done(record, places, not_before_s=0.0):
             yield StatusRow(
                 "step", "interrupted", record.title, next_step=record.title, interrupted=(record,)
             )
 
 
-def _is_done(record: StepRecord, places: Places) -> bool:
-    """Return whether the output of a recorded step is there, whoever has made it."""
+def _is_done(record: StepRecord, places: Places, **changed: float) -> bool:
+    """Return whether the output of a recorded step is there, whoever has made it.
+
+    Args:
+        changed: parameters that the step is judged with instead of its own, if it has them.
+    """
     try:
         # The folders may have other paths on the machine that wrote the record.
-        step = Step.from_upstream(record.upstream).clone(places=places)
+        step = Step.from_upstream(record.upstream).clone(places=places, **changed)
         return bool(step.complete())
     except Exception:
         # Another release may have written the record; its task may have been removed since.
@@ -339,6 +344,8 @@ def _list_embeddings(embeddings: Path) -> Iterator[StatusRow]:
             except (HearevalError, OSError) as error:
                 yield replace(row, state="damaged", error=_describe(error))
         for path in sorted(submission.glob(f".*{files.UNFINISHED}")):
+            if is_made_again(path):
+                continue  # the complete ones are still there
             task = path.name[1:].removesuffix(files.UNFINISHED).rpartition(".")[0]
             yield StatusRow(
                 "embeddings", "missing", task, task_folder=task, submission=submission.name,

@@ -284,7 +284,8 @@ def test_the_command_and_python_say_the_same(root: Path) -> None:
     names = ("a", "b", "c")
     found = heareval.compare(*folders(root, "abc"))
     done = command(root, "heareval", "compare", *names)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("[step 1 of 1] comparison of 3 submissions: ")
     assert done.stdout == f"{format_multiple(found)}\n" == f"{found}\n"
     printed = json.loads(command(root, "heareval", "compare", *names, "--json").stdout)
     assert printed == multiple_to_json(found)
@@ -312,6 +313,13 @@ def test_rows_are_those_of_two_submissions_too(once: Path) -> None:
         {key: each[key] for key in each if key not in own} for each in of_three
     ]
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_progress_counts_results(root: Path) -> None:
+    told: list[tuple[int, int]] = []
+    compare_each(folders(root, "abc"), lambda done, total: told.append((done, total)))
+    tasks = len(list((root / "embeddings" / "a").iterdir()))
+    assert told == [(3 * task, 3 * tasks) for task in range(tasks)]
 
 
 def test_tables_for_papers(once: Path) -> None:

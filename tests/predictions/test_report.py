@@ -66,6 +66,24 @@ def test_labels_of_clips_are_scikit_learns(scene_folder):
     ).all()
 
 
+def test_the_linear_probe_has_outputs_instead_of_probabilities(scene_folder):
+    """Ridge regression predicts numbers outside of 0 and 1."""
+    folder = scene_folder()
+    words = {}
+    for probe in ("linear", "knn-l1"):
+        result = evaluate_folder(folder, Protocol(probe=probe, device="cpu"))
+        write_results(folder, result, "beef", "0123456789abcdef")
+        (written,) = write_reports(folder, (f"probe-{probe}",), DEFAULT, out=None, clips=())
+        report = json.loads((written / "report.json").read_text())
+        worst = report["worst_clips"]
+        keys = {key for clip in worst["clips"] for said in clip["said"] for key in said}
+        words[probe] = (worst["measure"], keys, "probability" in " ".join(report["findings"]))
+    assert words == {
+        "linear": ("output of its label", {"label", "output"}, False),
+        "knn-l1": ("probability of its label", {"label", "probability"}, True),
+    }
+
+
 def test_labels_without_clips_have_no_score(scene_folder):
     folder = scene_folder(prediction_type="multilabel", evaluation=["mAP"])
     labels = {clip: [one for one in mine if one != 7] for clip, mine in _read(folder / "test.json").items()}
