@@ -658,31 +658,42 @@ def report(folder: str | os.PathLike[str], places: Places = DEFAULT_PLACES, **as
     """Write a report on each result in a folder of embeddings, and return the folders of the reports.
 
     Args:
-        folder: `embeddings/SUBMISSION/TASK`, or `embeddings/SUBMISSION` for all of its tasks.
-        places: where the task folders are.
+        folder: `embeddings/SUBMISSION/TASK`, or `embeddings/SUBMISSION` for all of its tasks; or the name of
+            a submission in `places.embeddings`.
+        places: where the task folders and the embeddings are.
         asked: `protocols`, `clips`, `out` and `notify` of `heareval.api.report`.
 
     Raises:
         HearevalError: there are no scores, or not those of a protocol that is named.
 
-    Example: `heareval.report("embeddings/my_model")[0] / "report.json"`
+    Example: `heareval.report("my_model")[0] / "report.json"`
     """
-    path = Path(folder)
+    path = _find_embeddings(folder, places)
     tasks = [each for each in sorted(path.glob("[!.]*")) if any(each.glob("test.*predicted-scores.json"))]
     return [written for task in tasks or [path] for written in api.report(task, places, **asked)]
 
 
-def results(*folders: str | os.PathLike[str]) -> Results:
-    """Return the scores in folders of embeddings.
+def results(*folders: str | os.PathLike[str], places: Places = DEFAULT_PLACES) -> Results:
+    """Return the scores of submissions, or in folders of embeddings.
 
     They are checked against the predictions and labels in the folders, if these are there.
 
     Args:
-        folders: `embeddings`, `embeddings/SUBMISSION` or `embeddings/SUBMISSION/TASK`.
+        folders: names of submissions in `places.embeddings`, or the paths of `embeddings`,
+            `embeddings/SUBMISSION` or `embeddings/SUBMISSION/TASK`. Without any, all submissions.
+        places: where the embeddings and scores are.
 
     Raises:
         HearevalError: a folder has no scores, or a file is damaged.
 
-    Example: `heareval.results("embeddings").to_frame()`
+    Example: `heareval.results("my_model", "heareval.embeddings.baseline").to_frame()`
     """
-    return Results(tuple(each for folder in folders for each in api.results(Path(folder))))
+    _check_arguments(places=places)
+    found = [_find_embeddings(each, places) for each in folders] or [Path(places.embeddings)]
+    return Results(tuple(each for folder in found for each in api.results(folder)))
+
+
+def _find_embeddings(name: str | os.PathLike[str], places: Places) -> Path:
+    """Return the folder that a path or the name of a submission stands for; a path comes first."""
+    path = Path(places.embeddings, name)
+    return path if path.is_dir() and not Path(name).is_dir() else Path(name)
