@@ -492,10 +492,11 @@ def scoring(command: Command) -> Command:
 # --------------------------------------------------------------------------- the run
 
 
-def overwrite(*choices: Overwrite) -> Decorator:
+def overwrite(meaning: str, *choices: Overwrite) -> Decorator:
     """Return the decorator for what a command makes again although it is complete.
 
     Args:
+        meaning: what the words make again.
         choices: the words besides `only-missing`.
     """
     return click.option(
@@ -503,8 +504,7 @@ def overwrite(*choices: Overwrite) -> Decorator:
         type=click.Choice(["only-missing", *choices]),
         default="only-missing",
         show_default=True,
-        help="What to make again although it is complete (all: embeddings and scores). It stays until "
-        "the new one is complete.",
+        help=f"{meaning} What is there stays until the new one is complete.",
     )
 
 
