@@ -12,7 +12,7 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import list_change_lines
-from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.console import one_line_errors, say, say_sentence, warn
 from heareval.commands.run_files import RunFileCommand
 from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -116,11 +116,11 @@ def _show_changes(request: object, since: str, places: Places, as_json: bool) ->
     noun = "run" if found.runs == 1 else "runs"
     idle = f"; the last run, at {found.idle_at}, had nothing to do" if found.idle_at else ""
     counts = f"{found.runs} {noun}, {len(found.changes)} changed, {len(found.failed)} failed"
-    say(f"since {found.since}: {counts}{idle}")
+    say_sentence(f"since {found.since}: {counts}{idle}")
     for line in list_change_lines(found):
-        say(line)
+        say_sentence(line)
     for record in found.failed:
-        say(f"failed   {record.title}: {_describe_failure(record)}")
+        say_sentence(f"failed   {record.title}: {_describe_failure(record)}")
 
 
 def _say_status(found: Status) -> None:
@@ -133,9 +133,9 @@ def _say_status(found: Status) -> None:
         groups.setdefault((row.state, row.kind, group, _describe_state(row)), []).append(row)
     for rows in groups.values():
         first, state = rows[0], _describe_state(rows[0])
-        say(f"{first.state:<11}  {_name(rows)}{f': {state}' if state else ''}")
+        say_sentence(f"{first.state:<11}  {_name(rows)}{f': {state}' if state else ''}")
     counts = ", ".join(f"{number} {state}" for state, number in found.counts.items())
-    say(counts or "nothing has been made yet")
+    say_sentence(counts or "nothing has been made yet")
 
 
 def _name(rows: list[StatusRow]) -> str:
