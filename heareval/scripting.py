@@ -583,7 +583,7 @@ def validate(
     device: str = "auto",
     **settings: Any,
 ) -> Validated:
-    """Check a model for every fault that would cost a run or points.
+    """Check a model for every fault that would make a run fail or lower its scores.
 
     Args:
         model: as `evaluate` takes it; it must have a name, because the checks run in a separate process.

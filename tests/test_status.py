@@ -75,7 +75,7 @@ def test_a_model_is_not_loaded(prepared: Path, mirror: Path, tmp_path: Path) -> 
     assert (code, states(status)) == (25, {"scores": ["missing"] * 2})
     assert {row["next_step"] for row in status["rows"]} == {
         "my_model: description for scene embeddings",
-        "my_model: description for event embeddings",
+        "my_model: description for timestamp embeddings",
     }
     lines = command(tmp_path, "heareval", "status", *words).stdout.splitlines()
     assert len(lines) == 3

@@ -329,8 +329,8 @@ limit: Decorator = click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Embed and score at most N clips of each split, for a smoke test; named in the results, which are "
-    "kept apart.  [all clips]",
+    help="Embed and score at most N clips of each split, for a smoke test; with --probe linear it is quick. "
+    "Named in the results, which are kept apart.  [all clips]",
 )
 
 

@@ -121,7 +121,8 @@ def new_task(name: str, **given: Any) -> None:
     """Make NAME.toml, a task from your own sounds: a folder of class sub-folders, or a table.
 
     Pairs, triplets and queries make a task that is scored by distances between embeddings, without training.
-    The sounds stay where they are. What the options leave open follows from the sounds.
+    The sounds stay where they are. Options that you omit are inferred from the
+    sounds.
     """
     from heareval.tasks.own.new import new_task as write_task
 

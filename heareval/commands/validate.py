@@ -58,7 +58,7 @@ def _build_limits(long_seconds: float, check_timeout: float) -> Limits:
 @options.places("work")
 @options.as_json
 def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_json: bool) -> None:
-    """Check a model with the HEAR API for every fault that would cost a run or points.
+    """Check a model with the HEAR API for faults that would make a run fail or lower its scores.
 
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
     override the TOML file. hf:NAME and hf:FOLDER are published models.

@@ -82,7 +82,7 @@ def test_a_result_has_one_note_however_many_problems_it_has(tmp_path):
 
 
 def test_a_problem_of_many_labels_is_cut(tmp_path):
-    problem = f"mAP counts 0 on test for what no clip is labelled: {', '.join(map(str, range(527)))}"
+    problem = f"mAP on test: labels without clips count as 0: {', '.join(map(str, range(527)))}"
     path = _write(tmp_path, "many", {"problems": [problem]}.items())
     note = _table([path]).splitlines()[-1]
     assert note == (
