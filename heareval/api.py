@@ -471,7 +471,7 @@ def validate(
     on_finding: Callable[[Finding], None] = ignore_finding,
     settings: RunSettings | None = None,
 ) -> Validated:
-    """Check one submission for every fault that would cost a run or points.
+    """Check one submission for every fault that would make a run fail or lower its scores.
 
     Args:
         limits: the longest audio, and time and memory that are allowed.

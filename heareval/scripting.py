@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -31,8 +31,10 @@ from heareval.api import (
 )
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.live import LiveSubmission, embed_live, find_word, open_live
+from heareval.embeddings.submission_config import DEVICES
 from heareval.errors import HearevalError
 from heareval.files import dump_json
+from heareval.formats.fields import shorten
 from heareval.formats.scores import Scores
 from heareval.frames import make_frame
 from heareval.layout import name_limited
@@ -179,6 +181,34 @@ class Results(Sequence[Scores]):
 
 # --------------------------------------------------------------------------- models and tasks
 
+# Argument of the functions below -> the types that it may have, what that is in words, and the remedy.
+_ARGUMENTS: Mapping[str, tuple[tuple[type, ...], str, str]] = {
+    "tasks": ((CorpusRequest, str, Iterable), "names of tasks", 'Write tasks="esc50" or tasks=["esc50"].'),
+    "mode": ((str, type(None)), "the name of a mode", 'Write mode="full", for example.'),
+    "mirror": ((str, os.PathLike), "a folder or URL", 'Write mirror="/data/archives", for example.'),
+    "weights": ((str, os.PathLike), "a path or URL", 'Write weights="weights.pt", for example.'),
+    "options": ((Mapping, type(None)), "a dictionary", 'Write options={"size": 3}, for example.'),
+    "name": ((str,), "a text", 'Write name="my_model", for example.'),
+    "device": ((str,), f"one of {', '.join(DEVICES)}", 'Write device="cuda" for a GPU.'),
+    "sample_rate": ((int,), "a number of Hz", "Write sample_rate=16000, for example."),
+    "protocol": ((Protocol, type(None)), "a Protocol", 'Write protocol=heareval.Protocol(probe="linear").'),
+    "embedding_format": (
+        (EmbeddingFormat,),
+        "an EmbeddingFormat",
+        'Write embedding_format=heareval.EmbeddingFormat(dtype="float16").',
+    ),
+    "places": ((Places,), "Places", 'Write heareval.Places(embeddings="my_folder").'),
+    "settings": ((RunSettings, type(None)), "RunSettings", "Write settings=heareval.RunSettings()."),
+}
+
+
+def _check_arguments(**given: Any) -> None:
+    """Raise HearevalError for an argument of a wrong type, with an example of a right one."""
+    for name, value in given.items():
+        types, expected, remedy = _ARGUMENTS[name]
+        if not isinstance(value, types) or (name == "device" and value not in DEVICES):
+            raise HearevalError(name, got=shorten(value), expected=expected, remedy=remedy)
+
 
 def _describe_submission(
     model: Any,
@@ -189,6 +219,7 @@ def _describe_submission(
     device: str = "auto",
 ) -> SubmissionArgs | None:
     """Return how a worker process finds a model; None if it exists in this process only."""
+    _check_arguments(weights=weights, options=options, name=name, device=device)
     described = {
         "weights": os.fspath(weights) or None,
         "options": dump_json(dict(options)) if options else None,
@@ -206,6 +237,7 @@ def _describe_corpus(
     tasks: CorpusRequest | str | Sequence[str], mode: str | None, mirror: str | os.PathLike[str]
 ) -> CorpusRequest:
     """Return the request for some tasks, whether it is one already, or names with or without commas."""
+    _check_arguments(tasks=tasks)
     if isinstance(tasks, CorpusRequest):
         if mode is not None or os.fspath(mirror):
             raise HearevalError(
@@ -215,7 +247,13 @@ def _describe_corpus(
                 remedy="Write them into the CorpusRequest.",
             )
         return tasks
+    _check_arguments(mode=mode, mirror=mirror)
     several = [tasks] if isinstance(tasks, str) else list(tasks)
+    for each in several:
+        if not isinstance(each, str):
+            raise HearevalError(
+                "tasks", got=shorten(each), expected="names of tasks", remedy='Write tasks=["esc50"].'
+            )
     names = tuple(filter(None, (name.strip() for each in several for name in each.split(","))))
     return CorpusRequest(names, mode=mode, mirrors=tuple(filter(None, [os.fspath(mirror)])))
 
@@ -275,6 +313,7 @@ def prepare(
 
     Example: `heareval.prepare("esc50", sample_rates=[16000]).task_folders`
     """
+    _check_arguments(places=places, settings=settings)
     done = api.prepare(
         _describe_corpus(tasks, mode, mirror),
         places,
@@ -382,6 +421,7 @@ def evaluate(
 
     Example: `heareval.evaluate(my_model, tasks="esc50", protocol=heareval.Protocol(probe="linear"))`
     """
+    _check_arguments(places=places, settings=settings)
     if isinstance(model, EvaluationRequest):
         return api.evaluate(model, places, force=force, overwrite=overwrite, settings=settings)
     if isinstance(model, (str, os.PathLike)) and is_run_file(os.fspath(model)):
@@ -404,6 +444,7 @@ def evaluate(
             overwrite=overwrite,
             settings=settings,
         )
+    _check_arguments(protocol=protocol, embedding_format=embedding_format, sample_rate=sample_rate)
     settings, protocol = settings or RunSettings(), protocol or Protocol()
     if limit is not None:
         protocol = replace(protocol, limit=limit)
@@ -542,7 +583,7 @@ def validate(
     device: str = "auto",
     **settings: Any,
 ) -> Validated:
-    """Check a model for every fault that would cost a run or points.
+    """Check a model for every fault that would make a run fail or lower its scores.
 
     Args:
         model: as `evaluate` takes it; it must have a name, because the checks run in a separate process.
@@ -617,31 +658,42 @@ def report(folder: str | os.PathLike[str], places: Places = DEFAULT_PLACES, **as
     """Write a report on each result in a folder of embeddings, and return the folders of the reports.
 
     Args:
-        folder: `embeddings/SUBMISSION/TASK`, or `embeddings/SUBMISSION` for all of its tasks.
-        places: where the task folders are.
+        folder: `embeddings/SUBMISSION/TASK`, or `embeddings/SUBMISSION` for all of its tasks; or the name of
+            a submission in `places.embeddings`.
+        places: where the task folders and the embeddings are.
         asked: `protocols`, `clips`, `out` and `notify` of `heareval.api.report`.
 
     Raises:
         HearevalError: there are no scores, or not those of a protocol that is named.
 
-    Example: `heareval.report("embeddings/my_model")[0] / "report.json"`
+    Example: `heareval.report("my_model")[0] / "report.json"`
     """
-    path = Path(folder)
+    path = _find_embeddings(folder, places)
     tasks = [each for each in sorted(path.glob("[!.]*")) if any(each.glob("test.*predicted-scores.json"))]
     return [written for task in tasks or [path] for written in api.report(task, places, **asked)]
 
 
-def results(*folders: str | os.PathLike[str]) -> Results:
-    """Return the scores in folders of embeddings.
+def results(*folders: str | os.PathLike[str], places: Places = DEFAULT_PLACES) -> Results:
+    """Return the scores of submissions, or in folders of embeddings.
 
     They are checked against the predictions and labels in the folders, if these are there.
 
     Args:
-        folders: `embeddings`, `embeddings/SUBMISSION` or `embeddings/SUBMISSION/TASK`.
+        folders: names of submissions in `places.embeddings`, or the paths of `embeddings`,
+            `embeddings/SUBMISSION` or `embeddings/SUBMISSION/TASK`. Without any, all submissions.
+        places: where the embeddings and scores are.
 
     Raises:
         HearevalError: a folder has no scores, or a file is damaged.
 
-    Example: `heareval.results("embeddings").to_frame()`
+    Example: `heareval.results("my_model", "heareval.embeddings.baseline").to_frame()`
     """
-    return Results(tuple(each for folder in folders for each in api.results(Path(folder))))
+    _check_arguments(places=places)
+    found = [_find_embeddings(each, places) for each in folders] or [Path(places.embeddings)]
+    return Results(tuple(each for folder in found for each in api.results(folder)))
+
+
+def _find_embeddings(name: str | os.PathLike[str], places: Places) -> Path:
+    """Return the folder that a path or the name of a submission stands for; a path comes first."""
+    path = Path(places.embeddings, name)
+    return path if path.is_dir() and not Path(name).is_dir() else Path(name)

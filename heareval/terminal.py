@@ -12,15 +12,18 @@ from heareval.errors import escape_controls
 # The width of a terminal that does not tell it.
 USUAL_COLUMNS = 80
 INDENT = "  "
-# A command in backquotes, or a word; with what is attached to it.
-_WORDS = re.compile(r"[^\s`]*`[^`]*`\S*|\S+")
+# A command in backquotes, or a word; with what is attached to it, and the spaces before it.
+_WORDS = re.compile(r"(\s*)([^\s`]*`[^`]*`\S*|\S+)")
 
 
-def fold(text: str, columns: int) -> str:
+def fold(text: str, columns: int | None) -> str:
     """Return text with line breaks between words, so that lines have at most so many columns.
 
     Words, such as paths, and commands in backquotes stay whole, even if they are longer. Lines that continue
-    another are indented.
+    another are indented further.
+
+    Args:
+        columns: width of the terminal; None changes nothing.
 
     >>> print(fold("error: no such task. Run `heareval tasks list` first.", 30))
     error: no such task. Run
@@ -29,17 +32,16 @@ def fold(text: str, columns: int) -> str:
     return "\n".join(_fold_line(line, columns) for line in text.split("\n"))
 
 
-def _fold_line(line: str, columns: int) -> str:
-    if len(line) <= columns:
+def _fold_line(line: str, columns: int | None) -> str:
+    if columns is None or len(line) <= columns:
         return line
-    lines = [line[: len(line) - len(line.lstrip())]]
-    for word in _WORDS.findall(line):
-        if not lines[-1].strip():
-            lines[-1] += word
-        elif len(lines[-1]) + 1 + len(word) <= columns:
-            lines[-1] += f" {word}"
+    indent = line[: len(line) - len(line.lstrip())] + INDENT
+    lines = [""]
+    for spaces, word in _WORDS.findall(line):
+        if not lines[-1] or len(lines[-1]) + len(spaces) + len(word) <= columns:
+            lines[-1] += spaces + word
         else:
-            lines.append(INDENT + word)
+            lines.append(indent + word)
     return "\n".join(lines)
 
 
@@ -54,6 +56,4 @@ def find_columns(stream: TextIO) -> int | None:
 
 def prepare_line(text: str, stream: TextIO) -> str:
     """Return text as it is written to a stream: folded on a terminal, which it cannot control."""
-    columns = find_columns(stream)
-    text = escape_controls(text)
-    return text if columns is None else fold(text, columns)
+    return fold(escape_controls(text), find_columns(stream))

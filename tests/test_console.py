@@ -131,12 +131,12 @@ def test_a_quiet_run_tells_errors_and_warnings(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.splitlines() == ["error: no room", "warning: locks of one machine"]
 
 
-def _run_in_terminal(folder: Path, columns: int, *words: str) -> list[str]:
-    """Return the lines that a command prints to standard error, a terminal of so many columns."""
+def _run_in_terminal(folder: Path, columns: int, *words: str, stream: str = "stderr") -> list[str]:
+    """Return the lines that a command prints to one of its streams, a terminal of so many columns."""
     terminal, end = os.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    subprocess.run([*HEAREVAL, *words], cwd=folder, env=environment, stderr=end, check=False)
+    subprocess.run([*HEAREVAL, *words], cwd=folder, env=environment, check=False, **{stream: end})
     os.close(end)
     printed = b""
     # Linux ends the output of a terminal that nobody has open with an error.
@@ -163,13 +163,28 @@ def test_long_lines_fold_at_the_width_of_the_terminal(tmp_path: Path, columns: i
 
 
 @pytest.mark.parametrize(
+    "words",
+    [("status", "my_model", "--tasks", "spoken_digit"), ("plan", "speech_commands", "--mode", "demo")],
+)
+def test_lines_of_results_fold_at_the_width_of_the_terminal(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    lines = _run_in_terminal(tmp_path, 60, *words, stream="stdout")
+    assert max(map(len, lines)) <= 60
+    piped = subprocess.run([*HEAREVAL, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert max(map(len, piped.stdout.splitlines())) > 60
+    words_shown = " ".join(lines).split()
+    assert set(piped.stdout.splitlines()[-1].split()) <= set(words_shown)
+
+
+@pytest.mark.parametrize(
     ("text", "folded"),
     [
         (
             "error: /a/path/that/is/longer/than/a/line: gone",
             ["error:", "  /a/path/that/is/longer/than/a/line:", "  gone"],
         ),
-        ("  note: run `heareval prepare` now", ["  note: run", "  `heareval prepare`", "  now"]),
+        ("  note: run `heareval prepare` now", ["  note: run", "    `heareval prepare`", "    now"]),
+        ("failed       my_model on esc50", ["failed", "  my_model on esc50"]),
         ("one\ntwo", ["one", "two"]),
         ("", [""]),
     ],

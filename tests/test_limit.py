@@ -17,6 +17,7 @@ from heareval.api import EvaluationRequest, Places, SubmissionArgs
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.task_folder import read_task_folder
+from heareval.layout import name_limited
 from heareval.workflow.evaluate import Embed, Predict
 from heareval.workflow.step import Step
 from tests.commands import MODEL, SPOKEN, command
@@ -111,7 +112,9 @@ def test_status_tells_limited_scores_from_whole_ones(
     def judge(limit: int | None) -> list[tuple[str, str]]:
         protocol = replace(LINEAR, limit=limit)
         request = EvaluationRequest(SubmissionArgs(("my_model",)), spoken(mirror), protocol=protocol)
-        return [(row.protocol, row.state) for row in api.status(request, places_in(limited)).rows]
+        (row,) = api.status(request, places_in(limited)).rows
+        assert row.task_folder == name_limited(SPOKEN, limit)
+        return [(row.protocol, row.state)]
 
     assert judge(4) == [(NAME, "complete")]
     assert judge(5) == [("probe-linear-limit5", "missing")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 from collections.abc import Iterator
@@ -55,6 +56,17 @@ def test_each_of_several_submissions_is_named(tmp_path: Path) -> None:
     for name, error in zip(names, errors, strict=True):
         assert error.startswith(f"error: {name}: model file ")
     assert summary.startswith(f"error: submissions: got none of 2 can be opened: {', '.join(names)}")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "embed", "predict"])
+def test_help_of_overwrite_explains_just_the_words_that_the_command_takes(name: str) -> None:
+    (option,) = (
+        each for each in main.get_command(click.Context(main), name).params if each.name == "overwrite"
+    )
+    assert isinstance(option, click.Option)
+    assert isinstance(option.type, click.Choice)
+    words = set(re.findall("`(.+?)`", str(option.help)))
+    assert words == set(option.type.choices) - {"only-missing"}
 
 
 def test_an_empty_folder_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

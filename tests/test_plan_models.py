@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,8 @@ def test_estimates_between_measured_lengths() -> None:
     assert (found.count_timestamps(2.0), found.count_timestamps(120.0), found.size) == (40, 2400, 8)
     assert found.estimate_seconds(100, 1.0) == 3.0 + 100 / 10
     assert found.estimate_seconds(100, 8.0) == 3.0 + 800 / 20
+    fast = Measurement("event", "cpu", 3.0, (MeasuredLength(1.0, 1123, 1, 1.0, (20, 8)),))
+    assert str(fast).startswith("1,120 s of sound per second on cpu")
     assert str(found) == (
         "10 to 20 s of sound per second on cpu, measured with 2 batches of 10 clips of 1 s; "
         "1 batch of 1 clip of 10 s"
@@ -287,6 +290,17 @@ def test_the_table_of_all_tasks_fits_80_columns() -> None:
         for task, mode in select(("all",), None)
     )
     assert max(map(len, list_disk_lines(DiskPlan(needs, ())))) <= 80
+
+
+def test_clips_of_the_demo_are_known_once_the_run_has_made_them() -> None:
+    planned = _plan_of([(all_tasks()["speech_commands"], "demo")])
+    notes = [line for line in list_model_lines(planned, None) if line.startswith("note: ")]
+    assert notes == []
+    (model,) = planned.models
+    tasks = tuple(replace(task, extent=Extent(None, None)) for task in model.tasks)
+    unknown = replace(planned, models=(replace(model, tasks=tasks),))
+    text = " ".join(" ".join(list_model_lines(unknown, None)).split())
+    assert text.count("note: the run makes the corpora of mode demo itself") == 1
 
 
 def test_a_narrow_terminal_gets_a_few_lines_for_each_task() -> None:

@@ -178,6 +178,65 @@ def test_a_model_that_breaks_the_api_is_one_line(
     assert [name for name in sys.modules if name.startswith("heareval_live")] == []
 
 
+class Frames(torch.nn.Module):
+    """A model that returns frames, as many do."""
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(waves), 51, 128)
+
+
+def test_a_module_that_returns_frames_is_told_how_to_be_wrapped(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(HearevalError, match=r"model Frames: got a torch\.nn\.Module, and no sample rate"):
+        open_function(Frames())
+    message = (
+        r"got \(1, 51, 128\), expected a tensor of shape \(1, size\)\. Frames need heareval\.wrap\(frames="
+    )
+    with pytest.raises(HearevalError, match=message):
+        open_function(Frames(), sample_rate=16000)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"protocol": "probe-linear"},
+            r"protocol: got 'probe-linear', .*heareval\.Protocol\(probe=\"linear\"\)",
+        ),
+        ({"tasks": 5}, 'tasks: got 5, expected names of tasks. Write tasks="esc50"'),
+        ({"tasks": [5]}, "tasks: got 5, expected names of tasks"),
+        ({"tasks": None}, "tasks: got None, expected names of tasks"),
+        ({"mode": 5}, "mode: got 5, expected the name of a mode"),
+        ({"mirror": 5}, "mirror: got 5, expected a folder or URL"),
+        ({"limit": "x"}, "limit: got 'x', expected 1 or more clips"),
+        (
+            {"device": "gpu"},
+            "device: got 'gpu', expected one of auto, cpu, cuda. Write device=.cuda. for a GPU",
+        ),
+        ({"device": torch.device("cpu")}, "device: got device.*expected one of auto, cpu, cuda"),
+        ({"weights": 5}, "weights: got 5, expected a path or URL"),
+        ({"options": "x"}, "options: got 'x', expected a dictionary"),
+        ({"name": 5}, "name: got 5, expected a text"),
+        ({"sample_rate": "16000"}, "sample_rate: got '16000', expected a number of Hz"),
+        ({"embedding_format": "float16"}, "embedding_format: got 'float16', expected an EmbeddingFormat"),
+        ({"settings": 5}, "settings: got 5, expected RunSettings"),
+        ({"places": "embeddings"}, "places: got 'embeddings', expected Places"),
+    ],
+)
+@pytest.mark.parametrize("model", ["heareval.embeddings.baseline", Frames()])
+def test_a_wrong_argument_is_one_line(model: Any, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(HearevalError, match=message):
+        heareval.evaluate(model, **{"tasks": "speech_commands", "mode": "demo", **asked})
+
+
+@pytest.mark.parametrize("model", [None, 5, object(), ["my_model.py"], "", b"my_model.py"])
+def test_what_is_no_model_is_one_line(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(HearevalError, match="expected "):
+        heareval.evaluate(model, places_in(tmp_path), tasks="spoken_digit")
+    with pytest.raises(HearevalError, match="expected "):
+        heareval.validate(model, places_in(tmp_path))
+
+
 def test_a_model_that_fails_on_a_clip_is_told_and_leaves_nothing(
     prepared: Path, mirror: Path, scratch: Path
 ) -> None:

@@ -75,8 +75,11 @@ def test_a_model_is_not_loaded(prepared: Path, mirror: Path, tmp_path: Path) -> 
     assert (code, states(status)) == (25, {"scores": ["missing"] * 2})
     assert {row["next_step"] for row in status["rows"]} == {
         "my_model: description for scene embeddings",
-        "my_model: description for event embeddings",
+        "my_model: description for timestamp embeddings",
     }
+    lines = command(tmp_path, "heareval", "status", *words).stdout.splitlines()
+    assert len(lines) == 3
+    assert all(": next: description for " in line for line in lines[:-1])
     assert not (tmp_path / "_workdir").exists()
 
 
@@ -153,6 +156,13 @@ def test_a_failure_is_told_until_the_step_succeeds(tmp_path: Path) -> None:
     by_task = {row["task"]: row for row in status["rows"]}
     assert (code, by_task["crows"]["state"], by_task["owls"]["state"]) == (30, "complete", "failed")
     (failed,) = by_task["owls"]["failed"]
+    (line,) = (
+        line
+        for line in command(tmp_path, "heareval", "status", *words).stdout.splitlines()
+        if line.startswith("failed")
+    )
+    # The row names the model and the task already.
+    assert line.startswith("failed       my_model (probe-linear) on owls-v1-full: clips, part ")
     assert failed["step"].startswith("owls full: clips, part ")
     assert "3.wav" in failed["error"]
     assert failed["failures"] == 1
@@ -232,8 +242,10 @@ def test_a_step_of_another_process_runs_and_after_a_kill_it_does_not(
     assert (code, states(status)) == (25, {"task folder": ["interrupted"], "tarball": ["interrupted"]})
     done = command(tmp_path, "heareval", "status")
     assert done.returncode == 25
-    killed = f"step fetch v1.0.9.tar.gz: killed on {running['host']}, process {running['pid']}, since "
-    assert done.stdout.startswith(f"interrupted  {killed}")
+    place = f"{running['host']}, process {running['pid']}, begun {running['since']}"
+    assert done.stdout.startswith(f"interrupted  step fetch v1.0.9.tar.gz: interrupted on {place}\n")
+    done = command(tmp_path, "heareval", "status", *words)
+    assert f": fetch v1.0.9.tar.gz was interrupted on {place}; " in done.stdout
 
 
 def test_luigid_says_what_runs(tmp_path: Path, silent_mirror: str) -> None:

@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "Train predictors on folders of embeddings and score them.",
     "evaluate": "Score models: prepare the tasks, compute embeddings, train predictors.",
     "new-model": "Write a model to put your network into.",
-    "validate": "Check a model for every fault that would cost a run or points.",
+    "validate": "Check a model for faults that would make a run fail or lower scores.",
     "table": "Show the scores of submissions on all tasks in one table, also as CSV or LaTeX.",
     "compare": "Compare two or more submissions on the tasks that they share.",
     "parity": "Compare the scores of a submission with a row that was published.",

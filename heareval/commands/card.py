@@ -13,7 +13,14 @@ import click
 
 from heareval import files
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import (
+    FAILED_EXIT_CODE,
+    LACKING_EXIT_CODE,
+    one_line_errors,
+    say,
+    say_sentence,
+    warn,
+)
 from heareval.commands.grouped import GroupedCommand
 from heareval.errors import HearevalError
 from heareval.formats.exchange import EXPORTS
@@ -136,7 +143,7 @@ def _say_checked(checked: CheckedCard) -> None:
     done = sum(bool(result.numbers) for result in checked.results)
     word = "refused" if checked.problems else "ok" if checked.is_recomputed else "not checked"
     counts = f"; {numbers} numbers of {done} of {len(checked.results)} results computed again"
-    say(f"{display_path(checked.folder)}: {word}{counts if checked.results else ''}")
+    say_sentence(f"{display_path(checked.folder)}: {word}{counts if checked.results else ''}")
 
 
 def _checked_to_json(checked: CheckedCard) -> dict[str, Any]:

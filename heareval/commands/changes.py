@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from heareval.commands.console import say, warn
+from heareval.commands.console import say_sentence, warn
 from heareval.layout import Places
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def say_own_changes(places: Places) -> Changes:
 
     changes = api.own_changes(places)
     for line in list_change_lines(changes):
-        say(line)
+        say_sentence(line)
     for note in changes.notes:
         warn(f"note: {note}")
     return changes

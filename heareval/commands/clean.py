@@ -10,7 +10,14 @@ import click
 from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
-from heareval.commands.console import BUSY_EXIT_CODE, FAILED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import (
+    BUSY_EXIT_CODE,
+    FAILED_EXIT_CODE,
+    one_line_errors,
+    say,
+    say_sentence,
+    warn,
+)
 from heareval.commands.grouped import GroupedCommand
 from heareval.errors import BusyError
 from heareval.layout import Places, display_path
@@ -69,12 +76,12 @@ def _say_leftovers(cleaned: Cleaned) -> None:
         by_reason.setdefault(each.reason, []).append(each)
     for reason, several in by_reason.items():
         several.sort(key=lambda each: -each.bytes)
-        say(f"{reason}: {len(several)}, {readable(sum(each.bytes for each in several))}")
+        say_sentence(f"{reason}: {len(several)}, {readable(sum(each.bytes for each in several))}")
         for each in several[:SHOWN_PATHS]:
-            say(f"  {readable(each.bytes):>8}  {display_path(each.path)}")
+            say_sentence(f"  {readable(each.bytes):>8}  {display_path(each.path)}")
         if len(several) > SHOWN_PATHS:
-            say(f"  and {len(several) - SHOWN_PATHS} more, which --json lists")
-    say(_summarize(cleaned))
+            say_sentence(f"  and {len(several) - SHOWN_PATHS} more, which --json lists")
+    say_sentence(_summarize(cleaned))
 
 
 def _summarize(cleaned: Cleaned) -> str:

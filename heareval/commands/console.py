@@ -53,8 +53,7 @@ def terminal_columns() -> int | None:
 
 def say_sentence(text: str) -> None:
     """Print a line of words, which is folded on a terminal."""
-    columns = find_columns(sys.stdout)
-    say(text if columns is None else fold(text, columns))
+    say(fold(text, find_columns(sys.stdout)))
 
 
 def warn(text: str) -> None:
@@ -136,7 +135,7 @@ def finish_run(
         return
     noun = "step" if outcome.steps == 1 else "steps"
     done = f"{outcome.steps} {noun} done" if outcome.steps else "nothing to do, everything is up to date"
-    say(f"{done}; {outcome.seconds:.1f} s; {where}")
+    say_sentence(f"{done}; {outcome.seconds:.1f} s; {where}")
 
 
 def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @options.embedding_format
 @options.any_rate
 @options.limit
-@options.overwrite("all")
+@options.overwrite("`all` makes complete embeddings again; scores of the old ones go with them.", "all")
 @options.run_settings(options.gpus, options.timeout, options.quiet)
 def embed(
     submissions: SubmissionArgs,

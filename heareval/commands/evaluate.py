@@ -61,7 +61,9 @@ def _build_request(
 @options.limit
 @options.scoring
 @options.force
-@options.overwrite("scores", "all")
+@options.overwrite(
+    "`scores` makes complete scores again; `all` makes complete embeddings and scores again.", "scores", "all"
+)
 @options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
 def evaluate(
     places: Places,

@@ -11,7 +11,14 @@ import click
 import heareval
 from heareval import files
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, LACKING_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import (
+    FAILED_EXIT_CODE,
+    LACKING_EXIT_CODE,
+    one_line_errors,
+    say,
+    say_sentence,
+    warn,
+)
 from heareval.commands.grouped import GroupedCommand
 from heareval.errors import escape_controls
 from heareval.layout import Places, display_path
@@ -127,7 +134,7 @@ def build(
         f"{written.refused} refused",
         f"{len(published)} published rows",
     ]
-    say(f"{display_path(Path(out) / 'index.html')}: {', '.join(parts)}")
+    say_sentence(f"{display_path(Path(out) / 'index.html')}: {', '.join(parts)}")
     if written.refused:
         sys.exit(FAILED_EXIT_CODE)
 
@@ -151,7 +158,7 @@ def init(folder: str, requirement: str) -> None:
     from heareval import api
 
     api.init_repository(Path(folder), requirement=requirement)
-    say(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
+    say_sentence(f"{display_path(Path(folder) / 'README.md')}: says how to set it up")
 
 
 @leaderboard.command("references", cls=GroupedCommand, example="heareval leaderboard references results")
@@ -198,7 +205,7 @@ def check_changes(base: str, comment: str | None, places: Places) -> None:
         text = "".join(f"{escape_controls(line)}\n" for line in checked.lines)
         files.write_text(Path(comment), text.encode("ascii", "backslashreplace").decode())
     for line in checked.lines:
-        say(line)
+        say_sentence(line)
     if checked.problems:
         sys.exit(FAILED_EXIT_CODE)
     if checked.lacking:

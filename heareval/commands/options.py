@@ -329,8 +329,8 @@ limit: Decorator = click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Embed and score at most N clips of each split, for a smoke test; named in the results, which are "
-    "kept apart.  [all clips]",
+    help="Embed and score at most N clips of each split, for a smoke test; with --probe linear it is quick. "
+    "Named in the results, which are kept apart.  [all clips]",
 )
 
 
@@ -492,10 +492,11 @@ def scoring(command: Command) -> Command:
 # --------------------------------------------------------------------------- the run
 
 
-def overwrite(*choices: Overwrite) -> Decorator:
+def overwrite(meaning: str, *choices: Overwrite) -> Decorator:
     """Return the decorator for what a command makes again although it is complete.
 
     Args:
+        meaning: what the words make again.
         choices: the words besides `only-missing`.
     """
     return click.option(
@@ -503,8 +504,7 @@ def overwrite(*choices: Overwrite) -> Decorator:
         type=click.Choice(["only-missing", *choices]),
         default="only-missing",
         show_default=True,
-        help="What to make again although it is complete (all: embeddings and scores). It stays until "
-        "the new one is complete.",
+        help=f"{meaning} What is there stays until the new one is complete.",
     )
 
 

@@ -15,7 +15,7 @@ import click
 from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
-from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say, terminal_columns
+from heareval.commands.console import USAGE_EXIT_CODE, one_line_errors, say, say_sentence, terminal_columns
 from heareval.commands.run_files import RunFileCommand
 from heareval.commands.task_words import check_are_no_tasks, split_names
 from heareval.embeddings.embedding_format import EmbeddingFormat
@@ -25,6 +25,7 @@ from heareval.errors import HearevalError
 from heareval.layout import Places
 from heareval.spec import DEFAULT_SAMPLE_RATES
 from heareval.tasks.registry import GROUPS, OWN_TASK_SUFFIX, all_tasks
+from heareval.terminal import fold
 
 if TYPE_CHECKING:
     from heareval.api import CorpusRequest, RunSettings
@@ -137,7 +138,7 @@ def _finish(disk: DiskPlan, facts: dict[str, Any], lines: Iterator[str], *, as_j
         for line in lines:
             say(line)
         for system in disk.file_systems:
-            say(_describe_space(system))
+            say_sentence(_describe_space(system))
     if not disk.fits:
         sys.exit(USAGE_EXIT_CODE)
 
@@ -162,6 +163,7 @@ def list_disk_lines(disk: DiskPlan) -> Iterator[str]:
         on_disk = sizes["work"] + sizes["task folder"]
         table.add_row(name, state, *map(str, (sizes["download"], on_disk, sizes["tarballs"])))
     yield from render_lines(table, terminal_columns())
-    yield LEGEND
+    yield fold(LEGEND, terminal_columns())
     if disk.not_packed:
-        yield f"no tarballs of {', '.join(disk.not_packed)}: the corpus may not be redistributed"
+        line = f"no tarballs of {', '.join(disk.not_packed)}: the corpus may not be redistributed"
+        yield fold(line, terminal_columns())

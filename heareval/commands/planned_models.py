@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from heareval.archives.sizes import Size, total
+from heareval.tasks.licences import DEMO_MODE
 from heareval.tasks.registry import find_task
 from heareval.workflow.evaluation_plan import EvaluationPlan, PlannedModel, PlannedTask
 from heareval.workflow.plan import TaskNeeds
@@ -29,8 +30,9 @@ NAMES = ("clips", "hours", "GB to fetch", "GB of clips", "GB of embeddings", "mi
 LEGEND = (
     "GB are those still missing: to fetch, of clips and of embeddings. Minutes to embed follow from the "
     "measurement; minutes to train are those recorded for other models, or a rough range for two cores "
-    "without a GPU; h: hours. ? is unknown, and + stands for more that is unknown."
+    "without a GPU; h: hours. ? means unknown; + means that part of it is unknown."
 )
+DEMO_NOTE = "note: the run makes the corpora of mode demo itself; only then are their clips counted"
 # Longer times are given in hours, in seconds.
 HOURS_FROM_S = 36000
 
@@ -56,6 +58,10 @@ def list_model_lines(planned: EvaluationPlan, columns: int | None) -> Iterator[s
                 line = f"{_name_task(task)}: {task.state} {task.detail}"
                 yield from textwrap.wrap(line, width, subsequent_indent="  ")
         yield ""
+    if any(
+        task.mode == DEMO_MODE and not task.extent.clips for model in planned.models for task in model.tasks
+    ):
+        yield from textwrap.wrap(DEMO_NOTE, width, subsequent_indent="  ")
     yield from textwrap.wrap(LEGEND, width)
 
 

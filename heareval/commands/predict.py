@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     callback=refuse_tasks,
 )
 @options.scoring
-@options.overwrite("scores")
+@options.overwrite("`scores` makes complete scores again.", "scores")
 @options.places("work", "tasks")
 @options.run_settings(options.gpus, options.in_memory, options.quiet)
 def predict(

@@ -11,7 +11,7 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import say_own_changes
-from heareval.commands.console import Lacking, finish_run, one_line_errors, say, say_sentence
+from heareval.commands.console import Lacking, finish_run, one_line_errors, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.formats.task_manifest import TaskManifest, find_task_manifest
 from heareval.layout import SHA256SUMS, Places, display_path
@@ -74,7 +74,7 @@ def say_task(folder: Path) -> None:
     counts = ", ".join(f"{split} {count}" for split, count in manifest.clips.items())
     rates = ", ".join(map(str, manifest.sample_rates))
     origin = f", made from the tarball {manifest.tarball}" if manifest.tarball else ""
-    say(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
+    say_sentence(f"{display_path(folder)}: {counts} clips at {rates} Hz{origin}")
     for note in list_notes(manifest):
         say_sentence(f"  note: {note}")
 

@@ -8,7 +8,7 @@ import click
 
 from heareval import files
 from heareval.commands import options
-from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.console import one_line_errors, say_sentence, warn
 from heareval.commands.grouped import GroupedCommand
 from heareval.commands.task_words import refuse_tasks
 from heareval.errors import HearevalError
@@ -56,9 +56,9 @@ def report(
     for folder in folders:
         reports = api.report(Path(folder), places, protocols=protocols, clips=clips, out=target, notify=warn)
         for written in reports:
-            say(display_path(written))
+            say_sentence(display_path(written))
             for finding in files.read_json(written / REPORT)["findings"]:
-                say(f"  {finding}")
+                say_sentence(f"  {finding}")
 
 
 def _check_distinct(folders: list[Path]) -> None:

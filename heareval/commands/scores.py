@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heareval import layout
-from heareval.commands.console import USAGE_EXIT_CODE, fail_if_incomplete, say, terminal_columns, warn
+from heareval.commands.console import (
+    USAGE_EXIT_CODE,
+    fail_if_incomplete,
+    say,
+    say_sentence,
+    terminal_columns,
+    warn,
+)
 from heareval.commands.options import Scoring
 from heareval.errors import HearevalError
 from heareval.formats.scores import Scores
@@ -60,7 +67,7 @@ def _write_report(folder: Path, protocol: str, places: Places) -> None:
 
     try:
         for written in api.report(folder, places, protocols=(protocol,), notify=warn):
-            say(f"report: {display_path(written)}")
+            say_sentence(f"report: {display_path(written)}")
     except (HearevalError, OSError) as error:
         # The other reports, and the run's own summary, must not be lost.
         warn(f"no report on {display_path(folder)}: {error}")

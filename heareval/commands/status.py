@@ -12,7 +12,7 @@ import click
 from heareval import files
 from heareval.commands import options
 from heareval.commands.changes import list_change_lines
-from heareval.commands.console import one_line_errors, say, warn
+from heareval.commands.console import one_line_errors, say, say_sentence, warn
 from heareval.commands.run_files import RunFileCommand
 from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -116,11 +116,11 @@ def _show_changes(request: object, since: str, places: Places, as_json: bool) ->
     noun = "run" if found.runs == 1 else "runs"
     idle = f"; the last run, at {found.idle_at}, had nothing to do" if found.idle_at else ""
     counts = f"{found.runs} {noun}, {len(found.changes)} changed, {len(found.failed)} failed"
-    say(f"since {found.since}: {counts}{idle}")
+    say_sentence(f"since {found.since}: {counts}{idle}")
     for line in list_change_lines(found):
-        say(line)
+        say_sentence(line)
     for record in found.failed:
-        say(f"failed   {record.title}: {_describe_failure(record)}")
+        say_sentence(f"failed   {record.title}: {_describe_failure(record)}")
 
 
 def _say_status(found: Status) -> None:
@@ -133,9 +133,9 @@ def _say_status(found: Status) -> None:
         groups.setdefault((row.state, row.kind, group, _describe_state(row)), []).append(row)
     for rows in groups.values():
         first, state = rows[0], _describe_state(rows[0])
-        say(f"{first.state:<11}  {_name(rows)}{f': {state}' if state else ''}")
+        say_sentence(f"{first.state:<11}  {_name(rows)}{f': {state}' if state else ''}")
     counts = ", ".join(f"{number} {state}" for state, number in found.counts.items())
-    say(counts or "nothing has been made yet")
+    say_sentence(counts or "nothing has been made yet")
 
 
 def _name(rows: list[StatusRow]) -> str:
@@ -155,21 +155,43 @@ def _name(rows: list[StatusRow]) -> str:
 
 def _describe_state(row: StatusRow) -> str:
     """Return what there is to say about a state, in one line."""
-    # The row of a step names it already.
-    failed, running, killed = (
-        ("", "on ", "killed on ") if row.kind == "step" else ("{}: ", "{} runs on ", "{} was killed on ")
-    )
     said = [row.error] if row.error else []
-    said += [f"{failed.format(each.title)}{_describe_failure(each)}" for each in row.failed]
-    said += [f"{running.format(each.title)}{_describe_process(each)}" for each in row.running]
-    said += [f"{killed.format(each.title)}{_describe_process(each)}" for each in row.interrupted]
+    said += [f"{_name_step(each.title, row, ': ')}{_describe_failure(each)}" for each in row.failed]
+    said += [
+        f"{_name_step(each.title, row, ' runs ')}on {_describe_process(each)}, since {each.since}"
+        for each in row.running
+    ]
+    # Nobody knows whether the user stopped it or the system killed it.
+    said += [
+        f"{_name_step(each.title, row, ' was ')}interrupted on {_describe_process(each)}, begun {each.since}"
+        for each in row.interrupted
+    ]
     if row.next_step and not said:
-        said.append(f"next: {row.next_step}")
+        said.append(f"next: {_shorten_title(row.next_step, row)}")
     if row.finished:
         said.append(f"{row.finished} are finished")
     if row.steps_left > 1:
         said.append(f"{row.steps_left} steps left")
     return "; ".join(said)
+
+
+def _name_step(title: str, row: StatusRow, verb: str) -> str:
+    """Return the name of a step and a verb, or nothing in the row of the step itself, which names it."""
+    return "" if row.kind == "step" else f"{_shorten_title(title, row)}{verb}"
+
+
+def _shorten_title(title: str, row: StatusRow) -> str:
+    """Return the name of a step without the names of the submission and the task, which its row begins with.
+
+    >>> from heareval.workflow.status import StatusRow
+    >>> row = StatusRow("scores", "missing", "esc50", "full", "esc50-v2.0.0-full", submission="mine")
+    >>> _shorten_title("mine on esc50-v2.0.0-full: predictor", row), _shorten_title("fetch a.zip", row)
+    ('predictor', 'fetch a.zip')
+    """
+    for name in (f"{row.submission} on {row.task_folder}", f"{row.task} {row.mode}", row.submission):
+        if title.startswith(f"{name}: "):
+            return title.removeprefix(f"{name}: ")
+    return title
 
 
 def _describe_failure(record: StepRecord) -> str:
@@ -178,4 +200,4 @@ def _describe_failure(record: StepRecord) -> str:
 
 
 def _describe_process(record: StepRecord) -> str:
-    return f"{record.host}, process {record.pid}, since {record.since}"
+    return f"{record.host}, process {record.pid}"

@@ -49,9 +49,8 @@ def table(
     """
     from heareval import scripting
 
-    paths = [_find_folder(each, places) for each in folders] or [Path(places.embeddings)]
     request = OverviewRequest(metric, protocol, has_intervals)
-    overview = scripting.results(*paths).to_overview(request)
+    overview = scripting.results(*folders, places=places).to_overview(request)
     # The figure may be refused, so it comes first.
     if figure:
         image = draw_heat_map(overview)
@@ -59,8 +58,3 @@ def table(
             scratch.write_bytes(image)
         warn(f"heat map: {display_path(figure)}")
     say(format_overview(overview, form, width=shutil.get_terminal_size().columns).rstrip("\n"))
-
-
-def _find_folder(name: str, places: Places) -> Path:
-    path = Path(places.embeddings, name)
-    return path if path.is_dir() and not Path(name).is_dir() else Path(name)

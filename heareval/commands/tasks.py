@@ -11,7 +11,7 @@ import click
 from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
-from heareval.commands.console import align_columns, one_line_errors, say
+from heareval.commands.console import align_columns, one_line_errors, say, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import TaskSpec
@@ -121,7 +121,8 @@ def new_task(name: str, **given: Any) -> None:
     """Make NAME.toml, a task from your own sounds: a folder of class sub-folders, or a table.
 
     Pairs, triplets and queries make a task that is scored by distances between embeddings, without training.
-    The sounds stay where they are. What the options leave open follows from the sounds.
+    The sounds stay where they are. Options that you omit are inferred from the
+    sounds.
     """
     from heareval.tasks.own.new import new_task as write_task
 
@@ -129,7 +130,7 @@ def new_task(name: str, **given: Any) -> None:
     file = Path(f"{name}.toml")
     check_name_is_free(name)
     for line in write_task(values, file):
-        say(line)
-    say(f"{file} is written; next:")
+        say_sentence(line)
+    say_sentence(f"{file} is written; next:")
     say(f"  heareval prepare {file}")
     say(f"  heareval evaluate MODULE --tasks {file}")

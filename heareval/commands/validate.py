@@ -7,7 +7,14 @@ import sys
 import click
 
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, INTERRUPTED_EXIT_CODE, one_line_errors, say, warn
+from heareval.commands.console import (
+    FAILED_EXIT_CODE,
+    INTERRUPTED_EXIT_CODE,
+    one_line_errors,
+    say,
+    say_sentence,
+    warn,
+)
 from heareval.commands.gather import Seconds, gather
 from heareval.commands.grouped import GroupedCommand
 from heareval.embeddings.submission_config import SubmissionArgs
@@ -51,7 +58,7 @@ def _build_limits(long_seconds: float, check_timeout: float) -> Limits:
 @options.places("work")
 @options.as_json
 def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_json: bool) -> None:
-    """Check a model with the HEAR API for every fault that would cost a run or points.
+    """Check a model with the HEAR API for faults that would make a run fail or lower its scores.
 
     The model is an importable MODULE, or a FILE: Python (my_model.py), or TOML that describes it; options
     override the TOML file. hf:NAME and hf:FOLDER are published models.
@@ -70,7 +77,7 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
         if not has_header:
             say(format_header())
             has_header = True
-        say(format_row(finding))
+        say_sentence(format_row(finding))
 
     try:
         checked = api.validate(submissions, places, limits=limits, on_finding=on_finding)
@@ -79,10 +86,11 @@ def validate(submissions: SubmissionArgs, limits: Limits, places: Places, as_jso
         warn("stopped")
         sys.exit(INTERRUPTED_EXIT_CODE)
     found = checked.findings
-    for line in (
-        [format_json(checked.module, found, dict(checked.ran_on))] if as_json else format_advice(found)
-    ):
-        say(line)
+    if as_json:
+        say(format_json(checked.module, found, dict(checked.ran_on)))
+    else:
+        for line in format_advice(found):
+            say_sentence(line)
     if not has_passed(found):
         warn(f"log: {display_path(checked.log_folder)}")
         sys.exit(FAILED_EXIT_CODE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heareval.commands import options
-from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say
+from heareval.commands.console import FAILED_EXIT_CODE, one_line_errors, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.layout import Places, display_path
 
@@ -32,12 +32,12 @@ def verify(places: Places) -> None:
 
     is_changed = False
     for each in api.verify(places):
-        say(f"{display_path(each.path)}: {_describe(each)}")
+        say_sentence(f"{display_path(each.path)}: {_describe(each)}")
         is_changed |= bool(each.changes)
         for change in each.changes[:SHOWN_CHANGES]:
-            say(f"  {change}")
+            say_sentence(f"  {change}")
         if len(each.changes) > SHOWN_CHANGES:
-            say(f"  and {len(each.changes) - SHOWN_CHANGES} more")
+            say_sentence(f"  and {len(each.changes) - SHOWN_CHANGES} more")
     if is_changed:
         sys.exit(FAILED_EXIT_CODE)
 

@@ -267,9 +267,11 @@ def _wrap_function(function: Any, name: str, sample_rate: int) -> Any:
         )
     rate = sample_rate or getattr(function, "sample_rate", 0)
     if not isinstance(rate, int) or rate <= 0:
+        torch: Any = sys.modules.get("torch")
+        is_module = torch is not None and isinstance(function, torch.nn.Module)
         raise HearevalError(
             f"model {name}",
-            got="a function, and no sample rate",
+            got=f"a {'torch.nn.Module' if is_module else 'function'}, and no sample rate",
             expected="the rate of the waves that it takes, in Hz",
             remedy="Give sample_rate=16000, or the rate that it needs.",
         )

@@ -76,14 +76,24 @@ class Measurement:
         by_batches: dict[int, list[str]] = {}
         for each in self.lengths:
             clips = "1 clip" if each.clips == 1 else f"{each.clips} clips"
-            by_batches.setdefault(each.batches, []).append(f"{clips} of {each.duration_s:.3g} s")
+            by_batches.setdefault(each.batches, []).append(f"{clips} of {_format_number(each.duration_s)} s")
         timed = "; ".join(
             f"{count} {'batch' if count == 1 else 'batches'} of {', '.join(clips)}"
             for count, clips in by_batches.items()
         )
-        low, high = (f"{end(each.speed for each in self.lengths):.3g}" for end in (min, max))
+        low, high = (_format_number(end(each.speed for each in self.lengths)) for end in (min, max))
         speed = low if low == high else f"{low} to {high}"
         return f"{speed} s of sound per second on {self.device}, measured with {timed}"
+
+
+def _format_number(number: float) -> str:
+    """Return a number with three significant digits and without an exponent.
+
+    >>> _format_number(1123.4), _format_number(52.04), _format_number(2.0), _format_number(3456789.0)
+    ('1,120', '52', '2', '3,460,000')
+    """
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
 def measure_model(

@@ -18,6 +18,7 @@ from heareval.predictions.metrics import METRICS
 from heareval.predictions.statistics import interval_ends
 from heareval.predictions.stored import StoredResult, read_stored
 from heareval.predictions.table import format_interval, format_number, new_table, render_lines
+from heareval.terminal import fold
 
 if TYPE_CHECKING:
     import pandas
@@ -274,8 +275,9 @@ def comparison_table(comparison: Comparison, columns: int | None = None) -> str:
     table = new_table(LEFT, NUMBERS, RIGHT)
     for row in _make_rows(comparison):
         table.add_row(*row)
-    notes = [f"note: {note}" for note in _list_notes(comparison)]
-    return "\n".join([*_list_names(comparison), *render_lines(table, columns), *notes])
+    names = [fold(name, columns) for name in _list_names(comparison)]
+    notes = [fold(f"note: {note}", columns) for note in _list_notes(comparison)]
+    return "\n".join([*names, *render_lines(table, columns), *notes])
 
 
 def _make_rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from heareval.formats.scores import ScoreEntry, Scores
 from heareval.layout import display_path
+from heareval.terminal import fold
 
 # A task may have hundreds of labels with the same problem.
 MAX_PROBLEM_CHARS = 240
@@ -37,7 +38,8 @@ def score_table(results: Mapping[Path, Scores], columns: int | None = None) -> s
     others = [path.parent.name for path, scores in results.items() if scores.is_the_published_corpus is False]
     if others:
         notes.append(f"NOT the published corpus: {', '.join(dict.fromkeys(others))}")
-    return "\n".join([*render_lines(table, columns), *(f"note: {note}" for note in dict.fromkeys(notes))])
+    folded = [fold(f"note: {note}", columns) for note in dict.fromkeys(notes)]
+    return "\n".join([*render_lines(table, columns), *folded])
 
 
 def _format_score(score: ScoreEntry, *, has_seeds: bool) -> list[str]:

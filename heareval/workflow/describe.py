@@ -40,7 +40,8 @@ class Describe(Step):
 
     @property
     def title(self) -> str:
-        return f"{self.submission_name}: description for {self.embedding_type} embeddings"
+        kind = "scene" if self.embedding_type == "scene" else "timestamp"
+        return f"{self.submission_name}: description for {kind} embeddings"
 
     @property
     def resources(self) -> dict[str, int]:

@@ -56,11 +56,11 @@ class StatusRow:
     Args:
         kind: what it is.
         state: `complete`; `missing`; `running`, if a step that it needs is; `failed`, if such a step has
-            failed and is not running again; `interrupted`, if the process of one was killed; `damaged`, if
+            failed and is not running again; `interrupted`, if the process of one ended; `damaged`, if
             what is on disk cannot be read, or the submission cannot be opened.
         task: name of the task; for `step`, the name of the step.
         mode: name of the task's mode; "" if that is not recorded.
-        task_folder: name of the task's folder.
+        task_folder: name of the task's folder; of scores and embeddings, with the limit of clips.
         sample_rate: in Hz, of a task folder or a tarball.
         submission: name of the submission.
         protocol: name of the protocol.
@@ -70,7 +70,7 @@ class StatusRow:
         error: why it is damaged.
         running: the steps that it needs and that are running.
         failed: those that have failed.
-        interrupted: those whose process was killed.
+        interrupted: those whose process was stopped or killed.
     """
 
     kind: Kind
@@ -230,7 +230,8 @@ def judge_scores(
     """
     for job, each in steps.items():
         of_task = protocol.for_task(is_pairwise=job.spec.is_pairwise).recorded_name
-        row = StatusRow("scores", "missing", job.spec.name, job.mode, job.folder, protocol=of_task)
+        folder = layout.name_limited(job.folder, protocol.limit)
+        row = StatusRow("scores", "missing", job.spec.name, job.mode, folder, protocol=of_task)
         for step in each:
             yield survey.judge(replace(row, submission=step.folder.parent.name), step)
         for submission in found:

@@ -2,7 +2,7 @@
 
 A running step holds the lock of its record. The operating system releases it when the process ends, however
 that happens, also on another machine if the file system passes locks on. So a record without a lock is that
-of a step whose process was killed. The record of a failure stays until the step succeeds.
+of a step whose process was stopped or killed. The record of a failure stays until the step succeeds.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import heareval
+from heareval.errors import HearevalError
+from heareval.leaderboard.overview import name_submission
 from tests.commands import command, only_line
 from tests.predictions.test_cards import LINEAR, SCENE, edit_json, write_submission
 
@@ -49,6 +52,23 @@ def test_it_fits_the_terminal_and_takes_names_and_paths(made: Path) -> None:
     one = command(made, "heareval", "table", f"embeddings/mine/{SCENE}", "--format", "md")
     assert "yours" not in one.stdout
     assert one.stdout.startswith("| submission | ")
+
+
+def test_python_takes_names_and_paths(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    places = heareval.Places(embeddings="embeddings")
+
+    def name_submissions(*folders: str) -> list[str]:
+        return list(
+            dict.fromkeys(name_submission(each) for each in heareval.results(*folders, places=places))
+        )
+
+    assert name_submissions("yours") == name_submissions("embeddings/yours") == ["yours"]
+    assert name_submissions() == ["mine", "yours"]
+    monkeypatch.chdir(made.parent)
+    assert len(heareval.results("mine", places=heareval.Places(embeddings=str(made / "embeddings")))) > 0
+    with pytest.raises(HearevalError, match="theirs: got no such folder"):
+        heareval.results("theirs", places=places)
 
 
 def test_a_heat_map_is_drawn(made: Path) -> None:

@@ -131,6 +131,7 @@ def test_tiny_test_sets_have_no_interval(two, event_folder):
     written = comparison_to_json(found)["differences"][-1]
     assert (written["interval_95"], written["no_interval"]) == (None, "5 test clips are fewer than 16")
     assert all(note in comparison_table(found) for note in found.notes)
+    assert max(map(len, comparison_table(found, 80).splitlines())) <= 80
     for submission in two:
         shutil.rmtree(submission / "scene")
         shutil.copytree(tiny, submission / "tiny again")

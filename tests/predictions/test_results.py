@@ -165,7 +165,7 @@ def test_undefined_scores_are_null_and_name_the_label(scene_folder):
     assert written["problems"] == [
         "aucroc is undefined on test: no clip, or every clip, is labelled '7'",
         "d_prime is undefined on test: no clip, or every clip, is labelled '7'",
-        "mAP counts 0 on test for what no clip is labelled: '7'",
+        "mAP on test: labels without clips count as 0: '7'",
     ]
 
 

@@ -77,10 +77,12 @@ def test_a_result_has_one_note_however_many_problems_it_has(tmp_path):
         f"59 more under `problems` in {paths[0]}"
     )
     assert second == "note: one on esc50-v1-full: mAP is undefined on fold00"
+    folded = score_table({path: read_scores(path) for path in paths[1:]}, 40).splitlines()
+    assert folded[-2:] == ["note: one on esc50-v1-full: mAP is", "  undefined on fold00"]
 
 
 def test_a_problem_of_many_labels_is_cut(tmp_path):
-    problem = f"mAP counts 0 on test for what no clip is labelled: {', '.join(map(str, range(527)))}"
+    problem = f"mAP on test: labels without clips count as 0: {', '.join(map(str, range(527)))}"
     path = _write(tmp_path, "many", {"problems": [problem]}.items())
     note = _table([path]).splitlines()[-1]
     assert note == (

@@ -135,7 +135,10 @@ def wrap_scenes(function: Callable[[Tensor], Any], sample_rate: int) -> HearApi:
         scenes = torch.as_tensor(function(waves))
         if scenes.ndim != 2 or len(scenes) != len(waves):
             got, expected = f"{tuple(scenes.shape)}", f"a tensor of shape ({len(waves)}, size)"
-            raise AdapterError(f"embeddings of waves of shape {tuple(waves.shape)}", got, expected)
+            remedy = "Return one embedding for each wave."
+            if scenes.ndim == 3:
+                remedy = "Frames need heareval.wrap(frames=model, sample_rate=..., hop_ms=..., first_ms=...)."
+            raise AdapterError(f"embeddings of waves of shape {tuple(waves.shape)}", got, expected, remedy)
         return scenes
 
     def load_model() -> HearModel:

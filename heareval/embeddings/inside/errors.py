@@ -41,16 +41,19 @@ class SubmissionError(Exception):
 
 @contextlib.contextmanager
 def blame_submission(what: str) -> Iterator[None]:
-    """Turn an exception of the submission's code into a SubmissionError; its traceback goes to the log."""
+    """Turn an exception of the submission's code into a SubmissionError; its traceback goes to the log.
+
+    The error of an adapter says all there is to say, so it has no traceback.
+    """
     try:
         yield
     except SubmissionError:
         raise
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
         # Our adapters know what is wrong; they can't import this module.
         if type(error).__module__ == ADAPTER_ERRORS and hasattr(error, "facts"):
             raise SubmissionError(**error.facts) from error
+        traceback.print_exc()
         frame = find_own_frame(error)
         got = f"{describe_exception(error)} (line {frame.lineno} of {frame.filename})"
         mismatch = find_mismatch(error)

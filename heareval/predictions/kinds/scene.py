@@ -117,9 +117,7 @@ class SceneKind(TrainedKind[Split, LabelPredictions]):
         if math.isinf(value):
             return (f"{name} is infinite on {split_name}: always or never right about {separable}",)
         if find_metric(name).scores_absent_labels_as_0 and len(absent):
-            return (
-                f"{name} counts 0 on {split_name} for what no clip is labelled: {self._name_labels(absent)}",
-            )
+            return (f"{name} on {split_name}: labels without clips count as 0: {self._name_labels(absent)}",)
         if name == "chroma_acc" and not _are_semitones(self.task.labels):
             return (
                 f"{name} takes the labels of the vocabulary for consecutive semitones, as in 2021, but they "
