@@ -101,6 +101,7 @@ def make_overview(
     board = build_board({Origin.RECOMPUTED: cards})
     notes += board.refused
     for table in board.tables:
+        notes += table.notes
         notes += [
             f"{row.name} has no score of {task}: {reason}"
             for row in table.rows
@@ -146,9 +147,14 @@ def _choose_scores(scores: Sequence[Scores], request: OverviewRequest) -> list[S
 
 
 def find_best(table: ProtocolTable) -> dict[str, float]:
-    """Return the best score of each column that several rows have, by the key of the column."""
+    """Return the best score of each column that several rows have, by the key of the column.
+
+    Columns whose scores can't be compared have none.
+    """
     best = {}
     for column in table.columns:
+        if column.key in table.incomparable:
+            continue
         scores = [row.cells[column.key].score for row in table.rows if column.key in row.cells]
         if len(scores) > 1:
             best[column.key] = min(scores) if column.is_lower_better else max(scores)

@@ -14,7 +14,7 @@ import html5lib
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.formats.scores import Scores
+from heareval.formats.scores import FoldEntry, RunEntry, Scores
 from heareval.leaderboard.overview import FORMS, OverviewRequest, format_overview, make_overview
 from heareval.scripting import Results
 from tests.leaderboard.cards import make_result
@@ -67,6 +67,39 @@ def test_lower_may_be_better() -> None:
     text = show(scores, "text")
     assert re.search(r"^b +20\.0\* +1\*$", text, re.MULTILINE)
     assert "note: lower is better: ESC-50" in text
+
+
+def test_scores_of_different_clips_are_not_compared() -> None:
+    old = make_scores("old", "kinds", 0.8, version="v1")
+    model = old.runs[0].folds[0].model
+    folds = tuple(FoldEntry(name, "fold00", ("fold02",), model) for name in ("fold01", "fold00"))
+    clips = {"fold00": 30, "fold01": 30, "fold02": 30}
+    new = make_scores(
+        "new", "kinds", 0.9, version="v1", clips=clips, runs=(RunEntry(0, {"lr": 0.01}, folds, (model,)),)
+    )
+    others = [make_scores(name, score=score) for name, score in (("old", 0.5), ("new", 0.4))]
+    scores = (old, new, *others, make_scores("third", "kinds", version="v1"), make_scores("third", score=0.3))
+    table = json.loads(show(scores, "json"))
+    note = (
+        "kinds full has no best score and counts for no rank or mean, because the submissions were tested on "
+        "different clips (old, third: 40 clips of test; new: 30 clips of fold00, 30 clips of fold01)"
+    )
+    assert note in table["notes"]
+    assert table["tables"][0]["ranked_tasks"] == ["esc50-v2.0.0-full"]
+    rows = table["tables"][0]["rows"]
+    assert [(row["submission"], row["rank"], row["mean"]) for row in rows] == [
+        ("old", 1, 50),
+        ("new", 2, 40),
+        ("third", 3, 30),
+    ]
+    shown = [line for line in show(scores, "text").splitlines() if line[:3] in ("old", "new", "thi")]
+    assert [line.count("*") for line in shown] == [2, 0, 0]
+    # A table of that task alone has no ranks at all.
+    text = show((old, new), "text")
+    assert "*" not in text.replace("* is the best", "")
+    assert re.search(r"^old +80\.0 +-$", text, re.MULTILINE)
+    # As long as all were tested alike, nothing is said.
+    assert "different clips" not in show((old, *others), "text")
 
 
 def test_one_submission_on_one_task_has_neither_rank_nor_mean() -> None:
