@@ -62,6 +62,30 @@ def test_means_are_of_complete_rows_and_the_best_is_marked() -> None:
     assert rows["c"] == ["85.0", "50.0*", "60.0*", "55.0", "85.0", "65.0", "1*"]
 
 
+def test_a_line_names_the_tasks_that_means_and_ranks_cover() -> None:
+    own = [make_scores(name, f"own{n}", version="v1") for n in range(3) for name in ("a", "b")]
+    lone = [make_scores("b", f"lone{n}", version="v1") for n in range(2)]
+    few = (*own[:-1], *lone, make_scores("c", "own0", version="v1"))
+    cases = (
+        # More than half of the submissions have these, but not those that one or two of four have.
+        (
+            (*few, make_scores("d", "own0", version="v1"), make_scores("d", "own1", version="v1")),
+            "means and ranks cover only own0 full, own1 full",
+        ),
+        # A task of the benchmark counts, however few have it, and nothing else does.
+        ((*few, make_scores("a", score=0.5)), "ranks cover only ESC-50"),
+        (SEVERAL, "means and ranks cover all tasks"),
+        (SEVERAL[:3], "means cover all tasks"),
+        ((lone[0], make_scores("a", "own0", version="v1")), "ranks cover no task"),
+    )
+    for scores, line in cases:
+        assert f"\n{line}\n" in f"{show(scores, 'text')}\n"
+        for form in ("md", "latex", "html"):
+            assert f"; {line}" in show(scores, form)
+    # One task, and one submission on one task, need no line.
+    assert "cover" not in show(SEVERAL[:1], "text") + show((SEVERAL[0], SEVERAL[3]), "text")
+
+
 def test_lower_may_be_better() -> None:
     scores = tuple(make_scores(name, scores={"error": score}) for name, score in (("a", 0.3), ("b", 0.2)))
     text = show(scores, "text")
