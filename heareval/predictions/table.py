@@ -110,10 +110,16 @@ def _stack(table: Table, columns: int) -> list[str]:
         lines = [f"{names[i]}: {rows[0][i]}" for i in same if rows[0][i]]
         lines += [f"{indent}{line}" for line in head]
         group: list[str] = []
+        said: list[str] = []
         for row, line in zip(rows, body, strict=True):
-            before, group = group, [row[i] for i in heads]
+            before, group = group, [row[i] for i in heads if i in left]
             if group != before:
                 lines.append("  ".join(filter(None, group)))
+                said = []
+            # Names of tasks and metrics explain themselves, but other text needs the name of its column.
+            labelled = [f"{names[i]}: {row[i]}" for i in heads if i in right and row[i]]
+            lines += [f"{indent}{each}" for each in labelled if each not in said]
+            said = labelled
             lines.append(f"{indent}{line}")
         if max(map(len, lines)) <= columns:
             break

@@ -3,7 +3,7 @@
 import json
 
 from heareval.formats.results_folder import read_scores
-from heareval.predictions.table import MAX_PROBLEM_CHARS, score_table
+from heareval.predictions.table import MAX_PROBLEM_CHARS, new_table, render_lines, score_table
 
 
 def _write(tmp_path, name, changes=(), **score):
@@ -127,3 +127,29 @@ def test_numbers_stand_alone_where_little_fits(tmp_path):
     assert max(map(len, lines)) <= 62
     at = lines.index("a.submission.with.a.long.name")
     assert lines[at + 1].startswith("  0.5000")
+
+
+def test_text_above_its_rows_keeps_the_name_of_its_column():
+    """A comparison on 80 columns: the task is said once, and how p was computed is not taken for a name."""
+    table = new_table(("task", "metric"), ("A - B", "95 % interval", "p"), ("p from", "protocol"))
+    ways = (("top1_acc", "permutation"), ("mAP", "bootstrap"), ("aucroc", "bootstrap"), ("d_prime", ""))
+    for task in ("kinds-v1-full", "a-task-with-a-long-name-v1-full"):
+        for metric, way in ways:
+            table.add_row(task, metric, "0.0100", "-0.0500 to 0.0700", "0.2000" if way else "", way, "p")
+    wide = render_lines(table)
+    assert render_lines(table, 200) == wide
+    lines = render_lines(table, 55)
+    assert max(map(len, lines)) <= 55
+    assert [line.split()[0] if "0.01" in line else line for line in lines[2:]] == [
+        *(
+            "kinds-v1-full",
+            "  p from: permutation",
+            "top1_acc",
+            "  p from: bootstrap",
+            "mAP",
+            "aucroc",
+            "d_prime",
+        ),
+        *("a-task-with-a-long-name-v1-full", "  p from: permutation", "top1_acc", "  p from: bootstrap"),
+        *("mAP", "aucroc", "d_prime"),
+    ]
