@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import html5lib
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.formats.scores import FoldEntry, RunEntry, Scores
+from heareval.formats.scores import FoldEntry, RunEntry, ScoreEntry, Scores
 from heareval.leaderboard.overview import FORMS, OverviewRequest, format_overview, make_overview
 from heareval.scripting import Results
 from tests.leaderboard.cards import make_result
@@ -204,7 +205,14 @@ def test_results_are_a_sequence_with_tables(tmp_path: Path) -> None:
 
 def test_a_frame_has_a_row_for_each_metric() -> None:
     frame = Results(SEVERAL).to_frame()
-    assert frame.shape == (16, 13)
+    assert frame.shape == (16, 14)
+    assert set(frame["task_folder"]) >= {"esc50-v2.0.0-full"}
+    # Nothing has several seeds.
+    assert frame["seed_std"].isna().all()
+    assert {str(frame[name].dtype) for name in ("score", "low", "chance", "std", "seed_std")} == {"float64"}
+    empty = make_scores("a", scores={"d_prime": ScoreEntry(math.inf), "mAP": None})
+    assert list(Results((empty,)).to_frame()["score"].fillna(0)) == [math.inf, 0]
+    assert len(Results(()).to_frame()) == 0
     best = frame[frame.metric == "top1_acc"].groupby("task").score.max()
     assert best.to_dict() == {"esc50": 0.9, "libricount": 0.5, "speech_commands": 0.6}
 

@@ -26,6 +26,7 @@ from heareval.predictions.multiple_comparisons import (
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.pvalues import correct_by_holm
 from heareval.predictions.writing import write_results
+from heareval.scripting import results
 from tests.commands import command, only_line
 from tests.predictions.conftest import write_event_task, write_scene_task
 
@@ -312,6 +313,23 @@ def test_rows_are_those_of_two_submissions_too(once: Path) -> None:
         {key: each[key] for key in each if key not in own} for each in of_three
     ]
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_frames_of_scores_and_comparisons_can_be_merged(once: Path) -> None:
+    pytest.importorskip("pandas")
+    scores = results(*folders(once, "a")).to_frame()
+    for found in (compare(*folders(once, "ab")), compare_each(folders(once, "abc"))):
+        frame = found.to_frame()
+        keys = ["task", "task_folder", "protocol", "metric"]
+        of_a = frame[(frame["submission"] == "a") & (frame["task_folder"] != "")]
+        merged = of_a.merge(scores, on=keys, validate="many_to_one", suffixes=("", "_of_scores"))
+        assert len(merged) == len(of_a) > 0
+        assert list(merged["score"]) == list(merged["score_of_scores"])
+        means = frame[frame["task_folder"] == ""]
+        assert means["task"].str.startswith("mean of ").all()
+        # Means have no scores, but their columns are numbers.
+        for column in ("score", "other_score", "difference", "low", "high", "p", "p_holm"):
+            assert frame[column].dtype == means[column].dtype == "float64"
 
 
 def test_tables_for_papers(once: Path) -> None:
