@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     import pandas
 
 
-def make_frame(rows: Sequence[Mapping[str, Any]], what: str) -> pandas.DataFrame:
+def make_frame(rows: Sequence[Mapping[str, Any]], what: str, *, numbers: Sequence[str]) -> pandas.DataFrame:
     """Return rows as a pandas.DataFrame.
 
     Args:
         rows: mappings with the same keys, which name the columns.
         what: the function that a user has called, such as `Results.to_frame`.
+        numbers: the columns of numbers, in which None becomes NaN and "inf" infinity.
 
     Raises:
         HearevalError: pandas is not installed.
@@ -31,4 +32,5 @@ def make_frame(rows: Sequence[Mapping[str, Any]], what: str) -> pandas.DataFrame
             expected="pandas to be installed",
             remedy="Install it with `pip install 'heareval[pandas]'`, or use to_dicts().",
         ) from error
-    return pandas.DataFrame(rows)
+    # A column in which every number is undefined would not be one of numbers otherwise.
+    return pandas.DataFrame(rows).astype(dict.fromkeys(numbers, float) if rows else {})

@@ -104,16 +104,17 @@ class Results(Sequence[Scores]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a dictionary for each submission, task, protocol and metric; scores are not times 100.
 
-        The keys are submission, task, version, mode, protocol, metric, score, low and high (the ends of the
-        95 % interval), chance, std (over folds), seed_std and clips (that were tested). What is undefined is
-        None.
+        The keys are submission, task, task_folder, version, mode, protocol, metric, score, low and high (the
+        ends of the 95 % interval), chance, std (over folds), seed_std and clips (that were tested). What is
+        undefined is None.
 
         Example: `{each["task"]: each["score"] for each in results.to_dicts()}`
         """
         rows = []
         for each in self.scores:
-            named = {"submission": name_submission(each), "task": each.task, "version": each.version}
-            named |= {"mode": each.mode, "protocol": each.protocol}
+            folder = each.embedding_path.rpartition("/")[2] or f"{each.task}-{each.version}-{each.mode}"
+            named = {"submission": name_submission(each), "task": each.task, "task_folder": folder}
+            named |= {"version": each.version, "mode": each.mode, "protocol": each.protocol}
             for metric, entry in each.scores.items():
                 low, high = entry.interval_95 or (None, None)
                 numbers = {"score": entry.score, "low": low, "high": high, "chance": entry.chance}
@@ -122,14 +123,18 @@ class Results(Sequence[Scores]):
         return rows
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return `to_dicts` as a pandas.DataFrame, with a row for each dictionary.
+        """Return `to_dicts` as a pandas.DataFrame, with a row for each dictionary; undefined numbers are NaN.
+
+        The columns submission, task, task_folder, protocol and metric are also those of the data frame of
+        `heareval.compare`, so that both can be merged.
 
         Raises:
             HearevalError: pandas is not installed.
 
         Example: `results.to_frame().pivot_table("score", "submission", "task")`
         """
-        return make_frame(self.to_dicts(), "Results.to_frame")
+        numbers = ("score", "low", "high", "chance", "std", "seed_std")
+        return make_frame(self.to_dicts(), "Results.to_frame", numbers=numbers)
 
     def to_csv(self, path: str | Path | None = None, **shown: Any) -> str:
         """Return the table of submissions by tasks as CSV, and write it if a path is given.

@@ -25,6 +25,7 @@ from heareval.workflow.task_extent import Extent
 from tests.commands import MODEL, SPOKEN, command, only_line
 from tests.embeddings.clips import TELLING_MODEL
 from tests.http_server import serving
+from tests.tasks.own.birds import write_birds, write_task
 
 LINEAR = ("--probe", "linear")
 # Batches of up to 10 clips of spoken_digit fit into its memory; the third one fails while there is a file.
@@ -190,6 +191,17 @@ def test_what_cannot_be_known_is_said(mirror: Path, tmp_path: Path) -> None:
     assert missing.startswith("error: submission my_modle: got no module named my_modle")
 
 
+def test_tasks_of_the_users_own_are_planned(tmp_path: Path) -> None:
+    write_birds(tmp_path)
+    write_task(tmp_path, 'folder = "recordings"', "folds = 3")
+    (tmp_path / "my_model.py").write_text(MODEL)
+    (tmp_path / "run.toml").write_text('models = ["my_model"]\ntasks = ["birds.toml", "esc50"]\n')
+    for words in (("my_model", "--tasks", "birds.toml"), ("run.toml",)):
+        done = command(tmp_path, "heareval", "plan", *words)
+        assert "\nbirds " in done.stdout, done.stderr
+        assert done.returncode == 0
+
+
 def test_words_are_models_or_tasks(mirror: Path, tmp_path: Path) -> None:
     (tmp_path / "esc_50.py").write_text(MODEL)
     facts = plan(tmp_path, mirror, "esc_50", "--tasks", "spoken_digit")
@@ -314,7 +326,8 @@ def _plan_of(tasks: Sequence[tuple[Any, str]]) -> EvaluationPlan:
     """A plan with large numbers."""
     rows = tuple(
         PlannedTask(
-            *(task.name, mode, task.folder(mode), "interrupted", "at embedding", Extent(6529, 11.2), LARGE),
+            *(task.name, mode, mode == task.default_mode, task.folder(mode)),
+            *("interrupted", "at embedding", Extent(6529, 11.2), LARGE),
             *(6000.0, (6000.0, 54000.0)),
         )
         for task, mode in tasks

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from heareval.archives.sizes import Size, total
 from heareval.tasks.licences import DEMO_MODE
-from heareval.tasks.registry import find_task
 from heareval.workflow.evaluation_plan import EvaluationPlan, PlannedModel, PlannedTask
 from heareval.workflow.plan import TaskNeeds
 
@@ -79,13 +78,7 @@ def _describe_model(model: PlannedModel, rates: Sequence[int]) -> Iterator[str]:
 
 def _name_task(task: PlannedTask) -> str:
     """Return the name of a task, with its mode if that is not the usual one."""
-    # The folder's name is all that is known of a task of the user's own.
-    is_usual = task.folder.endswith(f"-{task.mode}") and task.mode == _find_default_mode(task.task)
-    return task.task if is_usual else f"{task.task} {task.mode}"
-
-
-def _find_default_mode(name: str) -> str:
-    return find_task(name).default_mode
+    return task.task if task.is_default_mode else f"{task.task} {task.mode}"
 
 
 def _make_row(task: PlannedTask, need: TaskNeeds | None) -> list[str]:

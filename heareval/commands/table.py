@@ -45,7 +45,9 @@ def table(
     FOLDER is the name of a submission in the embeddings folder, or the path of a folder with the embeddings
     of one task, of one submission or of several. Without FOLDER, all submissions are shown.
 
-    The best score of each task is marked. Means and ranks are shown only where no task is missing.
+    The best score of each task is marked. Means and ranks cover the tasks of the published benchmark that any
+    of the submissions has; if there are none, the tasks that more than half of the submissions have. A line
+    below the table names them. A submission that lacks one of them has no mean and no rank.
     """
     from heareval import scripting
 

@@ -65,6 +65,8 @@ class Cell:
 
     Args:
         clips: number of tested clips; 0 if unknown.
+        tested: which clips were tested, in words: the number of each split, and a digest of their labels if
+            that is known; "" if nothing is. Scores with different words can't be compared.
         seeds: number of seeds; 0 if unknown.
         cost_s: seconds of embedding and of prediction together; None if unknown.
         device: `cpu` or the name of the GPU; "" if unknown.
@@ -75,6 +77,7 @@ class Cell:
 
     metrics: Mapping[str, MetricValue]
     clips: int = 0
+    tested: str = ""
     seeds: int = 0
     cost_s: float | None = None
     device: str = ""
@@ -151,6 +154,8 @@ class ProtocolTable:
         standings_together: the same among all rows, for readers who ask for it.
         ranked: keys of the columns that ranks, means and aggregates are about, by the value of the origin.
         ranked_together: the same for `standings_together`.
+        incomparable: keys of the columns whose scores are of different clips.
+        notes: a sentence about each of these columns.
     """
 
     protocol: str
@@ -160,6 +165,8 @@ class ProtocolTable:
     standings_together: Mapping[str, Standing]
     ranked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranked_together: tuple[str, ...] = ()
+    incomparable: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from heareval.leaderboard.columns import (
 )
 from heareval.leaderboard.published import read_naive
 from heareval.leaderboard.slugs import add_digest, make_slug
-from heareval.leaderboard.standings import choose_ranked, compute_standings
+from heareval.leaderboard.standings import choose_ranked, compute_standings, find_incomparable
 
 # No metric comes near. A card that nobody has recomputed may claim anything.
 LARGEST_SCORE = 1e6
@@ -181,12 +181,21 @@ def _make_cell(column: Column, parts: Sequence[CardResult], missing: Mapping[str
     return Cell(
         metrics,
         clips=sum(part.scores.tested_clips for part in parts),
+        tested="; ".join(_describe_tested(part) for part in sorted(parts, key=lambda each: each.scores.task)),
         seeds=len(parts[0].scores.runs),
         cost_s=sum(second for second in costs if second is not None) if None not in costs else None,
         device=parts[0].cost.device,
         memory_bytes=max(memory, default=None),
         joules=sum(joules) if len(joules) == len(parts) else None,
     )
+
+
+def _describe_tested(result: CardResult) -> str:
+    clips = [
+        f"{result.scores.clips[split]} clips of {split}"
+        for split in sorted(fold.test for fold in result.scores.runs[0].folds)
+    ]
+    return ", ".join([*clips, *([f"references {result.references}"] if result.references else [])])
 
 
 def _list_values(scores: Mapping[str, ScoreEntry]) -> Iterator[tuple[str, MetricValue]]:
@@ -268,6 +277,19 @@ def _choose_columns(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[lis
     return chosen, len(scored) - len(chosen)
 
 
+def _describe_incomparable(rows: Sequence[Row], column: Column) -> str:
+    """Return a sentence about a column whose scores can't be compared."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if column.key in row.cells:
+            names.setdefault(row.cells[column.key].tested, []).append(row.name)
+    tested = "; ".join(f"{', '.join(each)}: {what}" for what, each in names.items() if what)
+    return (
+        f"{column.title} has no best score and counts for no rank or mean, because the submissions were "
+        f"tested on different clips ({tested})"
+    )
+
+
 def _make_table(
     protocol: str, columns: Sequence[Column], rows: Sequence[Row], naive: Mapping[str, float]
 ) -> ProtocolTable:
@@ -278,6 +300,7 @@ def _make_table(
     standings: dict[str, Standing] = {}
     for group in groups.values():
         standings |= compute_standings(group, columns, naive)
+    incomparable = find_incomparable(rows, columns)
     together = standings if len(groups) == 1 else compute_standings(rows, columns, naive)
     return ProtocolTable(
         protocol,
@@ -287,6 +310,8 @@ def _make_table(
         together,
         {origin.value: choose_ranked(group, columns) for origin, group in groups.items()},
         choose_ranked(rows, columns),
+        incomparable,
+        tuple(_describe_incomparable(rows, column) for column in columns if column.key in incomparable),
     )
 
 

@@ -93,6 +93,7 @@ def board_to_json(board: Board) -> dict[str, Any]:
 def _table_to_json(table: ProtocolTable) -> dict[str, Any]:
     return {
         "protocol": table.protocol,
+        "notes": list(table.notes),
         "ranked": {**table.ranked, "together": table.ranked_together},
         "columns": [dict(vars(column)) for column in table.columns],
         "rows": [

@@ -101,6 +101,7 @@ def make_overview(
     board = build_board({Origin.RECOMPUTED: cards})
     notes += board.refused
     for table in board.tables:
+        notes += table.notes
         notes += [
             f"{row.name} has no score of {task}: {reason}"
             for row in table.rows
@@ -146,9 +147,14 @@ def _choose_scores(scores: Sequence[Scores], request: OverviewRequest) -> list[S
 
 
 def find_best(table: ProtocolTable) -> dict[str, float]:
-    """Return the best score of each column that several rows have, by the key of the column."""
+    """Return the best score of each column that several rows have, by the key of the column.
+
+    Columns whose scores can't be compared have none.
+    """
     best = {}
     for column in table.columns:
+        if column.key in table.incomparable:
+            continue
         scores = [row.cells[column.key].score for row in table.rows if column.key in row.cells]
         if len(scores) > 1:
             best[column.key] = min(scores) if column.is_lower_better else max(scores)
@@ -195,11 +201,19 @@ class _Grid:
     rows: tuple[tuple[tuple[str, bool], ...], ...]
 
 
+def _has_means(table: ProtocolTable) -> bool:
+    """Return whether means are shown: with one task, they would only repeat its score."""
+    return len(table.ranked_together) > 1
+
+
+def _is_ranked(table: ProtocolTable) -> bool:
+    return len(table.rows) > 1
+
+
 def _make_grid(table: ProtocolTable, *, has_intervals: bool) -> _Grid:
     best = find_best(table)
     groups = list(average_groups(table, table.rows[0]))
-    # With one task, these would only repeat its score.
-    has_means, is_ranked = len(table.ranked_together) > 1, len(table.rows) > 1
+    has_means, is_ranked = _has_means(table), _is_ranked(table)
     headings = ["submission", *(column.title for column in table.columns)]
     headings += [*(f"mean {name}" for name in groups), "mean"] if has_means else []
     headings += ["rank"] if is_ranked else []
@@ -257,6 +271,24 @@ def _say_metrics(table: ProtocolTable) -> str:
     return "; ".join(f"{metric}: {', '.join(titles)}" for metric, titles in tasks.items())
 
 
+def _describe_covered(table: ProtocolTable) -> str:
+    """Return which tasks means and ranks are about; "" if there are none, or one task only."""
+    shown = [*(["means"] if _has_means(table) else []), *(["ranks"] if _is_ranked(table) else [])]
+    if not shown or len(table.columns) == 1:
+        return ""
+    covered = [column.title for column in table.columns if column.key in table.ranked_together]
+    if len(covered) == len(table.columns):
+        tasks = "all tasks"
+    else:
+        tasks = f"only {', '.join(covered)}" if covered else "no task"
+    return f"{' and '.join(shown)} cover {tasks}"
+
+
+def _describe_table(table: ProtocolTable) -> str:
+    covered = _describe_covered(table)
+    return f"metrics: {_say_metrics(table)}{f'; {covered}' if covered else ''}"
+
+
 def _format_text(overview: Overview, width: int = WIDTH) -> str:
     parts = []
     for table in overview.board.tables:
@@ -264,7 +296,8 @@ def _format_text(overview: Overview, width: int = WIDTH) -> str:
         has_best = any(is_best for row in grid.rows for _, is_best in row)
         parts.append(f"protocol {table.protocol}, scores x 100{', * is the best' if has_best else ''}")
         parts += [*_stack(grid, width), ""]
-        parts += textwrap.wrap(f"metrics: {_say_metrics(table)}", width, subsequent_indent="  ")
+        for line in filter(None, (f"metrics: {_say_metrics(table)}", _describe_covered(table))):
+            parts += textwrap.wrap(line, width, subsequent_indent="  ")
     for note in overview.notes:
         parts += textwrap.wrap(
             f"note: {join_lines(note)}", width, subsequent_indent="  ", break_on_hyphens=False
@@ -320,7 +353,7 @@ def _format_markdown(overview: Overview) -> str:
                 for row in grid.rows
             ],
         )
-        caption = f"Protocol {table.protocol}, scores x 100. Metrics: {_say_metrics(table)}."
+        caption = f"Protocol {table.protocol}, scores x 100; {_describe_table(table)}."
         parts.append(f"{body}\n\n{escape_markdown(caption)}")
     parts += [escape_markdown(f"Note: {note}.") for note in overview.notes]
     return "\n\n".join(parts)
@@ -336,7 +369,7 @@ def _format_latex(overview: Overview) -> str:
             for row in grid.rows
         ]
         head, *rows = (f"{line} \\\\" for line in lines)
-        caption = f"% protocol {table.protocol}, scores x 100; metrics: {_say_metrics(table)}"
+        caption = f"% protocol {table.protocol}, scores x 100; {_describe_table(table)}"
         columns = "l" + "r" * (len(grid.headings) - 1)
         body = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *rows, "\\bottomrule"]
         parts += [join_lines(caption), *body, "\\end{tabular}"]
@@ -364,7 +397,7 @@ def _format_html(overview: Overview) -> str:
             + "</tr>\n"
             for row in grid.rows
         )
-        caption = f"protocol {table.protocol}, scores x 100; metrics: {_say_metrics(table)}"
+        caption = f"protocol {table.protocol}, scores x 100; {_describe_table(table)}"
         parts.append(
             f"<table>\n<caption>{html.escape(caption)}</caption>\n"
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"

@@ -27,7 +27,8 @@ DEFINITIONS: Mapping[str, str] = {
     "rank": (
         "Models are ranked by their Borda points; equal points share a rank. A model is ranked only if no "
         "ranked task is missing. The ranked tasks are those of the published benchmark that any of the "
-        "models was scored on; if there are none, those that more than half of the models were scored on."
+        "models was scored on; if there are none, those that more than half of the models were scored on. A "
+        "task on which the models were tested on different clips is not ranked."
     ),
     "rank_interval": (
         "The 95 % interval of the rank over a thousand resamples of the ranked tasks. The best rank is 1 "
@@ -55,7 +56,10 @@ DEFINITIONS: Mapping[str, str] = {
         "together: those of one group, or all rows of the table if the reader asks for it. All values change "
         "if a better row is added."
     ),
-    "task_ranks": "The rank of the score among the models that have one; equal scores share their mean rank.",
+    "task_ranks": (
+        "The rank of the score among the models that have one; equal scores share their mean rank. There is "
+        "none if the models were tested on different clips."
+    ),
 }
 
 
@@ -82,6 +86,8 @@ def compute_standings(
     ranked_keys = choose_ranked(rows, columns)
     ranked = [place for place, column in enumerate(columns) if column.key in ranked_keys]
     ranks = rank_scores(scores)
+    incomparable = find_incomparable(rows, columns)
+    ranks[:, [column.key in incomparable for column in columns]] = np.nan
     points = score_borda(ranks[:, ranked])
     is_complete = ~np.isnan(scores[:, ranked]).any(axis=1) & bool(ranked)
     borda = points.sum(axis=1)
@@ -117,11 +123,26 @@ def choose_ranked(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, 
     """Return the keys of the columns that the ranking of some rows is about.
 
     A model with a further task must not make all others incomplete. So these are the columns of the published
-    benchmark that any row has; without any, the columns that more than half of the rows have.
+    benchmark that any row has; without any, the columns that more than half of the rows have. Columns whose
+    scores can't be compared are left out.
     """
+    incomparable = find_incomparable(rows, columns)
+    columns = [column for column in columns if column.key not in incomparable]
     counts = {column.key: sum(column.key in row.cells for row in rows) for column in columns}
     published = tuple(key for key, count in counts.items() if key in BY_FOLDER and count)
     return published or tuple(key for key, count in counts.items() if 2 * count > len(rows))
+
+
+def find_incomparable(rows: Sequence[Row], columns: Sequence[Column]) -> frozenset[str]:
+    """Return the keys of the columns whose scores are of different clips.
+
+    Tasks of users may change under the same name, and tasks of two users may share one.
+    """
+    tested = {
+        column.key: {row.cells[column.key].tested for row in rows if column.key in row.cells} - {""}
+        for column in columns
+    }
+    return frozenset(key for key, several in tested.items() if len(several) > 1)
 
 
 def orient_scores(rows: Sequence[Row], columns: Sequence[Column]) -> NDArray[np.float64]:

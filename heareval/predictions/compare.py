@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Columns of a table: text, numbers, text.
 LEFT, NUMBERS, RIGHT = ("task", "metric"), ("A", "B", "A - B", "95 % interval", "p"), ("p from", "protocol")
+# Keys of `difference_to_dict` whose values are numbers, some of which may be undefined or infinite.
+NUMBERS_OF_A_DIFFERENCE = ("score", "other_score", "difference", "low", "high", "p", "p_holm")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Comparison:
 
         Example: `heareval.compare("a", "b").to_frame().set_index("task")["difference"]`
         """
-        return make_frame(self.to_dicts(), "Comparison.to_frame")
+        return make_frame(self.to_dicts(), "Comparison.to_frame", numbers=NUMBERS_OF_A_DIFFERENCE)
 
     def to_markdown(self) -> str:
         """Return the table that `heareval compare` prints as Markdown, with its notes.
@@ -240,10 +242,11 @@ def difference_to_dict(
 ) -> dict[str, Any]:
     """Return the difference of two submissions as values, which are None where they are undefined.
 
-    The keys are submission, other, task, protocol, metric, score, other_score, difference (score minus
-    other_score; scores are not times 100), low and high (the ends of its 95 % interval), p, p_holm (p
-    corrected by Holm's method), comparisons (the number of pairs that it is corrected for), p_from,
-    no_interval (why there is none), resamples and undefined_resamples. A mean over tasks has no scores.
+    The keys are submission, other, task, task_folder ("" for a mean over tasks), protocol, metric, score,
+    other_score, difference (score minus other_score; scores are not times 100), low and high (the ends of its
+    95 % interval), p, p_holm (p corrected by Holm's method), comparisons (the number of pairs that it is
+    corrected for), p_from, no_interval (why there is none), resamples and undefined_resamples. A mean over
+    tasks has no scores.
     """
     submission, other = submissions
     values = _difference_to_json(difference)
@@ -251,7 +254,8 @@ def difference_to_dict(
     return {
         "submission": submission,
         "other": other,
-        "task": difference.task,
+        "task": difference.task_name,
+        "task_folder": "" if difference.is_mean else difference.task,
         "protocol": difference.protocol,
         "metric": difference.metric,
         "score": values["a"],

@@ -35,6 +35,7 @@ class Difference:
 
     Args:
         task: name of the task's folder, or of the mean over several tasks.
+        task_name: name of the task, or of that mean.
         a: score of A; NaN for a mean over tasks.
         b: score of B; NaN for a mean over tasks.
         value: A's score minus B's. In a mean over tasks, a positive value means that A is better.
@@ -44,6 +45,7 @@ class Difference:
     """
 
     task: str
+    task_name: str
     protocol: str
     metric: str
     a: float
@@ -123,7 +125,7 @@ def compare_results(
         permuted = _permute(sampled, seeds[0])
         for a, b in combinations(alike, 2):
             pairs[a, b] = _compare_pair(
-                task, protocol, result.scores.units, sampled[a], sampled[b], permuted.get((a, b), {})
+                task, protocol, result, sampled[a], sampled[b], permuted.get((a, b), {})
             )
     return ComparedResults(pairs, {pair: reason for pair, reason in reasons.items() if reason})
 
@@ -187,7 +189,7 @@ def _permute(
 def _compare_pair(
     task: str,
     protocol: str,
-    units: ResampledUnits,
+    result: StoredResult,
     a: _Sampled,
     b: _Sampled,
     permuted: Mapping[str, NDArray[np.float64]],
@@ -200,6 +202,7 @@ def _compare_pair(
         first = resampled if first is None else first
         without = Difference(
             task,
+            result.task.metadata.name,
             protocol,
             metric,
             score,
@@ -209,7 +212,7 @@ def _compare_pair(
             math.nan,
             "",
         )
-        differences.append(_test_difference(without, units, resampled, permuted.get(metric)))
+        differences.append(_test_difference(without, result.scores.units, resampled, permuted.get(metric)))
     return ComparedTask(tuple(differences), np.array([]) if first is None else first)
 
 
@@ -279,8 +282,10 @@ def _average(protocol: str, tasks: Sequence[ComparedTask]) -> Difference:
     with np.errstate(invalid="ignore"):
         resampled = np.mean([sign * task.resampled for sign, task in zip(signs, tasks, strict=True)], axis=0)
     interval = confidence_interval(resampled)
+    name = f"mean of {len(tasks)} tasks"
     mean = Difference(
-        f"mean of {len(tasks)} tasks",
+        name,
+        name,
         protocol,
         FIRST_OF_EACH,
         math.nan,

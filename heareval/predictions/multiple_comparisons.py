@@ -15,7 +15,12 @@ from heareval.errors import HearevalError
 from heareval.frames import make_frame
 from heareval.layout import display_path
 from heareval.markdown import escape_markdown, format_markdown_table
-from heareval.predictions.compare import describe_exclusive, difference_to_dict, find_scored
+from heareval.predictions.compare import (
+    NUMBERS_OF_A_DIFFERENCE,
+    describe_exclusive,
+    difference_to_dict,
+    find_scored,
+)
 from heareval.predictions.differences import ComparedTask, Difference, average_tasks, compare_results
 from heareval.predictions.metrics import METRICS
 from heareval.predictions.pvalues import correct_by_holm
@@ -132,7 +137,7 @@ class MultipleComparison:
 
         Example: `found.to_frame().query("metric == 'top1_acc'").pivot_table("p_holm", "submission", "other")`
         """
-        return make_frame(self.to_dicts(), "MultipleComparison.to_frame")
+        return make_frame(self.to_dicts(), "MultipleComparison.to_frame", numbers=NUMBERS_OF_A_DIFFERENCE)
 
     def to_markdown(self) -> str:
         """Return the matrices as Markdown, with what their numbers are.

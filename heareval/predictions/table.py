@@ -58,15 +58,36 @@ def _describe(path: Path, scores: Scores) -> str:
     if scores.unusual_embedding:
         settings = ", ".join(f"{name} = {value}" for name, value in scores.unusual_embedding.items())
         told.append(f"embeddings with {settings}")
-    first = "".join(scores.problems[:1])
+    problems = _order_problems(scores)
+    first = "".join(problems[:1])
     is_cut = len(first) > MAX_PROBLEM_CHARS
     told += [f"{first[:MAX_PROBLEM_CHARS]}..." if is_cut else first] if first else []
     if not told:
         return ""
     line = f"{path.parent.parent.name} on {path.parent.name}: {'; '.join(told)}"
-    more = len(scores.problems) - 1
+    more = len(problems) - 1
     others = "the rest" if is_cut else f"{more} more"
     return f"{line}; {others} under `problems` in {display_path(path)}" if is_cut or more > 0 else line
+
+
+def _order_problems(scores: Scores) -> list[str]:
+    """Return the problems of a result, the most important first.
+
+    Why a score is undefined comes first. That one is infinite comes last, because the table shows that too.
+    """
+    problems = [_explain_undefined(scores, problem) for problem in scores.problems]
+    # `sorted` keeps the order of equally important ones.
+    return sorted(problems, key=lambda each: (" is undefined" not in each, " is infinite on " in each))
+
+
+def _explain_undefined(scores: Scores, problem: str) -> str:
+    """Return a problem; a score that is infinite on a split may have no mean over splits for that reason."""
+    metric, is_infinite, _ = problem.partition(" is infinite on ")
+    score = scores.scores.get(metric)
+    # Without a split that is undefined itself, infinity and minus infinity have no mean.
+    if not is_infinite or score is None or score.score is not None or None in score.folds.values():
+        return problem
+    return f"{metric} is undefined, the mean of infinity and minus infinity: {problem}"
 
 
 def new_table(left: Sequence[str], numbers: Sequence[str], right: Sequence[str]) -> Table:
@@ -112,10 +133,16 @@ def _stack(table: Table, columns: int) -> list[str]:
         lines = [f"{names[i]}: {rows[0][i]}" for i in same if rows[0][i]]
         lines += [f"{indent}{line}" for line in head]
         group: list[str] = []
+        said: list[str] = []
         for row, line in zip(rows, body, strict=True):
-            before, group = group, [row[i] for i in heads]
+            before, group = group, [row[i] for i in heads if i in left]
             if group != before:
                 lines.append("  ".join(filter(None, group)))
+                said = []
+            # Names of tasks and metrics explain themselves, but other text needs the name of its column.
+            labelled = [f"{names[i]}: {row[i]}" for i in heads if i in right and row[i]]
+            lines += [f"{indent}{each}" for each in labelled if each not in said]
+            said = labelled
             lines.append(f"{indent}{line}")
         if max(map(len, lines)) <= columns:
             break

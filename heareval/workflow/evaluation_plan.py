@@ -46,6 +46,7 @@ class PlannedTask:
     Args:
         task: name of the task.
         mode: name of its mode.
+        is_default_mode: whether that is the mode that is used unless the user names one.
         folder: name of its folder.
         state: `scored`, `embedded` or `prepared`, if it has come so far; `partly`, if something of it is
             there; `to do`; `interrupted`, `failed` or `running`, if a step of it is; `left out`, if the model
@@ -59,6 +60,7 @@ class PlannedTask:
 
     task: str
     mode: str
+    is_default_mode: bool
     folder: str
     state: str
     detail: str
@@ -210,7 +212,8 @@ def _plan_task(
     """
     job, nothing = published.job, (0.0, 0.0)
     spec = job.spec
-    row = PlannedTask(spec.name, job.mode, job.folder, "to do", "", extent, UNKNOWN, None, None)
+    is_default = job.mode == spec.default_mode
+    row = PlannedTask(spec.name, job.mode, is_default, job.folder, "to do", "", extent, UNKNOWN, None, None)
     if fault := model.faults.get(spec.embedding_type):
         return replace(row, state="left out", detail=fault, embeddings=Size(), embed_s=0.0, train_s=nothing)
     if scored is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from heareval.formats.scores import ScoreEntry
 from heareval.leaderboard.board import Board, Origin, Row
 from heareval.leaderboard.build import MAX_COLUMNS, build_board
 from heareval.leaderboard.columns import TaskFacts
+from heareval.leaderboard.exports import board_to_json
 from heareval.leaderboard.published import read_published
 from heareval.leaderboard.slugs import MAX_CHARS, make_slug
 from tests.leaderboard.cards import make_card, make_result
@@ -52,6 +54,23 @@ def test_a_row_says_what_its_card_says() -> None:
     assert row.provenance["card"] == "c" * 12
     assert "; seeds 0" in row.provenance["esc50-v2.0.0-full"]
     assert "references rrr" in row.provenance["esc50-v2.0.0-full"]
+
+
+def test_scores_of_other_labels_are_not_ranked() -> None:
+    """Two users' tasks may have one name, and as many clips."""
+    result = make_result("birds", "v1")
+    cards = [
+        make_card(name, results=[each, make_result()])
+        for name, each in (("a", result), ("b", replace(result, references="s" * 12)))
+    ]
+    (table,) = build_board({Origin.RECOMPUTED: cards}).tables
+    assert table.incomparable == {"birds-v1-full"}
+    assert all("birds-v1-full" not in each.task_ranks for each in table.standings.values())
+    (note,) = table.notes
+    assert "(a: 40 clips of test, references rrrrrrrrrrrr; b: 40 clips of test, references ssss" in note
+    assert board_to_json(Board("", (table,)))["tables"][0]["notes"] == [note]
+    (alike,) = build_board({Origin.RECOMPUTED: cards[:1]}).tables
+    assert (alike.incomparable, alike.notes) == (frozenset(), ())
 
 
 def test_protocols_have_tables_of_their_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import html5lib
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.formats.scores import Scores
+from heareval.formats.scores import FoldEntry, RunEntry, ScoreEntry, Scores
 from heareval.leaderboard.overview import FORMS, OverviewRequest, format_overview, make_overview
 from heareval.scripting import Results
 from tests.leaderboard.cards import make_result
@@ -62,11 +63,68 @@ def test_means_are_of_complete_rows_and_the_best_is_marked() -> None:
     assert rows["c"] == ["85.0", "50.0*", "60.0*", "55.0", "85.0", "65.0", "1*"]
 
 
+def test_a_line_names_the_tasks_that_means_and_ranks_cover() -> None:
+    own = [make_scores(name, f"own{n}", version="v1") for n in range(3) for name in ("a", "b")]
+    lone = [make_scores("b", f"lone{n}", version="v1") for n in range(2)]
+    few = (*own[:-1], *lone, make_scores("c", "own0", version="v1"))
+    cases = (
+        # More than half of the submissions have these, but not those that one or two of four have.
+        (
+            (*few, make_scores("d", "own0", version="v1"), make_scores("d", "own1", version="v1")),
+            "means and ranks cover only own0 full, own1 full",
+        ),
+        # A task of the benchmark counts, however few have it, and nothing else does.
+        ((*few, make_scores("a", score=0.5)), "ranks cover only ESC-50"),
+        (SEVERAL, "means and ranks cover all tasks"),
+        (SEVERAL[:3], "means cover all tasks"),
+        ((lone[0], make_scores("a", "own0", version="v1")), "ranks cover no task"),
+    )
+    for scores, line in cases:
+        assert f"\n{line}\n" in f"{show(scores, 'text')}\n"
+        for form in ("md", "latex", "html"):
+            assert f"; {line}" in show(scores, form)
+    # One task, and one submission on one task, need no line.
+    assert "cover" not in show(SEVERAL[:1], "text") + show((SEVERAL[0], SEVERAL[3]), "text")
+
+
 def test_lower_may_be_better() -> None:
     scores = tuple(make_scores(name, scores={"error": score}) for name, score in (("a", 0.3), ("b", 0.2)))
     text = show(scores, "text")
     assert re.search(r"^b +20\.0\* +1\*$", text, re.MULTILINE)
     assert "note: lower is better: ESC-50" in text
+
+
+def test_scores_of_different_clips_are_not_compared() -> None:
+    old = make_scores("old", "kinds", 0.8, version="v1")
+    model = old.runs[0].folds[0].model
+    folds = tuple(FoldEntry(name, "fold00", ("fold02",), model) for name in ("fold01", "fold00"))
+    clips = {"fold00": 30, "fold01": 30, "fold02": 30}
+    new = make_scores(
+        "new", "kinds", 0.9, version="v1", clips=clips, runs=(RunEntry(0, {"lr": 0.01}, folds, (model,)),)
+    )
+    others = [make_scores(name, score=score) for name, score in (("old", 0.5), ("new", 0.4))]
+    scores = (old, new, *others, make_scores("third", "kinds", version="v1"), make_scores("third", score=0.3))
+    table = json.loads(show(scores, "json"))
+    note = (
+        "kinds full has no best score and counts for no rank or mean, because the submissions were tested on "
+        "different clips (old, third: 40 clips of test; new: 30 clips of fold00, 30 clips of fold01)"
+    )
+    assert note in table["notes"]
+    assert table["tables"][0]["ranked_tasks"] == ["esc50-v2.0.0-full"]
+    rows = table["tables"][0]["rows"]
+    assert [(row["submission"], row["rank"], row["mean"]) for row in rows] == [
+        ("old", 1, 50),
+        ("new", 2, 40),
+        ("third", 3, 30),
+    ]
+    shown = [line for line in show(scores, "text").splitlines() if line[:3] in ("old", "new", "thi")]
+    assert [line.count("*") for line in shown] == [2, 0, 0]
+    # A table of that task alone has no ranks at all.
+    text = show((old, new), "text")
+    assert "*" not in text.replace("* is the best", "")
+    assert re.search(r"^old +80\.0 +-$", text, re.MULTILINE)
+    # As long as all were tested alike, nothing is said.
+    assert "different clips" not in show((old, *others), "text")
 
 
 def test_one_submission_on_one_task_has_neither_rank_nor_mean() -> None:
@@ -147,7 +205,14 @@ def test_results_are_a_sequence_with_tables(tmp_path: Path) -> None:
 
 def test_a_frame_has_a_row_for_each_metric() -> None:
     frame = Results(SEVERAL).to_frame()
-    assert frame.shape == (16, 13)
+    assert frame.shape == (16, 14)
+    assert set(frame["task_folder"]) >= {"esc50-v2.0.0-full"}
+    # Nothing has several seeds.
+    assert frame["seed_std"].isna().all()
+    assert {str(frame[name].dtype) for name in ("score", "low", "chance", "std", "seed_std")} == {"float64"}
+    empty = make_scores("a", scores={"d_prime": ScoreEntry(math.inf), "mAP": None})
+    assert list(Results((empty,)).to_frame()["score"].fillna(0)) == [math.inf, 0]
+    assert len(Results(()).to_frame()) == 0
     best = frame[frame.metric == "top1_acc"].groupby("task").score.max()
     assert best.to_dict() == {"esc50": 0.9, "libricount": 0.5, "speech_commands": 0.6}
 

@@ -26,6 +26,7 @@ from heareval.predictions.multiple_comparisons import (
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.pvalues import correct_by_holm
 from heareval.predictions.writing import write_results
+from heareval.scripting import results
 from tests.commands import command, only_line
 from tests.predictions.conftest import write_event_task, write_scene_task
 
@@ -320,6 +321,23 @@ def test_progress_counts_results(root: Path) -> None:
     compare_each(folders(root, "abc"), lambda done, total: told.append((done, total)))
     tasks = len(list((root / "embeddings" / "a").iterdir()))
     assert told == [(3 * task, 3 * tasks) for task in range(tasks)]
+
+
+def test_frames_of_scores_and_comparisons_can_be_merged(once: Path) -> None:
+    pytest.importorskip("pandas")
+    scores = results(*folders(once, "a")).to_frame()
+    for found in (compare(*folders(once, "ab")), compare_each(folders(once, "abc"))):
+        frame = found.to_frame()
+        keys = ["task", "task_folder", "protocol", "metric"]
+        of_a = frame[(frame["submission"] == "a") & (frame["task_folder"] != "")]
+        merged = of_a.merge(scores, on=keys, validate="many_to_one", suffixes=("", "_of_scores"))
+        assert len(merged) == len(of_a) > 0
+        assert list(merged["score"]) == list(merged["score_of_scores"])
+        means = frame[frame["task_folder"] == ""]
+        assert means["task"].str.startswith("mean of ").all()
+        # Means have no scores, but their columns are numbers.
+        for column in ("score", "other_score", "difference", "low", "high", "p", "p_holm"):
+            assert frame[column].dtype == means[column].dtype == "float64"
 
 
 def test_tables_for_papers(once: Path) -> None:

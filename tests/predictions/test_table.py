@@ -3,7 +3,7 @@
 import json
 
 from heareval.formats.results_folder import read_scores
-from heareval.predictions.table import MAX_PROBLEM_CHARS, score_table
+from heareval.predictions.table import MAX_PROBLEM_CHARS, new_table, render_lines, score_table
 
 
 def _write(tmp_path, name, changes=(), **score):
@@ -129,3 +129,62 @@ def test_numbers_stand_alone_where_little_fits(tmp_path):
     assert max(map(len, lines)) <= 62
     at = lines.index("a.submission.with.a.long.name")
     assert lines[at + 1].startswith("  0.5000")
+
+
+def test_text_above_its_rows_keeps_the_name_of_its_column():
+    """A comparison on 80 columns: the task is said once, and how p was computed is not taken for a name."""
+    table = new_table(("task", "metric"), ("A - B", "95 % interval", "p"), ("p from", "protocol"))
+    ways = (("top1_acc", "permutation"), ("mAP", "bootstrap"), ("aucroc", "bootstrap"), ("d_prime", ""))
+    for task in ("kinds-v1-full", "a-task-with-a-long-name-v1-full"):
+        for metric, way in ways:
+            table.add_row(task, metric, "0.0100", "-0.0500 to 0.0700", "0.2000" if way else "", way, "p")
+    wide = render_lines(table)
+    assert render_lines(table, 200) == wide
+    lines = render_lines(table, 55)
+    assert max(map(len, lines)) <= 55
+    assert [line.split()[0] if "0.01" in line else line for line in lines[2:]] == [
+        *(
+            "kinds-v1-full",
+            "  p from: permutation",
+            "top1_acc",
+            "  p from: bootstrap",
+            "mAP",
+            "aucroc",
+            "d_prime",
+        ),
+        *("a-task-with-a-long-name-v1-full", "  p from: permutation", "top1_acc", "  p from: bootstrap"),
+        *("mAP", "aucroc", "d_prime"),
+    ]
+
+
+def test_the_most_important_note_is_shown(tmp_path):
+    infinite = [f"top1_acc is infinite on fold0{n}: always or never right about 'a'" for n in range(2)]
+    undefined = "top1_acc is undefined on fold02: no clip, or every clip, is labelled 'a'"
+    missing = "no 95 % interval of mAP: all resamples have the same score"
+    opposite = {"score": None, "folds": {"test": None}}
+    cases = (
+        # Why there is no interval is not hidden by what the table shows already.
+        ({"score": "inf", "folds": {"test": "inf"}}, [*infinite, missing], f"{missing}; 2 more"),
+        # An undefined score is explained by the fold without a score.
+        (opposite, [*infinite, undefined, missing], f"{undefined}; 3 more"),
+        ({"score": 0.5}, ["mAP counts 0", missing], "mAP counts 0; 1 more"),
+    )
+    for number, (score, problems, note) in enumerate(cases):
+        path = _write(tmp_path, f"model{number}", {"problems": problems}.items(), **score)
+        assert f"note: model{number} on esc50-v1-full: {note} under `problems`" in _table([path])
+
+
+def test_a_mean_of_infinite_scores_of_both_signs_is_explained(tmp_path):
+    problems = [f"top1_acc is infinite on fold0{n}: always or never right about 'a'" for n in range(2)]
+    model = {"settings": {}, "validation_score": 0.5, "postprocessing": None, "seconds": 1.0}
+    folds = {
+        f"fold0{n}": {"test": f"fold0{n}", "valid": "valid", "train": ["train"], **model} for n in range(2)
+    }
+    changes = {"problems": problems, "folds": [*folds.values()], "clips": dict.fromkeys(folds, 20)}
+    opposite = {"fold00": "inf", "fold01": "-inf"}
+    table = _table([_write(tmp_path, "model", changes.items(), score=None, folds=opposite)])
+    assert " undefined " in table.splitlines()[1]
+    assert (
+        "note: model on esc50-v1-full: top1_acc is undefined, the mean of infinity and minus infinity: "
+        f"{problems[0]}; 1 more"
+    ) in table
