@@ -42,6 +42,7 @@ SHOWN = {
     ("bytes", 437_000_000, 0): "437.0 MB",
     ("files", 1, 2): "1 of 2 files",
     ("archives", 0, 7): "0 of 7 archives",
+    ("results", 5, 7): "5 of 7 results",
 }
 
 
