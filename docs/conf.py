@@ -19,7 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # Links lead from README.md to docs/ and back, as on a forge.
 root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/**"]
 # Forges give no anchors to headings below these.
 myst_heading_anchors = 4
 # Indented blocks hold commands, Python and what they print.
@@ -49,7 +49,7 @@ CONTENTS = {
         *("docs/cluster", "docs/containers", "docs/leaderboard", "docs/coming_from"),
     ),
     "Reference": ("docs/commands", "docs/options", "docs/python_api", "docs/protocol"),
-    "Project": ("docs/architecture", "CONTRIBUTING", "CHANGELOG"),
+    "Project": ("docs/architecture", "CONTRIBUTING", "benchmarks/README", "CHANGELOG"),
 }
 
 
