@@ -285,6 +285,17 @@ models_or_tasks = _described(
 )
 
 
+# Folders of embeddings, which reach a command as `folders`.
+task_folders: Decorator = click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    type=click.Path(file_okay=False),
+    metavar="TASK_DIR...",
+    callback=refuse_tasks,
+)
+
+
 def embedding_format(command: Command) -> Command:
     """Give a command the options for how embeddings are computed and stored, as `embedding_format`."""
 

@@ -11,7 +11,6 @@ from heareval.commands import options
 from heareval.commands.changes import say_own_changes
 from heareval.commands.console import finish_run, one_line_errors
 from heareval.commands.scores import say_scores, write_missing_reports
-from heareval.commands.task_words import refuse_tasks
 from heareval.layout import Places
 
 if TYPE_CHECKING:
@@ -20,14 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=options.CommandOf2021, example="heareval predict embeddings/my_model/* --probe linear")
 @one_line_errors
-@click.argument(
-    "folders",
-    nargs=-1,
-    required=True,
-    type=click.Path(file_okay=False),
-    metavar="TASK_DIR...",
-    callback=refuse_tasks,
-)
+@options.task_folders
 @options.scoring
 @options.overwrite("`scores` makes complete scores again.", "scores")
 @options.places("work", "tasks")

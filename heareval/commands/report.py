@@ -10,21 +10,13 @@ from heareval import files
 from heareval.commands import options
 from heareval.commands.console import one_line_errors, say_sentence, warn
 from heareval.commands.grouped import GroupedCommand
-from heareval.commands.task_words import refuse_tasks
 from heareval.errors import HearevalError
 from heareval.layout import Places, display_path
 
 
 @click.command(cls=GroupedCommand, example="heareval report embeddings/my_model/esc50-v2.0.0-full")
 @one_line_errors
-@click.argument(
-    "folders",
-    nargs=-1,
-    required=True,
-    type=click.Path(file_okay=False),
-    metavar="TASK_DIR...",
-    callback=refuse_tasks,
-)
+@options.task_folders
 @click.option(
     "--protocol", "protocols", multiple=True, help="Report on this protocol only. Repeatable.  [all]"
 )
