@@ -7,10 +7,10 @@ The predictions are noisy copies of random targets or events. "scores" are the r
 task, as computed when results are written and again for each submission of a comparison. "labels" are the
 scores and intervals of labels, as in a report. Scikit-learn scores a few resamples with counts as
 `sample_weight`, its time is scaled, and its scores must be the same. --against measures another checkout of
-heareval in turns with this one; the numbers of both must be equal to the last bit.
+heareval in turns with this one; the numbers of both must be identical, bit for bit.
 
-Each measurement is a process of its own with the environment of the real worker. Processor time is given,
-because other work on the machine hardly changes it, and the seconds that have passed.
+Each measurement runs in its own process, with the environment variables of the real worker. It reports CPU
+time, which other work on the machine hardly changes, and elapsed time.
 """
 
 from __future__ import annotations

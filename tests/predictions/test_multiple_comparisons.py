@@ -85,7 +85,7 @@ def values(difference: Difference) -> str:
 
 
 def test_each_pair_is_what_a_call_of_two_says(once: Path) -> None:
-    """Differences, intervals and uncorrected p are the same, to the last bit."""
+    """Differences, intervals and uncorrected p are identical, bit for bit."""
     found = compare_each(folders(once))
     assert found.submissions == tuple("abcd")
     for a, b in combinations(range(4), 2):
