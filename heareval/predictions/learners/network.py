@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from heareval.predictions.learners.dropout import DroppedReLU, dropped_relu, dropped_relu_of_bits
 from heareval.predictions.protocol import Settings
 from heareval.predictions.rows import Rows
 
@@ -20,54 +21,6 @@ _INITIALIZERS: dict[str, Callable[..., Tensor]] = {
 
 # Largest number and size of embeddings that are predicted at a time.
 CHUNK_ROWS, CHUNK_BYTES = 8192, 64 << 20
-
-
-class DroppedReLU(nn.Module):
-    """Dropout, then ReLU, in few passes over memory, because on a CPU these passes rival the matrix products.
-
-    Each network has its own random generator, so that it learns the same alone and in a stack. Random
-    numbers have 16 bits, to which `p` is rounded, because they are drawn on a single core.
-
-    Args:
-        p: share of the elements that are set to 0.
-        generator: draws the random numbers.
-    """
-
-    def __init__(self, p: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.p, self.generator = p, generator
-
-    def draw(self, rows: int, width: int) -> Tensor:
-        """Draw random numbers `(rows, width)` int16."""
-        numbers = torch.empty((rows * width + 3) // 4, dtype=torch.int64, device=self.generator.device)
-        numbers.random_(-(2**63), None, generator=self.generator)
-        return numbers.view(torch.int16)[: rows * width].view(rows, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ReLU of `(rows, width)`; in training a share `p` is set to 0 and the rest scaled up."""
-        return dropped_relu(x, self.draw(*x.shape), self.p) if self.training else x.relu()
-
-
-def dropped_relu(x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
-    """Return ReLU of `x`, with 0 where an element's int16 random number is among the lowest share `p`."""
-    return _DroppedReLU.apply(x, random_numbers, p)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _DroppedReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
-        lowest = min(round(p * 2**16), 2**16 - 1)
-        y = torch.ge(random_numbers, -(2**15) + lowest, out=torch.empty_like(x))
-        y.mul_(x).relu_().mul_(1.0 / (1.0 - p))
-        ctx.save_for_backward(y)
-        ctx.scale = 1.0 / (1.0 - p)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        (y,) = ctx.saved_tensors
-        # The output is 0 exactly where an element was dropped or negative.
-        return torch.ops.aten.threshold_backward(gradient, y, 0).mul_(ctx.scale), None, None
 
 
 def build_predictor(
@@ -128,10 +81,8 @@ def logits_in_training(
     of_weights = next(networks[0].parameters()).dtype
     dtype = dtype or of_weights
     if len(networks) == 1:
-        x = xs[0].to(dtype)
-        for layer in networks[0]:
-            x = _apply_linear(layer, x) if isinstance(layer, nn.Linear) else layer(x)
-        return x.to(of_weights).unsqueeze(0)
+        apply = _apply_in_bf16 if dtype == torch.bfloat16 and xs[0].device.type == "cpu" else _apply_layers
+        return apply(networks[0], xs[0].to(dtype)).to(of_weights).unsqueeze(0)
     is_one_batch = all(x is xs[0] for x in xs)
     # (networks, rows, width); after a layer the memory may be laid out row by row
     x = xs[0].to(dtype).expand(len(xs), -1, -1) if is_one_batch else torch.stack(list(xs)).to(dtype)
@@ -148,6 +99,40 @@ def logits_in_training(
             )
             x = wide.view(x.shape[1], len(networks), -1).transpose(0, 1)
     return x.to(of_weights)
+
+
+def _apply_layers(network: nn.Sequential, x: Tensor) -> Tensor:
+    for layer in network:
+        x = _apply_linear(layer, x) if isinstance(layer, nn.Linear) else layer(x)
+    return x
+
+
+def _apply_in_bf16(network: nn.Sequential, x: Tensor) -> Tensor:
+    """Return what `_apply_layers` returns, but for rounding, in fewer passes over the activations.
+
+    * Linear layers leave out their bias, because normalisation would subtract it again. Only the running mean
+      gets it. So these biases have no gradient, and keep their first values.
+    * The scale of dropout multiplies the weights and biases of normalisation instead of the activations.
+    """
+    hidden: list[Any] = list(network)
+    last: nn.Linear = hidden.pop()
+    for linear, norm, dropout in zip(hidden[::3], hidden[1::3], hidden[2::3], strict=True):
+        x = functional.linear(x, linear.weight.to(x.dtype))
+        bias = linear.bias.detach()
+        running_mean = norm.running_mean - bias
+        x = functional.batch_norm(
+            x,
+            running_mean,
+            norm.running_var,
+            norm.weight * dropout.scale,
+            norm.bias * dropout.scale,
+            training=True,
+            momentum=norm.momentum,
+            eps=norm.eps,
+        )
+        torch.add(running_mean, bias, out=norm.running_mean)
+        x = dropped_relu_of_bits(x, dropout.draw(*x.shape), dropout.p)
+    return _apply_linear(last, x)
 
 
 def _apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from heareval.predictions.learners.dropout import DroppedReLU, dropped_relu_of_bits
 from heareval.predictions.learners.network import (
-    DroppedReLU,
     build_predictor,
     logits_in_training,
     predict_logits,
@@ -96,6 +96,23 @@ def test_dropped_relu_is_that_of_torch_where_nothing_is_dropped():
     DroppedReLU(0.0, torch.Generator()).train()(x).square().sum().backward()
     judge.relu().square().sum().backward()
     assert torch.equal(x.grad, judge.grad)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.9999])
+def test_dropped_relu_of_bits_is_that_of_numbers(p):
+    chance = torch.Generator().manual_seed(0)
+    values = torch.tensor([0.0, -0.0, math.inf, -math.inf, 1e-40, -1e-40, 1.0, -1.0]).repeat(37, 1000)
+    x = values.bfloat16()[:, torch.randperm(8000, generator=chance)].requires_grad_()
+    judge = x.detach().float().requires_grad_()
+    numbers = DroppedReLU(p, chance).draw(*x.shape)
+    out = dropped_relu_of_bits(x, numbers, p)
+    kept = numbers >= -(2**15) + round(p * 2**16)
+    expected = torch.where(kept, judge.relu(), torch.zeros(()))
+    assert torch.equal(out.float(), expected)
+    weights = torch.randn(x.shape, generator=chance).bfloat16()
+    for each, factor in ((out, weights), (expected, weights.float())):
+        each.backward(factor)
+    assert torch.equal(x.grad.float(), judge.grad)
 
 
 @pytest.mark.parametrize("hidden_layers", [0, 1, 2])
