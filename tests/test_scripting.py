@@ -18,6 +18,7 @@ import torch
 import heareval
 from heareval import api
 from heareval.embeddings import baseline
+from heareval.embeddings.inside.rounding import keep_rounding
 from heareval.embeddings.live import LiveSubmission, find_word, open_live
 from heareval.errors import HearevalError, RunError
 from tests.commands import MODEL, SPOKEN
@@ -133,13 +134,11 @@ def test_a_model_that_is_being_trained_goes_on_in_its_mode() -> None:
 
     net = Net().train()
     net.frozen.eval()
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = True
-    try:
+    with keep_rounding(torch):
+        # PyTorch's old interface can't be read any more then.
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
         submission = open_function(net, device="cpu")
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     # The first call measures the size; the second one is that of a job, which switches to evaluation.
     assert net.modes[-1] is False
     assert (net.training, net.frozen.training) == (True, False)

@@ -25,6 +25,7 @@ from heareval.embeddings.embed import EmbedJob, embed_task
 from heareval.embeddings.embedding_format import EmbeddingFormat
 from heareval.embeddings.inside.embed import embed
 from heareval.embeddings.inside.errors import SubmissionError, blame_submission
+from heareval.embeddings.inside.rounding import keep_rounding
 from heareval.embeddings.inside.submission import API, FUNCTIONS, call_load_model, describe
 from heareval.embeddings.modules import PROGRAM
 from heareval.embeddings.naming import shorten_name
@@ -303,17 +304,14 @@ def _leaving_unchanged(model: Any) -> Iterator[None]:
     device = (
         next((each.device for each in (*model.parameters(), *model.buffers())), None) if is_torch else None
     )
-    backends = [torch.backends.cuda.matmul, torch.backends.cudnn] if is_torch else []
-    allowed = [each.allow_tf32 for each in backends]
     try:
-        yield
+        with keep_rounding(torch) if is_torch else contextlib.nullcontext():
+            yield
     finally:
         for module, is_training in modes:
             module.training = is_training
         if device is not None:
             model.to(device)
-        for backend, is_allowed in zip(backends, allowed, strict=True):
-            backend.allow_tf32 = is_allowed
         for name, value in variables.items():
             if value is None:
                 os.environ.pop(name, None)

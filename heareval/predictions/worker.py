@@ -124,6 +124,8 @@ def run(job: Job, reporter: Reporter) -> None:
 
     # `torch.use_deterministic_algorithms` would also import torch's compiler, which takes more than a second.
     torch.set_deterministic_debug_mode("error" if job.protocol.deterministic else "default")
+    # NVIDIA's containers switch TF32 on by a variable. Results in TF32 have another name.
+    torch.set_float32_matmul_precision("highest")
     name = job.protocol.recorded_name
     unfinished = unfinished_trainings(job.folder, name, job.fingerprint)
     for other in all_unfinished_trainings(job.folder, name):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heareval.embeddings.inside.errors import SubmissionError, blame_submission, is_out_of_memory
+from heareval.embeddings.inside.rounding import set_rounding
 
 GIB = 2**30
 
@@ -172,9 +173,8 @@ class Torch(Framework):
         return self.lib.device("cuda" if self.is_gpu else "cpu")
 
     def prepare(self, model: Any) -> None:
-        """Move a model to the device; switch TF32 off unless asked for, whatever the model's code did."""
-        self.lib.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
-        self.lib.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        """Move a model to the device; round float32 only if asked to, whatever the model's code did."""
+        set_rounding(self.lib, to_tf32=self.precision == "tf32")
         model.to(self.device)
         model.eval()
         self.stream = self.lib.cuda.Stream(self.device) if self.is_gpu else None
