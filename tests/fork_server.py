@@ -29,7 +29,7 @@ import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,17 +151,27 @@ def _set_up(words: Sequence[str], environment: Mapping[str, str]) -> Callable[[]
     sys.path[:] = [*first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *USUAL_PATH]
     importlib.invalidate_caches()
     if not is_module:
-        # It runs in the environment of a submission, where nothing of ours is imported.
-        for name in set(sys.modules) - OF_SUBMISSIONS:
-            is_standard = name.partition(".")[0] in {*sys.stdlib_module_names, "__main__"}
-            # The versions of all loaded modules are part of a submission's fingerprint.
-            if not is_standard or hasattr(sys.modules[name], "__version__"):
-                del sys.modules[name]
+        # It runs in the environment of a submission, where nothing of ours is imported. What was imported
+        # since the server was ready comes last.
+        since = itertools.takewhile(lambda name: name not in READY_MODULES, reversed(sys.modules))
+        for name in (*NOT_OF_SUBMISSIONS, *_list_strangers(list(since))):
+            sys.modules.pop(name, None)
         return functools.partial(runpy.run_path, words[0], run_name="__main__")
     # It runs as `__main__`, as if nobody had imported it.
     if not hasattr(sys.modules.get(words[1]), "__path__"):
         sys.modules.pop(words[1], None)
     return functools.partial(runpy.run_module, words[1], run_name="__main__", alter_sys=True)
+
+
+def _list_strangers(names: Iterable[str]) -> list[str]:
+    """Return those of some loaded modules that a submission would not find loaded."""
+    # The versions of all loaded modules are part of a submission's fingerprint.
+    return [
+        name
+        for name in names
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"}
+        or hasattr(sys.modules[name], "__version__")
+    ]
 
 
 def _run(program: Callable[[], Any]) -> int:
@@ -267,6 +277,9 @@ if __name__ == "__main__":
     atexit._clear()
     for ending in (logging.shutdown, multiprocessing.util._exit_function, weakref.finalize._exitfunc):  # type: ignore[attr-defined]
         atexit.register(ending)
+    # Held here, no module is taken apart in a forked process that leaves it out.
+    READY_MODULES = dict(sys.modules)
+    NOT_OF_SUBMISSIONS = _list_strangers(READY_MODULES.keys() - OF_SUBMISSIONS)
     # Forked processes share memory until it is written to, as the collector of garbage does.
     gc.collect()
     gc.freeze()
