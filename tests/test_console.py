@@ -155,22 +155,20 @@ def test_long_lines_fold_at_the_width_of_the_terminal(tmp_path: Path, columns: i
     assert max(map(len, lines)) <= columns
     assert any("`pip install PATH`" in line for line in lines)
     # The lines of a log stay whole.
-    log = subprocess.run(
-        [*HEAREVAL, *words], cwd=tmp_path, capture_output=True, text=True, check=False
-    ).stderr
+    log = command(tmp_path, "heareval", *words).stderr
     assert [line.partition(":")[0] for line in log.splitlines()] == ["note", "error"]
     assert " ".join(line.strip() for line in lines) == " ".join(log.splitlines())
 
 
 @pytest.mark.parametrize(
     "words",
-    [("status", "my_model", "--tasks", "spoken_digit"), ("plan", "speech_commands", "--mode", "demo")],
+    [("status", "my_model", "--tasks", "spoken_digit"), ("plan", "spoken_digit", "--mirror", ".")],
 )
 def test_lines_of_results_fold_at_the_width_of_the_terminal(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "my_model.py").write_text(MODEL)
     lines = _run_in_terminal(tmp_path, 60, *words, stream="stdout")
     assert max(map(len, lines)) <= 60
-    piped = subprocess.run([*HEAREVAL, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    piped = command(tmp_path, "heareval", *words)
     assert max(map(len, piped.stdout.splitlines())) > 60
     # The free space of a disk may change meanwhile.
     said, shown = (

@@ -238,6 +238,7 @@ def measure(model: Model, kind: str, durations_s: Sequence[float], budget_s: flo
     )
 
 
+@pytest.mark.slow
 def test_batches_are_those_of_a_run(telling: Model) -> None:
     found = measure(telling, "scene", [1.0, 30.0], budget_s=20.0)
     assert [(each.duration_s, each.clips, each.batches) for each in found.lengths] == [

@@ -124,6 +124,7 @@ def test_the_same_in_options_is_the_same_submission(evaluated: Path, variables: 
     assert "nothing to do" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_it_is_the_same_submission_elsewhere(copy: Path, mirror: Path, variables: dict[str, str]) -> None:
     (copy / "_workdir" / "environments").unlink()
     done = evaluate(copy, mirror, variables, "sub/theirs.toml")

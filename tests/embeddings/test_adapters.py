@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import re
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("transformers")
+pytest.importorskip("torch")
+if not importlib.util.find_spec("transformers"):
+    pytest.skip("needs transformers", allow_module_level=True)
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from heareval.embeddings.adapters import huggingface
@@ -47,7 +49,13 @@ Load = Callable[..., HearModel]
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+def transformers() -> Any:
+    """The library, imported only by the process that runs these tests: it takes a second."""
+    return importlib.import_module("transformers")
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory, transformers: Any) -> Load:
     """Save a model of a family once, and load it with options."""
     transformers.utils.logging.disable_progress_bar()
     folders = tmp_path_factory.mktemp("published")
@@ -216,7 +224,7 @@ def test_scenes_of_pieces_count_by_their_length(family: str, load: Load) -> None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_embeddings_are_those_of_the_library(family: str, load: Load) -> None:
+def test_embeddings_are_those_of_the_library(family: str, load: Load, transformers: Any) -> None:
     """What the feature extractor and the model of transformers make of each clip, given as users give it."""
     model = load(family)
     folder = Path(model.network.config.name_or_path) if hasattr(model.network, "config") else None
@@ -243,7 +251,7 @@ def test_embeddings_are_those_of_the_library(family: str, load: Load) -> None:
     assert distance(ours, theirs[:, : ours.shape[1]]) < 1e-4
 
 
-def test_normalisation_is_that_of_the_library() -> None:
+def test_normalisation_is_that_of_the_library(transformers: Any) -> None:
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     waves = make_waves(2, 5000) + 0.3
     theirs = extractor(
@@ -324,7 +332,7 @@ def test_encodec_gets_half_the_rate(load: Load) -> None:
     assert model.heareval_facts["resampled"].startswith("to 24000 Hz")
 
 
-def test_encodec_of_48_khz_normalises_chunks(tmp_path: Path) -> None:
+def test_encodec_of_48_khz_normalises_chunks(tmp_path: Path, transformers: Any) -> None:
     """As transformers does: its encoder refuses more than a chunk of 1 s."""
     changes = {"sampling_rate": 48000, "audio_channels": 2, "chunk_length_s": 1.0, "overlap": 0.0}
     changes |= {"normalize": True, "norm_type": "time_group_norm", "use_causal_conv": False}
@@ -397,7 +405,9 @@ class OwnModel(HubertModel):
 """
 
 
-def test_code_of_a_model_runs_only_if_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_a_model_runs_only_if_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transformers: Any
+) -> None:
     """Like MERT: HuBERT at 24 kHz, of a type that transformers does not have."""
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", [*sys.path])

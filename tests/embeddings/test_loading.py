@@ -238,6 +238,7 @@ def failed(findings: dict[str, Finding]) -> set[str]:
     return {name for name, finding in findings.items() if finding.result in ("failed", "warning")}
 
 
+@pytest.mark.slow
 def test_untrained_weights_are_told_by_that_name(here: Path) -> None:
     findings = validate(here, LOADED_ON_IMPORT)
     assert failed(findings) == {"reload"}

@@ -230,6 +230,7 @@ def _wait(process, is_there):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_resumes(scene_folder, tmp_path):
     """It is killed within its second training."""
     folder = scene_folder(evaluation_params={"task_specific_param_grid": LONG})
