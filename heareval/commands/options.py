@@ -548,8 +548,9 @@ in_memory: Decorator = click.option(
 train_threads: Decorator = click.option(
     "--train-threads",
     type=click.IntRange(min=1),
-    help="Threads of each network; as many networks train side by side as the cores suffice for. On many "
-    "cores 1 is fastest; it moves last digits of scores. Not for GPUs.  [all cores, one network at a time]",
+    help="Threads of each network in training; as many networks train side by side as there are cores for. "
+    "1 is fastest on many cores; it changes last digits of scores. CPU only.  [all cores, one network at a "
+    "time]",
 )
 force: Decorator = click.option("--force", is_flag=True, help="Start although the disk has too little room.")
 quiet: Decorator = click.option(

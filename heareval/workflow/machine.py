@@ -107,8 +107,8 @@ def check_train_threads(machine: Machine) -> None:
     if not 1 <= threads <= (cores := count_cores()):
         raise HearevalError(
             f"--train-threads {threads}",
-            got=f"a machine with {cores} {'core' if cores == 1 else 'cores'} for this process",
-            expected=f"from 1 to {cores} threads",
+            got=f"{cores} {'core' if cores == 1 else 'cores'} that this process may use",
+            expected=f"a number from 1 to {cores}",
         )
 
 
