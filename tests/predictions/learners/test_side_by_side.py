@@ -1,5 +1,6 @@
 """Networks side by side: the same bits as alone, errors that end all, and as many as memory allows."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as functional
 
 from heareval import layout
+from heareval.errors import HearevalError
 from heareval.formats.results_folder import read_scores
 from heareval.layout import Places
 from heareval.predictions.cpu_features import has_fast_bf16
@@ -183,6 +185,25 @@ def test_progress_adds_up_and_ends_trainings_if_it_fails(scene_folder):
     with pytest.raises(FailedError):
         evaluate_folder(folder, Protocol(grid_points=2, device="cpu"), fail, side_by_side=SideBySide(1, 2))
     assert not [each for each in threading.enumerate() if each.name.startswith("training")]
+
+
+def test_an_error_of_a_test_ends_the_trainings_that_go_on(scene_folder):
+    """The error is the same as without neighbours."""
+    folder = scene_folder(
+        splits=[*FOLDS, "fold03"],
+        split_mode="presplit_kfold",
+        evaluation=["aucroc"],
+        prediction_type="multiclass",
+    )
+    labels = {clip: ["drum"] for clip in json.loads((folder / "fold03.json").read_text())}
+    (folder / "fold03.json").write_text(json.dumps(labels))
+    said = []
+    for how in (None, SideBySide(1, 4)):
+        with pytest.raises(HearevalError, match="can be selected on split fold03") as caught:
+            evaluate_folder(folder, Protocol(grid_points=2, device="cpu"), side_by_side=how)
+        said.append(str(caught.value))
+        assert not [each for each in threading.enumerate() if each.name.startswith("training")]
+    assert said[0] == said[1]
 
 
 def test_ctrl_c_ends_all(scene_folder, tmp_path):
