@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from heareval.predictions.data import Split
 from heareval.predictions.learners.learner import Criterion
 from heareval.predictions.learners.precision import activations_of
+from heareval.predictions.learners.side_by_side import SideBySide
 from heareval.predictions.learners.training import (
     Objective,
     Training,
@@ -88,7 +89,11 @@ def choose_loss(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def train_with_heareval(
-    case: Case, split: Split, points: Sequence[Settings], precision: TrainPrecision = "float32"
+    case: Case,
+    split: Split,
+    points: Sequence[Settings],
+    precision: TrainPrecision = "float32",
+    side_by_side: SideBySide | None = None,
 ) -> None:
     """Train grid points as the pipeline does, with one validation on a single row at the end."""
     valid_x = split.x[:1]
@@ -97,8 +102,15 @@ def train_with_heareval(
         choose_loss(case), lambda logits: Validation(0.0), Criterion("score", maximise=True)
     )
     trainings = [Training((split,), valid_x, point, objective, seed) for seed, point in enumerate(points)]
-    most = max_stacked(DEVICE)
-    for _ in fit_all(trainings, case.labels, order="fixed", most=most, precision=precision):
+    fitted = fit_all(
+        trainings,
+        case.labels,
+        order="fixed",
+        most=max_stacked(DEVICE),
+        precision=precision,
+        side_by_side=side_by_side,
+    )
+    for _ in fitted:
         pass
 
 

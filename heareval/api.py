@@ -84,7 +84,7 @@ from heareval.workflow.jobs import (
     use_demo_corpora,
 )
 from heareval.workflow.loaded_models import load_models
-from heareval.workflow.machine import Machine, uses_gpu
+from heareval.workflow.machine import Machine, check_train_threads, uses_gpu
 from heareval.workflow.needed import find_needed
 from heareval.workflow.opened_places import open_places
 from heareval.workflow.overwriting import Overwrite, Overwriting, begin_overwriting
@@ -1306,8 +1306,10 @@ def place_on_machine(protocol: Protocol, machine: Machine) -> Protocol:
     """Return the protocol on the device that the user chose; the device does not decide its results.
 
     Raises:
-        HearevalError: networks would be trained on the CPU, which does not gain from their precision.
+        HearevalError: networks would be trained on the CPU, which does not gain from their precision, or with
+            a number of threads that the machine does not have.
     """
+    check_train_threads(machine)
     if not uses_gpu(machine.device):
         check_cpu(protocol.train_precision)
     return replace(protocol, device=machine.device)

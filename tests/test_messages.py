@@ -49,7 +49,11 @@ SAID_BY = {
     "workflow/submissions.py": MODELS,
 }
 # What only one function of a module says.
-SAID_BY_OTHERS = {("api.py", "--about"): ("card",), ("workflow/jobs.py", "--tar-dir"): ("prepare",)}
+SAID_BY_OTHERS = {
+    ("api.py", "--about"): ("card",),
+    ("workflow/jobs.py", "--tar-dir"): ("prepare",),
+    ("workflow/machine.py", "--train-threads"): ("evaluate", "predict"),
+}
 # Words for git, uv, pip and ffmpeg, and a text about how published scores were made, which names options of
 # `evaluate`.
 OTHER_PROGRAMS = (

@@ -56,6 +56,7 @@ EXAMPLES = {
     "gpus": ("2", "--gpus 2"),
     "timeout": ("60.5", "--timeout 60.5"),
     "in-memory": ("false", "--no-in-memory"),
+    "train-threads": ("1", "--train-threads 1"),
     "quiet": ("true", "--quiet"),
     "num-workers": ("3", "--num-workers 3"),
     "scheduler-url": ('"http://127.0.0.1:9"', "--scheduler-url http://127.0.0.1:9"),

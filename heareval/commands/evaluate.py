@@ -64,7 +64,7 @@ def _build_request(
 @options.overwrite(
     "`scores` makes complete scores again; `all` makes complete embeddings and scores again.", "scores", "all"
 )
-@options.run_settings(options.gpus, options.timeout, options.in_memory, options.quiet)
+@options.run_settings(options.gpus, options.timeout, options.in_memory, options.train_threads, options.quiet)
 def evaluate(
     places: Places,
     corpus: CorpusRequest,

@@ -27,7 +27,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         *("grid_points", "grid", "shuffle", "seed", "seeds", "report_kind", "probe", "deterministic"),
         *("distance", "train_precision"),
     ),
-    "Machine": (*("gpus", "num_workers", "timeout", "in_memory", "force", "scheduler_url", "scratch_dir"),),
+    "Machine": (
+        *("gpus", "num_workers", "timeout", "in_memory", "train_threads", "force", "scheduler_url"),
+        "scratch_dir",
+    ),
 }
 OTHERS = "Options"
 

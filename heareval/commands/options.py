@@ -545,6 +545,13 @@ in_memory: Decorator = click.option(
     help="Hold embeddings in memory, or read them from disk when needed; the scores are the same.  "
     "[in memory, if there is room]",
 )
+train_threads: Decorator = click.option(
+    "--train-threads",
+    type=click.IntRange(min=1),
+    help="Threads of each network in training; as many networks train side by side as there are cores for. "
+    "1 is fastest on many cores; it changes last digits of scores. CPU only.  [all cores, one network at a "
+    "time]",
+)
 force: Decorator = click.option("--force", is_flag=True, help="Start although the disk has too little room.")
 quiet: Decorator = click.option(
     "--quiet",
@@ -561,6 +568,7 @@ def _build_settings(
     gpus: tuple[str, ...] = (),
     timeout: float = DEFAULT_TIMEOUT_S,
     in_memory: bool | None = None,
+    train_threads: int | None = None,
     scratch_dir: str | None = None,
     is_quiet: bool = False,
 ) -> RunSettings:
@@ -568,7 +576,8 @@ def _build_settings(
 
     scratch = read_value("scratch_dir") if scratch_dir is None else scratch_dir
     scheduler_url = choose_scheduler(scheduler_url)
-    machine, notify = Machine(gpus, timeout, in_memory), warn_of_problems if is_quiet else warn
+    machine = Machine(gpus, timeout, in_memory, train_threads)
+    notify = warn_of_problems if is_quiet else warn
     return RunSettings(num_workers or count_cores(), scheduler_url, machine, scratch, notify, is_quiet)
 
 
@@ -587,7 +596,8 @@ def run_settings(*machine: Decorator) -> Decorator:
     """Return the decorator for how a run is carried out, which reaches a command as `settings`.
 
     Args:
-        machine: those of `gpus`, `timeout`, `in_memory` and `quiet` that matter to the command.
+        machine: those of `gpus`, `timeout`, `in_memory`, `train_threads` and `quiet` that matter to the
+            command.
     """
     return gather(
         "settings",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.scoring
 @options.overwrite("`scores` makes complete scores again.", "scores")
 @options.places("work", "tasks")
-@options.run_settings(options.gpus, options.in_memory, options.quiet)
+@options.run_settings(options.gpus, options.in_memory, options.train_threads, options.quiet)
 def predict(
     folders: tuple[str, ...],
     scoring: options.Scoring,

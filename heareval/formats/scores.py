@@ -164,6 +164,8 @@ class Scores:
         versions: releases of the packages that computed the scores.
         predictions: digest of the file with the predictions; None in results of 0.1.0.
         resampled_units: what the intervals of a pairwise task resample; None means the test clips.
+        threads: number of threads of each network in training, on which its last bits depend; None for
+            probes, distances and GPUs, and in results of 0.1.0.
     """
 
     protocol: str
@@ -190,6 +192,7 @@ class Scores:
     versions: Mapping[str, Any]
     predictions: FileDigest | None = None
     resampled_units: ResampledUnits | None = None
+    threads: int | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -245,6 +248,8 @@ def scores_to_json(scores: Scores) -> dict[str, Any]:
             values |= {"seeds": len(scores.runs), "more_seeds": [run_to_json(run) for run in others]}
         elif key in ("predictions", "resampled_units"):
             values |= {} if value is None else {key: asdict(value)}
+        elif key == "threads":
+            values |= {} if value is None else {key: value}
         else:
             values[key] = value
     # Ours win, so a split that is named like one of our keys has no key of 2021.
@@ -367,6 +372,7 @@ def parse_scores(fields: Fields) -> Scores:
         resampled_units=_parse_units(fields.object("resampled_units"))
         if "resampled_units" in fields
         else None,
+        threads=fields.integer("threads", None),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,24 +38,40 @@ class Checkpoints:
 
     One that is damaged, or was written by other code or on another kind of machine, is left out: its training
     starts over. If one can't be written, the trainings go on without. Processes that do the same evaluation
-    at the same time may share the folder, because all of them write the same files.
+    at the same time may share the folder, because all of them write the same files. Trainings that go on side
+    by side call `read` and `keep` from threads of their own.
 
     Args:
         folder: where they lie, named after the results; it is made with the first one.
         device: `cpu`, or the name of the GPU.
         say: receives a line for people.
+        threads: number of threads of each training on a CPU; None means as many as PyTorch uses.
+        side_by_side: number of trainings that go on at the same time.
 
     Example: `Checkpoints(folder, "cpu", print)`
     """
 
-    def __init__(self, folder: Path, device: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: str,
+        say: Callable[[str], None],
+        *,
+        threads: int | None = None,
+        side_by_side: int = 1,
+    ) -> None:
         self.folder, self.say = folder, say
         # How long the trainings took that were not repeated.
         self.resumed_s = 0.0
-        self._progress = TrainingProgress(0, {}, {**describe_machine(device), "code": digest_code()})
-        self._started = self._last = time.monotonic()
+        made_by = {**describe_machine(device, threads or torch.get_num_threads()), "code": digest_code()}
+        self._progress = TrainingProgress(0, {}, made_by)
+        self._side_by_side = side_by_side
+        self._started = time.monotonic()
+        # When the checkpoint in each file was read, or written.
+        self._last: dict[Path, float] = {}
         self._spent_s = self._cost_s = 0.0
         self._is_broken = False
+        self._lock = threading.Lock()
 
     def begin(self, trainings: int) -> None:
         """Say what is resumed.
@@ -82,6 +99,7 @@ class Checkpoints:
             seeds: the seeds of its trainings, which no others of the evaluation have.
         """
         path = self._path(seeds)
+        self._last[path] = time.monotonic()
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -94,7 +112,8 @@ class Checkpoints:
             self.say(f"a training starts over: {path} is damaged")
             return None
         state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        self.resumed_s += state["seconds"]
+        with self._lock:
+            self.resumed_s += state["seconds"] / self._side_by_side
         return state
 
     def keep(self, seeds: Sequence[int], get_state: Callable[[], State], *, is_finished: bool) -> None:
@@ -105,25 +124,31 @@ class Checkpoints:
             get_state: returns the state, with the `seconds` that the stack has trained.
             is_finished: whether all of its networks are trained.
         """
-        now = time.monotonic()
-        is_due = is_finished or now - self._last >= INTERVAL_S
-        # The next one will take about as long as the last one.
-        is_cheap = self._spent_s + self._cost_s <= MAX_SHARE * (now - self._started)
-        if self._is_broken or not (is_due and is_cheap):
+        path = self._path(seeds)
+        is_due = is_finished or time.monotonic() - self._last.get(path, self._started) >= INTERVAL_S
+        if not is_due:
             return
-        try:
-            self._write(self._path(seeds), get_state())
-            if is_finished:
-                finished = {**self._progress.finished, self._path(seeds).name: len(seeds)}
-                self._progress = replace(self._progress, finished=finished)
-            if is_finished or not self._spent_s:
-                write_training_progress(self.folder, self._progress)
-        except OSError as error:
-            self._is_broken = True
-            self.say(f"trains on without checkpoints: {self.folder}: {error.strerror}")
-        self._last = time.monotonic()
-        self._cost_s = self._last - now
-        self._spent_s += self._cost_s
+        # Only trainings that write wait for each other.
+        with self._lock:
+            now = time.monotonic()
+            # The next one will take about as long as the last one. The others go on meanwhile.
+            share = MAX_SHARE * self._side_by_side
+            is_cheap = self._spent_s + self._cost_s <= share * (now - self._started)
+            if self._is_broken or not is_cheap:
+                return
+            try:
+                self._write(path, get_state())
+                if is_finished:
+                    finished = {**self._progress.finished, path.name: len(seeds)}
+                    self._progress = replace(self._progress, finished=finished)
+                if is_finished or not self._spent_s:
+                    write_training_progress(self.folder, self._progress)
+            except OSError as error:
+                self._is_broken = True
+                self.say(f"trains on without checkpoints: {self.folder}: {error.strerror}")
+            self._last[path] = time.monotonic()
+            self._cost_s = self._last[path] - now
+            self._spent_s += self._cost_s
 
     def remove(self) -> None:
         """Remove all checkpoints."""
@@ -151,19 +176,20 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-def describe_machine(device: str) -> Mapping[str, str]:
+def describe_machine(device: str, threads: int) -> Mapping[str, str]:
     """Return what of a machine decides the last bits of its sums, by name.
 
     Args:
         device: `cpu`, or the name of the GPU.
+        threads: number of threads of each training on a CPU.
 
-    >>> describe_machine("cpu")["device"]
+    >>> describe_machine("cpu", 1)["device"]
     'cpu'
     """
     return {
         "device": device,
         "CPU": f"{_name_cpu()} with {torch.backends.cpu.get_cpu_capability()}",
-        "number of threads": str(torch.get_num_threads()),
+        "number of threads": str(threads),
         "version of torch": str(torch.__version__),
     }
 

@@ -20,6 +20,7 @@ from heareval.predictions.kinds import (
 )
 from heareval.predictions.learners import EvaluationContext, find_learner
 from heareval.predictions.learners.precision import check_device
+from heareval.predictions.learners.side_by_side import SideBySide, use_threads
 from heareval.predictions.protocol import DistanceSettings, Protocol
 from heareval.predictions.results import FoldResult, ModelResult, Run, TaskResult, Validation
 from heareval.predictions.search import assign_roles, check_rows, run_protocol
@@ -35,6 +36,7 @@ def evaluate_folder(
     scratch: Path | None = None,
     max_stacked: int | None = None,
     checkpoints: Checkpoints | None = None,
+    side_by_side: SideBySide | None = None,
 ) -> TaskResult:
     """Train, select and test models on an embeddings folder, or measure its distances, and write nothing.
 
@@ -42,9 +44,11 @@ def evaluate_folder(
         in_memory: whether to hold embeddings in the device's memory instead of reading them from disk as
             needed; None means if there is room. Probes hold those that they are fitted to in any case.
         scratch: a folder of this machine for copies of embeddings that are read as needed; None without one.
-        max_stacked: how many networks are trained side by side at most; None means as many as the device
+        max_stacked: how many networks are trained as one stack at most; None means as many as the device
             gains from.
         checkpoints: from which the trainings of networks resume; None without.
+        side_by_side: how networks share the cores of a CPU; None trains one after the other on all of them.
+            Probes, distances and GPUs leave it out.
 
     Raises:
         HearevalError: the folder can't be evaluated.
@@ -60,6 +64,9 @@ def evaluate_folder(
     kind.check_metrics()
     device = choose_device(protocol)
     check_device(protocol.train_precision, device)
+    trains_on_cpu = protocol.probe == "mlp" and not protocol.is_pairwise and device.type == "cpu"
+    side_by_side = side_by_side if trains_on_cpu else None
+    threads = None
     if isinstance(kind, PairwiseKind):
         decided_by, runs = "", _measure(kind, protocol, device, progress)
     else:
@@ -67,9 +74,12 @@ def evaluate_folder(
         splits = read_splits(kind, device, in_memory=in_memory, scratch=scratch)
         with _suggesting_larger(protocol.limit):
             check_rows(rounds, splits)
-        context = EvaluationContext(task, kind, protocol, splits, max_stacked, checkpoints)
+        context = EvaluationContext(task, kind, protocol, splits, max_stacked, checkpoints, side_by_side)
         learner = find_learner(context)
-        decided_by, runs = learner.criterion.name, run_protocol(context, learner, rounds, progress)
+        # Tests of models are part of it, so that their last bits do not depend on the cores either.
+        with use_threads(side_by_side.threads if side_by_side else None):
+            threads = torch.get_num_threads() if trains_on_cpu else None
+            decided_by, runs = learner.criterion.name, run_protocol(context, learner, rounds, progress)
     return TaskResult(
         protocol=protocol,
         kind=kind,
@@ -77,6 +87,7 @@ def evaluate_folder(
         runs=runs,
         clips={order.name: len(order.clips) for order in task.orders},
         device=name_device(device),
+        threads=threads,
         seconds=time.perf_counter() - started + (checkpoints.resumed_s if checkpoints else 0.0),
     )
 

@@ -125,6 +125,7 @@ class TaskResult:
         runs: one for each seed; all tested the same splits.
         clips: number of clips of each split.
         device: `cpu`, or the name of the GPU.
+        threads: number of threads of each network in training; None for probes, distances and GPUs.
         seconds: duration of the evaluation.
     """
 
@@ -134,6 +135,7 @@ class TaskResult:
     runs: tuple[Run, ...]
     clips: Mapping[str, int]
     device: str
+    threads: int | None
     seconds: float
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heareval.errors import HearevalError
 from heareval.predictions.data import Split, SplitRoles, Task
@@ -43,13 +44,14 @@ class _Search:
 
 @dataclass
 class _Meter:
-    """Progress of trainings and of tests, which take turns, in units."""
+    """Progress of trainings and of tests, in units; a model is tested while others train side by side."""
 
     total: int
     progress: Progress
     planned: int = 0
     trained: int = 0
     tested: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def train(self, units: int) -> Progress:
         """Return the progress of the next trainings, which take these units together."""
@@ -58,8 +60,9 @@ class _Meter:
         self.planned += units
 
         def report(done: int, total: int) -> None:
-            self.trained = start + units * done // max(total, 1)
-            self.progress(self.trained + self.tested, self.total)
+            with self.lock:
+                self.trained = start + units * done // max(total, 1)
+                self.progress(self.trained + self.tested, self.total)
 
         return report
 
@@ -68,8 +71,9 @@ class _Meter:
         start = self.tested
 
         def report(done: int, total: int) -> None:
-            self.tested = start + units * done // max(total, 1)
-            self.progress(self.trained + self.tested, self.total)
+            with self.lock:
+                self.tested = start + units * done // max(total, 1)
+                self.progress(self.trained + self.tested, self.total)
 
         return report
 

@@ -2,8 +2,9 @@
 
 The job file is `{"folder": ..., "embeddings": fingerprint of the embeddings, "protocol": {fields of
 Protocol}, "fingerprint": fingerprint of the results, "in_memory": true, false or null, "scratch": a folder of
-this machine or "", "channel": file descriptor of a pipe, "token": the word that begins each line there}`. To
-the pipe go JSON objects: `{"done", "total"}` and `{"note": a line for people}` now and then, then
+this machine or "", "train_threads": threads of each network or null, "side_by_side": number of networks that
+then train at the same time, "channel": file descriptor of a pipe, "token": the word that begins each line
+there}`. To the pipe go JSON objects: `{"done", "total"}` and `{"note": a line for people}` now and then, then
 `{"result": {"scores": path}}`, or `{"error": {"what", "got", "expected", "remedy"}}` before exit code 1.
 Whatever libraries print is the log.
 """
@@ -50,6 +51,9 @@ class Job:
         fingerprint: fingerprint of the results.
         in_memory: whether to hold embeddings in memory; None means if there is room.
         scratch: a folder of this machine for what is thrown away; None without one.
+        train_threads: number of threads of each network in training; None trains them one after the other
+            on all cores.
+        side_by_side: how many networks train at the same time at most if they have a number of threads.
     """
 
     folder: Path
@@ -58,6 +62,8 @@ class Job:
     fingerprint: str
     in_memory: bool | None
     scratch: Path | None
+    train_threads: int | None
+    side_by_side: int
 
 
 @dataclass
@@ -124,6 +130,7 @@ def run(job: Job, reporter: Reporter) -> None:
 
     from heareval.predictions.checkpoints import Checkpoints
     from heareval.predictions.evaluation import choose_device, evaluate_folder, name_device
+    from heareval.predictions.learners.side_by_side import SideBySide
     from heareval.predictions.writing import write_results
 
     gc.freeze()
@@ -137,7 +144,14 @@ def run(job: Job, reporter: Reporter) -> None:
     for other in all_unfinished_trainings(job.folder, name):
         if other != unfinished:
             files.remove_tree(other)
-    checkpoints = Checkpoints(unfinished, name_device(choose_device(job.protocol)), reporter.note)
+    side_by_side = SideBySide(job.train_threads, job.side_by_side) if job.train_threads else None
+    checkpoints = Checkpoints(
+        unfinished,
+        name_device(choose_device(job.protocol)),
+        reporter.note,
+        threads=job.train_threads,
+        side_by_side=job.side_by_side,
+    )
     result = evaluate_folder(
         job.folder,
         job.protocol,
@@ -145,6 +159,7 @@ def run(job: Job, reporter: Reporter) -> None:
         in_memory=job.in_memory,
         scratch=job.scratch,
         checkpoints=checkpoints,
+        side_by_side=side_by_side,
     )
     scores = write_results(job.folder, result, job.fingerprint, job.embeddings_fingerprint)
     checkpoints.remove()
@@ -170,6 +185,8 @@ def read_job(path: Path) -> Job:
         job.text("fingerprint"),
         job.flag("in_memory", None),
         Path(scratch) if (scratch := job.text("scratch", "")) else None,
+        job.integer("train_threads", None),
+        job.integer("side_by_side", 1),
     )
 
 

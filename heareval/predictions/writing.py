@@ -82,6 +82,7 @@ def collect_scores(result: TaskResult, fingerprint: str) -> Scores:
         seconds=round(result.seconds, 3),
         versions=list_versions(),
         resampled_units=result.kind.resampled_units,
+        threads=result.threads,
     )
     return drop_intervals(scores)
 

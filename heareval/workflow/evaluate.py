@@ -33,7 +33,7 @@ from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Device, Machine, claim_device, uses_gpu
-from heareval.workflow.memory_claims import STEP_BYTES, claim_memory, estimate_model
+from heareval.workflow.memory_claims import NETWORK_BYTES, STEP_BYTES, claim_memory, estimate_model
 from heareval.workflow.overwriting import NOTHING, Overwriting
 from heareval.workflow.prepare import PublishTask
 from heareval.workflow.step import NO_DISK_NEED, DataclassParameter, DiskNeed, Step, write_manifest
@@ -220,7 +220,7 @@ class Predict(Step):
 
     @property
     def unit(self) -> progress.Unit:  # type: ignore[override]
-        """Networks are trained one after the other; the settings of a probe share one fit."""
+        """Networks are trained one by one; the settings of a probe share one fit."""
         is_network = self.protocol.probe == "mlp" and not self.protocol.is_pairwise
         return "hundredths of trainings" if is_network else "hundredths"
 
@@ -282,12 +282,14 @@ class Predict(Step):
             "fingerprint": self.fingerprint,
             "in_memory": self.machine.in_memory,
             "scratch": self.places.scratch,
+            "train_threads": self.machine.train_threads,
+            "side_by_side": self.machine.networks_side_by_side,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
         with (
             claim_device(self.machine.device, self.machine) as variables,
-            claim_memory(STEP_BYTES + self._measure_embeddings(), self.say),
+            claim_memory(STEP_BYTES + self._measure_embeddings() + self._estimate_networks(), self.say),
         ):
             environment = {**worker.ENVIRONMENT, **os.environ, **variables}
             run_worker(command, job, log, progress, on_message=self._hand_on, variables=environment)
@@ -296,6 +298,11 @@ class Predict(Step):
         """Show a line that the worker has for people."""
         if "note" in message:
             self.say(message["note"])
+
+    def _estimate_networks(self) -> int:
+        """Return the bytes that networks take which train beside the first one."""
+        is_network = self.protocol.probe == "mlp" and not self.protocol.is_pairwise
+        return NETWORK_BYTES * (self.machine.networks_side_by_side - 1) if is_network else 0
 
     def _measure_embeddings(self) -> int:
         """Return the bytes of the embeddings if they will be kept in this machine's memory; else 0."""

@@ -37,11 +37,14 @@ class Machine:
             `("",)` means the CPU.
         timeout_s: a model is killed if it finishes no batch for this many seconds.
         in_memory: whether to keep embeddings in memory while predictors train; None decides by what is free.
+        train_threads: number of threads of each network in training on a CPU, where as many networks train
+            side by side as there are cores for; None trains them one after the other on all cores.
     """
 
     gpus: tuple[str, ...] = ()
     timeout_s: float = DEFAULT_TIMEOUT_S
     in_memory: bool | None = None
+    train_threads: int | None = None
 
     @property
     def device(self) -> Device:
@@ -58,6 +61,15 @@ class Machine:
         wishes = (model.device, self.device)
         return "cpu" if "cpu" in wishes else "cuda" if "cuda" in wishes else "auto"
 
+    @property
+    def networks_side_by_side(self) -> int:
+        """How many networks a step trains at the same time on this machine, if memory allows.
+
+        >>> Machine().networks_side_by_side
+        1
+        """
+        return max(1, count_cores() // self.train_threads) if self.train_threads else 1
+
 
 ANY_MACHINE = Machine()
 
@@ -72,6 +84,32 @@ def count_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+def check_train_threads(machine: Machine) -> None:
+    """Check the number of threads of each network in training.
+
+    Raises:
+        HearevalError: this machine has fewer cores, or networks would be trained on its GPU.
+
+    >>> check_train_threads(Machine(("",), train_threads=1))
+    """
+    threads = machine.train_threads
+    if threads is None:
+        return
+    if uses_gpu(machine.device):
+        raise HearevalError(
+            f"--train-threads {threads}",
+            got="a GPU, where it changes nothing",
+            expected="training on a CPU",
+            remedy="Leave it out, or train on the CPU with --gpus 0.",
+        )
+    if not 1 <= threads <= (cores := count_cores()):
+        raise HearevalError(
+            f"--train-threads {threads}",
+            got=f"{cores} {'core' if cores == 1 else 'cores'} that this process may use",
+            expected=f"a number from 1 to {cores}",
+        )
 
 
 def parse_gpus(text: str | None) -> tuple[str, ...]:

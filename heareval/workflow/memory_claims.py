@@ -25,6 +25,8 @@ from heareval.memory import find_free_memory, find_slurm_limit, measure_memory
 RETRY_EVERY_S = 2.0
 # What a step takes beside weights and embeddings: Python, PyTorch, and a batch of clips or a few networks.
 STEP_BYTES = 2 << 30
+# What a network takes that trains beside others: 4,096 dimensions and two layers of 1,024 units.
+NETWORK_BYTES = 256 << 20
 # A model may hold its weights twice while it loads them.
 COPIES_OF_WEIGHTS = 2
 

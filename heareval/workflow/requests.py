@@ -34,7 +34,7 @@ class RunSettings:
     Args:
         num_workers: worker processes that run side by side.
         scheduler_url: a luigid that several machines share; "" schedules in this process.
-        machine: the GPUs to use, and how long to wait for a model.
+        machine: the GPUs to use, how long to wait for a model, and how networks share the cores.
         scratch_dir: a folder of this machine for what a run throws away; "" for that of the system.
         notify: receives lines about what takes long or went wrong, while the run goes on. Those about what
             went wrong begin with `error:`.

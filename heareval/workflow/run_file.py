@@ -119,6 +119,7 @@ OPTIONS: Mapping[str, Rule] = {
     "gpus": (lambda value: _is_whole(value, 0) or _is_text(value), 'a number of GPUs, or their ids: "0,1"'),
     "timeout": _seconds(1),
     "in-memory": _FLAG,
+    "train-threads": _whole(1),
     "quiet": _FLAG,
     "num-workers": _whole(1),
     "scheduler-url": _TEXT,
@@ -305,7 +306,10 @@ def read_run(file: Path) -> Run:
         tuple(sorted(given.get("sample-rate", ()))),
     )
     machine = Machine(
-        parse_gpus(given.get("gpus")), given.get("timeout", DEFAULT_TIMEOUT_S), given.get("in-memory")
+        parse_gpus(given.get("gpus")),
+        given.get("timeout", DEFAULT_TIMEOUT_S),
+        given.get("in-memory"),
+        given.get("train-threads"),
     )
     settings = RunSettings(
         given.get("num-workers") or count_cores(),

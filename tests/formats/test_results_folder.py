@@ -81,7 +81,11 @@ def _predictions(seeds):
     )
 
 
-@pytest.mark.parametrize("scores", [SCORES, SEEDS], ids=["one seed", "two seeds"])
+@pytest.mark.parametrize(
+    "scores",
+    [SCORES, SEEDS, dataclasses.replace(SCORES, threads=2)],
+    ids=["one seed", "two seeds", "threads"],
+)
 def test_scores_are_read_as_they_were_written(scores, tmp_path):
     assert read_scores(write_scores(tmp_path, scores)) == scores
 

@@ -16,6 +16,7 @@ from heareval.layout import Places, scores
 from heareval.predictions import checkpoints
 from heareval.predictions.checkpoints import Checkpoints
 from heareval.predictions.evaluation import evaluate_folder
+from heareval.predictions.learners.side_by_side import SideBySide
 from heareval.predictions.protocol import Protocol
 from heareval.predictions.writing import collect_scores, write_results
 from heareval.workflow.cleaning import find_leftovers
@@ -69,7 +70,7 @@ def _evaluate(folder, protocol=PROTOCOL, calls=None, said=None, **options):
     return result, count, kept
 
 
-def _facts(result):
+def facts(result):
     """What is written of a result, without durations."""
     found = collect_scores(result, FINGERPRINT)
     runs = [dataclasses.asdict(run) for run in found.runs]
@@ -116,7 +117,7 @@ def test_interrupted_trainings_end_with_the_same_numbers(request, write, protoco
     tests = len(alone.runs) * len(alone.runs[0].folds)
     assert called + last <= calls + kills * (2 + 2 * tests)
     assert called + last < 2 * calls
-    assert _facts(resumed) == _facts(alone)
+    assert facts(resumed) == facts(alone)
     assert kept.resumed_s > 0
     assert resumed.seconds > kept.resumed_s
 
@@ -127,7 +128,7 @@ def test_finished_trainings_are_not_repeated(scene_folder):
     again, calls, _ = _evaluate(folder, said=said)
     # A test, and the end.
     assert calls <= 4
-    assert _facts(again) == _facts(alone)
+    assert facts(again) == facts(alone)
     assert said == ["resumes after 2 of 2 trainings"]
 
 
@@ -142,7 +143,7 @@ def test_damaged_checkpoints_are_left_out(scene_folder):
     (kept.folder / "progress.json").write_text("{")
     again, _, _ = _evaluate(folder, said=said)
     assert sorted(said) == [f"a training starts over: {path} is damaged" for path in (first, second)]
-    assert _facts(again) == _facts(alone)
+    assert facts(again) == facts(alone)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_checkpoints_of_other_code_or_machines_are_left_out(scene_folder, monkey
     monkeypatch.setattr(checkpoints, name, lambda: "another")
     again, calls, _ = _evaluate(folder, said=said)
     assert said == [f"starts over: 2 of 2 trainings were interrupted, but with another {what}"]
-    assert (calls, _facts(again)) == (all_calls, _facts(alone))
+    assert (calls, facts(again)) == (all_calls, facts(alone))
 
 
 def test_a_full_disk_only_costs_the_checkpoints(scene_folder, tmp_path):
@@ -165,7 +166,7 @@ def test_a_full_disk_only_costs_the_checkpoints(scene_folder, tmp_path):
         folder = scene_folder()
         result = evaluate_folder(folder, PROTOCOL, checkpoints=kept)
     assert said == [f"trains on without checkpoints: {kept.folder}: No space left on device"]
-    assert _facts(result) == _facts(evaluate_folder(folder, PROTOCOL))
+    assert facts(result) == facts(evaluate_folder(folder, PROTOCOL))
 
 
 def test_writing_takes_one_hundredth_of_the_time(tmp_path, monkeypatch):
@@ -203,6 +204,25 @@ def test_a_training_that_goes_on_is_written_at_intervals(tmp_path, monkeypatch):
     assert written == [1030.0, 1060.0, 1090.0]
 
 
+def test_each_training_side_by_side_is_written_at_intervals(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "INTERVAL_S", 30.0)
+    now = 1000.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    kept, written = _open(tmp_path), []
+    for second in range(70):
+        now = 1000.0 + second
+        for seed, begins_s in ((1, 0), (2, 10)):
+            if second == begins_s:
+                kept.read([seed])
+            kept.keep(
+                [seed],
+                lambda seed=seed, second=second: written.append((seed, second)) or {"seconds": 1.0},
+                is_finished=False,
+            )
+    # Before the second one begins there is nothing of it to be read, so it would be due at once.
+    assert written == [(1, 30), (2, 40), (1, 60)]
+
+
 def _start(tmp_path, job):
     """Start the worker in a group of its own, as its supervisor does."""
     (tmp_path / "eager.py").write_text(EAGER)
@@ -228,6 +248,57 @@ def _wait(process, is_there):
     while not is_there():
         assert process.poll() is None, "it ended before"
         time.sleep(0.002)
+
+
+@pytest.mark.parametrize("kills", [(3, 2, 1), (40, 20)])
+def test_trainings_that_are_interrupted_side_by_side_end_with_the_same_numbers(scene_folder, kills):
+    grid = {"hidden_layers": [0, 2], "hidden_dim": [16], "max_epochs": [20], "patience": [20], "lr": [0.03]}
+    folder = scene_folder(
+        splits=FOLDS, split_mode="presplit_kfold", evaluation_params={"task_specific_param_grid": grid}
+    )
+    alone, calls, kept = _evaluate(folder)
+    kept.remove()
+    for calls_before_kill in kills:
+        with pytest.raises(KilledError):
+            _evaluate(folder, calls=calls_before_kill, side_by_side=SideBySide(1, 3))
+    resumed, last, kept = _evaluate(folder, side_by_side=SideBySide(1, 3))
+    assert facts(resumed) == facts(alone)
+    assert kept.resumed_s > 0
+    # Trainings begin with the epoch after the last one that was written.
+    assert last <= calls - max(kills) + 3
+
+
+def test_checkpoints_of_another_number_of_threads_are_left_out(scene_folder):
+    folder, said = scene_folder(), []
+    _evaluate(folder)
+    Checkpoints(folder / ".kept", "cpu", said.append, threads=1).begin(2)
+    Checkpoints(folder / ".kept", "cpu", said.append, threads=3).begin(2)
+    assert said == [
+        "resumes after 2 of 2 trainings",
+        "starts over: 2 of 2 trainings were interrupted, but with another number of threads",
+    ]
+
+
+def test_a_killed_worker_resumes_trainings_side_by_side(scene_folder, tmp_path):
+    """It is killed when both have written their states."""
+    folder = scene_folder(evaluation_params={"task_specific_param_grid": LONG})
+    undisturbed = tmp_path / "undisturbed" / folder.parent.name / folder.name
+    shutil.copytree(folder, undisturbed)
+    kept = unfinished_trainings(folder, NAME, FINGERPRINT)
+    job = {**_job(folder), "train_threads": 1, "side_by_side": 2}
+    process = _start(tmp_path, job)
+    _wait(process, lambda: len(list(kept.glob("*.checkpoint"))) == 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / scores(NAME)).exists()
+    told, _ = _start(tmp_path, job).communicate()
+    assert " of 2 trainings" in told
+    assert "starts over" not in told
+    assert not kept.exists()
+    # One after the other, on the one thread of these tests.
+    write_results(undisturbed, evaluate_folder(undisturbed, PROTOCOL), FINGERPRINT, "0123456789abcdef")
+    assert _files(folder) == _files(undisturbed)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from torch import Tensor
 from heareval.predictions.checkpoints import Checkpoints
 from heareval.predictions.data import Split, SplitRoles, Task
 from heareval.predictions.kinds import AnyTrainedKind
+from heareval.predictions.learners.side_by_side import SideBySide
 from heareval.predictions.metrics import find_metric
 from heareval.predictions.protocol import LearnerSettings, Protocol
 from heareval.predictions.results import ModelResult, Validation
@@ -28,9 +29,10 @@ class EvaluationContext:
 
     Args:
         splits: the splits by name.
-        max_stacked: how many networks are trained side by side at most; None means as many as the device
+        max_stacked: how many networks are trained as one stack at most; None means as many as the device
             gains from.
         checkpoints: from which the trainings of networks resume; None without.
+        side_by_side: how networks share the cores of a CPU; None trains one after the other on all of them.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class EvaluationContext:
     splits: Mapping[str, Split]
     max_stacked: int | None = None
     checkpoints: Checkpoints | None = None
+    side_by_side: SideBySide | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from heareval.spec import Progress
 
 @dataclass(frozen=True)
 class Mlp(Learner):
-    """The network; many of them are trained as one stack where the device gains from it."""
+    """The network; many of them are trained as one stack, or side by side, where the device gains from it."""
 
     def candidates(self, seed: int, roles: SplitRoles) -> tuple[Settings, ...]:
         task = self.context.task
@@ -64,6 +64,7 @@ class Mlp(Learner):
             order=protocol.order,
             most=most,
             precision=protocol.train_precision,
+            side_by_side=self.context.side_by_side,
             progress=progress,
             checkpoints=self.context.checkpoints,
         )

@@ -1,9 +1,10 @@
-"""Training of networks: one alone, or a stack of networks side by side."""
+"""Training of networks: one after the other, side by side, or as stacks."""
 
 from __future__ import annotations
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,18 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from heareval.errors import HearevalError
+from heareval.memory import SHARE_OF_MEMORY, find_free_memory
 from heareval.predictions.checkpoints import Checkpoints, State
 from heareval.predictions.data import Split
 from heareval.predictions.events import Postprocessing
 from heareval.predictions.learners.adam import Adam
 from heareval.predictions.learners.learner import UNITS_PER_TRAINING, Criterion
 from heareval.predictions.learners.network import (
+    CHUNK_ROWS,
     build_predictor,
     find_generator,
     logits_in_training,
     predict_logits,
 )
 from heareval.predictions.learners.precision import activations_of, multiply_in
+from heareval.predictions.learners.side_by_side import SideBySide, run_side_by_side
 from heareval.predictions.protocol import Order, Settings, TrainPrecision
 from heareval.predictions.results import ModelResult, Validation
 from heareval.predictions.rows import Rows, StoredRows, make_ahead, pick_rows, slice_rows
@@ -36,6 +40,8 @@ MAX_STACKED_ON_GPU, MAX_STACK_BYTES = 16, 4 << 30
 # Each weight needs itself, its gradient, Adam's two moments, its best value so far, and a copy in the stack.
 NUMBERS_PER_WEIGHT = 6
 NOT_VALIDATED = Validation(math.nan)
+# Held while weights are drawn, because that seeds the one generator that all threads share.
+_DRAWING_WEIGHTS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -108,32 +114,45 @@ def fit_all(
     order: Order,
     most: int,
     precision: TrainPrecision = "float32",
+    side_by_side: SideBySide | None = None,
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
 ) -> Iterator[tuple[int, TrainedNetwork]]:
-    """Train networks, and yield each with its number when its stack is done.
+    """Train networks, and yield each with its number when it, or its stack, is done.
 
     Args:
         labels: size of the vocabulary.
-        most: how many are trained side by side at most.
+        most: how many networks a stack has at most.
         precision: precision of the products in training steps.
+        side_by_side: how networks share the cores of a CPU, instead of forming stacks; None trains one stack
+            after the other.
         progress: receives hundredths of trainings: those done, and those of all.
         checkpoints: from which trainings resume; None without.
     """
+
+    def fit(stack: Sequence[Training], report: Progress) -> tuple[TrainedNetwork, ...]:
+        return fit_stack(
+            stack, labels, order=order, precision=precision, progress=report, checkpoints=checkpoints
+        )
+
+    if side_by_side:
+        how = replace(side_by_side, most=limit_by_memory(side_by_side.most, trainings, labels))
+        alone = [[training] for training in trainings]
+        fitted = run_side_by_side(fit, alone, how, units=UNITS_PER_TRAINING, progress=progress)
+        for number, trained in fitted:
+            yield number, trained[0]
+            del trained
+        return
     done, total = 0, UNITS_PER_TRAINING * len(trainings)
     waiting = group_into_stacks(trainings, most)
     while waiting:
         stack = waiting.pop(0)
         units = UNITS_PER_TRAINING * len(stack)
         try:
-            trained = fit_stack(
+            trained = fit(
                 [trainings[i] for i in stack],
-                labels,
-                order=order,
-                precision=precision,
                 # Called within this iteration only.
-                progress=lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
-                checkpoints=checkpoints,
+                lambda epoch, epochs: progress(done + units * epoch // epochs, total),  # noqa: B023
             )
         except torch.cuda.OutOfMemoryError as error:
             if len(stack) == 1:
@@ -166,7 +185,7 @@ def _no_memory(training: Training, error: Exception) -> HearevalError:
 
 
 def max_stacked(device: torch.device) -> int:
-    """Return how many networks a device trains side by side at most."""
+    """Return how many networks a device trains as one stack at most."""
     return MAX_STACKED_ON_GPU if device.type == "cuda" else 1
 
 
@@ -199,6 +218,30 @@ def _estimate_bytes(training: Training) -> int:
     return 4 * (NUMBERS_PER_WEIGHT * weights + activations)
 
 
+def limit_by_memory(
+    most: int, trainings: Sequence[Training], labels: int, free_bytes: int | None = None
+) -> int:
+    """Return how many of these networks train side by side, one at least.
+
+    Args:
+        most: how many at most.
+        labels: size of the vocabulary.
+        free_bytes: memory that this process may still take; None looks.
+    """
+    free_bytes = find_free_memory() if free_bytes is None else free_bytes
+    largest = max(_estimate_bytes(each) + _estimate_validation_bytes(each, labels) for each in trainings)
+    return max(1, min(most, len(trainings), int(SHARE_OF_MEMORY * free_bytes) // largest))
+
+
+def _estimate_validation_bytes(training: Training, labels: int) -> int:
+    """Estimate the memory that the validation of a network takes besides."""
+    rows = len(training.valid_x)
+    # A layer's input and output, and the output of the next one.
+    activations = min(rows, CHUNK_ROWS) * 3 * training.settings.hidden_dim
+    # Logits, in chunks and put together, and probabilities.
+    return 4 * (activations + 3 * rows * labels)
+
+
 def fit_stack(
     trainings: Sequence[Training],
     labels: int,
@@ -208,7 +251,7 @@ def fit_stack(
     progress: Progress = ignore_progress,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedNetwork, ...]:
-    """Train networks of one shape side by side; each result equals training it alone, up to rounding of sums.
+    """Train networks of one shape as one stack; each result equals training it alone, up to rounding of sums.
 
     Args:
         labels: size of the vocabulary.
@@ -342,13 +385,14 @@ def _start(
         weights_seed, order_seed = (
             random.Random(f"{training.seed}/{purpose}").getrandbits(63) for purpose in ("net", "order")
         )
-        network = build_predictor(
-            training.valid_x.shape[1],
-            labels,
-            training.settings,
-            seed=weights_seed,
-            device=training.valid_x.device,
-        )
+        with _DRAWING_WEIGHTS:
+            network = build_predictor(
+                training.valid_x.shape[1],
+                labels,
+                training.settings,
+                seed=weights_seed,
+                device=training.valid_x.device,
+            )
         key = (*map(id, training.train), order_seed if order == "shuffled" else None)
         if key not in sources:
             sources[key] = batches_by_epoch(
