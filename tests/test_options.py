@@ -16,6 +16,7 @@ from heareval.api import CorpusRequest
 from heareval.commands import main
 from heareval.commands.grouped import GROUPS, GroupedCommand
 from heareval.commands.options import _build_places, describe_default_tasks, use_default_tasks
+from heareval.predictions.protocol import MAX_SEED
 from tests.commands import MODEL, command, only_line
 from tests.embeddings.clips import write_task
 
@@ -290,3 +291,13 @@ def test_options_are_shown_in_groups() -> None:
     # Every name of a group is that of an option.
     known = {each.name for command in EVERY_COMMAND.values() for each in command.params}
     assert {name for names in GROUPS.values() for name in names} <= known
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seed", "99999999999999999999"), ("--seed", str(MAX_SEED + 1)), ("--seeds", "10000")],
+)
+def test_seeds_beyond_the_limit_of_cards_are_refused(option: str, value: str) -> None:
+    done = CliRunner().invoke(main, ["predict", "folder", option, value])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}': {value} is not in the range" in done.output

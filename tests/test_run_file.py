@@ -18,6 +18,7 @@ from heareval.commands import main
 from heareval.commands.evaluate import evaluate
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
 from heareval.errors import HearevalError
+from heareval.predictions.protocol import MAX_SEED
 from heareval.workflow.run_file import OPTIONS, is_run_file, read_run, read_run_file
 from tests.commands import MODEL, SPOKEN, command
 
@@ -165,7 +166,11 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
         ('models = ["m"]\ngrid_points = 3', "unknown key in run.toml: .* Did you mean grid-points"),
         (
             'models = ["m"]\nseeds = "five"',
-            "run.toml: seeds: got 'five', expected a whole number of at least 1",
+            "run.toml: seeds: got 'five', expected a whole number from 1 to 9999",
+        ),
+        (
+            f'models = ["m"]\nseed = {MAX_SEED + 1}',
+            f"run.toml: seed: got {MAX_SEED + 1}, expected a whole number from 0 to {MAX_SEED}",
         ),
         ('models = ["m"]\nseeds = true', "run.toml: seeds: got True, expected a whole number"),
         ('models = ["m"]\ntasks = "esc50"', "run.toml: tasks: got 'esc50', expected a list such as"),

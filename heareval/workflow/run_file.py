@@ -28,6 +28,8 @@ from heareval.layout import Places
 from heareval.predictions.protocol import (
     DISTANCES,
     GRIDS,
+    MAX_SEED,
+    MAX_SEEDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
     TRAIN_PRECISIONS,
@@ -46,8 +48,8 @@ Check = Callable[[object], bool]
 Rule = tuple[Check, str]
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_seconds(value: object, least: float) -> bool:
@@ -69,6 +71,10 @@ def _texts(example: str) -> Rule:
 
 def _whole(least: int) -> Rule:
     return lambda value: _is_whole(value, least), f"a whole number of at least {least}"
+
+
+def _range(least: int, most: int) -> Rule:
+    return lambda value: _is_whole(value, least, most), f"a whole number from {least} to {most}"
 
 
 def _seconds(least: float) -> Rule:
@@ -108,8 +114,8 @@ OPTIONS: Mapping[str, Rule] = {
     "grid-points": _whole(1),
     "grid": _choice(tuple(GRIDS)),
     "shuffle": _FLAG,
-    "seed": _whole(0),
-    "seeds": _whole(1),
+    "seed": _range(0, MAX_SEED),
+    "seeds": _range(1, MAX_SEEDS),
     "report": _choice(("none", "full")),
     "probe": _choice(PROBES),
     "train-precision": _choice(TRAIN_PRECISIONS),
