@@ -46,6 +46,23 @@ def say(text: str) -> None:
         raise
 
 
+def format_tenths(number: float) -> str:
+    """Return a number with one decimal up to 100; what would round to 0 is `<0.1`.
+
+    >>> format_tenths(2.34), format_tenths(0.02), format_tenths(0), format_tenths(123.4)
+    ('2.3', '<0.1', '0', '123')
+    """
+    return (
+        "0"
+        if not number
+        else "<0.1"
+        if number < 0.05
+        else f"{number:.1f}"
+        if number < 99.95
+        else f"{number:.0f}"
+    )
+
+
 def terminal_columns() -> int | None:
     """Return the width of the terminal that standard output is; None if it is a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
