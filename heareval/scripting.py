@@ -574,7 +574,7 @@ def _collect(
     # torch and scipy take seconds to import.
     from heareval.predictions.stored import read_checked_scores
 
-    failures = [f"{title}: {reason}" for title, reason in outcome.failures]
+    failures = list(map(str, outcome.told_failures))
     failures += [outcome.reason] if outcome.reason else []
     return Results(tuple(map(read_checked_scores, paths)), (*failures, *lacking))
 
