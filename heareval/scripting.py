@@ -699,6 +699,12 @@ def results(*folders: str | os.PathLike[str], places: Places = DEFAULT_PLACES) -
 
 
 def _find_embeddings(name: str | os.PathLike[str], places: Places) -> Path:
-    """Return the folder that a path or the name of a submission stands for; a path comes first."""
+    """Return the folder that a path or the name of a submission stands for; a path comes first.
+
+    Raises:
+        HearevalError: the name is empty.
+    """
+    if not os.fspath(name):
+        raise HearevalError("folder", got="''", expected="a path, or the name of a submission")
     path = Path(places.embeddings, name)
     return path if path.is_dir() and not Path(name).is_dir() else Path(name)

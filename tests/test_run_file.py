@@ -185,6 +185,8 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
             "run.toml: sample-rate: got .16000.0., expected a list of some of",
         ),
         ('models = ["m"]\ntasks = [""]', "run.toml: tasks: got \\[''\\], expected a list such as"),
+        ('models = ["m"]\nmode = ""', "run.toml: mode: got '', expected the name of a mode in quotes"),
+        ('models = ["m"]\ntasks = []', r"run.toml: tasks: got \[\], expected a list such as"),
         ('models = ["m"]\ntimeout = nan', "run.toml: timeout: got nan, expected seconds, at least 1"),
         ('models = ["m"]\nweights = "w.pt"', "run.toml: weights: got what describes a model, .*models"),
         ('models = ["m"]\nmodule = "m"', "run.toml: module: got what describes a model"),

@@ -91,7 +91,7 @@ _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 # value should be.
 OPTIONS: Mapping[str, Rule] = {
     "tasks": _texts('["esc50", "speech"]'),
-    "mode": _TEXT,
+    "mode": (lambda value: _is_text(value) and value != "", "the name of a mode in quotes"),
     "mirror": _texts('["archives", "https://HOST/FOLDER"]'),
     "accept-checksums": _TEXT,
     "engine": _choice(tuple(ENGINES)),
@@ -247,7 +247,7 @@ def _resolve(key: str, value: Any, folder: Path) -> Any:
     if key == "tasks":
         return tuple(_place(name, folder) if name.endswith(SUFFIX) else name for name in value)
     if key in PATHS or key in PATHS_OR_URLS:
-        # An empty text means none, as on a command line.
+        # An empty text means none.
         several = [each if not each or "://" in each else _place(each, folder) for each in _list(value)]
         return tuple(several) if isinstance(value, list) else several[0]
     return tuple(value) if isinstance(value, list) else value
