@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -33,7 +33,8 @@ def check_no_empty_values(context: click.Context, allowed: Collection[str]) -> N
             continue
         value = context.params.get(name)
         has_several = parameter.nargs != 1 or getattr(parameter, "multiple", False)
-        for each in value or () if has_several else (value,):
+        values: Sequence[Any] = (value or ()) if has_several else (value,)
+        for each in values:
             if _is_empty(each, "," if name in LISTS else ""):
                 raise OneLineUsageError(str(_empty_value(parameter, each, context)), context)
 
