@@ -385,6 +385,8 @@ def embed(
     Example: `embed(SubmissionArgs(("my_model",), weights="weights.pt"), tasks=["esc50"]).folders`
     """
     check_limit(limit)
+    if isinstance(tasks, str) or not tasks:
+        raise HearevalError("tasks", got=repr(tasks), expected='names of tasks or folders, such as ["esc50"]')
     settings, places = settings or RunSettings(), resolve_places(places, "work", "tasks", "embeddings")
     folders = dict.fromkeys(
         folder for name in tasks for folder in find_task_folders(Path(places.tasks), name)
@@ -518,6 +520,8 @@ def predict(
     # The folders may lie elsewhere.
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
     placed = place_on_machine(protocol or Protocol(), settings.machine)
+    if not folders:
+        raise HearevalError("folders of embeddings", got="none", expected="one at least")
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [

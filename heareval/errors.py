@@ -74,7 +74,7 @@ class RunError(HearevalError):
 
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
-        failures = "; ".join(f"{title}: {reason}" for title, reason in outcome.failures)
+        failures = "; ".join(map(str, outcome.told_failures))
         reason = failures or outcome.reason or "the run is incomplete"
         super().__init__(reason, remedy=f"Its log is {outcome.log}." if outcome.log else "Run again.")
 

@@ -260,6 +260,19 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard_tree(path: Path) -> None:
+    """Remove a file or a folder of which nobody may ever see only a part; do nothing if it does not exist.
+
+    It gets the name of scratch first, so that others remove what a killed process leaves.
+    """
+    scratch = scratch_path(path)
+    remove_tree(scratch)
+    # As in `remove_tree`, what cannot be removed stays.
+    with contextlib.suppress(OSError):
+        path.rename(scratch)
+        remove_tree(scratch)
+
+
 def sync(path: Path) -> None:
     """Write a file's content from the operating system's cache to the disk."""
     with open(path, "rb") as stream:

@@ -574,7 +574,7 @@ def _collect(
     # torch and scipy take seconds to import.
     from heareval.predictions.stored import read_checked_scores
 
-    failures = [f"{title}: {reason}" for title, reason in outcome.failures]
+    failures = list(map(str, outcome.told_failures))
     failures += [outcome.reason] if outcome.reason else []
     return Results(tuple(map(read_checked_scores, paths)), (*failures, *lacking))
 
@@ -699,6 +699,12 @@ def results(*folders: str | os.PathLike[str], places: Places = DEFAULT_PLACES) -
 
 
 def _find_embeddings(name: str | os.PathLike[str], places: Places) -> Path:
-    """Return the folder that a path or the name of a submission stands for; a path comes first."""
+    """Return the folder that a path or the name of a submission stands for; a path comes first.
+
+    Raises:
+        HearevalError: the name is empty.
+    """
+    if not os.fspath(name):
+        raise HearevalError("folder", got="''", expected="a path, or the name of a submission")
     path = Path(places.embeddings, name)
     return path if path.is_dir() and not Path(name).is_dir() else Path(name)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from heareval import files
@@ -309,8 +310,20 @@ def stopped_run(folder: Path, mirror: Path) -> Iterator[subprocess.Popen[bytes]]
     try:
         yield runner
     finally:
+        of_run = psutil.Process(runner.pid).children(recursive=True)
         os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
+        # Its steps take a moment to end.
+        while any(is_at_work(each) for each in of_run):
+            time.sleep(0.001)
+
+
+def is_at_work(process: psutil.Process) -> bool:
+    """Return whether a process runs; one that has ended may remain as a zombie."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_run_at_work_keeps_everything(prepared: Path, mirror: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ SAID_BY = {
     "tasks/own/new.py": ("tasks new",),
     "worker_process.py": ("embed", "evaluate"),
     "workflow/disk_space.py": ("prepare", "evaluate"),
+    "workflow/failures.py": CORPORA,
     "workflow/jobs.py": CORPORA,
     "workflow/machine.py": ("embed", "predict", "evaluate"),
     "workflow/run.py": ("prepare", "embed", "predict", "evaluate", "demo"),

@@ -16,6 +16,7 @@ from heareval.api import CorpusRequest
 from heareval.commands import main
 from heareval.commands.grouped import GROUPS, GroupedCommand
 from heareval.commands.options import _build_places, describe_default_tasks, use_default_tasks
+from heareval.predictions.protocol import MAX_SEED
 from tests.commands import MODEL, command, only_line
 from tests.embeddings.clips import write_task
 
@@ -290,3 +291,77 @@ def test_options_are_shown_in_groups() -> None:
     # Every name of a group is that of an option.
     known = {each.name for command in EVERY_COMMAND.values() for each in command.params}
     assert {name for names in GROUPS.values() for name in names} <= known
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seed", "99999999999999999999"), ("--seed", str(MAX_SEED + 1)), ("--seeds", "10000")],
+)
+def test_seeds_beyond_the_limit_of_cards_are_refused(option: str, value: str) -> None:
+    done = CliRunner().invoke(main, ["predict", "folder", option, value])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}': {value} is not in the range" in done.output
+
+
+# --------------------------------------------------------------------------- empty values
+
+
+def _list_texts() -> Iterator[tuple[str, str]]:
+    """Yield every command with each of its parameters that takes a text, a list or a path, by its name."""
+    for words, each in EVERY_COMMAND.items():
+        for parameter in each.params:
+            is_text = type(parameter.type) in (click.types.StringParamType, click.Path)
+            if is_text and not getattr(parameter, "is_flag", False):
+                yield " ".join(words), str(parameter.name)
+
+
+# An empty address is that of no luigid, an empty folder that of the system; scripts of 2021 may pass an
+# empty --model.
+NONE_IF_EMPTY = [
+    (words, name)
+    for words, name in _list_texts()
+    if name in ("scheduler_url", "scratch_dir") or (words, name) == ("heareval embed", "weights")
+]
+
+
+@pytest.mark.parametrize(("words", "name"), sorted({*_list_texts()} - {*NONE_IF_EMPTY}))
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_value_is_refused(
+    words: str, name: str, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as `--tasks "$UNSET"` in a script, which meant the default."""
+    each = EVERY_COMMAND[tuple(words.split())]
+    given: list[str] = []
+    for parameter in each.params:
+        value = empty if parameter.name == name else "x"
+        if isinstance(parameter, click.Argument) and (parameter.required or parameter.name == name):
+            given.append(value)
+        elif isinstance(parameter, click.Option) and (parameter.required or parameter.name == name):
+            given += [parameter.opts[0], value]
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*words.split()[1:], *given])
+    assert not list(tmp_path.iterdir())
+    assert done.exit_code == 2
+    if name == "gpus":
+        assert "Invalid value for '--gpus'" in done.stderr
+        return
+    assert re.fullmatch(rf"error: [^ ]+: got '{empty}', expected .+\n", done.stderr), done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+def test_a_list_of_nothing_but_commas_is_empty() -> None:
+    for words in (["evaluate", "m", "--tasks", ","], ["prepare", " , "], ["embed", "m", "--task", ","]):
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 2
+        assert "', expected a value that is not empty. " in done.stderr
+
+
+@pytest.mark.parametrize(("words", "name"), NONE_IF_EMPTY)
+def test_what_may_be_empty_is_taken(words: str, name: str) -> None:
+    each = EVERY_COMMAND[tuple(words.split())]
+    required = [
+        "x" for parameter in each.params if isinstance(parameter, click.Argument) and parameter.required
+    ]
+    (option,) = (parameter.opts[0] for parameter in each.params if parameter.name == name)
+    context = each.make_context(each.name, [*required, option, ""])
+    assert context.params[name] == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,12 +16,13 @@ import pytest
 
 import heareval
 from heareval import api, files, layout
-from heareval.embeddings.embed import EmbedJob
+from heareval.embeddings.embed import EmbedJob, _unfinished
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.submission import Submission
 from heareval.errors import HearevalError
 from heareval.formats.embeddings_folder import read_embeddings_manifest, sweep_finished
 from heareval.layout import Places
+from heareval.workflow.cleaning import Leftover, delete_leftovers
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.overwriting import NOTHING, begin_overwriting
 from heareval.workflow.step import Step
@@ -142,6 +144,99 @@ def test_after_a_kill_what_was_there_is_complete(copy: Path, mirror: Path) -> No
         found = api.status(None, places_in(copy)).rows
         states = {row.state for row in found if row.submission or row.kind == "step"}
     assert states == {"complete"}
+    # Nothing else needs it either.
+    folder = copy / "embeddings" / "my_model" / LIMITED
+    before = list_files(folder)
+    (left,) = folder.parent.glob(f".*{files.UNFINISHED}")
+    assert find_reasons(copy)[left] == (
+        "embeddings that a run with `--overwrite all` was making again when it was killed"
+    )
+    api.clean(places_in(copy), delete=True)
+    assert not left.exists()
+    assert list_files(folder) == before
+    assert "nothing to do" in evaluate(copy, mirror).stdout
+
+
+def find_reasons(folder: Path) -> dict[Path, str]:
+    return {each.path: each.reason for each in api.clean(places_in(folder)).leftovers}
+
+
+def embed_again(target: Path) -> EmbedJob:
+    """A job that makes embeddings again; its model is never loaded."""
+    return EmbedJob(
+        Submission("my_model"), target, target, target, "0", "0" * 16, DEFAULT_FORMAT,
+        device="cpu", silence_s=1.0, log=target / "log", variables={}, not_before_s=1.0,
+    )  # fmt: skip
+
+
+def kill_at(place: int, target: Path) -> None:
+    """Begin embeddings again and finish them, but kill this process before it changes its n-th path."""
+    changes = 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal changes
+        is_written = (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if is_written or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            changes += 1
+            if changes == place:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    with _unfinished(embed_again(target)) as folder:
+        (folder / "fold00.npy").write_text("an array")
+        (folder / "journal").write_text("a journal")
+
+
+def test_what_is_made_again_is_known_wherever_the_run_is_killed(copy: Path) -> None:
+    """Kills before each change of a path; what is left is never taken for embeddings to go on with."""
+    folder = copy / "embeddings" / "my_model" / LIMITED
+    before, places = list_files(folder), places_in(copy)
+    kills, exit_code = 0, -int(signal.SIGKILL)
+    while exit_code == -signal.SIGKILL:
+        kills += 1
+        killed = multiprocessing.get_context("fork").Process(target=kill_at, args=(kills, folder))
+        killed.start()
+        killed.join()
+        exit_code = killed.exitcode or 0
+        rows = api.status(None, places).rows
+        assert {row.state for row in rows if row.submission} == {"complete"}
+        api.clean(places, delete=True)
+        hidden = [path for path in folder.parent.glob(".*") if path.suffix != ".lock"]
+        assert hidden == [], f"after kill {kills}"
+    assert exit_code == 0
+    assert kills > 8
+    assert list_files(folder) == before
+
+
+def test_what_a_run_makes_again_at_the_moment_is_not_cleaned(copy: Path) -> None:
+    """That run has another work folder, so it does not hold the lock of this one."""
+    folder = copy / "embeddings" / "my_model" / LIMITED
+    with _unfinished(embed_again(folder)) as unfinished:
+        (unfinished / "fold00.npy").touch()
+        assert unfinished not in find_reasons(copy)
+        api.clean(places_in(copy), delete=True)
+        assert unfinished.exists()
+        # A run may begin to use what was listed.
+        failures = delete_leftovers([Leftover(unfinished, "listed before")], places_in(copy))
+        assert failures == [f"{unfinished}: a run uses it"]
+        assert unfinished.exists()
+    assert not unfinished.exists()
+
+
+def test_unfinished_embeddings_are_kept_unless_they_are_complete(copy: Path) -> None:
+    folder = copy / "embeddings" / "my_model" / LIMITED
+    complete = files.unfinished_path(folder, read_embeddings_manifest(folder).fingerprint)
+    other = files.unfinished_path(folder, "0" * 16)
+    for path in (complete, other):
+        path.mkdir()
+        (path / "fold00.npy").touch()
+    reasons = find_reasons(copy)
+    assert reasons[complete] == "unfinished embeddings that are complete by now"
+    assert other not in reasons
+    api.clean(places_in(copy), delete=True)
+    assert (complete.exists(), other.exists()) == (False, True)
 
 
 def test_scores_stay_if_the_new_ones_fail(copy: Path, mirror: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heareval import layout
-from heareval.archives.sizes import Size
+from heareval.archives.sizes import UNITS, Size, readable
+from heareval.commands.console import format_tenths
 from heareval.commands.plan import list_disk_lines
-from heareval.commands.planned_models import list_model_lines
+from heareval.commands.planned_models import HOURS_FROM_S, _format_minutes, _format_range, list_model_lines
 from heareval.embeddings.embedding_format import DEFAULT_FORMAT
 from heareval.embeddings.measure import MeasuredLength, Measurement, measure_model
 from heareval.embeddings.submission import Model
@@ -337,3 +341,73 @@ def _plan_of(tasks: Sequence[tuple[Any, str]]) -> EvaluationPlan:
     needs = tuple(TaskNeeds(row.folder, "to do", sizes, clips=LARGE) for row in rows)
     model = PlannedModel("my_model", 16000, (), (), rows)
     return EvaluationPlan(DiskPlan(needs, ()), (model,), (16000,))
+
+
+@settings(max_examples=2000)
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(0, 120, allow_subnormal=False), st.floats(0, 4 * HOURS_FROM_S, allow_subnormal=False)
+        ),
+        min_size=2,
+        max_size=2,
+    ).map(sorted)
+)
+def test_ranges_of_minutes_are_sensible(seconds: list[float]) -> None:
+    """A range ends with more than it begins with, and nothing but 0 is called 0."""
+    low_s, high_s = seconds
+    text = _format_range((low_s, high_s))
+    found = re.fullmatch(r"(?:(<1|\d+)-)?(<1|\d+)(h?)", text)
+    assert found, text
+    low, high, unit = found.groups()
+    unit_s = 3600 if unit else 60
+    assert (high == "0") == (high_s == 0)
+    assert high_s < 0.5 * unit_s if high == "<1" else abs(float(high) * unit_s - high_s) <= 0.5 * unit_s
+    if low is None:
+        # Both ends read alike, or the range ends with 1 or less.
+        assert high in ("<1", "1") or abs(float(high or 0) * unit_s - low_s) <= 0.5 * unit_s
+    else:
+        # 0.5 lies between `<1` and 1.
+        value = 0.5 if low == "<1" else float(low)
+        assert value < float(high)
+        assert high != "1"
+        assert (low == "0") == (low_s == 0)
+        assert abs(value * unit_s - low_s) <= 0.5 * unit_s
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        ((20.0, 50.0), "1"),
+        ((0.0, 20.0), "<1"),
+        ((30.0, 30.0), "1"),
+        ((0.0, 0.0), "0"),
+        ((1800.0, 36000.0), "1-10h"),
+        ((35999.0, 36000.0), "10h"),
+        ((20.0, 140.0), "<1-2"),
+    ],
+)
+def test_ends_that_read_alike_are_no_range(seconds: tuple[float, float], text: str) -> None:
+    assert _format_range(seconds) == text
+
+
+def test_half_a_minute_is_not_nothing() -> None:
+    assert [_format_minutes(each) for each in (0.0, 0.1, 29.0, 30.0)] == ["0", "<1", "<1", "1"]
+
+
+@given(
+    st.one_of(
+        st.integers(1, 10**14),
+        st.builds(lambda n, off: 1000**n - off, st.integers(1, 4), st.integers(0, 900)),
+    )
+)
+def test_a_size_is_less_than_a_thousand_of_its_unit(size: int) -> None:
+    number, unit = readable(size).split()
+    assert 1 <= float(number) < 1000
+    assert abs(float(number) * 1000 ** UNITS.index(unit) - size) <= 0.0501 * 1000 ** UNITS.index(unit)
+
+
+@given(st.floats(0, 1000))
+def test_tenths_are_0_for_nothing_only(number: float) -> None:
+    text = format_tenths(number)
+    assert (float(text.removeprefix("<")) == 0) == (number == 0)

@@ -18,6 +18,7 @@ from heareval.commands import main
 from heareval.commands.evaluate import evaluate
 from heareval.embeddings.submission_config import SubmissionArgs, list_config_readers
 from heareval.errors import HearevalError
+from heareval.predictions.protocol import MAX_SEED
 from heareval.workflow.run_file import OPTIONS, is_run_file, read_run, read_run_file
 from tests.commands import MODEL, SPOKEN, command
 
@@ -166,7 +167,11 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
         ('models = ["m"]\ngrid_points = 3', "unknown key in run.toml: .* Did you mean grid-points"),
         (
             'models = ["m"]\nseeds = "five"',
-            "run.toml: seeds: got 'five', expected a whole number of at least 1",
+            "run.toml: seeds: got 'five', expected a whole number from 1 to 9999",
+        ),
+        (
+            f'models = ["m"]\nseed = {MAX_SEED + 1}',
+            f"run.toml: seed: got {MAX_SEED + 1}, expected a whole number from 0 to {MAX_SEED}",
         ),
         ('models = ["m"]\nseeds = true', "run.toml: seeds: got True, expected a whole number"),
         ('models = ["m"]\ntasks = "esc50"', "run.toml: tasks: got 'esc50', expected a list such as"),
@@ -181,6 +186,8 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
             "run.toml: sample-rate: got .16000.0., expected a list of some of",
         ),
         ('models = ["m"]\ntasks = [""]', "run.toml: tasks: got \\[''\\], expected a list such as"),
+        ('models = ["m"]\nmode = ""', "run.toml: mode: got '', expected the name of a mode in quotes"),
+        ('models = ["m"]\ntasks = []', r"run.toml: tasks: got \[\], expected a list such as"),
         ('models = ["m"]\ntimeout = nan', "run.toml: timeout: got nan, expected seconds, at least 1"),
         ('models = ["m"]\nweights = "w.pt"', "run.toml: weights: got what describes a model, .*models"),
         ('models = ["m"]\nmodule = "m"', "run.toml: module: got what describes a model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -20,6 +21,7 @@ from heareval import api
 from heareval.embeddings import baseline
 from heareval.embeddings.inside.rounding import keep_rounding
 from heareval.embeddings.live import LiveSubmission, find_word, open_live
+from heareval.embeddings.submission_config import SubmissionArgs
 from heareval.errors import HearevalError, RunError
 from tests.commands import MODEL, SPOKEN
 from tests.test_api import places_in, spoken, spoken_damaged
@@ -226,6 +228,36 @@ def test_a_module_that_returns_frames_is_told_how_to_be_wrapped(capfd: pytest.Ca
 def test_a_wrong_argument_is_one_line(model: Any, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(HearevalError, match=message):
         heareval.evaluate(model, **{"tasks": "speech_commands", "mode": "demo", **asked})
+
+
+@pytest.mark.parametrize("tasks", ["", [], [""], ","])
+def test_no_tasks_are_not_the_default(tasks: Any, tmp_path: Path) -> None:
+    for function in (heareval.prepare, functools.partial(heareval.evaluate, "heareval.embeddings.baseline")):
+        with pytest.raises(HearevalError, match="tasks: got none, expected at least one of"):
+            function(tasks=tasks, places=places_in(tmp_path))
+
+
+def test_empty_names_are_one_line(tmp_path: Path) -> None:
+    places, submission = places_in(tmp_path), SubmissionArgs(("heareval.embeddings.baseline",))
+    with pytest.raises(
+        HearevalError, match="mode of a request: got '', expected the name of a mode, or None"
+    ):
+        heareval.evaluate("heareval.embeddings.baseline", places, tasks="esc50", mode="")
+    for tasks in ((), ""):
+        with pytest.raises(HearevalError, match=r"tasks: got .*, expected names of tasks or folders"):
+            api.embed(submission, places, tasks=tasks)
+    with pytest.raises(HearevalError, match="submissions: got none, expected a model at least"):
+        api.evaluate(api.EvaluationRequest(SubmissionArgs(()), api.CorpusRequest(("esc50",))), places)
+    with pytest.raises(HearevalError, match="folders of embeddings: got none, expected one at least"):
+        api.predict([], places=places)
+    for read in (heareval.results, heareval.report):
+        with pytest.raises(
+            HearevalError, match="folder: got '', expected a path, or the name of a submission"
+        ):
+            read("")
+    (tmp_path / "embeddings" / "mine").mkdir(parents=True)
+    with pytest.raises(HearevalError, match="unknown submission: got ''"):
+        heareval.compare("", "mine", places)
 
 
 @pytest.mark.parametrize("model", [None, 5, object(), ["my_model.py"], "", b"my_model.py"])

@@ -33,6 +33,8 @@ HOPELESS = (
 # Twice the largest archive of the benchmark, that of maestro with 101 GB. Whatever is larger, or never ends,
 # is something else, and would fill the disk.
 MOST_BYTES = 200 * 10**9
+UNANSWERED_REMEDY = "Check the network, or put the file into a folder, and give it with --mirror."
+REFUSED_REMEDY = "It has moved: put the file into a folder, and give it with --mirror."
 # In place of a validator: the part was decompressed on the way, so its size is no offset for the server.
 DECOMPRESSED = "unpacked"
 
@@ -130,7 +132,7 @@ def fetch_part(url: str, part: Path, download: Download, progress: Progress, pat
                     f"download of {url}",
                     got=f"{_reason(error)}{tries}",
                     expected="the archive",
-                    remedy="Check the network, or put the file into a folder, and give it with --mirror.",
+                    remedy=UNANSWERED_REMEDY,
                 ) from error
             asked_s = min(getattr(error, "pause_s", 0.0), patience.window_s)
             time.sleep(max(asked_s, patience.pause_s * 2 ** max(0, failures - 1)))
@@ -149,7 +151,11 @@ def _count_tries(error: Exception, patience: Patience) -> int:
 
 def _reason(error: Exception) -> str:
     cause = error.args[0] if error.args else error
-    return str(getattr(cause, "reason", cause)).split(": ", 1)[-1]
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, urllib3.exceptions.ProxyError):
+        # Its text shows the error in it as Python code.
+        return f"no connection through the proxy: {str(reason.original_error).split(': ', 1)[-1]}"
+    return str(reason).split(": ", 1)[-1]
 
 
 def _fetch_rest(url: str, part: Path, download: Download, progress: Progress, patience: Patience) -> bool:
@@ -280,7 +286,7 @@ def _raise_for_status(url: str, answer: requests.Response, wanted: Collection[in
             f"download of {url}",
             got=f"HTTP {answer.status_code} {answer.reason}",
             expected="the archive",
-            remedy="It has moved: put the file into a folder, and give it with --mirror.",
+            remedy=REFUSED_REMEDY,
         )
 
 

@@ -73,6 +73,8 @@ def readable(size: int) -> str:
     power = min((len(str(size)) - 1) // 3, len(UNITS) - 1)
     if not power:
         return f"{size} B" if size else "0"
+    if f"{size / 1000**power:.1f}" == "1000.0" and power < len(UNITS) - 1:
+        power += 1
     return f"{size / 1000**power:.1f} {UNITS[power]}"
 
 

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +44,23 @@ def say(text: str) -> None:
     except OSError as error:
         error.filename = error.filename or "standard output"
         raise
+
+
+def format_tenths(number: float) -> str:
+    """Return a number with one decimal up to 100; what would round to 0 is `<0.1`.
+
+    >>> format_tenths(2.34), format_tenths(0.02), format_tenths(0), format_tenths(123.4)
+    ('2.3', '<0.1', '0', '123')
+    """
+    return (
+        "0"
+        if not number
+        else "<0.1"
+        if number < 0.05
+        else f"{number:.1f}"
+        if number < 99.95
+        else f"{number:.0f}"
+    )
 
 
 def terminal_columns() -> int | None:
@@ -142,8 +159,10 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
     """End the program if a run failed, with a line for each failed step and for what it did not make."""
     if not outcome.exit_code:
         return
-    for title, explanation in outcome.failures:
-        warn(f"error: {title}: {explanation}")
+    for failure in outcome.told_failures:
+        warn(f"error: {failure.line}")
+        for archive in failure.archives:
+            warn(f"  {archive}")
     if outcome.is_drained:
         warn(outcome.reason)
     elif outcome.reason:
@@ -151,14 +170,28 @@ def fail_if_incomplete(outcome: Outcome, lacking: Lacking | None = None) -> None
     elif not outcome.failures:
         warn("error: the run is incomplete, although no step of this runner failed")
     if lacking:
-        _warn_unfinished(lacking)
+        _warn_unfinished(
+            lacking, {title for each in outcome.told_failures if each.archives for title in each.titles}
+        )
     if outcome.log:
         warn(f"log: {outcome.log}")
     sys.exit(outcome.exit_code)
 
 
-def _warn_unfinished(lacking: Lacking) -> None:
+def _warn_unfinished(lacking: Lacking, unfetched: Collection[str]) -> None:
+    """Print what a run did not make.
+
+    Args:
+        unfetched: titles of the failed steps whose archives were listed.
+    """
+    lacks_archives = [
+        each.name for each in lacking.unfinished if each.failed and {*each.failed} <= {*unfetched}
+    ]
+    if lacks_archives:
+        warn(f"{lacking.word}, because these archives are missing: {', '.join(lacks_archives)}")
     for each in lacking.unfinished:
+        if each.name in lacks_archives:
+            continue
         # The error of a step that makes just this has said it.
         if not any(title.startswith(each.name) for title in each.failed):
             reason = f"because `{'` and `'.join(each.failed)}` failed" if each.failed else "as the run ended"

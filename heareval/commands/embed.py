@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=GroupedCommand, example="heareval embed my_model --model weights.pt --tasks esc50,speech_commands"
+    cls=GroupedCommand,
+    example="heareval embed my_model --model weights.pt --tasks esc50,speech_commands",
+    # Scripts written in 2021 may pass an empty --model.
+    may_be_empty=("weights",),
 )
 @one_line_errors
 @options.submission

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from heareval.commands.empty_values import check_no_empty_values
 from heareval.commands.task_words import check_is_no_task
 
 # Heading -> the parameters below it, in every command that has them; all others are below "Options". Of the
@@ -40,17 +41,20 @@ class GroupedCommand(click.Command):
 
     Args:
         example: command lines, without the prompt.
+        may_be_empty: names of parameters for which an empty value means none.
         others: the same as for click.Command.
     """
 
-    def __init__(self, *others: Any, example: str, **more: Any) -> None:
+    def __init__(self, *others: Any, example: str, may_be_empty: Sequence[str] = (), **more: Any) -> None:
         super().__init__(*others, **more)
-        self.example = example
+        self.example, self.may_be_empty = example, may_be_empty
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse the words of a command line; a task among superfluous words gets its own error."""
         context.allow_extra_args = True
         more = super().parse_args(context, args)
+        if not context.resilient_parsing:
+            check_no_empty_values(context, self.may_be_empty)
         if more and not context.resilient_parsing:
             for word in more:
                 check_is_no_task(context, word)

@@ -23,6 +23,8 @@ from heareval.predictions.protocol import (
     DISTANCES,
     FULL_REPORT_SEEDS,
     GRIDS,
+    MAX_SEED,
+    MAX_SEEDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
     TRAIN_PRECISIONS,
@@ -449,14 +451,14 @@ def scoring(command: Command) -> Command:
         ),
         click.option(
             "--seed",
-            type=click.IntRange(min=0),
+            type=click.IntRange(min=0, max=MAX_SEED),
             default=0,
             show_default=True,
             help="Seed of the weights and of the grid points drawn.",
         ),
         click.option(
             "--seeds",
-            type=click.IntRange(min=1),
+            type=click.IntRange(min=1, max=MAX_SEEDS),
             help="Repeat everything with this many seeds, from --seed on; named in the results.  "
             f"[1; with --report full {FULL_REPORT_SEEDS}]",
         ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 
 from heareval.archives.sizes import Size, total
+from heareval.commands.console import format_tenths
 from heareval.tasks.licences import DEMO_MODE
 from heareval.workflow.evaluation_plan import EvaluationPlan, PlannedModel, PlannedTask
 from heareval.workflow.plan import TaskNeeds
@@ -86,7 +88,7 @@ def _make_row(task: PlannedTask, need: TaskNeeds | None) -> list[str]:
     return [
         _name_task(task),
         str(task.extent.clips or "?"),
-        f"{task.extent.hours:.1f}" if task.extent.hours else "?",
+        format_tenths(task.extent.hours) if task.extent.hours else "?",
         *map(_format_gb, (fetched, clips, task.embeddings)),
         _format_minutes(task.embed_s),
         _format_range(task.train_s),
@@ -114,7 +116,7 @@ def _sum_row(model: PlannedModel, needs: Sequence[TaskNeeds | None]) -> list[str
     return [
         "total",
         mark(str(sum(clips)), clips),
-        mark(f"{sum(hours):.1f}", hours),
+        mark(format_tenths(sum(hours)), hours),
         *map(_format_gb, sizes),
         mark(_format_minutes(sum(embedded)), embedded),
         mark(_format_range((low_s, high_s)), ranges),
@@ -128,8 +130,7 @@ def _format_gb(size: Size) -> str:
     >>> _format_gb(Size(2_340_000_000)), _format_gb(Size(20)), _format_gb(Size(0, is_whole=False))
     ('2.3', '<0.1', '?')
     """
-    gb = size.bytes / 1e9
-    text = "0" if not size.bytes else "<0.1" if gb < 0.05 else f"{gb:.1f}" if gb < 99.95 else f"{gb:.0f}"
+    text = format_tenths(size.bytes / 1e9)
     return text if size.is_whole else f"{text}+" if size.bytes else "?"
 
 
@@ -139,27 +140,29 @@ def _format_minutes(seconds: float | None) -> str:
     >>> _format_minutes(90.0), _format_minutes(3.0), _format_minutes(90000.0), _format_minutes(None)
     ('2', '<1', '25h', '?')
     """
-    if seconds is None:
-        return "?"
-    if seconds >= HOURS_FROM_S:
-        return f"{seconds / 3600:.0f}h"
-    return "0" if not seconds else "<1" if seconds < 30 else f"{seconds / 60:.0f}"
+    return "?" if seconds is None else _format_range((seconds, seconds))
 
 
 def _format_range(seconds: tuple[float, float] | None) -> str:
     """Return a range of seconds in whole minutes, or in hours if it ends with many.
 
+    A range that ends with 1 or less is given by its end.
+
     >>> _format_range((300.0, 600.0)), _format_range((100.0, 110.0)), _format_range((3000.0, 90000.0))
     ('5-10', '2', '1-25h')
+    >>> _format_range((0.0, 20.0)), _format_range((20.0, 50.0)), _format_range((20.0, 100.0))
+    ('<1', '1', '<1-2')
     """
     if not seconds:
         return "?"
-    low_s, high_s = seconds
-    low, high = map(_format_minutes, seconds)
-    if high_s >= HOURS_FROM_S:
-        low = f"{low_s / 3600:.0f}" if low_s >= 1800 else "<1"
-        return high if f"{low}h" == high else f"{low}-{high}"
-    return low if low == high else f"{low}-{high}"
+    unit_s, unit = (3600, "h") if seconds[1] >= HOURS_FROM_S else (60, "")
+    low, high = (_format_count(each / unit_s) for each in seconds)
+    return f"{high}{unit}" if high in (low, "<1", "1") else f"{low}-{high}{unit}"
+
+
+def _format_count(number: float) -> str:
+    """Return a number rounded to a whole one, halves upwards; what would round to 0 is `<1`."""
+    return "0" if not number else "<1" if number < 0.5 else f"{math.floor(number + 0.5)}"
 
 
 def _format_table(rows: Sequence[Sequence[str]], columns: int | None) -> Iterator[str]:

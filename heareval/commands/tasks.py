@@ -11,7 +11,7 @@ import click
 from heareval import files
 from heareval.archives.sizes import readable
 from heareval.commands import options
-from heareval.commands.console import align_columns, one_line_errors, say, say_sentence
+from heareval.commands.console import align_columns, format_tenths, one_line_errors, say, say_sentence
 from heareval.commands.grouped import GroupedCommand
 from heareval.formats.domains import SHORT_NAMES, find_domain
 from heareval.spec import TaskSpec
@@ -78,7 +78,7 @@ def _describe_briefly(task: TaskSpec) -> tuple[str, ...]:
     return (
         task.name,
         SHORT_NAMES[find_domain(task.name)],
-        f"{hours:.1f}",
+        format_tenths(hours),
         readable(round(hours * BYTES_PER_HOUR)),
         find_licence(task, task.default_mode).spdx,
     )

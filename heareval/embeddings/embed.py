@@ -23,6 +23,7 @@ from heareval.formats.embeddings_folder import (
     array_names,
     copy_task_description,
     has_embeddings,
+    lock_of_embedding,
     write_embeddings_manifest,
 )
 from heareval.formats.limit import limit_task, write_limited_description
@@ -147,7 +148,7 @@ def embed_task(job: EmbedJob, progress: Progress = ignore_progress) -> None:
                 digests={path.name: digest_file(path) for path in sorted(scratch.iterdir())},
             )
             write_embeddings_manifest(scratch, manifest)
-        files.remove_tree(unfinished)
+        files.discard_tree(unfinished)
 
 
 def _compute(job: EmbedJob, task: TaskFolder, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -243,23 +244,23 @@ def _unfinished(job: EmbedJob) -> Iterator[Path]:
     other settings are removed.
     """
     folder = job.unfinished
-    lock = job.target.with_name(f".{job.target.name[:150]}.embed.lock")
     with files.locked(
-        lock,
+        lock_of_embedding(job.target),
         lambda: report_note(f"{display_path(job.target)}: waiting for another run, which embeds this task"),
     ):
         for other in files.all_unfinished(job.target):
             if other != folder:
-                files.remove_tree(other)
-        folder.mkdir(exist_ok=True)
-        if job.not_before_s:
-            (folder / MADE_AGAIN).touch()
+                files.discard_tree(other)
+        # It never lacks the mark by which `status` and `clean` know it.
+        with files.building_folder(folder) as scratch:
+            if job.not_before_s:
+                (scratch / MADE_AGAIN).touch()
         try:
             yield folder
         finally:
             # What is made again begins anew in the next run.
             if job.not_before_s or not any(folder.glob("*.npy")):
-                files.remove_tree(folder)
+                files.discard_tree(folder)
 
 
 def _take_arrays(source: Path, target: Path, names: Sequence[str]) -> None:

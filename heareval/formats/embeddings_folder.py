@@ -160,6 +160,11 @@ def has_embeddings(folder: Path, fingerprint: str, not_before_s: float = 0.0) ->
     return all((folder / name).exists() for name in manifest.arrays)
 
 
+def lock_of_embedding(folder: Path) -> Path:
+    """Return the lock that a run holds while it computes the embeddings of a folder."""
+    return folder.with_name(f".{folder.name[:150]}.embed.lock")
+
+
 def is_made_again(unfinished: Path) -> bool:
     """Return whether unfinished embeddings are of a run that makes complete ones again.
 

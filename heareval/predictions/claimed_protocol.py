@@ -18,6 +18,7 @@ from heareval.layout import find_limit, name_limited
 from heareval.predictions.data import Task
 from heareval.predictions.protocol import (
     DISTANCES,
+    MAX_SEEDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
     TRAIN_PRECISIONS,
@@ -27,17 +28,15 @@ from heareval.predictions.protocol import (
     select_grid_points,
 )
 
-# The largest that PyTorch takes.
-MAX_SEED = 2**64 - 1
 _PUBLISHED = re.compile(
     f"hear2021(?:-(?P<grid>{'|'.join(get_args(GridName))}))?(?:-(?P<points>[0-9]{{1,4}})points)?"
     f"(?P<shuffled>-shuffled)?(?:-(?P<precision>{'|'.join(TRAIN_PRECISIONS)}))?"
-    "(?:-(?P<seeds>[0-9]{1,4})seeds)?"
+    f"(?:-(?P<seeds>[0-9]{{1,{len(str(MAX_SEEDS))}}})seeds)?"
 )
 
 
 def find_protocol(name: str, *, seed: int = 0) -> Protocol | None:
-    """Return the protocol with a recorded name; None if no protocol has that name.
+    """Return the protocol with a recorded name; None if no protocol has that name, or not with that seed.
 
     Args:
         seed: the first seed, which is not part of the name.
@@ -80,12 +79,12 @@ def find_contradiction(scores: Scores, task: Task) -> str:
     Args:
         task: the task that was scored.
     """
-    first = scores.runs[0].seed
-    protocol = find_protocol(scores.protocol, seed=max(first, 0))
-    if protocol is None:
+    if find_protocol(scores.protocol) is None:
         return f"{shorten(scores.protocol)}, which no protocol is called"
     seeds = [run.seed for run in scores.runs]
-    if first > MAX_SEED or seeds != list(protocol.all_seeds):
+    protocol = find_protocol(scores.protocol, seed=seeds[0])
+    # No protocol has seeds that are negative or too large.
+    if protocol is None or seeds != list(protocol.all_seeds):
         return f"the seeds {shorten(seeds)[1:-1]} with {scores.protocol}"
     return next(_list_foreign_settings(scores, protocol, task), "")
 

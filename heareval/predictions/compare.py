@@ -92,9 +92,9 @@ def find_submission(name: str, embeddings: Path) -> Path:
     Raises:
         HearevalError: there is no such submission.
     """
-    if (embeddings / name).is_dir():
+    if name and (embeddings / name).is_dir():
         return embeddings / name
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name).absolute()
     known = [path.name for path in embeddings.glob("*") if path.is_dir() and not path.name.startswith(".")]
     if not known:

@@ -19,6 +19,10 @@ PREDICTOR_VERSION = 3
 PUBLISHED_GRID_POINTS = 8
 # Seeds of a run with full reports, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
+# The largest seed of a run, and the most seeds that it may have; the options, cards and names of results have
+# the same limits.
+MAX_SEED = 2**64 - 1
+MAX_SEEDS = 9999
 
 GridName = Literal["default", "fast", "faster"]
 Order = Literal["fixed", "shuffled"]
@@ -155,8 +159,9 @@ class Protocol:
         grid: name of the grid.
         grid_points: number of grid points that are selected at random; at most all of the grid.
         order: "fixed" trains on the same batches in every epoch, as in 2021; "shuffled" draws new ones.
-        seed: seed of the selected grid points, the weights and the dropout.
-        seeds: number of repetitions with consecutive seeds, starting from `seed`.
+        seed: seed of the selected grid points, the weights and the dropout, from 0 to MAX_SEED.
+        seeds: number of repetitions with consecutive seeds, starting from `seed`; at most MAX_SEEDS, and no
+            seed exceeds MAX_SEED.
         device: "auto" uses a CUDA device if there is one.
         deterministic: make scores equal on every run of one machine; slower on CUDA.
         probe: the learner. Only "mlp", the network, has a grid. Results of the others have
@@ -202,11 +207,18 @@ class Protocol:
                 expected=f"at most {most}, which are all points of the grid {self.grid!r}",
             )
         check_limit(self.limit)
-        if self.seeds < 1:
-            raise HearevalError("seeds", got=str(self.seeds), expected="1 or more")
-        if self.seed < 0:
+        if not 1 <= self.seeds <= MAX_SEEDS:
+            raise HearevalError("seeds", got=str(self.seeds), expected=f"1 to {MAX_SEEDS}")
+        if not 0 <= self.seed <= MAX_SEED:
             # Some random number generators ignore the sign of a seed.
-            raise HearevalError("seed", got=str(self.seed), expected="0 or more")
+            raise HearevalError("seed", got=str(self.seed), expected=f"0 to {MAX_SEED}")
+        if self.all_seeds[-1] > MAX_SEED:
+            raise HearevalError(
+                f"seed {self.seed} and {self.seeds} seeds",
+                got=f"{self.all_seeds[-1]} as the last seed",
+                expected=f"{MAX_SEED} at most",
+                remedy="Take a smaller first seed.",
+            )
         network_options = (self.grid, self.grid_points, self.order, self.seeds, self.train_precision)
         is_default = network_options == ("default", PUBLISHED_GRID_POINTS, "fixed", 1, "float32")
         if self.probe != "mlp" and not is_default:

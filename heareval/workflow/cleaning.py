@@ -35,6 +35,7 @@ DOWNLOAD = re.compile(f"[0-9a-f]{{32}}|[0-9a-f]{{40}}|[0-9a-f]{{64}}|unpublished
 CORPUS = re.compile(f"[a-z0-9-]{{1,16}}-{_HEX}")
 STAGE = re.compile(rf"(clips|sounds|resampled|shard\d{{3,}})-{_HEX}")
 ENVIRONMENT = re.compile(_HEX)
+UNFINISHED_EMBEDDINGS = re.compile(rf"\.(?P<target>.+)\.{_HEX}{re.escape(files.UNFINISHED)}")
 LOG_SUFFIXES = (".log", ".log.1", ".job.json")
 LOCK_FOLDERS = ("downloads", "corpora", "environments")
 LOG_FOLDERS = ("logs", "submissions", "validate", "environments")
@@ -85,6 +86,7 @@ def find_leftovers(
     )
     oldest = now_s - log_days * DAY_S
     for path, reason in itertools.chain(
+        _find_unfinished_embeddings(places),
         _find_scratch(places, is_alone=is_alone),
         _find_locks(places) if is_alone else (),
         _find_unfinished_trainings(places, oldest, log_days),
@@ -170,6 +172,36 @@ def _find_scratch(places: Places, *, is_alone: bool) -> Iterator[tuple[Path, str
                 with contextlib.suppress(OSError):
                     if not files.has_living_owner(path, waiting_s):
                         yield path, "scratch of a process that has ended"
+
+
+def _find_unfinished_embeddings(places: Places) -> Iterator[tuple[Path, str]]:
+    """Yield what killed runs left of embeddings, if no run will go on from it."""
+    # It imports numpy, which `heareval clean --help` needs not.
+    from heareval.formats.embeddings_folder import lock_of_embedding
+
+    for path in _walk(Path(places.embeddings), 1):
+        folder = _find_embedded(path, places)
+        reason = _judge_unfinished_embeddings(path, folder) if folder else ""
+        # Runs with another work folder may share the embeddings folder.
+        if folder and reason and (not (lock := lock_of_embedding(folder)).exists() or _is_free(lock)):
+            yield path, reason
+
+
+def _find_embedded(path: Path, places: Places) -> Path | None:
+    """Return the folder whose unfinished embeddings are at a path; None if it holds none."""
+    found = UNFINISHED_EMBEDDINGS.fullmatch(path.name)
+    is_there = found and path.parent.parent == Path(places.embeddings) and _is_folder(path)
+    return path.with_name(found["target"]) if found and is_there else None
+
+
+def _judge_unfinished_embeddings(path: Path, folder: Path) -> str:
+    """Return why nothing needs the unfinished embeddings of a folder; "" if a run would go on from them."""
+    from heareval.formats.embeddings_folder import has_embeddings, is_made_again
+
+    if is_made_again(path):
+        return "embeddings that a run with `--overwrite all` was making again when it was killed"
+    fingerprint = path.name.removesuffix(files.UNFINISHED).rpartition(".")[2]
+    return "unfinished embeddings that are complete by now" if has_embeddings(folder, fingerprint) else ""
 
 
 def _find_unfinished_trainings(places: Places, oldest_s: float, days: int) -> Iterator[tuple[Path, str]]:
@@ -297,7 +329,10 @@ def delete_leftovers(leftovers: Sequence[Leftover], places: Places) -> list[str]
     failures = []
     for each in leftovers:
         try:
-            _delete(each.path)
+            if folder := _find_embedded(each.path, places):
+                _delete_unfinished_embeddings(each.path, folder)
+            else:
+                _delete(each.path)
         except OSError as error:
             failures.append(f"{each.path}: {error.strerror or error}")
     for folder in {each.path.parent for each in leftovers}:
@@ -305,6 +340,19 @@ def delete_leftovers(leftovers: Sequence[Leftover], places: Places) -> list[str]
         if folder.parent == Path(places.work) and not any(folder.iterdir()):
             folder.rmdir()
     return failures
+
+
+def _delete_unfinished_embeddings(path: Path, folder: Path) -> None:
+    """Delete the unfinished embeddings of a folder unless a run uses or has removed them."""
+    from heareval.formats.embeddings_folder import lock_of_embedding
+
+    with files.open_lock(lock_of_embedding(folder)) as stream:
+        try:
+            files.lock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError("a run uses it") from error
+        if _judge_unfinished_embeddings(path, folder):
+            _delete(path)
 
 
 def _delete(path: Path) -> None:

@@ -51,6 +51,12 @@ class CorpusRequest:
     def __post_init__(self) -> None:
         if isinstance(self.tasks, str):
             raise HearevalError("tasks of a request", got=repr(self.tasks), expected="a tuple of names")
+        if self.mode == "":
+            raise HearevalError(
+                "mode of a request",
+                got="''",
+                expected="the name of a mode, or None for the default of each task",
+            )
         for kind, name, known in (
             ("engine", self.engine, ENGINES),
             ("on_bad_audio", self.on_bad_audio, ON_BAD_AUDIO),

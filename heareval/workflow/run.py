@@ -21,6 +21,7 @@ from heareval import files, progress
 from heareval.errors import HearevalError, RunError
 from heareval.formats.embeddings_folder import sweep_finished
 from heareval.workflow.configuration import load_config
+from heareval.workflow.failures import ToldFailure, tell_failures
 from heareval.workflow.luigid import Luigid
 from heareval.workflow.run_records import record_run
 from heareval.workflow.runner import Goal, Runner
@@ -71,6 +72,11 @@ class Outcome:
     seconds: float
     reason: str = ""
     is_drained: bool = False
+
+    @property
+    def told_failures(self) -> tuple[ToldFailure, ...]:
+        """What is told about the steps that failed; archives that one reason keeps away are told together."""
+        return tell_failures(self.failures)
 
     def followed_by(self, later: Outcome) -> Outcome:
         """Return how two runs, one after the other, ended together.

@@ -28,6 +28,8 @@ from heareval.layout import Places
 from heareval.predictions.protocol import (
     DISTANCES,
     GRIDS,
+    MAX_SEED,
+    MAX_SEEDS,
     PROBES,
     PUBLISHED_GRID_POINTS,
     TRAIN_PRECISIONS,
@@ -46,8 +48,8 @@ Check = Callable[[object], bool]
 Rule = tuple[Check, str]
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_seconds(value: object, least: float) -> bool:
@@ -71,6 +73,10 @@ def _whole(least: int) -> Rule:
     return lambda value: _is_whole(value, least), f"a whole number of at least {least}"
 
 
+def _range(least: int, most: int) -> Rule:
+    return lambda value: _is_whole(value, least, most), f"a whole number from {least} to {most}"
+
+
 def _seconds(least: float) -> Rule:
     return lambda value: _is_seconds(value, least), f"seconds, at least {least:g}"
 
@@ -85,7 +91,7 @@ _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 # value should be.
 OPTIONS: Mapping[str, Rule] = {
     "tasks": _texts('["esc50", "speech"]'),
-    "mode": _TEXT,
+    "mode": (lambda value: _is_text(value) and value != "", "the name of a mode in quotes"),
     "mirror": _texts('["archives", "https://HOST/FOLDER"]'),
     "accept-checksums": _TEXT,
     "engine": _choice(tuple(ENGINES)),
@@ -108,8 +114,8 @@ OPTIONS: Mapping[str, Rule] = {
     "grid-points": _whole(1),
     "grid": _choice(tuple(GRIDS)),
     "shuffle": _FLAG,
-    "seed": _whole(0),
-    "seeds": _whole(1),
+    "seed": _range(0, MAX_SEED),
+    "seeds": _range(1, MAX_SEEDS),
     "report": _choice(("none", "full")),
     "probe": _choice(PROBES),
     "train-precision": _choice(TRAIN_PRECISIONS),
@@ -242,7 +248,7 @@ def _resolve(key: str, value: Any, folder: Path) -> Any:
     if key == "tasks":
         return tuple(_place(name, folder) if name.endswith(SUFFIX) else name for name in value)
     if key in PATHS or key in PATHS_OR_URLS:
-        # An empty text means none, as on a command line.
+        # An empty text means none.
         several = [each if not each or "://" in each else _place(each, folder) for each in _list(value)]
         return tuple(several) if isinstance(value, list) else several[0]
     return tuple(value) if isinstance(value, list) else value

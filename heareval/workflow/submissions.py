@@ -385,6 +385,8 @@ def check_any_is_there(args: SubmissionArgs, notify: Notify) -> None:
                 list_package_sources(model)
         except (HearevalError, OSError) as error:
             errors[word] = error
+    if not args.submissions:
+        raise HearevalError("submissions", got="none", expected="a model at least")
     if len(errors) < len(args.submissions):
         return
     if len(errors) == 1:

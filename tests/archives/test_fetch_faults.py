@@ -319,6 +319,16 @@ def test_a_mirror_that_fails_at_first(fault: str, server: tuple[str, Behaviour],
     assert get_from([address], tmp_path) == CONTENT
 
 
+def test_a_proxy_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    expected = (
+        "got no connection through the proxy: Failed to establish a new connection: "
+        r"\[Errno 111\] Connection refused \(3 tries in a row\), expected the archive"
+    )
+    with pytest.raises(HearevalError, match=expected):
+        get("http://somewhere.invalid/a.zip", tmp_path)
+
+
 def test_an_error_tells_what_each_mirror_answered(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     address, behaviour = server
     (tmp_path / "folder").mkdir()

@@ -32,7 +32,7 @@ from heareval.predictions.claimed_protocol import find_contradiction
 from heareval.predictions.cpu_features import has_fast_bf16
 from heareval.predictions.data import read_references
 from heareval.predictions.evaluation import evaluate_folder
-from heareval.predictions.protocol import Protocol
+from heareval.predictions.protocol import MAX_SEED, Protocol
 from heareval.predictions.references import fingerprint_references
 from heareval.predictions.stored import list_differences, read_stored, recompute_scores
 from heareval.predictions.writing import write_results
@@ -647,7 +647,7 @@ def test_scores_of_a_few_clips_are_no_card(root: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", [-1, 10**300])
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 10**300])
 def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
     change = {"seed": seed}
     edit_json(_card(root) / SCENE / layout.scores(LINEAR), lambda values: values.update(change))
@@ -665,6 +665,7 @@ def test_no_run_has_such_a_seed(root: Path, seed: int) -> None:
         ),
         Protocol(probe="knn-cosine", device="cpu"),
         Protocol(probe="knn-l1", device="cpu", seed=3),
+        Protocol(probe="linear", device="cpu", seed=MAX_SEED),
     ],
     ids=lambda protocol: protocol.recorded_name,
 )

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from heareval.errors import HearevalError
-from heareval.predictions.protocol import Protocol, grid_for, select_grid_points, settings_for_fingerprint
+from heareval.predictions.claimed_protocol import find_protocol
+from heareval.predictions.protocol import (
+    MAX_SEED,
+    MAX_SEEDS,
+    Protocol,
+    grid_for,
+    select_grid_points,
+    settings_for_fingerprint,
+)
 from tests.commands import command, only_line
 
 
@@ -16,6 +24,27 @@ def test_seeds_count_from_the_first():
     for wrong in ({"seeds": 0}, {"seed": -1}):
         with pytest.raises(HearevalError, match="seed"):
             Protocol(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": MAX_SEED + 1}, f"seed: got {MAX_SEED + 1}, expected 0 to {MAX_SEED}"),
+        ({"seeds": MAX_SEEDS + 1}, f"seeds: got {MAX_SEEDS + 1}, expected 1 to {MAX_SEEDS}"),
+        (
+            {"seed": MAX_SEED, "seeds": 2},
+            f"seed {MAX_SEED} and 2 seeds: got {MAX_SEED + 1} as the last seed, expected {MAX_SEED} at most",
+        ),
+    ],
+)
+def test_seeds_have_a_limit(wrong, message):
+    with pytest.raises(HearevalError, match=message):
+        Protocol(**wrong)
+
+
+def test_the_largest_seeds_have_a_name_that_is_found():
+    for most in (Protocol(seed=MAX_SEED), Protocol(seed=MAX_SEED - MAX_SEEDS + 1, seeds=MAX_SEEDS)):
+        assert find_protocol(most.recorded_name, seed=most.seed) == most
 
 
 def test_default_grid_has_sixteen_points_of_which_eight_are_drawn():

@@ -38,10 +38,10 @@ def describe_new_task(
         has_chosen_folds: whether it has folds only because train, valid and test could not be drawn.
     """
     lengths = [read_length_s(each) for each in sounds.recordings]
-    minutes, unknown = sum(length or 0 for length in lengths) / 60, lengths.count(None)
+    unknown = lengths.count(None)
     counts = Counter(label for each in sounds.recordings for label in labels_of(each))
     names = [f"{_format_label(label)} {count}" for label, count in counts.most_common()]
-    sizes = f"{len(lengths)} clips, {minutes:.1f} minutes"
+    sizes = f"{len(lengths)} clips, {describe_length(lengths)}"
     sizes += f" ({unknown} of them of unknown length)" if unknown else ""
     given = "given" if sounds.has_splits else "drawn"
     reason = (
@@ -170,6 +170,16 @@ def _doubt_times(recordings: Sequence[Recording], lengths: Sequence[float | None
     if 2 * short > len(events):
         lines.append(f"most events are shorter than {SHORT_MS} ms; are the times in seconds?")
     return lines
+
+
+def describe_length(lengths_s: Sequence[float | None]) -> str:
+    """Return the length of all recordings together, in minutes from one minute on; unknown ones are left out.
+
+    >>> describe_length([30.0, 60.0, None]), describe_length([1.5]), describe_length([59.97])
+    ('1.5 minutes', '1.5 seconds', '1.0 minutes')
+    """
+    seconds = sum(length or 0 for length in lengths_s)
+    return f"{seconds / 60:.1f} minutes" if seconds >= 59.95 else f"{seconds:.1f} seconds"
 
 
 def read_length_s(recording: Recording) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from heareval import files
 from heareval.formats.scores import MIN_UNITS_OF_INTERVAL
 from heareval.spec import Ratings, Recording, Relation, Retrieval, SamePairs, TaskSpec, Triplets
-from heareval.tasks.own.overview import doubt_contents, read_length_s
+from heareval.tasks.own.overview import describe_length, doubt_contents, read_length_s
 from heareval.tasks.own.related_sounds import count_anchors
 from heareval.tasks.own.sounds import Sounds
 
@@ -43,9 +43,8 @@ def describe_pairwise_task(task: TaskSpec, sounds: Sounds, relation: Relation) -
     """
     recordings = sounds.recordings
     lengths = [read_length_s(each) for each in recordings]
-    seconds, unknown = sum(length or 0 for length in lengths), lengths.count(None)
-    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
-    sizes = f"{len(recordings)} sounds, {time}"
+    unknown = lengths.count(None)
+    sizes = f"{len(recordings)} sounds, {describe_length(lengths)}"
     sizes += f" ({unknown} of them of unknown length)" if unknown else ""
     rows = _list_rows(relation, recordings)
     notes = [

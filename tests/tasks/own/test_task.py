@@ -120,7 +120,7 @@ def test_new_from_a_folder(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None
         {"name": "birds", "folder": "recordings", "clip_duration_s": 0.25}, Path("birds.toml")
     )
     assert lines[:5] == [
-        "30 clips, 0.1 minutes",
+        "30 clips, 6.0 seconds",
         "3 labels, multiclass, with their numbers of clips: crow 10, owl 10, wren 10",
         "splits: 5 folds, drawn",
         "  folds, because drawing train, valid and test would leave one without some label, or without clips",
