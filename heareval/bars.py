@@ -33,7 +33,7 @@ def describe_time(seconds: float) -> str:
     >>> describe_time(8.2), describe_time(754), describe_time(9000)
     ('8 s', '12 min', '2.5 h')
     """
-    if seconds < 100:
+    if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds // 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 

@@ -148,9 +148,7 @@ def test_after_a_kill_what_was_there_is_complete(copy: Path, mirror: Path) -> No
     folder = copy / "embeddings" / "my_model" / LIMITED
     before = list_files(folder)
     (left,) = folder.parent.glob(f".*{files.UNFINISHED}")
-    assert find_reasons(copy)[left] == (
-        "embeddings that a run with `--overwrite all` was making again when it was killed"
-    )
+    assert find_reasons(copy)[left] == ("embeddings that a killed run was making again")
     api.clean(places_in(copy), delete=True)
     assert not left.exists()
     assert list_files(folder) == before

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from heareval import layout
 from heareval.archives.sizes import UNITS, Size, readable
+from heareval.bars import describe_time
 from heareval.commands.console import format_tenths
 from heareval.commands.plan import list_disk_lines
 from heareval.commands.planned_models import HOURS_FROM_S, _format_minutes, _format_range, list_model_lines
@@ -411,3 +412,10 @@ def test_a_size_is_less_than_a_thousand_of_its_unit(size: int) -> None:
 def test_tenths_are_0_for_nothing_only(number: float) -> None:
     text = format_tenths(number)
     assert (float(text.removeprefix("<")) == 0) == (number == 0)
+
+
+@given(st.floats(0, 10**6))
+def test_a_time_is_given_in_the_unit_that_suits_it(seconds: float) -> None:
+    number, unit = describe_time(seconds).split()
+    least, most = {"s": (0, 99), "min": (1, 99), "h": (1.7, 300)}[unit]
+    assert least <= float(number) <= most

@@ -52,9 +52,9 @@ def format_tenths(number: float) -> str:
     >>> format_tenths(2.34), format_tenths(0.02), format_tenths(0), format_tenths(123.4)
     ('2.3', '<0.1', '0', '123')
     """
-    if 0 < number < 0.05:
-        return "<0.1"
-    return f"{number:.1f}" if 0 < number < 99.95 else f"{number:.0f}"
+    if number < 0.05:
+        return "<0.1" if number else "0"
+    return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
 def terminal_columns() -> int | None:

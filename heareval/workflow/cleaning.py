@@ -199,7 +199,7 @@ def _judge_unfinished_embeddings(path: Path, folder: Path) -> str:
     from heareval.formats.embeddings_folder import has_embeddings, is_made_again
 
     if is_made_again(path):
-        return "embeddings that a run with `--overwrite all` was making again when it was killed"
+        return "embeddings that a killed run was making again"
     fingerprint = path.name.removesuffix(files.UNFINISHED).rpartition(".")[2]
     return "unfinished embeddings that are complete by now" if has_embeddings(folder, fingerprint) else ""
 
