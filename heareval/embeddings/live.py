@@ -39,7 +39,7 @@ from heareval.spec import Progress, ignore_progress
 # Ends the name of every submission that has no fingerprint.
 MARK = "unfingerprinted"
 # Variables that a job sets before it loads a model.
-SET_VARIABLES = ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH")
+SET_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_FORCE_GPU_ALLOW_GROWTH")
 
 
 def find_word(model: Any) -> str | None:

@@ -16,6 +16,8 @@ from heareval.layout import name_limited
 
 # Part of every fingerprint. Increase it when the same settings would give other scores.
 PREDICTOR_VERSION = 3
+# The same for training in bf16 alone.
+BF16_VERSION = 2
 PUBLISHED_GRID_POINTS = 8
 # Seeds of a run with full reports, unless another number is asked for.
 FULL_REPORT_SEEDS = 5
@@ -307,7 +309,7 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
     """
     if protocol.is_pairwise:
         return {"protocol": protocol.recorded_name, "distance": protocol.distance}
-    return {
+    settings = {
         "protocol": protocol.recorded_name,
         "grid": protocol.grid,
         "grid_points": protocol.grid_points,
@@ -316,6 +318,7 @@ def settings_for_fingerprint(protocol: Protocol) -> dict[str, Any]:
         "seeds": protocol.seeds,
         "deterministic": protocol.deterministic,
     }
+    return {**settings, "bf16": BF16_VERSION} if protocol.train_precision == "bf16" else settings
 
 
 def grid_for(protocol: Protocol, task_name: str, overrides: Grid) -> Grid:

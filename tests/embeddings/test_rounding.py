@@ -71,7 +71,7 @@ for request in json.loads(sys.argv[2]):
         os._exit(0)
     os.wait()
 """
-# Its product of 1,000 numbers is far from that of rounded numbers.
+# Other instructions sum up its products in another order: where they do not round, the last digits differ.
 MODEL = """
 import torch
 REQUEST
@@ -106,7 +106,7 @@ def test_every_interface_says_what_was_set_and_afterwards_what_it_said() -> None
 
 
 def test_what_a_model_asks_for_does_not_change_its_embeddings(tmp_path: Path) -> None:
-    """On a CPU with AVX512-BF16 or AMX, which would do what it asks for."""
+    """On CPUs with AVX512-BF16 or AMX, what it asks for takes other instructions, which may round to bf16."""
     embedded = []
     for number, request in enumerate(("", 'torch.set_float32_matmul_precision("medium")')):
         folder = tmp_path / str(number)

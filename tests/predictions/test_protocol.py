@@ -9,6 +9,7 @@ import pytest
 from heareval.errors import HearevalError
 from heareval.predictions.claimed_protocol import find_protocol
 from heareval.predictions.protocol import (
+    BF16_VERSION,
     MAX_SEED,
     MAX_SEEDS,
     Protocol,
@@ -127,6 +128,12 @@ def test_no_grid_points():
 def test_another_protocol_has_another_name(change):
     assert Protocol(**change).recorded_name != Protocol().recorded_name == "hear2021"
     assert settings_for_fingerprint(Protocol(**change)) != settings_for_fingerprint(Protocol())
+
+
+def test_the_version_of_bf16_makes_scores_in_bf16_alone_again():
+    assert settings_for_fingerprint(Protocol(train_precision="bf16"))["bf16"] == BF16_VERSION
+    assert "bf16" not in settings_for_fingerprint(Protocol())
+    assert "bf16" not in settings_for_fingerprint(Protocol(train_precision="tf32"))
 
 
 def test_seed_but_not_device_is_in_the_fingerprint():

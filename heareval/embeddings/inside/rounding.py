@@ -52,7 +52,7 @@ def keep_rounding(torch: Any) -> typing.Iterator[None]:
 def _set_old_interface(torch: Any, of_matmul: str | None, of_cudnn: bool | None) -> None:
     """Set what is not None. The old interface of matrix products exists since PyTorch 1.12."""
     if of_matmul is not None and hasattr(torch, "set_float32_matmul_precision"):
-        # On CPUs that have bf16, "medium" rounds to it.
+        # With "medium", CPUs may round to bf16.
         torch.set_float32_matmul_precision(of_matmul)
     if of_cudnn is not None:
         torch.backends.cudnn.allow_tf32 = of_cudnn

@@ -233,6 +233,8 @@ def prepare_environment(device: str) -> None:
     """Set the environment variables that frameworks read when they are imported."""
     # By default TensorFlow takes all memory of a GPU at once, leaving none to other processes.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    # Others let oneDNN, which multiplies on CPUs, round float32 to bf16.
+    os.environ["ONEDNN_DEFAULT_FPMATH_MODE"] = "STRICT"
     if device == "cpu":
         # Models that look for a GPU themselves must not find one.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -50,7 +50,8 @@ def dropped_relu(x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
 def dropped_relu_of_bits(x: Tensor, random_numbers: Tensor, p: float) -> Tensor:
     """Return what `dropped_relu` returns for bfloat16 numbers, but without scaling up.
 
-    It works on the bits of the numbers as int16, which are negative for negative numbers and 0 for 0.
+    It works on the bits of the numbers as int16, which are negative for negative numbers and 0 for 0. NaN
+    with the bit of the sign becomes 0; the gradients of a network that diverges have other NaN.
     Instructions for bfloat16 take three to six times as long, because they convert every number to float32
     and back.
     """
