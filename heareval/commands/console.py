@@ -182,7 +182,7 @@ def _warn_unfinished(lacking: Lacking, unfetched: Collection[str]) -> None:
         each.name for each in lacking.unfinished if each.failed and {*each.failed} <= {*unfetched}
     ]
     if lacks_archives:
-        warn(f"{lacking.word}, because these archives are missing: {', '.join(lacks_archives)}")
+        warn(f"{lacking.word}, because archives above are missing: {', '.join(lacks_archives)}")
     for each in lacking.unfinished:
         if each.name in lacks_archives:
             continue
