@@ -154,7 +154,9 @@ def test_checkpoints_of_other_code_or_machines_are_left_out(scene_folder, monkey
     alone, all_calls, _ = _evaluate(folder)
     monkeypatch.setattr(checkpoints, name, lambda: "another")
     again, calls, _ = _evaluate(folder, said=said)
-    assert said == [f"starts over: 2 of 2 trainings were interrupted, but with another {what}"]
+    assert said == [
+        f"starts over: it was interrupted after 2 of 2 trainings, and this has changed since: {what}"
+    ]
     assert (calls, facts(again)) == (all_calls, facts(alone))
 
 
@@ -275,7 +277,7 @@ def test_checkpoints_of_another_number_of_threads_are_left_out(scene_folder):
     Checkpoints(folder / ".kept", "cpu", said.append, threads=3).begin(2)
     assert said == [
         "resumes after 2 of 2 trainings",
-        "starts over: 2 of 2 trainings were interrupted, but with another number of threads",
+        "starts over: it was interrupted after 2 of 2 trainings, and this has changed since: number of threads",
     ]
 
 
