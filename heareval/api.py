@@ -521,7 +521,7 @@ def predict(
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
     placed = place_on_machine(protocol or Protocol(), settings.machine)
     if not folders:
-        raise HearevalError("folders of embeddings", got="none", expected="one at least")
+        raise HearevalError("folders of embeddings", got="none", expected="at least one")
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [

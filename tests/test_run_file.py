@@ -63,7 +63,7 @@ EXAMPLES = {
     "scheduler-url": ('"http://127.0.0.1:9"', "--scheduler-url http://127.0.0.1:9"),
     "scratch-dir": ('"scratch"', "--scratch-dir scratch"),
 }
-# What describes one model, and what is no part of a run.
+# What describes one model, and what is not part of a run.
 OTHERS = {"name", "source", "model", "sha256", "python", "requirement", "model-options", "trust-remote-code"}
 OTHERS |= {"debug"}
 

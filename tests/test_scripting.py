@@ -246,9 +246,9 @@ def test_empty_names_are_one_line(tmp_path: Path) -> None:
     for tasks in ((), ""):
         with pytest.raises(HearevalError, match=r"tasks: got .*, expected names of tasks or folders"):
             api.embed(submission, places, tasks=tasks)
-    with pytest.raises(HearevalError, match="submissions: got none, expected a model at least"):
+    with pytest.raises(HearevalError, match="submissions: got none, expected at least one model"):
         api.evaluate(api.EvaluationRequest(SubmissionArgs(()), api.CorpusRequest(("esc50",))), places)
-    with pytest.raises(HearevalError, match="folders of embeddings: got none, expected one at least"):
+    with pytest.raises(HearevalError, match="folders of embeddings: got none, expected at least one"):
         api.predict([], places=places)
     for read in (heareval.results, heareval.report):
         with pytest.raises(

@@ -277,7 +277,8 @@ def test_checkpoints_of_another_number_of_threads_are_left_out(scene_folder):
     Checkpoints(folder / ".kept", "cpu", said.append, threads=3).begin(2)
     assert said == [
         "resumes after 2 of 2 trainings",
-        "starts over: it was interrupted after 2 of 2 trainings, and this has changed since: number of threads",
+        "starts over: it was interrupted after 2 of 2 trainings, "
+        "and this has changed since: number of threads",
     ]
 
 
