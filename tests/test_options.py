@@ -70,9 +70,13 @@ def test_help_of_overwrite_explains_just_the_words_that_the_command_takes(name: 
     assert words == set(option.type.choices) - {"only-missing"}
 
 
-def test_an_empty_folder_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_name_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _build_places(("work",), tmp_dir="").work == str(tmp_path)
+    (tmp_path / "luigi.cfg").write_text("[heareval]\ntasks_dir =\n")
+    done = command(tmp_path, "heareval", "prepare", "spoken_digit")
+    assert "tasks folder: got '', expected a folder, such as . for the current one" in only_line(done)
+    assert not (tmp_path / "_workdir").exists()
+    assert _build_places(("work",), tmp_dir=".").work == str(tmp_path)
     assert _build_places(("work",), tmp_dir=None).work == str(tmp_path / "_workdir")
 
 

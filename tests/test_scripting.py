@@ -255,6 +255,25 @@ def test_empty_names_are_one_line(tmp_path: Path) -> None:
             HearevalError, match="folder: got '', expected a path, or the name of a submission"
         ):
             read("")
+    for name in ("work", "tasks", "tars", "embeddings"):
+        with pytest.raises(HearevalError, match=f"{name} folder: got '', expected a folder, such as . for"):
+            heareval.Places(**{name: ""})
+    empty: Any = ""
+    for use in (
+        lambda: api.predict([empty], places=places),
+        lambda: api.run_demo(empty),
+        lambda: api.report(empty, places),
+        lambda: api.report(tmp_path, places, out=empty),
+        lambda: api.results(empty),
+        lambda: api.make_card("mine", places, out=empty),
+        lambda: api.export_cards([empty], "csv"),
+        lambda: api.copy_references(empty, places),
+    ):
+        with pytest.raises(HearevalError, match=r"folder.*: got '', expected a folder, such as . for the"):
+            use()
+    for run in (heareval.evaluate, heareval.validate):
+        with pytest.raises(HearevalError, match=r"^model: got '', expected a module, a file, or an object"):
+            run("", places)
     (tmp_path / "embeddings" / "mine").mkdir(parents=True)
     with pytest.raises(HearevalError, match="unknown submission: got ''"):
         heareval.compare("", "mine", places)
