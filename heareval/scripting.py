@@ -502,6 +502,8 @@ def evaluate(
                     raise
                 failures.append(str(error))
             embedded = [each for each in sorted(folder.glob("[!.]*")) if each.is_dir()]
+            if not embedded:
+                return _collect(prepared.outcome, (), failures, raise_error=raise_error)
             scored = api.predict(embedded, protocol, places, settings=settings)
             outcome = prepared.outcome.followed_by(scored.outcome)
             return _collect(outcome, scored.scores, failures, raise_error=raise_error)
