@@ -125,7 +125,8 @@ def compare_side_by_side(case: str, precision: TrainPrecision, threads: Sequence
         for asked, _ in pipes:
             asked.close()
     for place, way in enumerate(ways):
-        name = f"side by side, {way} threads each" if way else "one after the other"
+        noun = "thread" if way == 1 else "threads"
+        name = f"side by side, {way} {noun} each" if way else "one after the other"
         middle = statistics.median(turn[place] for turn in seconds)
         ratio = statistics.median(turn[place] / turn[0] for turn in seconds)
         print(f"{case}-like in {precision}, {name}: {middle:.2f} s, {ratio:.2f} x", flush=True)  # noqa: T201

@@ -521,7 +521,9 @@ def predict(
     places = resolve_places(places, "work", *(["embeddings"] if is_there else []))
     placed = place_on_machine(protocol or Protocol(), settings.machine)
     if not folders:
-        raise HearevalError("folders of embeddings", got="none", expected="one at least")
+        raise HearevalError("folders of embeddings", got="none", expected="at least one")
+    for folder in folders:
+        layout.check_folder_is_named(folder, "folder of embeddings")
     manifests = {(path := Path(folder).absolute()): read_embeddings_manifest(path) for folder in folders}
     with _working(places, settings) as places:
         steps = [
@@ -684,6 +686,7 @@ def _evaluate(
 
 def run_demo(folder: Path = Path("demo"), *, settings: RunSettings | None = None) -> Scored:
     """Run the whole pipeline on small synthetic corpora, at four sample rates, with the built-in baseline."""
+    layout.check_folder_is_named(folder)
     settings = settings or RunSettings()
     work, tasks, tars, embeddings = (
         str(Path(folder) / name) for name in ("_workdir", "tasks", "tars", "embeddings")
@@ -809,6 +812,8 @@ def report(
     from heareval.predictions.report import write_reports
 
     places = resolve_places(places, "tasks")
+    for each in (folder, "." if out is None else out):
+        layout.check_folder_is_named(each)
     target = None if out is None else Path(out).absolute()
     return write_reports(
         Path(folder).absolute(), tuple(protocols), places, out=target, clips=tuple(clips), notify=notify
@@ -831,6 +836,7 @@ def results(folder: Path) -> list[Scores]:
     # torch and scipy take seconds to import.
     from heareval.predictions.stored import read_checked_scores
 
+    layout.check_folder_is_named(folder)
     folder = Path(folder)
     inside = sorted(path for pattern in ("[!.]*", "[!.]*/[!.]*") for path in folder.glob(pattern))
     found = [
@@ -1033,6 +1039,7 @@ def make_card(
     from heareval.predictions.cards import make_card as make
     from heareval.predictions.compare import find_submission
 
+    layout.check_folder_is_named(out, "folder of cards")
     folder = find_submission(submission, Path(resolve_places(places, "embeddings").embeddings))
     facts = _read_facts(about) if about else Fields("--about", {})
     request = CardRequest(
@@ -1188,6 +1195,7 @@ def copy_references(folder: Path, places: Places = DEFAULT_PLACES) -> tuple[Path
 
     Example: `copy_references(Path("results/references"))`
     """
+    layout.check_folder_is_named(folder)
     return write_references(Path(resolve_places(places, "tasks").tasks), folder)
 
 

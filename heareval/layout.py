@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from heareval.errors import HearevalError
 
 VOCABULARY = "labelvocabulary.csv"
 TASK_METADATA = "task_metadata.json"
@@ -38,6 +41,17 @@ def display_path(path: str | Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def check_folder_is_named(folder: str | os.PathLike[str], what: str = "folder") -> None:
+    """Raise HearevalError if the name of a folder is empty, which Python takes for the current folder.
+
+    Args:
+        what: what the folder is, for the message.
+    """
+    if not os.fspath(folder).strip():
+        expected = "a folder, such as . for the current one"
+        raise HearevalError(what, got=repr(os.fspath(folder)), expected=expected)
+
+
 @dataclass(frozen=True)
 class Places:
     """The folders of one run.
@@ -49,6 +63,9 @@ class Places:
         embeddings: embeddings and scores, one folder per submission.
         scratch: a folder of this machine for what is thrown away; "" without one.
         ids: (name, id) of the folders above that have an id, which is the same on every machine.
+
+    Raises:
+        HearevalError: the name of a folder is empty; the current folder is `.`.
     """
 
     work: str = "_workdir"
@@ -57,6 +74,10 @@ class Places:
     embeddings: str = "embeddings"
     scratch: str = ""
     ids: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, folder in self.folders.items():
+            check_folder_is_named(folder, f"{name} folder")
 
     @property
     def folders(self) -> Mapping[FolderName, str]:

@@ -225,6 +225,9 @@ def _describe_submission(
 ) -> SubmissionArgs | None:
     """Return how a worker process finds a model; None if it exists in this process only."""
     _check_arguments(weights=weights, options=options, name=name, device=device)
+    if isinstance(model, str) and not model.strip():
+        expected = "a module, a file, or an object with the HEAR API"
+        raise HearevalError("model", got=repr(model), expected=expected)
     described = {
         "weights": os.fspath(weights) or None,
         "options": dump_json(dict(options)) if options else None,

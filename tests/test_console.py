@@ -111,7 +111,12 @@ def test_whatever_is_shown_is_escaped(capsys: pytest.CaptureFixture[str]) -> Non
     ("overwrite", "said"),
     [
         ("only-missing", "run the same command again to resume"),
-        ("all", "with --overwrite the same command starts over"),
+        (
+            "scores",
+            "with --overwrite scores the same command makes finished scores again and resumes "
+            "unfinished trainings",
+        ),
+        ("all", "with --overwrite all the same command starts over"),
     ],
 )
 def test_an_interruption_says_what_the_next_run_does(

@@ -70,9 +70,13 @@ def test_help_of_overwrite_explains_just_the_words_that_the_command_takes(name: 
     assert words == set(option.type.choices) - {"only-missing"}
 
 
-def test_an_empty_folder_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_name_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _build_places(("work",), tmp_dir="").work == str(tmp_path)
+    (tmp_path / "luigi.cfg").write_text("[heareval]\ntasks_dir =\n")
+    done = command(tmp_path, "heareval", "prepare", "spoken_digit")
+    assert "tasks folder: got '', expected a folder, such as . for the current one" in only_line(done)
+    assert not (tmp_path / "_workdir").exists()
+    assert _build_places(("work",), tmp_dir=".").work == str(tmp_path)
     assert _build_places(("work",), tmp_dir=None).work == str(tmp_path / "_workdir")
 
 
@@ -306,12 +310,11 @@ def test_seeds_beyond_the_limit_of_cards_are_refused(option: str, value: str) ->
 # --------------------------------------------------------------------------- empty values
 
 
-def _list_texts() -> Iterator[tuple[str, str]]:
-    """Yield every command with each of its parameters that takes a text, a list or a path, by its name."""
+def _list_values() -> Iterator[tuple[str, str]]:
+    """Yield every command with each of its parameters that takes a value, by its name."""
     for words, each in EVERY_COMMAND.items():
         for parameter in each.params:
-            is_text = type(parameter.type) in (click.types.StringParamType, click.Path)
-            if is_text and not getattr(parameter, "is_flag", False):
+            if not getattr(parameter, "is_flag", False):
                 yield " ".join(words), str(parameter.name)
 
 
@@ -319,12 +322,12 @@ def _list_texts() -> Iterator[tuple[str, str]]:
 # empty --model.
 NONE_IF_EMPTY = [
     (words, name)
-    for words, name in _list_texts()
+    for words, name in _list_values()
     if name in ("scheduler_url", "scratch_dir") or (words, name) == ("heareval embed", "weights")
 ]
 
 
-@pytest.mark.parametrize(("words", "name"), sorted({*_list_texts()} - {*NONE_IF_EMPTY}))
+@pytest.mark.parametrize(("words", "name"), sorted({*_list_values()} - {*NONE_IF_EMPTY}))
 def test_an_empty_value_is_refused(
     words: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,11 +344,18 @@ def test_an_empty_value_is_refused(
     done = CliRunner().invoke(main, [*words.split()[1:], *given])
     assert not list(tmp_path.iterdir())
     assert done.exit_code == 2
-    if name == "gpus":
-        assert "Invalid value for '--gpus'" in done.stderr
-        return
     assert re.fullmatch(r"error: [^ ]+: got '', expected .+\n", done.stderr), done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--train-threads", "--probe", "--gpus", "--timeout"])
+def test_an_empty_number_or_choice_names_its_remedy(option: str) -> None:
+    done = CliRunner().invoke(main, ["evaluate", "my_model", f"{option}="])
+    assert (done.exit_code, done.stdout) == (2, "")
+    remedy = "Leave it out, or check the variable if a script gives it."
+    assert done.stderr == f"error: {option}: got '', expected a value that is not empty. {remedy}\n"
+    # Help is shown in any case.
+    assert CliRunner().invoke(main, ["evaluate", option, "", "--help"]).exit_code == 0
 
 
 def test_a_list_of_nothing_but_commas_is_empty() -> None:

@@ -63,7 +63,7 @@ EXAMPLES = {
     "scheduler-url": ('"http://127.0.0.1:9"', "--scheduler-url http://127.0.0.1:9"),
     "scratch-dir": ('"scratch"', "--scratch-dir scratch"),
 }
-# What describes one model, and what is no part of a run.
+# What describes one model, and what is not part of a run.
 OTHERS = {"name", "source", "model", "sha256", "python", "requirement", "model-options", "trust-remote-code"}
 OTHERS |= {"debug"}
 
@@ -187,6 +187,15 @@ def test_paths_are_relative_to_the_file(here: Path) -> None:
         ),
         ('models = ["m"]\ntasks = [""]', "run.toml: tasks: got \\[''\\], expected a list such as"),
         ('models = ["m"]\nmode = ""', "run.toml: mode: got '', expected the name of a mode in quotes"),
+        *(
+            (f'models = ["m"]\n{key} = ""', f"run.toml: {key}: got '', expected a folder in quotes, such as")
+            for key in ("tmp-dir", "tasks-dir", "embeddings-dir")
+        ),
+        *(
+            (f'models = ["m"]\n{key} = " "', f"run.toml: {key}: got ' ', expected a text in quotes that is")
+            for key in ("accept-checksums", "from-published")
+        ),
+        ('models = ["m"]\ngpus = ""', "run.toml: gpus: got '', expected a number of GPUs"),
         ('models = ["m"]\ntasks = []', r"run.toml: tasks: got \[\], expected a list such as"),
         ('models = ["m"]\ntimeout = nan', "run.toml: timeout: got nan, expected seconds, at least 1"),
         ('models = ["m"]\nweights = "w.pt"', "run.toml: weights: got what describes a model, .*models"),

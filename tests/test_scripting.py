@@ -246,15 +246,34 @@ def test_empty_names_are_one_line(tmp_path: Path) -> None:
     for tasks in ((), ""):
         with pytest.raises(HearevalError, match=r"tasks: got .*, expected names of tasks or folders"):
             api.embed(submission, places, tasks=tasks)
-    with pytest.raises(HearevalError, match="submissions: got none, expected a model at least"):
+    with pytest.raises(HearevalError, match="submissions: got none, expected at least one model"):
         api.evaluate(api.EvaluationRequest(SubmissionArgs(()), api.CorpusRequest(("esc50",))), places)
-    with pytest.raises(HearevalError, match="folders of embeddings: got none, expected one at least"):
+    with pytest.raises(HearevalError, match="folders of embeddings: got none, expected at least one"):
         api.predict([], places=places)
     for read in (heareval.results, heareval.report):
         with pytest.raises(
             HearevalError, match="folder: got '', expected a path, or the name of a submission"
         ):
             read("")
+    for name in ("work", "tasks", "tars", "embeddings"):
+        with pytest.raises(HearevalError, match=f"{name} folder: got '', expected a folder, such as . for"):
+            heareval.Places(**{name: ""})
+    empty: Any = ""
+    for use in (
+        lambda: api.predict([empty], places=places),
+        lambda: api.run_demo(empty),
+        lambda: api.report(empty, places),
+        lambda: api.report(tmp_path, places, out=empty),
+        lambda: api.results(empty),
+        lambda: api.make_card("mine", places, out=empty),
+        lambda: api.export_cards([empty], "csv"),
+        lambda: api.copy_references(empty, places),
+    ):
+        with pytest.raises(HearevalError, match=r"folder.*: got '', expected a folder, such as . for the"):
+            use()
+    for run in (heareval.evaluate, heareval.validate):
+        with pytest.raises(HearevalError, match=r"^model: got '', expected a module, a file, or an object"):
+            run("", places)
     (tmp_path / "embeddings" / "mine").mkdir(parents=True)
     with pytest.raises(HearevalError, match="unknown submission: got ''"):
         heareval.compare("", "mine", places)

@@ -181,7 +181,7 @@ def test_tasks_that_lack_archives_are_named_in_one_line(
         f"  a.zip: {downloads[0].url}",
         f"  b.zip: {downloads[1].url}",
         "error: d full: clips: a clip: got noise",
-        "no score, because these archives are missing: one, two",
+        "no score, because archives above are missing: one, two",
         "three: no score, because `fetch b.zip` and `d full: clips` failed",
         "four: no score, as the run ended",
         "0 of 4 tasks scored",
@@ -206,7 +206,7 @@ def test_a_run_without_network_lists_its_archives_once(tmp_path: Path) -> None:
         assert done.stderr.count(f"  {name}: http") == 1
     summary = done.stderr[done.stderr.index("not complete") :].splitlines()
     assert summary[:2] == [
-        "not complete, because these archives are missing: "
+        "not complete, because archives above are missing: "
         f"speech_commands-v0.0.2-5h, {SPOKEN}, nsynth_pitch-v2.2.3-5h",
         "0 of 3 tasks prepared",
     ]

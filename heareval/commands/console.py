@@ -182,7 +182,7 @@ def _warn_unfinished(lacking: Lacking, unfetched: Collection[str]) -> None:
         each.name for each in lacking.unfinished if each.failed and {*each.failed} <= {*unfetched}
     ]
     if lacks_archives:
-        warn(f"{lacking.word}, because these archives are missing: {', '.join(lacks_archives)}")
+        warn(f"{lacking.word}, because archives above are missing: {', '.join(lacks_archives)}")
     for each in lacking.unfinished:
         if each.name in lacks_archives:
             continue
@@ -191,6 +191,16 @@ def _warn_unfinished(lacking: Lacking, unfetched: Collection[str]) -> None:
             reason = f"because `{'` and `'.join(each.failed)}` failed" if each.failed else "as the run ended"
             warn(f"{each.name}: {lacking.word}, {reason}")
     warn(lacking.summary)
+
+
+# Word of `--overwrite` -> what the same command does after an interruption. Unfinished trainings lie in the
+# folder of the embeddings, so they are lost only if these are made again.
+_SAME_COMMAND = {
+    "only-missing": "run the same command again to resume",
+    "scores": "with --overwrite scores the same command makes finished scores again and resumes "
+    "unfinished trainings",
+    "all": "with --overwrite all the same command starts over",
+}
 
 
 def one_line_errors(command: Command) -> Command:
@@ -210,9 +220,7 @@ def one_line_errors(command: Command) -> Command:
             warn(f"error: {file_error(error) if isinstance(error, OSError) else error}")
             sys.exit(USAGE_EXIT_CODE)
         except KeyboardInterrupt:
-            is_overwriting = arguments.get("overwrite", "only-missing") != "only-missing"
-            again = "with --overwrite the same command starts over"
-            warn(f"stopped; {again if is_overwriting else 'run the same command again to resume'}")
+            warn(f"stopped; {_SAME_COMMAND[arguments.get('overwrite', 'only-missing')]}")
             sys.exit(INTERRUPTED_EXIT_CODE)
 
     debug_option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from heareval.commands.task_words import OneLineUsageError
 from heareval.errors import HearevalError
@@ -17,35 +15,42 @@ NONE_IF_EMPTY = ("scheduler_url", "scratch_dir")
 LISTS = ("tasks", "task_words")
 
 
-def check_no_empty_values(context: click.Context, allowed: Collection[str]) -> None:
+def check_no_empty_values(context: click.Context, words: Sequence[str], allowed: Collection[str]) -> None:
     """Raise OneLineUsageError if a value of a command line is empty.
 
     Values of defaults and of the file of a run are not looked at.
 
     Args:
-        context: that of a command whose words were parsed.
+        context: that of the command; its parameters have no values yet, because click converts numbers and
+            choices first, with errors of its own.
+        words: the command line.
         allowed: names of parameters of the command that may be empty, besides NONE_IF_EMPTY.
     """
+    try:
+        given, _, _ = context.command.make_parser(context).parse_args(list(words))
+    except click.UsageError:
+        # click says what is wrong.
+        return
+    help_option = context.command.get_help_option(context)
+    if help_option and given.get(str(help_option.name)):
+        return
     for parameter in context.command.params:
         name = parameter.name or ""
-        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not is_given or name in NONE_IF_EMPTY or name in allowed:
+        if name in NONE_IF_EMPTY or name in allowed:
             continue
-        value = context.params.get(name)
-        has_several = parameter.nargs != 1 or getattr(parameter, "multiple", False)
-        values: Sequence[Any] = (value or ()) if has_several else (value,)
-        for each in values:
-            if _is_empty(each, "," if name in LISTS else ""):
+        value = given.get(name)
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, str) and _is_empty(each, "," if name in LISTS else ""):
                 raise OneLineUsageError(str(_empty_value(parameter, each, context)), context)
 
 
-def _is_empty(value: Any, separator: str) -> bool:
+def _is_empty(value: str, separator: str) -> bool:
     """Return whether a value is a text without content.
 
-    >>> _is_empty("", ""), _is_empty(" , ", ","), _is_empty("esc50", ","), _is_empty(None, "")
-    (True, True, False, False)
+    >>> _is_empty("", ""), _is_empty(" , ", ","), _is_empty("esc50", ",")
+    (True, True, False)
     """
-    return isinstance(value, str) and not value.strip(f" \t\n{separator}")
+    return not value.strip(f" \t\n{separator}")
 
 
 def _empty_value(parameter: click.Parameter, value: str, context: click.Context) -> HearevalError:

@@ -52,9 +52,9 @@ class GroupedCommand(click.Command):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse the words of a command line; a task among superfluous words gets its own error."""
         context.allow_extra_args = True
-        more = super().parse_args(context, args)
         if not context.resilient_parsing:
-            check_no_empty_values(context, self.may_be_empty)
+            check_no_empty_values(context, args, self.may_be_empty)
+        more = super().parse_args(context, args)
         if more and not context.resilient_parsing:
             for word in more:
                 check_is_no_task(context, word)

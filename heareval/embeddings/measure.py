@@ -44,7 +44,7 @@ class Measurement:
         embedding_type: `scene` or `event`.
         device: `cpu` or `cuda`, on which it ran.
         load_s: what loading it took, in seconds.
-        lengths: the lengths that there was time for, one at least.
+        lengths: the lengths that there was time for, at least one.
     """
 
     embedding_type: str

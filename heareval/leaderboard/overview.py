@@ -23,7 +23,7 @@ from heareval.formats.scores import Scores, number_to_json
 from heareval.leaderboard.board import Board, Cell, Column, MetricValue, Origin, ProtocolTable, Row
 from heareval.markdown import escape_markdown, format_markdown_table
 
-# Columns of characters that a terminal has at least, and that a line of a heading takes.
+# Least width of a terminal, and width of a line of a heading, in characters.
 WIDTH, HEADING_WIDTH = 80, 12
 MISSING = "-"
 _LATEX_ESCAPES = {

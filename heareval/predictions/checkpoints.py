@@ -89,7 +89,8 @@ class Checkpoints:
         else:
             # Trainings of two machines in one result could not be reproduced on either of them.
             changed = [name for name, value in made_by.items() if found.made_by.get(name) != value]
-            self.say(f"starts over: {found} were interrupted, but with another {', '.join(changed)}")
+            since = f"and this has changed since: {', '.join(changed)}"
+            self.say(f"starts over: it was interrupted after {found}, {since}")
             self.remove()
 
     def read(self, seeds: Sequence[int]) -> State | None:

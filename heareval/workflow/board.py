@@ -12,6 +12,7 @@ from heareval.errors import HearevalError
 from heareval.formats.card import Card, find_cards, read_card
 from heareval.formats.exchange import EVAL_RESULTS, EVERY_EVAL_EVER, HEAR2021_CSV, has_row_2021
 from heareval.formats.exchange import export_cards as format_cards
+from heareval.layout import check_folder_is_named
 from heareval.leaderboard.board import Board, Origin
 from heareval.leaderboard.build import build_board
 from heareval.leaderboard.changes import (
@@ -194,6 +195,8 @@ def find_all_cards(folders: Sequence[Path], *, allows_none: bool = False) -> lis
     Raises:
         HearevalError: a folder has none, unless `allows_none`.
     """
+    for folder in folders:
+        check_folder_is_named(folder, "folder of cards")
     several = [find_cards(Path(folder).absolute(), allows_none=allows_none) for folder in folders]
     found = [card for cards in several for card in cards]
     return list(dict.fromkeys(found))

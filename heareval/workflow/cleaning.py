@@ -176,7 +176,7 @@ def _find_scratch(places: Places, *, is_alone: bool) -> Iterator[tuple[Path, str
 
 def _find_unfinished_embeddings(places: Places) -> Iterator[tuple[Path, str]]:
     """Yield what killed runs left of embeddings, if no run will go on from it."""
-    # It imports numpy, which `heareval clean --help` needs not.
+    # It imports numpy, which `heareval clean --help` does not need.
     from heareval.formats.embeddings_folder import lock_of_embedding
 
     for path in _walk(Path(places.embeddings), 1):
@@ -206,7 +206,7 @@ def _judge_unfinished_embeddings(path: Path, folder: Path) -> str:
 
 def _find_unfinished_trainings(places: Places, oldest_s: float, days: int) -> Iterator[tuple[Path, str]]:
     """Yield what killed runs left of trainings, if no run will go on from it."""
-    # It imports numpy, which `heareval clean --help` needs not.
+    # It imports numpy, which `heareval clean --help` does not need.
     from heareval.formats.results_folder import find_scores_fingerprint
 
     for folder in _walk(Path(places.embeddings), 1):

@@ -115,7 +115,7 @@ def check_train_threads(machine: Machine) -> None:
 def parse_gpus(text: str | None) -> tuple[str, ...]:
     """Return the GPUs that `--gpus` names: one number is a count, several or `3,` are numbers of GPUs.
 
-    So are numbers in brackets, as the command lines of 2021 have them.
+    Numbers in brackets, as the command lines of 2021 have them, are numbers of GPUs, too.
 
     Raises:
         HearevalError: the text is neither.
@@ -203,7 +203,7 @@ def claim_gpu(gpus: tuple[str, ...]) -> Iterator[dict[str, str]]:
     Yields the environment variables for a process that may use this GPU only.
 
     Args:
-        gpus: numbers of GPUs, one at least.
+        gpus: numbers of GPUs, at least one.
 
     Raises:
         HearevalError: a number that CUDA_VISIBLE_DEVICES does not have.

@@ -104,7 +104,7 @@ def find_needed(places: Places, now_s: float) -> Needed:
         raise HearevalError(
             f"work folder {layout.display_path(places.work)}",
             got="no note of what its runs were asked for, as this version of heareval writes it",
-            expected="that of one run at least",
+            expected="that of at least one run",
             remedy="Run your usual `heareval prepare` or `evaluate` once: it does nothing that is done.",
         )
     published = dict(_read_published(places))

@@ -65,8 +65,12 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_filled(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _texts(example: str) -> Rule:
-    return lambda value: _are(value, lambda text: _is_text(text) and text != ""), f"a list such as {example}"
+    return lambda value: _are(value, _is_filled), f"a list such as {example}"
 
 
 def _whole(least: int) -> Rule:
@@ -86,24 +90,26 @@ def _choice(known: Collection[str]) -> Rule:
 
 
 _TEXT: Rule = (_is_text, "a text in quotes")
+_FILLED: Rule = (_is_filled, "a text in quotes that is not empty")
+_FOLDER: Rule = (_is_filled, 'a folder in quotes, such as "." for that of this file')
 _FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 # Option of `evaluate`, without its dashes -> a function that returns whether a value is right, and what the
 # value should be.
 OPTIONS: Mapping[str, Rule] = {
     "tasks": _texts('["esc50", "speech"]'),
-    "mode": (lambda value: _is_text(value) and value != "", "the name of a mode in quotes"),
+    "mode": (_is_filled, "the name of a mode in quotes"),
     "mirror": _texts('["archives", "https://HOST/FOLDER"]'),
-    "accept-checksums": _TEXT,
+    "accept-checksums": _FILLED,
     "engine": _choice(tuple(ENGINES)),
     "on-bad-audio": _choice(ON_BAD_AUDIO),
-    "from-published": _TEXT,
+    "from-published": _FILLED,
     "sample-rate": (
         lambda value: _are(value, lambda rate: type(rate) is int and rate in SAMPLE_RATES),
         f"a list of some of {', '.join(map(str, SAMPLE_RATES))}",
     ),
-    "tmp-dir": _TEXT,
-    "tasks-dir": _TEXT,
-    "embeddings-dir": _TEXT,
+    "tmp-dir": _FOLDER,
+    "tasks-dir": _FOLDER,
+    "embeddings-dir": _FOLDER,
     "device": _choice(DEVICES),
     "any-rate": _FLAG,
     "dtype": _choice(EMBEDDING_DTYPES),
@@ -122,7 +128,7 @@ OPTIONS: Mapping[str, Rule] = {
     "deterministic": _FLAG,
     "distance": _choice(DISTANCES),
     "force": _FLAG,
-    "gpus": (lambda value: _is_whole(value, 0) or _is_text(value), 'a number of GPUs, or their ids: "0,1"'),
+    "gpus": (lambda value: _is_whole(value, 0) or _is_filled(value), 'a number of GPUs, or their ids: "0,1"'),
     "timeout": _seconds(1),
     "in-memory": _FLAG,
     "train-threads": _whole(1),
@@ -248,7 +254,7 @@ def _resolve(key: str, value: Any, folder: Path) -> Any:
     if key == "tasks":
         return tuple(_place(name, folder) if name.endswith(SUFFIX) else name for name in value)
     if key in PATHS or key in PATHS_OR_URLS:
-        # An empty text means none.
+        # An empty scratch-dir means none.
         several = [each if not each or "://" in each else _place(each, folder) for each in _list(value)]
         return tuple(several) if isinstance(value, list) else several[0]
     return tuple(value) if isinstance(value, list) else value

@@ -386,7 +386,7 @@ def check_any_is_there(args: SubmissionArgs, notify: Notify) -> None:
         except (HearevalError, OSError) as error:
             errors[word] = error
     if not args.submissions:
-        raise HearevalError("submissions", got="none", expected="a model at least")
+        raise HearevalError("submissions", got="none", expected="at least one model")
     if len(errors) < len(args.submissions):
         return
     if len(errors) == 1:

@@ -251,7 +251,7 @@ def test_the_scripts_run_one_after_the_other(checkout: Path, name: str) -> None:
             assert (done.returncode, done.stderr) == (0, "")
     assert "2 cards recomputed, 0 as submitted, 0 refused" in done.stdout
     assert (checkout / "site" / "models" / "other-v1.html").exists()
-    # What the workflow leaves there is no part of the next commit.
+    # What the workflow leaves there is not part of the next commit.
     assert git(checkout, "status", "--porcelain") == ""
 
 

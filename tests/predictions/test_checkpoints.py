@@ -154,7 +154,9 @@ def test_checkpoints_of_other_code_or_machines_are_left_out(scene_folder, monkey
     alone, all_calls, _ = _evaluate(folder)
     monkeypatch.setattr(checkpoints, name, lambda: "another")
     again, calls, _ = _evaluate(folder, said=said)
-    assert said == [f"starts over: 2 of 2 trainings were interrupted, but with another {what}"]
+    assert said == [
+        f"starts over: it was interrupted after 2 of 2 trainings, and this has changed since: {what}"
+    ]
     assert (calls, facts(again)) == (all_calls, facts(alone))
 
 
@@ -275,7 +277,8 @@ def test_checkpoints_of_another_number_of_threads_are_left_out(scene_folder):
     Checkpoints(folder / ".kept", "cpu", said.append, threads=3).begin(2)
     assert said == [
         "resumes after 2 of 2 trainings",
-        "starts over: 2 of 2 trainings were interrupted, but with another number of threads",
+        "starts over: it was interrupted after 2 of 2 trainings, "
+        "and this has changed since: number of threads",
     ]
 
 
@@ -350,18 +353,7 @@ def test_a_killed_command_says_what_it_resumes(tmp_path):
     parent.mkdir(parents=True)
     folder = write_scene_task(parent, evaluation_params={"task_specific_param_grid": LONG})
     words = ["heareval", "predict", str(folder), "--grid-points", "2", "--gpus", "0"]
-    with open(tmp_path / "said", "w") as said:
-        runner = subprocess.Popen(
-            [sys.executable, "-m", *words], cwd=tmp_path, stderr=said, start_new_session=True
-        )
-
-    def is_there():
-        found = [find_training_progress(path) for path in folder.glob(f".{scores(NAME)}.*.unfinished")]
-        return found and found[0] and found[0].trained == 1
-
-    _wait(runner, is_there)
-    os.killpg(runner.pid, signal.SIGKILL)
-    runner.wait()
+    _stop_after_a_training(folder, tmp_path, words, signal.SIGKILL)
     told = command(tmp_path, "heareval", "status").stdout
     assert (
         f"my_model ({NAME}) on scene: next: finish the trainings that a run began; 1 of 2 trainings" in told
@@ -384,6 +376,34 @@ def test_a_killed_command_says_what_it_resumes(tmp_path):
     assert _leftovers(tmp_path)[str(kept)] == "trainings of a predictor that has been scored"
     assert command(tmp_path, "heareval", "status").returncode == 0
     assert command(tmp_path, "heareval", "verify").returncode == 0
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_with_overwrite_resumes(tmp_path):
+    """Ctrl-C says so, and the same command does it."""
+    folder = write_scene_task(tmp_path, evaluation_params={"task_specific_param_grid": LONG})
+    words = ["heareval", "predict", str(folder), "--grid-points", "2", "--gpus", "0"]
+    words += ["--overwrite", "scores"]
+    said = _stop_after_a_training(folder, tmp_path, words, signal.SIGINT)
+    assert said.endswith("makes finished scores again and resumes unfinished trainings\n")
+    assert "resumes after 1 of 2 trainings" in command(tmp_path, *words).stderr
+
+
+def _stop_after_a_training(folder, cwd, words, number):
+    """Send a signal to a command and its workers when one training is finished, and return what it said."""
+    with open(cwd / "said", "w") as said:
+        runner = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=cwd, stderr=said, start_new_session=True
+        )
+
+    def is_there():
+        found = [find_training_progress(path) for path in folder.glob(f".{scores(NAME)}.*.unfinished")]
+        return found and found[0] and found[0].trained == 1
+
+    _wait(runner, is_there)
+    os.killpg(runner.pid, number)
+    runner.wait()
+    return (cwd / "said").read_text()
 
 
 def _leftovers(folder):

@@ -39,7 +39,7 @@ def adapt(model: Any, config: Any, extractor: Any, layer: str) -> Encoder:
             waves = standardise(waves)
         # Convolutions whose frames lie on the clip; SEW fills frames that it can't average with zeros.
         count = max(1, (waves.shape[1] - field) // stride + 1)
-        # Zeros behind a clip that is shorter than a frame are no part of its mean, and come after it.
+        # Zeros behind a clip that is shorter than a frame are not part of its mean, and come after it.
         waves = pad_to(waves, field + (squeeze - 1) * stride)
         found = run_layers(model, chosen, waves.to(dtype))
         return found[:, : max(1, count // squeeze * squeeze // joined)]

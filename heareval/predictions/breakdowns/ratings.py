@@ -25,7 +25,7 @@ from heareval.predictions.metrics.ratings import PairDistances, RatedPairs
 from heareval.predictions.relations.listed import PreparedRatings
 from heareval.spec import Ratings
 
-# How many pairs of each set are listed at least, however many sets there are.
+# Least number of pairs that are listed of each set, however many sets there are.
 LEAST_OF_SET = 5
 
 

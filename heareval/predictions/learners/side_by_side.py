@@ -67,8 +67,8 @@ def run_side_by_side(
 ) -> Iterator[tuple[int, Made]]:
     """Yield the number of each item with what is made of it, as soon as it is made.
 
-    If one fails, its error is raised and the others end when they report progress next. So do they if the
-    caller takes no more of them.
+    If one fails, its error is raised and the others end when they report progress next. The
+    same happens if the caller takes no more of them.
 
     Args:
         run: makes something of an item in a thread of its own; gets what it reports its progress to.

@@ -221,7 +221,7 @@ def _estimate_bytes(training: Training) -> int:
 def limit_by_memory(
     most: int, trainings: Sequence[Training], labels: int, free_bytes: int | None = None
 ) -> int:
-    """Return how many of these networks train side by side, one at least.
+    """Return how many of these networks train side by side, at least one.
 
     Args:
         most: how many at most.
