@@ -144,6 +144,7 @@ __all__ = [
     "EvaluationRequest",
     "HearevalError",
     "LeaderboardWritten",
+    "Machine",
     "Overwrite",
     "Places",
     "Prepared",

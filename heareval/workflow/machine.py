@@ -89,6 +89,8 @@ class Machine:
 
     Raises:
         HearevalError: a value of a wrong type, or out of range.
+
+    Example: `heareval.RunSettings(machine=heareval.Machine(gpus=("",), train_threads=1))`
     """
 
     gpus: tuple[str, ...] = ()
