@@ -124,7 +124,7 @@ class Machine:
 
     @property
     def networks_side_by_side(self) -> int:
-        """How many networks a step trains at the same time on this machine, if memory allows.
+        """How many networks a step trains at the same time on this machine at most.
 
         >>> Machine().networks_side_by_side
         1
