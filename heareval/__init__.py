@@ -21,7 +21,7 @@ _API = (
         "own_changes",
     ),
     *("run_demo", "CorpusRequest", "EvaluationRequest", "SubmissionArgs", "EmbeddingFormat", "Protocol"),
-    *("Places", "RunSettings", "HearevalError", "RunError"),
+    *("Places", "RunSettings", "Machine", "HearevalError", "RunError"),
 )
 # Those of heareval.scripting, which take what heareval.api takes, and shorter forms.
 _SCRIPTING = ("prepare", "evaluate", "validate", "compare", "report", "results", "Results")

@@ -4,6 +4,7 @@ from heareval.api import CorpusRequest as CorpusRequest
 from heareval.api import EmbeddingFormat as EmbeddingFormat
 from heareval.api import EvaluationRequest as EvaluationRequest
 from heareval.api import HearevalError as HearevalError
+from heareval.api import Machine as Machine
 from heareval.api import Places as Places
 from heareval.api import Protocol as Protocol
 from heareval.api import RunError as RunError

@@ -59,7 +59,7 @@ from heareval.leaderboard.site import MARK, write_site
 from heareval.predictions.cpu_features import check_cpu
 from heareval.predictions.protocol import Protocol
 from heareval.spec import DEFAULT_SAMPLE_RATES, SAMPLE_RATES, EmbeddingType
-from heareval.tasks.registry import select
+from heareval.tasks.registry import forget_own_tasks, select
 from heareval.workflow.board import (
     attach_files,
     describe_known_task,
@@ -116,7 +116,7 @@ from heareval.workflow.status import (
     list_made,
     read_records,
 )
-from heareval.workflow.step import Step
+from heareval.workflow.step import Step, forget_steps
 from heareval.workflow.submissions import (
     check_any_is_there,
     find_submissions,
@@ -144,6 +144,7 @@ __all__ = [
     "EvaluationRequest",
     "HearevalError",
     "LeaderboardWritten",
+    "Machine",
     "Overwrite",
     "Places",
     "Prepared",
@@ -281,6 +282,7 @@ def plan(
 @contextlib.contextmanager
 def _planned_corpora(corpus: CorpusRequest, places: Places) -> Iterator[CorpusRequest]:
     """Yield the request with demo corpora if it needs them: those of the work folder, or temporary ones."""
+    _forget_earlier_calls()
     if places.demo_corpora().exists():
         yield find_demo_corpora(corpus, places)
         return
@@ -889,6 +891,7 @@ def status(
 
     Example: `[row.task for row in status(CorpusRequest(("all",))).rows if row.state == "failed"]`
     """
+    _forget_earlier_calls()
     places = read_ids(resolve_places(places))
     if request is None:
         _check_any_exists(places.tasks, places.tars, places.embeddings, places.work)
@@ -1305,8 +1308,15 @@ def _absolute(folder: str) -> str:
 @contextlib.contextmanager
 def _working(places: Places, settings: RunSettings) -> Iterator[Places]:
     """Open the folders of a run while the block lasts, and show its progress if that is wanted."""
+    _forget_earlier_calls()
     with open_places(places, settings) as opened, _showing(settings):
         yield opened
+
+
+def _forget_earlier_calls() -> None:
+    """Forget what earlier calls of this process planned and read: files may have changed since."""
+    forget_steps()
+    forget_own_tasks()
 
 
 def _showing(settings: RunSettings) -> contextlib.AbstractContextManager[None]:

@@ -25,7 +25,8 @@ from heareval.formats.training_progress import (
     write_training_progress,
 )
 
-# Trainings that go on are written this often at most, and whatever is written takes this share of the time.
+# Trainings that go on are written this often at most, and whatever is written takes this share of the time
+# that they train, added up over trainings side by side.
 INTERVAL_S, MAX_SHARE = 30.0, 0.01
 DIGEST_BYTES = hashlib.sha256().digest_size
 VERSION = 1
@@ -46,7 +47,7 @@ class Checkpoints:
         device: `cpu`, or the name of the GPU.
         say: receives a line for people.
         threads: number of threads of each training on a CPU; None means as many as PyTorch uses.
-        side_by_side: number of trainings that go on at the same time.
+        side_by_side: number of trainings that go on at the same time at most.
 
     Example: `Checkpoints(folder, "cpu", print)`
     """
@@ -61,7 +62,8 @@ class Checkpoints:
         side_by_side: int = 1,
     ) -> None:
         self.folder, self.say = folder, say
-        # How long the trainings took that were not repeated.
+        # How long the trainings took that were not repeated; an estimate if they went on side by side, as if
+        # that had always been as many as possible.
         self.resumed_s = 0.0
         made_by = {**describe_machine(device, threads or torch.get_num_threads()), "code": digest_code()}
         self._progress = TrainingProgress(0, {}, made_by)
@@ -69,6 +71,9 @@ class Checkpoints:
         self._started = time.monotonic()
         # When the checkpoint in each file was read, or written.
         self._last: dict[Path, float] = {}
+        # When the training of each stack began, and how long it has gone on since.
+        self._began: dict[Path, float] = {}
+        self._trained_s: dict[Path, float] = {}
         self._spent_s = self._cost_s = 0.0
         self._is_broken = False
         self._lock = threading.Lock()
@@ -100,7 +105,7 @@ class Checkpoints:
             seeds: the seeds of its trainings, which no others of the evaluation have.
         """
         path = self._path(seeds)
-        self._last[path] = time.monotonic()
+        self._last[path] = self._began[path] = time.monotonic()
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -125,18 +130,18 @@ class Checkpoints:
             get_state: returns the state, with the `seconds` that the stack has trained.
             is_finished: whether all of its networks are trained.
         """
-        path = self._path(seeds)
-        is_due = is_finished or time.monotonic() - self._last.get(path, self._started) >= INTERVAL_S
+        path, now = self._path(seeds), time.monotonic()
+        is_due = is_finished or now - self._last.get(path, self._started) >= INTERVAL_S
         if not is_due:
             return
         # Only trainings that write wait for each other.
         with self._lock:
-            now = time.monotonic()
-            # The next one will take about as long as the last one. The others go on meanwhile.
-            share = MAX_SHARE * self._side_by_side
-            is_cheap = self._spent_s + self._cost_s <= share * (now - self._started)
+            self._trained_s[path] = now - self._began.get(path, self._started)
+            # The next one will take about as long as the last one.
+            is_cheap = self._spent_s + self._cost_s <= MAX_SHARE * sum(self._trained_s.values())
             if self._is_broken or not is_cheap:
                 return
+            begun = time.monotonic()
             try:
                 self._write(path, get_state())
                 if is_finished:
@@ -148,7 +153,7 @@ class Checkpoints:
                 self._is_broken = True
                 self.say(f"trains on without checkpoints: {self.folder}: {error.strerror}")
             self._last[path] = time.monotonic()
-            self._cost_s = self._last[path] - now
+            self._cost_s = self._last[path] - begun
             self._spent_s += self._cost_s
 
     def remove(self) -> None:

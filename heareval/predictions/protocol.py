@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from heareval.errors import HearevalError, unknown_name
 from heareval.formats.limit import check_limit
+from heareval.formats.task_metadata import TaskMetadata
 from heareval.layout import name_limited
 
 # Part of every fingerprint. Increase it when the same settings would give other scores.
@@ -362,3 +363,22 @@ def select_grid_points(protocol: Protocol, task_name: str, overrides: Grid) -> t
     ]
     random.Random(protocol.seed).shuffle(points)
     return tuple(points[: protocol.grid_points])
+
+
+def count_concurrent_trainings(protocol: Protocol, task: TaskMetadata) -> int:
+    """Return how many networks could train at the same time, given enough cores.
+
+    First come the grid points of all seeds, and then, with what was selected, the other folds of all seeds.
+
+    Args:
+        protocol: how predictors are trained.
+        task: what is trained on.
+
+    Raises:
+        HearevalError: the metadata names an unknown setting, or a value is out of range.
+
+    Example: `count_concurrent_trainings(Protocol(), read_task_metadata(folder))` is 8 for esc50.
+    """
+    points = len(select_grid_points(protocol, task.name, task.settings_grid))
+    other_folds = len(task.splits) - 1 if task.is_kfold else 0
+    return protocol.seeds * max(points, other_folds)

@@ -126,7 +126,7 @@ class TaskResult:
         clips: number of clips of each split.
         device: `cpu`, or the name of the GPU.
         threads: number of threads of each network in training; None for probes, distances and GPUs.
-        seconds: duration of the evaluation.
+        seconds: duration of the evaluation; an estimate if trainings side by side were interrupted.
     """
 
     protocol: Protocol

@@ -76,7 +76,8 @@ def address(task: TaskSpec) -> str:
     return str(sounds.file) if sounds else task.name
 
 
-# A run asks for a task many times, and must plan and work with the same one throughout.
+# A run asks for a task many times, and must plan and work with the same one throughout. It forgets those of
+# earlier runs of the process when it begins.
 @functools.cache
 def _load_own_task(file: Path) -> TaskSpec:
     from heareval.tasks.own.task import load_task
@@ -84,6 +85,11 @@ def _load_own_task(file: Path) -> TaskSpec:
     task = load_task(file)
     check_name_is_free(task.name)
     return task
+
+
+def forget_own_tasks() -> None:
+    """Forget the tasks that were read from TOML files, which may have changed since."""
+    _load_own_task.cache_clear()
 
 
 def check_name_is_free(name: str) -> None:

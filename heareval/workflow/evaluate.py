@@ -26,10 +26,16 @@ from heareval.formats.digests import digests_to_json
 from heareval.formats.embeddings_folder import find_embeddings_manifest, has_embeddings
 from heareval.formats.results_folder import check_replaceable, find_scores_fingerprint
 from heareval.formats.task_folder import check_task_fingerprint
+from heareval.formats.task_metadata import read_task_metadata
 from heareval.formats.training_progress import find_training_progress, unfinished_trainings
 from heareval.memory import SHARE_OF_MEMORY, find_free_memory
 from heareval.predictions import worker
-from heareval.predictions.protocol import PREDICTOR_VERSION, Protocol, settings_for_fingerprint
+from heareval.predictions.protocol import (
+    PREDICTOR_VERSION,
+    Protocol,
+    count_concurrent_trainings,
+    settings_for_fingerprint,
+)
 from heareval.spec import Progress
 from heareval.worker_process import run_worker
 from heareval.workflow.machine import ANY_MACHINE, Device, Machine, claim_device, uses_gpu
@@ -221,8 +227,12 @@ class Predict(Step):
     @property
     def unit(self) -> progress.Unit:  # type: ignore[override]
         """Networks are trained one by one; the settings of a probe share one fit."""
-        is_network = self.protocol.probe == "mlp" and not self.protocol.is_pairwise
-        return "hundredths of trainings" if is_network else "hundredths"
+        return "hundredths of trainings" if self.is_network else "hundredths"
+
+    @property
+    def is_network(self) -> bool:
+        """Whether networks are trained, not a probe, and something is trained at all."""
+        return self.protocol.probe == "mlp" and not self.protocol.is_pairwise
 
     @property
     def folder(self) -> Path:
@@ -275,6 +285,7 @@ class Predict(Step):
     def work(self, progress: Progress) -> None:
         if not self.not_before_s:
             check_replaceable(self.folder, self.protocol.recorded_name)
+        networks = self._count_networks()
         job = {
             "folder": str(self.folder),
             "embeddings": self.embeddings_fingerprint,
@@ -283,13 +294,13 @@ class Predict(Step):
             "in_memory": self.machine.in_memory,
             "scratch": self.places.scratch,
             "train_threads": self.machine.train_threads,
-            "side_by_side": self.machine.networks_side_by_side,
+            "side_by_side": networks,
         }
         log = self.places.logs() / f"predict-{self.fingerprint}.log"
         command = [sys.executable, "-m", "heareval.predictions.worker"]
         with (
             claim_device(self.machine.device, self.machine) as variables,
-            claim_memory(STEP_BYTES + self._measure_embeddings() + self._estimate_networks(), self.say),
+            claim_memory(STEP_BYTES + self._measure_embeddings() + (networks - 1) * NETWORK_BYTES, self.say),
         ):
             environment = {**worker.ENVIRONMENT, **os.environ, **variables}
             run_worker(command, job, log, progress, on_message=self._hand_on, variables=environment)
@@ -299,10 +310,15 @@ class Predict(Step):
         if "note" in message:
             self.say(message["note"])
 
-    def _estimate_networks(self) -> int:
-        """Return the bytes that networks take which train beside the first one."""
-        is_network = self.protocol.probe == "mlp" and not self.protocol.is_pairwise
-        return NETWORK_BYTES * (self.machine.networks_side_by_side - 1) if is_network else 0
+    def _count_networks(self) -> int:
+        """Return how many networks train at the same time at most; 1 if none does."""
+        most = self.machine.networks_side_by_side if self.is_network else 1
+        # The worker reports a damaged folder.
+        with contextlib.suppress(HearevalError):
+            if most > 1:
+                task = read_task_metadata(self.folder)
+                return min(most, count_concurrent_trainings(self.protocol, task))
+        return 1
 
     def _measure_embeddings(self) -> int:
         """Return the bytes of the embeddings if they will be kept in this machine's memory; else 0."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from heareval.errors import HearevalError
+from heareval.formats.fields import shorten
 
 if TYPE_CHECKING:
     from heareval.embeddings.submission import Model
@@ -28,6 +30,51 @@ DEFAULT_TIMEOUT_S = 3600.0
 RETRY_EVERY_S = 0.5
 
 
+def is_whole(value: object, least: int, most: float = math.inf) -> bool:
+    """Return whether a value is a whole number in a range.
+
+    >>> is_whole(1, 1), is_whole(True, 1), is_whole(1.0, 1), is_whole("1", 1)
+    (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_seconds(value: object, least: float) -> bool:
+    """Return whether a value is a finite number that is large enough.
+
+    >>> is_seconds(1.5, 1), is_seconds(0, 1), is_seconds(float("inf"), 1)
+    (True, False, False)
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= least  # type: ignore[arg-type,operator]
+
+
+def _are_gpus(value: object) -> bool:
+    if value == ("",):
+        return True
+    are_numbers = isinstance(value, tuple) and all(
+        isinstance(each, str) and each.isascii() and each.isdecimal() for each in value
+    )
+    return are_numbers and len(set(value)) == len(value)  # type: ignore[call-overload,arg-type]
+
+
+def check_fields(settings: object, **rules: tuple[Callable[[Any], bool], str]) -> None:
+    """Check values that Python code has given.
+
+    Args:
+        settings: a dataclass.
+        rules: for each field, a function that returns whether a value is right, and what it should be.
+
+    Raises:
+        HearevalError: a value is wrong.
+
+    Example: `check_fields(Machine(), train_threads=(lambda value: value is None, "None"))`
+    """
+    for name, (is_right, expected) in rules.items():
+        if not is_right(value := getattr(settings, name)):
+            raise HearevalError(f"{name} of {type(settings).__name__}", got=shorten(value), expected=expected)
+
+
 @dataclass(frozen=True)
 class Machine:
     """What a run may use of the machine.
@@ -39,12 +86,26 @@ class Machine:
         in_memory: whether to keep embeddings in memory while predictors train; None decides by what is free.
         train_threads: number of threads of each network in training on a CPU, where as many networks train
             side by side as there are cores for; None trains them one after the other on all cores.
+
+    Raises:
+        HearevalError: a value of a wrong type, or out of range.
+
+    Example: `heareval.RunSettings(machine=heareval.Machine(gpus=("",), train_threads=1))`
     """
 
     gpus: tuple[str, ...] = ()
     timeout_s: float = DEFAULT_TIMEOUT_S
     in_memory: bool | None = None
     train_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            gpus=(_are_gpus, 'a tuple of numbers as text, such as ("0", "1"), or ("",) for the CPU'),
+            timeout_s=(lambda value: is_seconds(value, 1), "seconds, at least 1"),
+            in_memory=(lambda value: value is None or isinstance(value, bool), "True, False or None"),
+            train_threads=(lambda value: value is None or is_whole(value, 1), "a whole number of at least 1"),
+        )
 
     @property
     def device(self) -> Device:
@@ -63,7 +124,7 @@ class Machine:
 
     @property
     def networks_side_by_side(self) -> int:
-        """How many networks a step trains at the same time on this machine, if memory allows.
+        """How many networks a step trains at the same time on this machine at most.
 
         >>> Machine().networks_side_by_side
         1
@@ -104,11 +165,11 @@ def check_train_threads(machine: Machine) -> None:
             expected="training on a CPU",
             remedy="Leave it out, or train on the CPU with --gpus 0.",
         )
-    if not 1 <= threads <= (cores := count_cores()):
+    if threads > (cores := count_cores()):
         raise HearevalError(
             f"--train-threads {threads}",
             got=f"{cores} {'core' if cores == 1 else 'cores'} that this process may use",
-            expected=f"a number from 1 to {cores}",
+            expected="1" if cores == 1 else f"a number from 1 to {cores}",
         )
 
 

@@ -16,7 +16,7 @@ from heareval.predictions.protocol import Protocol
 from heareval.terminal import prepare_line
 from heareval.workflow.cleaning import Leftover
 from heareval.workflow.jobs import CorpusRequest
-from heareval.workflow.machine import ANY_MACHINE, Machine, count_cores
+from heareval.workflow.machine import ANY_MACHINE, Machine, check_fields, count_cores, is_whole
 from heareval.workflow.run import Outcome
 from heareval.workflow.unfinished import Unfinished
 
@@ -39,6 +39,9 @@ class RunSettings:
         notify: receives lines about what takes long or went wrong, while the run goes on. Those about what
             went wrong begin with `error:`.
         is_quiet: whether to show no progress.
+
+    Raises:
+        HearevalError: a value of a wrong type, or out of range.
     """
 
     num_workers: int = field(default_factory=count_cores)
@@ -47,6 +50,17 @@ class RunSettings:
     scratch_dir: str = ""
     notify: Callable[[str], None] = notify_stderr
     is_quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            num_workers=(lambda value: is_whole(value, 1), "a whole number of at least 1"),
+            scheduler_url=(lambda value: isinstance(value, str), "a text"),
+            machine=(lambda value: isinstance(value, Machine), "a Machine"),
+            scratch_dir=(lambda value: isinstance(value, str), "a path as text"),
+            notify=(callable, "a function"),
+            is_quiet=(lambda value: isinstance(value, bool), "True or False"),
+        )
 
 
 @dataclass(frozen=True)

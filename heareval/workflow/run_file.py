@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,22 +38,20 @@ from heareval.predictions.protocol import (
 from heareval.spec import EMBEDDING_DTYPES, ENGINES, SAMPLE_RATES
 from heareval.workflow.configuration import read_value
 from heareval.workflow.jobs import ON_BAD_AUDIO, CorpusRequest
-from heareval.workflow.machine import DEFAULT_TIMEOUT_S, Machine, count_cores, parse_gpus
+from heareval.workflow.machine import (
+    DEFAULT_TIMEOUT_S,
+    Machine,
+    count_cores,
+    is_seconds,
+    is_whole,
+    parse_gpus,
+)
 from heareval.workflow.overwriting import Overwrite
 from heareval.workflow.requests import EvaluationRequest, RunSettings, notify_stderr
 
 # Returns whether a value is right.
 Check = Callable[[object], bool]
 Rule = tuple[Check, str]
-
-
-def _is_whole(value: object, least: int, most: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_seconds(value: object, least: float) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= least  # type: ignore[arg-type,operator]
 
 
 def _are(value: object, is_one: Check) -> bool:
@@ -74,15 +71,15 @@ def _texts(example: str) -> Rule:
 
 
 def _whole(least: int) -> Rule:
-    return lambda value: _is_whole(value, least), f"a whole number of at least {least}"
+    return lambda value: is_whole(value, least), f"a whole number of at least {least}"
 
 
 def _range(least: int, most: int) -> Rule:
-    return lambda value: _is_whole(value, least, most), f"a whole number from {least} to {most}"
+    return lambda value: is_whole(value, least, most), f"a whole number from {least} to {most}"
 
 
 def _seconds(least: float) -> Rule:
-    return lambda value: _is_seconds(value, least), f"seconds, at least {least:g}"
+    return lambda value: is_seconds(value, least), f"seconds, at least {least:g}"
 
 
 def _choice(known: Collection[str]) -> Rule:
@@ -128,7 +125,7 @@ OPTIONS: Mapping[str, Rule] = {
     "deterministic": _FLAG,
     "distance": _choice(DISTANCES),
     "force": _FLAG,
-    "gpus": (lambda value: _is_whole(value, 0) or _is_filled(value), 'a number of GPUs, or their ids: "0,1"'),
+    "gpus": (lambda value: is_whole(value, 0) or _is_filled(value), 'a number of GPUs, or their ids: "0,1"'),
     "timeout": _seconds(1),
     "in-memory": _FLAG,
     "train-threads": _whole(1),

@@ -262,6 +262,16 @@ class Step(luigi.Task):  # type: ignore[misc]
         record_failure(self.places.step_records(), self.begin_record(), explanation)
 
 
+def forget_steps() -> None:
+    """Forget the steps of earlier runs of this process.
+
+    Luigi keeps every step, and takes steps with the same id for one. The times of `Overwriting` are no part
+    of the id, nor is the machine, and a step remembers what it found on disk.
+    """
+    luigi.task_register.Register.clear_instance_cache()
+    Step.from_upstream.cache_clear()
+
+
 @Step.event_handler(luigi.Event.PROCESS_FAILURE)  # type: ignore[untyped-decorator]
 def _report_death(step: Step, message: str) -> None:
     """Report that the process of a step has died, unless a signal to the whole job has ended it.

@@ -171,23 +171,39 @@ def test_a_full_disk_only_costs_the_checkpoints(scene_folder, tmp_path):
     assert facts(result) == facts(evaluate_folder(folder, PROTOCOL))
 
 
-def test_writing_takes_one_hundredth_of_the_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [
+        # The first is written to learn that it takes 2 s.
+        (1, [1, 400, 600, 800, 1000]),
+        (4, [1, 100, 150, 200, 250]),
+    ],
+    ids=["one after the other", "four side by side"],
+)
+def test_writing_takes_one_hundredth_of_what_trains(tmp_path, monkeypatch, networks, expected):
+    """Wherever as many could train side by side: what counts is how many do."""
     monkeypatch.setattr(checkpoints, "MAX_SHARE", 0.01)
     now = 1000.0
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
-    kept, written = _open(tmp_path), []
+    kept, written = Checkpoints(tmp_path / "kept", "cpu", print, side_by_side=16), []
+    for second in range(1, 1001 // networks + 1):
+        seeds = [[second * networks + number] for number in range(networks)]
+        for seed in seeds:
+            kept.read(seed)
+        now += 1.0
+        for seed in seeds:
 
-    def get_state():
-        nonlocal now
-        written.append(now)
-        now += 2.0
-        return {"seconds": 1.0}
+            def get_state(second=second):
+                nonlocal now
+                written.append(second)
+                now += 2.0
+                return {"seconds": 1.0}
 
-    for second in range(1000):
-        now = max(now, 1000.0 + second)
-        kept.keep([second], get_state, is_finished=True)
-    # The first is written to learn how long it takes.
-    assert written == [1000.0, 1400.0, 1600.0, 1800.0]
+            finished = now
+            kept.keep(seed, get_state, is_finished=True)
+            # All of them finish at the same time.
+            now = finished
+    assert written == expected
 
 
 def test_a_training_that_goes_on_is_written_at_intervals(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import torch.nn.functional as functional
 from heareval import layout
 from heareval.errors import HearevalError
 from heareval.formats.results_folder import read_scores
+from heareval.formats.task_metadata import read_task_metadata
 from heareval.layout import Places
 from heareval.predictions.cpu_features import has_fast_bf16
 from heareval.predictions.data import Split
@@ -21,12 +22,11 @@ from heareval.predictions.evaluation import evaluate_folder
 from heareval.predictions.learners.learner import Criterion
 from heareval.predictions.learners.side_by_side import SideBySide, run_side_by_side, use_threads
 from heareval.predictions.learners.training import Objective, Training, fit_all, limit_by_memory
-from heareval.predictions.protocol import Protocol, Settings
+from heareval.predictions.protocol import Protocol, Settings, count_concurrent_trainings
 from heareval.predictions.results import Validation
 from heareval.spec import ignore_progress
 from heareval.workflow.evaluate import Predict
 from heareval.workflow.machine import Machine, count_cores
-from heareval.workflow.memory_claims import NETWORK_BYTES
 from tests.commands import command, only_line
 from tests.predictions.test_checkpoints import facts
 
@@ -240,20 +240,41 @@ def test_no_more_networks_train_than_fit_into_memory():
     assert limit_by_memory(8, [small, large], 2, 1 << 40) == 2
 
 
-def test_a_step_claims_memory_for_its_networks():
-    def claim(threads, **protocol):
+FIVE_FOLDS, THREE_FOLDS = (
+    {"splits": tuple(f"fold{i}" for i in range(count)), "split_mode": "presplit_kfold"} for count in (5, 3)
+)
+ONE_POINT = {"hidden_layers": [1], "lr": [1e-3], "initialization": ["xavier_normal"], "max_epochs": [1]}
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "expected"),
+    [
+        ({}, {"grid_points": 2}, 2),
+        ({}, {"grid_points": 2, "seeds": 2}, 4),
+        (FIVE_FOLDS, {"grid_points": 2}, 4),
+        (THREE_FOLDS, {"grid_points": 3, "seeds": 2}, 6),
+        ({"evaluation_params": {"task_specific_param_grid": ONE_POINT}}, {}, 1),
+    ],
+    ids=["grid points", "seeds", "folds", "more grid points than folds", "a small grid"],
+)
+def test_a_step_makes_room_for_as_many_networks_as_it_trains(scene_folder, task, protocol, expected):
+    """Not for as many as there are cores for, of which there may be hundreds."""
+    folder, asked = scene_folder(**task), Protocol(**protocol, device="cpu")
+    assert count_concurrent_trainings(asked, read_task_metadata(folder)) == expected
+    runs = evaluate_folder(folder, asked).runs
+    assert expected == max(sum(len(run.grid) for run in runs), sum(len(run.folds) - 1 for run in runs))
+
+    def count(threads, folder=folder, protocol=asked):
         machine = Machine(("",), train_threads=threads)
         step = Predict(
-            Places(),
-            path="/none",
-            embeddings_fingerprint="",
-            protocol=Protocol(**protocol),
-            machine=machine,
+            Places(), path=str(folder), embeddings_fingerprint="", protocol=protocol, machine=machine
         )
-        return step._estimate_networks()
+        return step._count_networks()
 
-    assert claim(1) == (count_cores() - 1) * NETWORK_BYTES
-    assert claim(count_cores()) == claim(None) == claim(1, probe="linear") == 0
+    assert count(1) == min(count_cores(), expected)
+    assert count(count_cores()) == count(None) == count(1, protocol=Protocol(probe="linear")) == 1
+    # The worker says what the folder lacks.
+    assert count(1, folder / "none") == 1
 
 
 def test_the_command_trains_with_so_many_threads(scene_folder, tmp_path):
