@@ -31,6 +31,7 @@ BUSY_EXIT_CODE = 75
 USAGE_EXIT_CODE = 2
 # File number of the last of the three standard streams.
 STANDARD_ERROR = 2
+STANDARD_OUTPUT = "standard output"
 # What shells report for a program that Ctrl-C ended, and for one whose reader has gone.
 INTERRUPTED_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
@@ -42,7 +43,7 @@ def say(text: str) -> None:
     try:
         click.echo(escape_controls(text).encode(encoding, "backslashreplace").decode(encoding))
     except OSError as error:
-        error.filename = error.filename or "standard output"
+        error.filename = error.filename or STANDARD_OUTPUT
         raise
 
 
@@ -84,7 +85,7 @@ def standard_streams() -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             sys.exit(BROKEN_PIPE_EXIT_CODE)
         with contextlib.suppress(OSError):
-            warn(f"error: {file_error(error, 'standard output')}")
+            warn(f"error: {file_error(error, STANDARD_OUTPUT)}")
         sys.exit(USAGE_EXIT_CODE)
 
 
@@ -215,6 +216,8 @@ def one_line_errors(command: Command) -> Command:
             _discard_output()
             sys.exit(BROKEN_PIPE_EXIT_CODE)
         except (HearevalError, OSError) as error:
+            if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+                _discard_output()
             if debug:
                 raise
             warn(f"error: {file_error(error) if isinstance(error, OSError) else error}")
