@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/heareval demo
 
 # One process per core. The tests of a file run in the same process, because they share fixtures.
-TOGETHER := -n auto --dist loadfile
+TOGETHER := -n auto --dist loadfile --no-loadscope-reorder
 
 INSTALL_DOCS := $(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
 

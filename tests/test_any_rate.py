@@ -102,7 +102,7 @@ def test_the_next_higher_rate_is_the_source(here: Path) -> None:
 
 
 def test_a_rate_that_is_there_is_not_resampled(here: Path) -> None:
-    (here / "odd.py").write_text(TELLING.replace("24000", "16000"))
+    (here / "odd.py").write_text(TELLING.replace("24000", "16_000"))
     assert "1 step done" in embed(here)
     assert "nothing to do" in embed(here, "--any-rate")
 

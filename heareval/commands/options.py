@@ -551,7 +551,7 @@ train_threads: Decorator = click.option(
     "--train-threads",
     type=click.IntRange(min=1),
     help="Threads of each network in training; as many networks train side by side as there are cores for. "
-    "On 2 cores, 1 took 0.8 to 0.95 of the time; more cores were not measured. The number of threads changes "
+    "On 2 cores, 1 took 0.7 to 0.9 of the time; more cores were not measured. The number of threads changes "
     "last digits of scores. CPU only.  [all cores, one network at a time]",
 )
 force: Decorator = click.option("--force", is_flag=True, help="Start although the disk has too little room.")
