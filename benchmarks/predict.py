@@ -68,7 +68,7 @@ CASES = {
 
 
 def limit_rows(name: str, most: int | None) -> Case:
-    """Return a case with so many rows at most; None for all of them."""
+    """Return a case with at most this many rows; None means all of them."""
     case = CASES[name]
     return replace(case, rows=min(case.rows, most or case.rows))
 
@@ -207,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=list(CASES), nargs="+", default=list(CASES))
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rows", type=int, help="train on so many rows at most, in steps of the same size")
+    parser.add_argument("--rows", type=int, help="train on at most this many rows, in steps of the same size")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--hidden-layers", type=int, default=1)
     parser.add_argument("--networks", type=int, default=1 if DEVICE.type == "cpu" else 8)

@@ -118,7 +118,7 @@ def make_task(folder: Path, name: str) -> None:
 
 WriteSplit = Callable[[Path, str, int, np.random.Generator], None]
 CENTRES_PER_LABEL = 3
-# A clip of a multilabel task has so many labels on average.
+# Mean number of labels of a clip in multilabel tasks.
 MEAN_LABELS = 3
 
 

@@ -21,8 +21,8 @@ def check_no_empty_values(context: click.Context, words: Sequence[str], allowed:
     Values of defaults and of the file of a run are not looked at.
 
     Args:
-        context: that of the command; its parameters have no values yet, because click converts numbers and
-            choices first, with errors of its own.
+        context: that of the command, before click has converted any values: its own errors for numbers and
+            choices name no remedy.
         words: the command line.
         allowed: names of parameters of the command that may be empty, besides NONE_IF_EMPTY.
     """
